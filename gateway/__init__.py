@@ -1,0 +1,1 @@
+"""A SIP voice gateway: a phone number for a realtime voice model."""

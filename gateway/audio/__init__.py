@@ -1,0 +1,1 @@
+"""Speech between the phone (8 kHz) and the model (24 kHz)."""

@@ -1,0 +1,1 @@
+"""One call, with no idea of SIP or of the voice model's protocol."""

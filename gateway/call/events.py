@@ -1,0 +1,179 @@
+"""
+Everything that can happen to a call: frozen facts, in the past tense.
+
+They are made where the thing happened (SIP thread, realtime client, timers), carried to the call's inbox and handed to
+``CallMachine.handle`` one by one. Audio is not among them: frames have their own short path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import AgentError
+from gateway.ids import CallId
+
+
+@dataclass(frozen=True, slots=True)
+class CallEvent:
+    """Something that happened to the call ``call_id``."""
+
+    call_id: CallId
+
+
+# --- the SIP leg ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingInvite(CallEvent):
+    """
+    Someone calls. For the switchboard, which makes a call of it; the machine never sees this one.
+
+    Attributes:
+        sip_call_id: the ``Call-ID`` header.
+        from_uri: SIP URI of the caller, without display name and parameters.
+        to_uri: SIP URI that was called (the Request-URI).
+        source: ``address:port`` the INVITE came from.
+        headers: header name in lower case -> value, first one wins.
+    """
+
+    sip_call_id: str
+    from_uri: str
+    to_uri: str
+    source: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaUp(CallEvent):
+    """The call is answered (200 OK went out) and audio flows both ways; ``codec`` as in SDP, e.g. ``PCMU/8000``."""
+
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallEvent):
+    """No RTP has come from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
+
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LegClosed(CallEvent):
+    """
+    The SIP dialog is over. Always the leg's last event, exactly once.
+
+    Attributes:
+        by_caller: the far end ended it (BYE, CANCEL or a failure of its own).
+        code: last SIP status of the call (200 after a BYE, 487 after a CANCEL).
+        reason: its reason phrase.
+    """
+
+    by_caller: bool
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegFailed(CallEvent):
+    """The SIP stack could not carry out an order, or a callback raised; ``detail`` says which."""
+
+    detail: str
+
+
+# --- the route ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Routed(CallEvent):
+    """
+    The dialplan chose an agent: the call can begin. Always the machine's first event.
+
+    Attributes:
+        setup_limit_s: how long the caller may ring before the agent is ready.
+        max_length_s: longest answered call.
+        refusal_code: SIP status for a caller whose agent cannot be had.
+    """
+
+    setup_limit_s: float
+    max_length_s: float
+    refusal_code: int = 503
+
+
+# --- the agent ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReady(CallEvent):
+    """The upstream session echoed our configuration and can hear and speak; ``session_id`` is the upstream's own."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFailed(CallEvent):
+    """The agent was refused or lost, before or after it was ready. No further agent event follows."""
+
+    error: AgentError
+
+
+@dataclass(frozen=True, slots=True)
+class AgentClosed(CallEvent):
+    """The upstream ended the session in an orderly way (close code 1000) without being asked."""
+
+    close_code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted(CallEvent):
+    """
+    The caller began to speak, by the upstream's voice activity detection.
+
+    The session stamps what was being played at that moment before the machine sees the event.
+
+    Attributes:
+        item_id: the agent's item that was being played; None when nothing was.
+        played_ms: milliseconds of that item that were really clocked out to RTP.
+    """
+
+    item_id: str | None = None
+    played_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped(CallEvent):
+    """The caller stopped speaking, by the upstream's voice activity detection."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpoke(CallEvent):
+    """A piece of the agent's speech was generated in full (not: played); ``text`` is its transcript."""
+
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerSpoke(CallEvent):
+    """A turn of the caller was transcribed."""
+
+    item_id: str
+    text: str
+
+
+# --- time and operators ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(CallEvent):
+    """A timer asked for with ``StartTimer`` ran out."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked(CallEvent):
+    """The worker wants this call to end now (drain limit reached, second SIGTERM)."""
+
+    detail: str

@@ -1,0 +1,86 @@
+"""How a call ended: whose doing it was, and which SIP code says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.errors import AgentError, AgentLost, AgentRefused, GatewayError, SipError
+
+
+class EndReason(StrEnum):
+    """Why a call ended; the value stands in the call's record as ``end_reason``."""
+
+    CALLER_HUNG_UP = "caller_hung_up"
+    CALLER_CANCELLED = "caller_cancelled"
+    AGENT_CLOSED = "agent_closed"
+    AGENT_REFUSED = "agent_refused"
+    AGENT_LOST = "agent_lost"
+    SETUP_TIMEOUT = "setup_timeout"
+    MAX_LENGTH = "max_length"
+    NO_RTP = "no_rtp"
+    NO_ROUTE = "no_route"
+    SHUTDOWN = "shutdown"
+    WORKER_DIED = "worker_died"
+    SIP_ERROR = "sip_error"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Side(StrEnum):
+    """Who ended a call."""
+
+    CALLER = "caller"
+    AGENT = "agent"
+    GATEWAY = "gateway"
+
+
+_SIDES = {
+    EndReason.CALLER_HUNG_UP: Side.CALLER,
+    EndReason.CALLER_CANCELLED: Side.CALLER,
+    EndReason.NO_RTP: Side.CALLER,
+    EndReason.AGENT_CLOSED: Side.AGENT,
+    EndReason.AGENT_REFUSED: Side.AGENT,
+    EndReason.AGENT_LOST: Side.AGENT,
+    EndReason.SETUP_TIMEOUT: Side.AGENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    How a call ended.
+
+    Attributes:
+        reason: the cause, one of a short list.
+        detail: the same in words, with what the other side said; never a secret.
+        sip_code: what the caller is told while the call is not answered yet (RFC 3261 section 21).
+            An answered call ends with BYE, whatever stands here.
+    """
+
+    reason: EndReason
+    detail: str = ""
+    sip_code: int = 503
+
+    @property
+    def ended_by(self) -> Side:
+        """Who ended the call."""
+        return _SIDES.get(self.reason, Side.GATEWAY)
+
+
+def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
+    """
+    Turn an error into an outcome: the only place that does.
+
+    Args:
+        error: what went wrong.
+        sip_code: what a caller is told who was not answered yet.
+    """
+    match error:
+        case AgentRefused():
+            return Outcome(EndReason.AGENT_REFUSED, str(error), sip_code)
+        case AgentLost() | AgentError():
+            return Outcome(EndReason.AGENT_LOST, str(error), sip_code)
+        case SipError():
+            return Outcome(EndReason.SIP_ERROR, str(error), 500)
+        case _:
+            return Outcome(EndReason.INTERNAL_ERROR, str(error), 500)

@@ -1,0 +1,1 @@
+"""What happens to a call: files people write."""
