@@ -1,4 +1,4 @@
-"""The agent's speech on its way to the phone: written in bursts on the loop, read at 20 ms pace by the clock."""
+"""The agent's speech on its way to the phone: written in bursts on the loop, read at 20 ms by the clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from gateway.audio.pcm import PcmFormat
+from gateway.audio.pcm import BYTES_PER_SAMPLE, PcmFormat
 from gateway.threads import runs_on
 
 
@@ -47,6 +47,10 @@ class PlayoutBuffer:
         with self._lock:
             item = self._items[-1] if self._items else None
             if item is None or item.item_id != item_id:
+                if item is not None and item.queued_bytes % BYTES_PER_SAMPLE:
+                    # It ended in half a sample: fill it up, or every sample that follows would be garbled.
+                    item.chunks.append(b"\x00")
+                    item.queued_bytes += 1
                 item = _Item(item_id)
                 self._items.append(item)
             item.chunks.append(pcm)
@@ -87,7 +91,8 @@ class PlayoutBuffer:
         Take the next frame of speech.
 
         Returns:
-            ``fmt.frame_bytes`` bytes of signed 16-bit little-endian mono PCM; None when nothing can be played now.
+            ``fmt.frame_bytes`` bytes of signed 16-bit little-endian mono PCM; None when nothing can be
+            played now.
 
         Thread: clock. Holds the lock for one slice, never waits for the loop.
         """

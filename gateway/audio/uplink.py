@@ -26,7 +26,7 @@ class UplinkTap:
 
     @runs_on("loop")
     def listen(self, wake: Callable[[], None] | None) -> None:
-        """Call ``wake`` (from the clock thread) when frames wait; once until the next ``read``. None: stop."""
+        """Call ``wake`` (on the clock thread) when frames wait; once until the next ``read``. None: stop."""
         self._wake = wake
         self._rung = False
 
@@ -36,9 +36,10 @@ class UplinkTap:
         if len(self._frames) == self._frames.maxlen:
             self.dropped_frames += 1
         self._frames.append(frame)
-        if self._wake is not None and not self._rung:
+        wake = self._wake  # read once: the loop may take it away between two reads
+        if wake is not None and not self._rung:
             self._rung = True
-            self._wake()
+            wake()
 
     @runs_on("loop")
     def read(self) -> bytes:

@@ -21,7 +21,7 @@ class CallEvent:
     call_id: CallId
 
 
-# --- the SIP leg ----------------------------------------------------------------------------------------------------
+# The SIP leg
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,13 @@ class IncomingInvite(CallEvent):
     to_uri: str
     source: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LegRinging(CallEvent):
+    """The far end of a call that we placed answered provisionally with ``code`` (180, 183)."""
+
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class LegFailed(CallEvent):
     detail: str
 
 
-# --- the route ------------------------------------------------------------------------------------------------------
+# The route
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Routed(CallEvent):
     refusal_code: int = 503
 
 
-# --- the agent ------------------------------------------------------------------------------------------------------
+# The agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +169,7 @@ class CallerSpoke(CallEvent):
     text: str
 
 
-# --- time and operators ---------------------------------------------------------------------------------------------
+# Time and operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +182,12 @@ class TimerFired(CallEvent):
 @dataclass(frozen=True, slots=True)
 class StopAsked(CallEvent):
     """The worker wants this call to end now (drain limit reached, second SIGTERM)."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFailed(CallEvent):
+    """Carrying out an order raised an exception nobody expected: a fault of ours; ``detail`` says which."""
 
     detail: str

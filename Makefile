@@ -1,0 +1,62 @@
+# Everything runs in .venv, made on first use. `make help` lists the targets.
+VENV  := .venv
+BIN   := $(VENV)/bin
+# The first Python that the SIP library has wheels for; `make PYTHON=/usr/bin/python3.12 test` takes another.
+FITS  := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+# RUNLEVEL=1: a package that brings a server must not start it.
+ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive
+# A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
+apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
+
+.PHONY: help run demo test check bench format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one: make run ARGS=--simulate)
+	$(BIN)/gateway serve $(ARGS)
+
+demo: $(VENV)/lab ## one real SIP call against the simulator, told as a table; leaves out/demo.wav and out/demo.png
+	$(BIN)/gateway demo
+
+test: check /usr/bin/sipp /usr/bin/redis-server ## all checks and all tests
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m unit
+	$(BIN)/coverage report --fail-under=80
+	$(BIN)/python -m pytest -m "not unit"
+
+check: $(VENV)/dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/lab /usr/bin/sipp ## CPU, memory and latency of one full worker, 60 s; also in out/bench.json
+	$(BIN)/python -m gateway.lab.bench $(ARGS)
+
+format: $(VENV)/dev ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## forget what was built and left behind
+	rm -rf $(VENV) out .coverage* .*_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install one (apt-get install python3) or name it: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/lab: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[lab]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/lab
+
+/usr/bin/sipp:
+	$(call apt,sip-tester)
+
+/usr/bin/redis-server:
+	$(call apt,redis-server)

@@ -1,0 +1,206 @@
+"""
+Prints ``docs/call-states.md`` by trying every event in every phase: ``python -m gateway.call.diagram``.
+
+Nothing in the page is written by hand that the machine can tell itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.call.actions import CallAction, CancelTimer, Finish, HangUp, StartTimer
+from gateway.call.events import (
+    AgentClosed,
+    AgentFailed,
+    AgentReady,
+    AgentSpoke,
+    CallerSpoke,
+    CallEvent,
+    LegClosed,
+    LegFailed,
+    MediaLost,
+    MediaUp,
+    OrderFailed,
+    Routed,
+    SpeechStarted,
+    SpeechStopped,
+    StopAsked,
+    TimerFired,
+)
+from gateway.call.machine import ENDING, ENDING_LIMIT_S, MAX_LENGTH, SETUP, CallMachine, Phase
+from gateway.errors import AgentLost, AgentRefused, IllegalEvent
+from gateway.ids import CallId
+
+_CALL = CallId("call")
+
+_ROUTED = Routed(_CALL, setup_limit_s=8, max_length_s=3600)
+_READY = AgentReady(_CALL, "session")
+_UP = MediaUp(_CALL, "PCMU/8000")
+_STOP = StopAsked(_CALL, "")
+_GONE = LegClosed(_CALL, by_caller=False, code=200, reason="")
+
+WAYS: Mapping[Phase, tuple[CallEvent, ...]] = {
+    Phase.ROUTING: (),
+    Phase.RINGING: (_ROUTED,),
+    Phase.ANSWERING: (_ROUTED, _READY),
+    Phase.ACTIVE: (_ROUTED, _READY, _UP),
+    Phase.ENDING: (_ROUTED, _READY, _UP, _STOP),
+    Phase.ENDED: (_ROUTED, _READY, _UP, _STOP, _GONE),
+}
+"""A way into every phase."""
+
+SAMPLES: Mapping[str, CallEvent] = {
+    "Routed": _ROUTED,
+    "AgentReady": _READY,
+    "AgentFailed, refused": AgentFailed(_CALL, AgentRefused("")),
+    "AgentFailed, lost": AgentFailed(_CALL, AgentLost("")),
+    "AgentClosed": AgentClosed(_CALL, 1000, ""),
+    "MediaUp": _UP,
+    "MediaLost": MediaLost(_CALL, 30),
+    "SpeechStarted, agent silent": SpeechStarted(_CALL),
+    "SpeechStarted, agent speaking": SpeechStarted(_CALL, "item", 100),
+    "SpeechStopped": SpeechStopped(_CALL),
+    "CallerSpoke": CallerSpoke(_CALL, "item", ""),
+    "AgentSpoke": AgentSpoke(_CALL, "item", ""),
+    "LegClosed, 487": LegClosed(_CALL, by_caller=True, code=487, reason=""),
+    "LegClosed, caller": LegClosed(_CALL, by_caller=True, code=200, reason=""),
+    "LegClosed, not the caller": _GONE,
+    "LegFailed": LegFailed(_CALL, ""),
+    "TimerFired, setup": TimerFired(_CALL, SETUP),
+    "TimerFired, max_length": TimerFired(_CALL, MAX_LENGTH),
+    "TimerFired, ending": TimerFired(_CALL, ENDING),
+    "StopAsked": _STOP,
+    "OrderFailed": OrderFailed(_CALL, ""),
+}
+"""Every event the machine knows, in each form it tells apart."""
+
+_HEAD = f"""\
+# The states of a call
+
+<!-- Printed by `python -m gateway.call.diagram`. Change `gateway/call/machine.py`, then print it anew. -->
+
+A call is driven by events (what happened) and answers with orders (what to do). Every ending passes one door:
+the agent is closed if it was opened, running timers are cancelled, and the SIP side is hung up unless it is
+closed already. Then the call waits in `ending` for the SIP side's `LegClosed`, {ENDING_LIMIT_S:g} s at the most.
+The first cause of an ending stands. `HangUp(code)` is a final response before the answer, a BYE after it.
+
+| Phase | Means |
+|---|---|
+| routing | the INVITE is here, the dialplan is asked |
+| ringing | 180 went out, the agent's session is being opened |
+| answering | the agent is ready, 200 OK is on its way |
+| active | caller and agent hear each other |
+| ending | the end is decided, the SIP dialog is not over yet |
+| ended | everything the call held is released |
+"""
+
+_LEGEND = """\
+*ignored*: may come, and the call does not change; speech and transcripts still go into the call's history.
+*illegal*: cannot happen; it is logged and counted as a fault, and the call goes on as it was.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """
+    What one event does in one phase.
+
+    Attributes:
+        after: the phase from then on.
+        actions: the orders; empty for an event that is ignored or illegal.
+        legal: False when the machine refuses the event.
+    """
+
+    after: Phase
+    actions: tuple[CallAction, ...]
+    legal: bool = True
+
+
+def try_event(phase: Phase, event: CallEvent) -> Cell:
+    """Bring a fresh machine into ``phase`` and show it ``event``."""
+    machine = CallMachine()
+    for step in WAYS[phase]:
+        machine.handle(step)
+    try:
+        actions = machine.handle(event)
+    except IllegalEvent:
+        return Cell(phase, (), legal=False)
+    return Cell(machine.phase, actions)
+
+
+def call_states_markdown() -> str:
+    """Return the whole page ``docs/call-states.md``."""
+    parts = [_HEAD, "## The phases\n", _mermaid(), "## Every event in every phase\n", _LEGEND, _overview()]
+    parts.append("## What is ordered\n")
+    parts += [block for phase in Phase for block in _orders(phase)]
+    return "\n".join(parts)
+
+
+def _mermaid() -> str:
+    edges: dict[tuple[Phase, Phase], list[str]] = {}
+    for label, event in SAMPLES.items():
+        for phase in Phase:
+            cell = try_event(phase, event)
+            if cell.actions:
+                edges.setdefault((phase, cell.after), []).append(label.replace(", ", " "))
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Phase.ROUTING}"]
+    lines += [
+        f"    {before} --> {after} : {'<br/>'.join(labels)}"
+        for (before, after), labels in sorted(edges.items(), key=_in_order_of_phases)
+    ]
+    return "\n".join([*lines, f"    {Phase.ENDED} --> [*]", "```", ""])
+
+
+def _in_order_of_phases(edge: tuple[tuple[Phase, Phase], list[str]]) -> tuple[int, int]:
+    order = list(Phase)
+    return order.index(edge[0][0]), order.index(edge[0][1])
+
+
+def _overview() -> str:
+    lines = ["| Event | " + " | ".join(Phase) + " |", "|---" * (len(Phase) + 1) + "|"]
+    for label, event in SAMPLES.items():
+        cells = [_in_short(phase, try_event(phase, event)) for phase in Phase]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _in_short(phase: Phase, cell: Cell) -> str:
+    if not cell.legal:
+        return "*illegal*"
+    if not cell.actions:
+        return "*ignored*"
+    return "orders" if cell.after is phase else f"to {cell.after}"
+
+
+def _orders(phase: Phase) -> Iterator[str]:
+    rows = [(label, try_event(phase, event)) for label, event in SAMPLES.items()]
+    rows = [(label, cell) for label, cell in rows if cell.actions]
+    yield f"### {phase}\n"
+    if not rows:
+        yield "Nothing any more.\n"
+        return
+    yield "| Event | Orders | Phase then |\n|---|---|---|"
+    for label, cell in rows:
+        yield f"| {label} | {', '.join(_order(phase, action) for action in cell.actions)} | {cell.after} |"
+    yield ""
+
+
+def _order(phase: Phase, action: CallAction) -> str:
+    name = type(action).__name__
+    match action:
+        case StartTimer(name=timer) | CancelTimer(name=timer):
+            return f"{name}({timer})"
+        case HangUp(code=code):
+            return f"{name}({code})"
+        case Finish() if phase is Phase.ENDING:
+            return f"{name}(first cause)"
+        case Finish(outcome=outcome):
+            return f"{name}({outcome.reason})"
+        case _:
+            return name
+
+
+if __name__ == "__main__":
+    sys.stdout.write(call_states_markdown())

@@ -1,0 +1,273 @@
+"""
+The state machine of one call: facts in, orders out, nothing performed.
+
+``RULES`` at the end of this file is the whole behaviour; ``docs/call-states.md`` is printed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from gateway.call.actions import (
+    Answer,
+    CallAction,
+    CancelTimer,
+    CloseAgent,
+    Finish,
+    FlushPlayout,
+    Greet,
+    HangUp,
+    OpenAgent,
+    Ring,
+    StartTimer,
+    Truncate,
+)
+from gateway.call.events import (
+    AgentClosed,
+    AgentFailed,
+    AgentReady,
+    AgentSpoke,
+    CallerSpoke,
+    CallEvent,
+    LegClosed,
+    LegFailed,
+    MediaLost,
+    MediaUp,
+    OrderFailed,
+    Routed,
+    SpeechStarted,
+    SpeechStopped,
+    StopAsked,
+    TimerFired,
+)
+from gateway.call.outcome import EndReason, Outcome, outcome_of
+from gateway.errors import IllegalEvent, SipError
+
+SETUP = "setup"
+"""Timer: from the route until audio flows."""
+
+MAX_LENGTH = "max_length"
+"""Timer: the longest answered call."""
+
+ENDING = "ending"
+"""Timer: how long the SIP side may take to say that its dialog is over."""
+
+ENDING_LIMIT_S = 5.0
+
+
+class Phase(StrEnum):
+    """Where a call stands; the value is the ``state`` of the call's record."""
+
+    ROUTING = "routing"
+    RINGING = "ringing"
+    ANSWERING = "answering"
+    ACTIVE = "active"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+Step = tuple[Phase, tuple[CallAction, ...]]
+"""What a rule answers with: the phase the call is in from now on, and the orders in their order."""
+
+
+class CallMachine:
+    """
+    Decides what one call does.
+
+    Holds all control state of the call. Synchronous, without clock and I/O: time arrives as ``TimerFired``.
+    """
+
+    _phase = Phase.ROUTING
+
+    def __init__(self) -> None:
+        self._setup_limit_s = 0.0
+        self._max_length_s = 0.0
+        self._refusal_code = 503
+        self._agent_open = False
+        self._leg_open = True
+        self._timers: list[str] = []
+        self._outcome: Outcome | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Where the call stands now."""
+        return self._phase
+
+    def handle(self, event: CallEvent) -> tuple[CallAction, ...]:
+        """
+        Take one fact and return the orders that follow from it, to be carried out in this order.
+
+        Raises:
+            IllegalEvent: the event cannot happen in this phase. The call stands as it stood.
+        """
+        rule = RULES[self._phase].get(type(event))
+        if rule is None:
+            raise IllegalEvent(self._phase, type(event).__name__)
+        if isinstance(rule, Ignored):
+            return ()
+        self._phase, actions = rule(self, event)
+        return actions
+
+    def _routed(self, event: Routed) -> Step:
+        self._setup_limit_s = event.setup_limit_s
+        self._max_length_s = event.max_length_s
+        self._refusal_code = event.refusal_code
+        self._agent_open = True
+        return Phase.RINGING, (Ring(), OpenAgent(), self._start_timer(SETUP, event.setup_limit_s))
+
+    def _agent_ready(self, _event: AgentReady) -> Step:
+        return Phase.ANSWERING, (Answer(),)
+
+    def _media_up(self, _event: MediaUp) -> Step:
+        stop_setup = self._cancel_timer(SETUP)
+        return Phase.ACTIVE, (stop_setup, Greet(), self._start_timer(MAX_LENGTH, self._max_length_s))
+
+    def _speech_started(self, event: SpeechStarted) -> Step:
+        if event.item_id is None:
+            return self._phase, (FlushPlayout(),)
+        return self._phase, (FlushPlayout(), Truncate(event.item_id, event.played_ms))
+
+    def _agent_failed(self, event: AgentFailed) -> Step:
+        return self._end(outcome_of(event.error, sip_code=self._refusal_code))
+
+    def _agent_closed(self, event: AgentClosed) -> Step:
+        detail = f"{event.close_code} {event.reason}".rstrip()
+        return self._end(Outcome(EndReason.AGENT_CLOSED, detail, self._refusal_code))
+
+    def _media_lost(self, event: MediaLost) -> Step:
+        return self._end(Outcome(EndReason.NO_RTP, f"no RTP for {event.silent_s:g} s"))
+
+    def _leg_failed(self, event: LegFailed) -> Step:
+        return self._end(outcome_of(SipError(event.detail)))
+
+    def _stop_asked(self, event: StopAsked) -> Step:
+        return self._end(Outcome(EndReason.SHUTDOWN, event.detail))
+
+    def _order_failed(self, event: OrderFailed) -> Step:
+        return self._end(Outcome(EndReason.INTERNAL_ERROR, event.detail, 500))
+
+    def _leg_closed(self, event: LegClosed) -> Step:
+        self._leg_open = False
+        if self._outcome is not None:  # asked for: the first cause of the end stands
+            return self._finish(self._outcome)
+        # RFC 3261 section 9.2: a cancelled INVITE is answered with 487.
+        cancelled = event.code == 487 and self._phase is not Phase.ACTIVE
+        reason = EndReason.CALLER_CANCELLED if cancelled else EndReason.CALLER_HUNG_UP
+        if not event.by_caller:
+            reason = EndReason.SIP_ERROR
+        return self._end(Outcome(reason, f"{event.code} {event.reason}".rstrip(), event.code))
+
+    def _timer_fired(self, event: TimerFired) -> Step:
+        if event.name not in self._timers:  # ran out just before it was cancelled
+            return self._phase, ()
+        self._timers.remove(event.name)
+        if self._outcome is not None:
+            return self._finish(self._outcome)
+        if event.name == MAX_LENGTH:
+            return self._end(Outcome(EndReason.MAX_LENGTH, f"longer than {self._max_length_s:g} s"))
+        missing = "media" if self._phase is Phase.ANSWERING else "agent"
+        detail = f"no {missing} within {self._setup_limit_s:g} s"
+        return self._end(Outcome(EndReason.SETUP_TIMEOUT, detail, self._refusal_code))
+
+    def _end(self, outcome: Outcome) -> Step:
+        """Close what was opened: the one door that every ending passes, whoever caused it."""
+        self._outcome = outcome
+        actions: list[CallAction] = []
+        if self._agent_open:
+            self._agent_open = False
+            actions.append(CloseAgent())
+        actions += [self._cancel_timer(name) for name in tuple(self._timers)]
+        if not self._leg_open:
+            return Phase.ENDED, (*actions, Finish(outcome))
+        words = outcome.reason.replace("_", " ").capitalize()
+        actions += [HangUp(outcome.sip_code, words), self._start_timer(ENDING, ENDING_LIMIT_S)]
+        return Phase.ENDING, tuple(actions)
+
+    def _finish(self, outcome: Outcome) -> Step:
+        """Let go of a call that passed ``_end`` and waited for its leg."""
+        actions = [self._cancel_timer(name) for name in tuple(self._timers)]
+        return Phase.ENDED, (*actions, Finish(outcome))
+
+    def _start_timer(self, name: str, seconds: float) -> StartTimer:
+        self._timers.append(name)
+        return StartTimer(name, seconds)
+
+    def _cancel_timer(self, name: str) -> CancelTimer:
+        self._timers.remove(name)
+        return CancelTimer(name)
+
+
+class Ignored(Enum):
+    """The answer of the table for an event that may come and changes nothing."""
+
+    IGNORED = "ignored"
+
+
+IGNORED: Final = Ignored.IGNORED
+
+Rule = Callable[[CallMachine, Any], Step] | Ignored
+
+_FAULTS: Mapping[type[CallEvent], Rule] = {
+    LegClosed: CallMachine._leg_closed,
+    LegFailed: CallMachine._leg_failed,
+    StopAsked: CallMachine._stop_asked,
+    OrderFailed: CallMachine._order_failed,
+}
+
+_FAULTS_WITH_AGENT: Mapping[type[CallEvent], Rule] = {
+    **_FAULTS,
+    AgentFailed: CallMachine._agent_failed,
+    AgentClosed: CallMachine._agent_closed,
+    TimerFired: CallMachine._timer_fired,
+}
+
+# Whatever was on its way when the end was decided.
+_LATE: Mapping[type[CallEvent], Rule] = dict.fromkeys(
+    (
+        Routed,
+        AgentReady,
+        AgentFailed,
+        AgentClosed,
+        AgentSpoke,
+        CallerSpoke,
+        SpeechStarted,
+        SpeechStopped,
+        MediaUp,
+        MediaLost,
+        LegClosed,
+        LegFailed,
+        TimerFired,
+        StopAsked,
+        OrderFailed,
+    ),
+    IGNORED,
+)
+
+RULES: Mapping[Phase, Mapping[type[CallEvent], Rule]] = {
+    Phase.ROUTING: {**_FAULTS, Routed: CallMachine._routed},
+    Phase.RINGING: {**_FAULTS_WITH_AGENT, AgentReady: CallMachine._agent_ready},
+    Phase.ANSWERING: {
+        **_FAULTS_WITH_AGENT,
+        MediaUp: CallMachine._media_up,
+        # The caller may be heard upstream a moment before MediaUp is read; nothing is being played yet.
+        SpeechStarted: IGNORED,
+        SpeechStopped: IGNORED,
+        CallerSpoke: IGNORED,
+        AgentSpoke: IGNORED,
+    },
+    Phase.ACTIVE: {
+        **_FAULTS_WITH_AGENT,
+        MediaLost: CallMachine._media_lost,
+        SpeechStarted: CallMachine._speech_started,
+        MediaUp: IGNORED,  # a re-INVITE brings the media up anew
+        # For the record only.
+        SpeechStopped: IGNORED,
+        CallerSpoke: IGNORED,
+        AgentSpoke: IGNORED,
+    },
+    Phase.ENDING: {**_LATE, LegClosed: CallMachine._leg_closed, TimerFired: CallMachine._timer_fired},
+    Phase.ENDED: _LATE,
+}
+"""Phase -> event -> rule. What is absent cannot happen and raises ``IllegalEvent``."""

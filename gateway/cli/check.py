@@ -1,0 +1,60 @@
+"""``gateway check``: are the settings and the dialplan right, and what is in force?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.render import fail, say, table
+from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.model import Dialplan
+from gateway.errors import ConfigError, StoreError
+from gateway.sessions.embedded import find_redis_server
+from gateway.settings import Settings, load_settings
+
+
+def check(
+    config: Annotated[
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+    ] = None,
+    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+) -> None:
+    """
+    Check settings and dialplan and print what is in force, with secrets masked.
+
+    Exit code 0 when the gateway can start with them, 1 when not. Nothing is opened and nobody is called.
+    """
+    try:
+        settings = load_settings(config=config, overrides={"dialplan": dialplan})
+    except ConfigError as error:
+        fail(str(error))
+        raise typer.Exit(1) from None
+    rows = [(name, shown.value, shown.origin) for name, shown in settings.masked().items()]
+    table("Settings", ("setting", "value", "from"), rows)
+    try:
+        plan = load_dialplan(settings.dialplan)
+        redis = _redis_words(settings)
+    except (ConfigError, StoreError) as error:
+        fail(str(error))
+        raise typer.Exit(1) from None
+    _say_dialplan(settings.dialplan, plan)
+    say(f"Redis: {redis}")
+    if settings.realtime.api_key is None:
+        say("API key: none. Set OPENAI_API_KEY, or try without one: gateway serve --simulate")
+    else:
+        say("API key: there (not tried)")
+
+
+def _say_dialplan(path: Path, plan: Dialplan) -> None:
+    agents = ((name, agent.model, agent.voice, agent.greeting or "none") for name, agent in plan.agents.items())
+    table(f"Agents of {path}", ("agent", "model", "voice", "greeting"), agents)
+    routes = ((rule.name, rule.called or "any number", rule.agent) for rule in plan.routes)
+    table("Routes, first match answers", ("route", "called", "agent"), routes)
+
+
+def _redis_words(settings: Settings) -> str:
+    if settings.redis.url is not None:
+        return f"{settings.masked()['redis.url'].value} (not tried)"
+    return f"none configured, a private server is started with the gateway ({find_redis_server()})"

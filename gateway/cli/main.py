@@ -1,0 +1,36 @@
+"""The ``gateway`` command: puts the commands together and turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gateway.cli import call, check, demo, render, serve, simulator
+from gateway.errors import GatewayError
+
+app = typer.Typer(
+    name="gateway",
+    help="A phone number for a realtime voice model: SIP on one side, the OpenAI Realtime API on the other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("check")(check.check)
+app.command("call")(call.call)
+app.command("simulator")(simulator.simulator)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Run a command; an error made on purpose is shown as its text alone, with exit code 1."""
+    try:
+        app()
+    except GatewayError as error:
+        render.fail(str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""``gateway serve``: take calls."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from gateway.cli.render import say
+from gateway.dialplan.loader import load_dialplan
+from gateway.lab.simulator import Simulator, SimulatorOptions
+from gateway.logs import configure_logs
+from gateway.settings import Settings, load_settings
+from gateway.threads import check_threads
+from gateway.worker import Worker
+
+SIMULATED_KEY = "simulated"
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")] = None,
+    port: Annotated[int | None, typer.Option(help="SIP port instead of the configured one; 0 takes a free one")] = None,
+    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="talk to the built-in simulator, without a key")] = False,
+) -> None:
+    """
+    Answer SIP calls with a voice agent until SIGTERM or Ctrl-C.
+
+    The first signal lets live calls finish (GATEWAY_CALL__DRAIN_LIMIT_S), a second one ends them at once.
+    """
+    settings = load_settings(config=config, overrides=_overrides(port, dialplan))
+    configure_logs(settings.log)
+    check_threads(enabled=settings.log.debug_threads)
+    uvloop.run(_serve(settings, simulate=simulate))
+
+
+def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    if port is not None:
+        overrides["sip"] = {"port": port}
+    if dialplan is not None:
+        overrides["dialplan"] = dialplan
+    return overrides
+
+
+async def _serve(settings: Settings, *, simulate: bool) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        if simulate:
+            simulator = await stack.enter_async_context(Simulator(SimulatorOptions()))
+            realtime = settings.realtime.model_copy(update={"url": simulator.url, "api_key": SIMULATED_KEY})
+            realtime = type(realtime).model_validate(realtime.model_dump())
+            settings = settings.model_copy(update={"realtime": realtime})
+            say(f"simulating: the agent is the built-in simulator at {simulator.url}; no key is used, nothing leaves here")
+        await Worker(settings, load_dialplan(settings.dialplan), say).run()

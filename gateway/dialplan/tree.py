@@ -1,0 +1,129 @@
+"""
+YAML nodes as plain values, with the place of each.
+
+YAML guesses types (``called: 0123`` is 83, ``name: no`` is false). Here every scalar is the text that was written, and
+the model's own types decide what it means; only ``null``, ``~`` and nothing at all are null.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from gateway.errors import DialplanError, Mistake
+
+MAX_DEPTH = 24
+MAX_NODES = 20_000
+"""Nodes of a file, also with every alias written out: a few lines of nested aliases can mean billions."""
+
+_YAML = "tag:yaml.org,2002:"
+_TEXT_TAGS = frozenset(_YAML + kind for kind in ("str", "int", "float", "bool", "timestamp", "value"))
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+NodePath = tuple[str | int, ...]
+"""Keys and indices from the root to a value."""
+
+
+def mistake_at(file: str, mark: yaml.Mark | None, problem: str, path: NodePath = ()) -> Mistake:
+    """Return a mistake at a place PyYAML tells (it counts from 0, or does not know)."""
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    return Mistake(file, line, column, dotted(path), problem)
+
+
+def dotted(path: NodePath) -> str:
+    """Return a path as people write it: ``routes[0].agent``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+class YamlTree:
+    """
+    Turns nodes into dict, list, str and None.
+
+    Attributes:
+        mistakes: what cannot be turned: duplicate keys, odd tags, control characters.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._count = 0
+        self._values: dict[NodePath, yaml.Mark] = {}
+        self._keys: dict[NodePath, yaml.Mark] = {}
+        self.mistakes: list[Mistake] = []
+
+    def mistake(self, path: NodePath, problem: str, *, at_key: bool = False) -> Mistake:
+        """Return a mistake at the value of ``path`` (or at its key), or at the nearest part of the file around it."""
+        mark = self._keys.get(path) if at_key else None
+        known = path
+        while mark is None and (mark := self._values.get(known)) is None and known:
+            known = known[:-1]
+        return mistake_at(self._file, mark, problem, path)
+
+    def refuse(self, node: yaml.Node, path: NodePath, problem: str) -> None:
+        """Add a mistake at ``node``."""
+        self.mistakes.append(mistake_at(self._file, node.start_mark, problem, path))
+
+    def value(self, node: yaml.Node, path: NodePath = (), depth: int = 0) -> object:
+        """
+        Return the node's value; what cannot be turned is None and stands in ``mistakes``.
+
+        Raises:
+            DialplanError: the file means too much, or itself: it cannot be walked to its end.
+        """
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            self.refuse(node, path, "aliases that mean too many values, or the value they stand in")
+            raise DialplanError(*self.mistakes)
+        self._values.setdefault(path, node.start_mark)
+        if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
+            return [self.value(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+        return None
+
+    def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> str | None:
+        if node.tag == _YAML + "null":
+            return None
+        if node.tag not in _TEXT_TAGS and node.tag != _YAML + "merge":
+            self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+            return None
+        text = str(node.value)
+        if found := _CONTROL.search(text):
+            self.refuse(node, path, f"the character U+{ord(found[0]):04X} is not allowed; remove it")
+            return None
+        return text
+
+    def _mapping(self, node: yaml.MappingNode, path: NodePath, depth: int) -> dict[str, object]:
+        found: dict[str, object] = {}
+        merged: list[yaml.Node] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == _YAML + "merge":
+                merged.append(value_node)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.refuse(key_node, path, "a key must be one word or text")
+                continue
+            key = self._scalar(key_node, path) or ""
+            inner = (*path, key)
+            if key in found:
+                first = self._keys[inner].line + 1
+                self.refuse(key_node, inner, f"written twice (first in line {first}); remove one")
+                continue
+            self._keys[inner] = key_node.start_mark
+            found[key] = self.value(value_node, inner, depth + 1)
+        for source in merged:
+            self._merge(source, found, path, depth + 1)
+        return found
+
+    def _merge(self, source: yaml.Node, into: dict[str, object], path: NodePath, depth: int) -> None:
+        """Add what ``<<: *name`` or ``<<: [*one, *two]`` brings; keys that are there already win."""
+        for node in source.value if isinstance(source, yaml.SequenceNode) else [source]:
+            if not isinstance(node, yaml.MappingNode):
+                self.refuse(node, path, "<< takes a mapping, or a list of mappings")
+                continue
+            brought = self.value(node, path, depth)
+            if isinstance(brought, dict):
+                into.update({key: value for key, value in brought.items() if key not in into})

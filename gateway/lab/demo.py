@@ -1,0 +1,157 @@
+"""One real call, from nothing: private Redis, simulator, gateway and robot, and the story of what each of them saw."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.audio.wav import read_stereo_wav
+from gateway.errors import ConfigError
+from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.picture import Mark, draw_call
+from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
+from gateway.sessions.embedded import EmbeddedRedis
+from gateway.sessions.store import RedisSessionStore
+from gateway.settings import RedisSettings, environment_for_child
+
+CALL_LIMIT_S = 60.0
+_QUIET = frozenset({"input_audio_buffer.append"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One thing that one of the four saw; ``at`` in Unix seconds."""
+
+    at: float
+    who: str
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """
+    What came of the demo.
+
+    Attributes:
+        story: what happened, by time.
+        exit_code: the robot's: 0 only if the agent was heard.
+        verdict: that code in words.
+        recording: stereo WAV, caller left and agent right.
+        picture: PNG of both waveforms with marks.
+    """
+
+    story: list[StoryLine]
+    exit_code: int
+    verdict: str
+    recording: Path
+    picture: Path
+
+
+async def run_demo(out: Path, dialplan: Path, tell: Callable[[str], None]) -> Demo:
+    """
+    Make one call and write its recording and picture into ``out``.
+
+    Args:
+        out: directory; made if missing.
+        dialplan: what the gateway does with the call.
+        tell: takes a line of progress at a time.
+
+    Raises:
+        GatewayError: one of the four could not start.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    async with EmbeddedRedis() as redis, Simulator(SimulatorOptions()) as simulator:
+        tell(f"Redis        private, {redis}")
+        tell(f"simulator    {simulator.url}")
+        variables = {
+            "GATEWAY_DIALPLAN": str(dialplan.resolve()),
+            "GATEWAY_SIP__HOST": "127.0.0.1",
+            "GATEWAY_SIP__PORT": "0",
+            "GATEWAY_REALTIME__URL": simulator.url,
+            "GATEWAY_REALTIME__API_KEY": "simulated",
+            "GATEWAY_REDIS__URL": redis,
+        }
+        async with GatewayProcess(variables) as gateway:
+            tell(f"gateway      sip:127.0.0.1:{gateway.port}")
+            tell(f"robot        calls sip:1000@127.0.0.1:{gateway.port} (about 20 s)")
+            report = await _robot_call(f"sip:1000@127.0.0.1:{gateway.port}", out)
+        store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "demo")
+        noted = await store.events()
+        story = sorted(
+            (*_told_by_robot(report), *_told_by_gateway(noted), *_told_by_simulator(simulator.connections)),
+            key=lambda line: line.at,
+        )
+    return _written_down(story, report, out)
+
+
+async def _robot_call(uri: str, out: Path) -> Mapping[str, Any]:
+    """Run ``gateway call`` in its own process, since pjsua2 lives once per process; return its report."""
+    report = out / "demo.json"
+    report.unlink(missing_ok=True)
+    robot = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "call", uri, "--record", str(out / "demo.wav"), "--report", str(report)),
+        env=environment_for_child({}),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(CALL_LIMIT_S):
+            printed, _ = await robot.communicate()
+    except TimeoutError:
+        robot.kill()
+        printed, _ = await robot.communicate()
+    if not report.exists():
+        raise ConfigError(f"the robot told nothing of its call:\n{printed.decode(errors='replace')}")
+    told: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return told
+
+
+def _told_by_robot(report: Mapping[str, Any]) -> Iterator[StoryLine]:
+    for happening in report["happenings"]:
+        yield StoryLine(happening["at"], "robot", happening["what"], happening["detail"])
+
+
+def _told_by_gateway(events: list[dict[str, str]]) -> Iterator[StoryLine]:
+    for event in events:
+        fields = {name: value for name, value in event.items() if name in _SHOWN}
+        yield StoryLine(float(event["at"]), "gateway", event["event"].replace("_", " "), " ".join(fields.values()))
+
+
+_SHOWN = ("from_uri", "to_uri", "codec", "upstream_session_id", "text", "end_reason")
+
+
+def _told_by_simulator(connections: list[Connection]) -> Iterator[StoryLine]:
+    wall = time.time() - time.monotonic()
+    for connection in connections:
+        for at, name in connection.events:
+            if name not in _QUIET:
+                yield StoryLine(wall + at, "simulator", f"got {name}", "")
+        if connection.closed_at is not None:
+            yield StoryLine(wall + connection.closed_at, "simulator", "socket closed", str(connection.close_code))
+
+
+def _written_down(story: list[StoryLine], report: Mapping[str, Any], out: Path) -> Demo:
+    recording, picture = out / "demo.wav", out / "demo.png"
+    if recording.exists():
+        rate_hz, caller, agent = read_stereo_wav(recording)
+        draw_call(picture, rate_hz, caller, agent, list(_marks(report)))
+    return Demo(story, report["exit_code"], report["verdict"], recording, picture)
+
+
+def _marks(report: Mapping[str, Any]) -> Iterator[Mark]:
+    labels = {"ringing": "ring", "answered": "answer", "first agent audio": "first audio"}
+    for happening in report["happenings"]:
+        what = happening["what"]
+        at_s = happening["at"] - report["audio_at"]
+        if what in labels or what.startswith("hang-up"):
+            yield Mark(at_s, labels.get(what, "hang-up"))
+        elif what in ("robot speaks", "agent speaks"):
+            yield Mark(at_s, what.removesuffix(" speaks"))

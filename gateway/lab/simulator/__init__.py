@@ -1,0 +1,7 @@
+"""A Realtime API that runs here: to try the gateway without a key, and to test it."""
+
+from gateway.lab.simulator.connection import Connection, SeenEvent, Spoken
+from gateway.lab.simulator.options import SimulatorOptions
+from gateway.lab.simulator.server import Simulator
+
+__all__ = ["Connection", "SeenEvent", "Simulator", "SimulatorOptions", "Spoken"]

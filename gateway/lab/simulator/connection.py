@@ -1,0 +1,173 @@
+"""What the simulator saw of one connection, for tests and for people."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import wave
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL
+from gateway.lab.simulator.speech import bytes_per_ms, to_pcm24k
+
+EVENT_LIMIT = 200_000
+LEFT_WITHOUT_CLOSE = "left without CLOSE"
+
+
+class SeenEvent(NamedTuple):
+    """An event's type and when it was seen, monotonic seconds."""
+
+    type: str
+    at: float
+
+
+class Spoken(NamedTuple):
+    """Agent speech that was sent: of which item, as 16-bit mono PCM at 24 kHz."""
+
+    item_id: str
+    pcm24k: bytes
+
+
+class Recording:
+    """
+    Audio kept in the formats it came in, given as 24 kHz PCM when asked.
+
+    Args:
+        limit_s: what comes after so much audio is not kept.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._room_ms = limit_s * 1000
+        self._stretches: list[tuple[str, bytearray]] = []
+
+    def add(self, format_type: str, audio: bytes) -> None:
+        """Keep the next part."""
+        if self._room_ms <= 0:
+            return
+        self._room_ms -= len(audio) / bytes_per_ms(format_type)
+        if not self._stretches or self._stretches[-1][0] != format_type:
+            self._stretches.append((format_type, bytearray()))
+        self._stretches[-1][1].extend(audio)
+
+    def pcm24k(self) -> bytes:
+        """Return everything kept as 16-bit mono PCM at 24 kHz."""
+        return b"".join(to_pcm24k(format_type, bytes(audio)) for format_type, audio in self._stretches)
+
+
+@dataclass(eq=False)
+class Connection:
+    """
+    One client, from its handshake on.
+
+    Attributes:
+        number: counts from 1 in the order of the handshakes.
+        model: the model asked for, empty if none.
+        keep_audio_s: audio kept per direction.
+        safety_identifier: the ``OpenAI-Safety-Identifier`` header, if sent.
+        session_id: id of the session, None where refused.
+        opened_at: when the handshake came, monotonic seconds.
+        closed_at: when the client's CLOSE came, or the end of TCP; None while open.
+        close_code: status of the client's CLOSE; 1005 if it had none, 1006 if TCP ended without.
+        closed_by: who ended it first.
+        refused: why it was not let in (an error code, or ``http 503``).
+        events: types of the client's events, in order.
+        sent: types of the events sent, in order, when they went to the socket.
+        violations: what the client did against the protocol, in words.
+        is_configured: whether ``session.updated`` has been sent.
+    """
+
+    number: int
+    model: str = ""
+    keep_audio_s: float = 600.0
+    safety_identifier: str | None = None
+    session_id: str | None = None
+    opened_at: float = field(default_factory=time.monotonic)
+    closed_at: float | None = None
+    close_code: int | None = None
+    closed_by: Literal["client", "simulator"] | None = None
+    refused: str | None = None
+    events: list[SeenEvent] = field(default_factory=list)
+    sent: list[SeenEvent] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    is_configured: bool = False
+
+    def __post_init__(self) -> None:
+        self.caller_audio = Recording(self.keep_audio_s)
+        self._agent_audio: dict[str, Recording] = {}
+        self._closed = asyncio.Event()
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection still stands."""
+        return self.closed_at is None
+
+    @property
+    def heard(self) -> bytes:
+        """All caller audio as received, as 16-bit mono PCM at 24 kHz (bounded by ``keep_audio_s``)."""
+        return self.caller_audio.pcm24k()
+
+    @property
+    def spoken(self) -> list[Spoken]:
+        """All agent audio as sent, per item in the order of their beginning."""
+        return [Spoken(item_id, audio.pcm24k()) for item_id, audio in self._agent_audio.items()]
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether any agent audio was sent."""
+        return bool(self._agent_audio)
+
+    def note_event(self, event_type: str) -> None:
+        """Record a client event."""
+        if len(self.events) < EVENT_LIMIT:
+            self.events.append(SeenEvent(event_type, time.monotonic()))
+
+    def note_sent(self, event_type: str) -> None:
+        """Record a server event that goes to the socket now."""
+        if event_type == "session.updated":
+            self.is_configured = True
+        if len(self.sent) < EVENT_LIMIT:
+            self.sent.append(SeenEvent(event_type, time.monotonic()))
+
+    def note_violation(self, text: str) -> None:
+        """Record a breach of the protocol."""
+        if len(self.violations) < EVENT_LIMIT:
+            self.violations.append(text)
+
+    def note_spoken(self, item_id: str, format_type: str, audio: bytes) -> None:
+        """Record agent audio that was sent."""
+        if item_id not in self._agent_audio:
+            self._agent_audio[item_id] = Recording(self.keep_audio_s)
+        self._agent_audio[item_id].add(format_type, audio)
+
+    def note_closed(self, at: float, code: int) -> None:
+        """Record the end."""
+        if self.closed_by is None:
+            self.closed_by = "client"
+            if code == 1006:
+                self.note_violation(LEFT_WITHOUT_CLOSE)
+        self.close_code = code
+        self.closed_at = at
+        self._closed.set()
+
+    async def wait_closed(self, limit_s: float = 5.0) -> None:
+        """
+        Wait until the connection has ended.
+
+        Raises:
+            TimeoutError: it has not within ``limit_s``.
+        """
+        async with asyncio.timeout(limit_s):
+            await self._closed.wait()
+
+    def write_wavs(self, directory: Path) -> None:
+        """Write ``<number>-heard.wav`` and ``<number>-spoken.wav`` (24 kHz 16-bit mono); blocks for the disk."""
+        directory.mkdir(parents=True, exist_ok=True)
+        spoken = b"".join(each.pcm24k for each in self.spoken)
+        for name, pcm in (("heard", self.heard), ("spoken", spoken)):
+            with wave.open(str(directory / f"{self.number:04d}-{name}.wav"), "wb") as out:
+                out.setnchannels(1)
+                out.setsampwidth(BYTES_PER_SAMPLE)
+                out.setframerate(MODEL.rate_hz)
+                out.writeframes(pcm)

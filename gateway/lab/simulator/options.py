@@ -1,0 +1,60 @@
+"""What a simulator can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import ConfigError
+from gateway.lab.simulator.faults import parse_fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """
+    Where the simulator listens and how it behaves.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0 takes a free one.
+        key: the only key accepted; None accepts any that is not empty.
+        echo: send back every piece of audio as it comes, instead of listening and answering.
+        think_ms: from ``response.created`` to the first audio.
+        delta_ms: speech per audio delta.
+        speed: seconds of speech sent per second; real services are several times faster than real time.
+        faults: what goes wrong on every connection, each ``name`` or ``name=value`` (see ``faults.py``).
+        record_dir: where each connection's audio is written as WAV at its end.
+        keep_audio_s: audio kept per connection and direction; 0 keeps none.
+        keep_connections: ended connections kept for inspection; the oldest go first.
+
+    Raises:
+        ConfigError: a value that cannot work, all of them at once.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    key: str | None = None
+    echo: bool = False
+    think_ms: int = 150
+    delta_ms: int = 250
+    speed: float = 8.0
+    faults: tuple[str, ...] = ()
+    record_dir: Path | None = None
+    keep_audio_s: float = 600.0
+    keep_connections: int = 500
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.think_ms < 0:
+            problems.append(f"think_ms: {self.think_ms} is negative; give 0 or more")
+        if self.delta_ms < 20:
+            problems.append(f"delta_ms: {self.delta_ms} is too short; give 20 or more")
+        if not self.speed > 0:
+            problems.append(f"speed: {self.speed} would never send anything; give more than 0")
+        for fault in self.faults:
+            try:
+                parse_fault(fault)
+            except ConfigError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise ConfigError(*problems)

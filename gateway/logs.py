@@ -1,0 +1,133 @@
+"""
+The log: one stream of lines on standard error, ours and the libraries', with no key or password in it.
+
+``configure_logs`` is called once at start, ``bind_call`` once in each call's task; everything else takes a logger from
+``structlog.get_logger(__name__)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.ids import CallId
+
+MASK = "********"
+MAX_DEPTH = 6
+
+_PATTERNS = (
+    # Keys and ephemeral client secrets of the Realtime API's service.
+    (re.compile(r"\b([se]k)[-_][\w-]{4,}"), rf"\1-{MASK}"),
+    # A whole header line: a SIP digest (RFC 3261 section 22.4) has its secret parts anywhere in it.
+    (re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
+    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{MASK}@"),
+    (re.compile(r"(?i)([?&](?:password|api_?key|token|secret)=)[^&\s'\"]+"), rf"\1{MASK}"),
+)
+_SECRET_NAME = re.compile(r"(?i)(api_?key|authorization|password|client_secret)$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MANY_LINES = ("exception", "stack")
+
+
+class LogChoice(Protocol):
+    """What ``configure_logs`` wants to know; ``settings.LogSettings`` is one."""
+
+    @property
+    def level(self) -> str:
+        """``debug``, ``info``, ``warning`` or ``error``."""
+
+    @property
+    def format(self) -> str:
+        """``text`` or ``json``."""
+
+
+def configure_logs(settings: LogChoice) -> None:
+    """Send our entries and those of libraries to standard error, in the same form. Calling it again replaces that."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.StackInfoRenderer(),
+                structlog.processors.format_exc_info,  # before the masks: a traceback repeats values
+                mask_secrets,
+                *_renderers(settings.format),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def bind_call(call_id: CallId) -> AbstractContextManager[None]:
+    """Put ``call_id`` into every entry of the ``with`` block: of this task, and of tasks it starts there."""
+    return structlog.contextvars.bound_contextvars(call_id=call_id)
+
+
+def mask_secrets(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    """Mask whatever looks like a key, a password or an ``Authorization`` value; a structlog processor."""
+    return {name: _masked(value, name, 0) for name, value in entry.items()}
+
+
+def mask_text(text: str) -> str:
+    """Return ``text`` with keys, passwords and ``Authorization`` values masked."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _masked(value: Any, name: str, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAME.search(name):
+        return MASK
+    if isinstance(value, dict) and depth < MAX_DEPTH:
+        return {key: _masked(inner, str(key), depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple) and depth < MAX_DEPTH:
+        return [_masked(inner, "", depth + 1) for inner in value]
+    return mask_text(value if isinstance(value, str) else str(value))
+
+
+def _renderers(kind: str) -> list[Processor]:
+    if kind == "json":
+        return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [
+        _one_line,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=28
+        ),
+    ]
+
+
+def _one_line(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+    """Spell out control characters: a SIP header must not forge an entry or steer a terminal."""
+    return {
+        name: _CONTROL.sub(lambda found: repr(found[0])[1:-1], value)
+        if isinstance(value, str) and name not in _MANY_LINES
+        else value
+        for name, value in entry.items()
+    }

@@ -1,0 +1,68 @@
+"""
+The Realtime API on the wire: text to typed server events, typed client events to text. No I/O.
+
+``wire_server`` has the events a server sends, ``wire_objects`` what is in them, ``wire_client`` the events a client
+sends, ``wire_session`` the session it may ask for.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from gateway.errors import WireError
+from gateway.realtime.wire_client import ClientEvent
+from gateway.realtime.wire_objects import ErrorDetails, HttpRefusal
+from gateway.realtime.wire_server import KnownServerEvent, ServerEvent, UnknownServerEvent
+
+_SERVER_EVENTS: TypeAdapter[KnownServerEvent] = TypeAdapter(Annotated[KnownServerEvent, Field(discriminator="type")])
+
+
+def parse_server_event(text: str | bytes) -> ServerEvent:
+    """
+    Parse one message of the server.
+
+    Args:
+        text: one JSON object, as text or as its UTF-8 bytes (saves a decode).
+
+    Returns:
+        The typed event; ``UnknownServerEvent`` for a type that is not documented.
+
+    Raises:
+        WireError: not JSON, no object, no ``type``, or an event without what it must have. What was said is not quoted:
+            it may be speech.
+    """
+    try:
+        return _SERVER_EVENTS.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    if first["type"] == "union_tag_invalid" and isinstance(first["input"]["type"], str):
+        return UnknownServerEvent(first["ctx"]["tag"])
+    place = ".".join(str(step) for step in first["loc"])
+    raise WireError(f"the service sent {place or 'a message'} that is not its protocol: {first['msg']}")
+
+
+def parse_http_refusal(body: bytes | bytearray) -> ErrorDetails | None:
+    """Return what an HTTP refusal says in its JSON body (``{"error": {...}}``); None if it has none."""
+    try:
+        return HttpRefusal.model_validate_json(body).error
+    except ValidationError:
+        return None
+
+
+def encode(event: ClientEvent) -> str:
+    """Return the event as compact JSON, without the fields that were not set; None that was set is ``null``."""
+    return event.model_dump_json(exclude_unset=True)
+
+
+def encode_append(pcm: bytes) -> str:
+    """
+    Return ``input_audio_buffer.append`` with this audio, the fast way: 50 a second are sent per call.
+
+    Args:
+        pcm: whole samples in the session's input format; 960 bytes at 24 kHz and 20 ms.
+    """
+    audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'

@@ -1,0 +1,147 @@
+"""
+The objects inside a server's events: session, error, item, response.
+
+Read generously, since services leave fields out and add others: unknown fields are ignored, and what the gateway does
+not act upon may be missing or null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Number = int | float
+
+
+class Incoming(BaseModel):
+    """Something a server sends: frozen, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", val_json_bytes="base64")
+
+
+class EchoedFormat(Incoming):
+    """An audio format as the server has it; G.711 has no rate."""
+
+    type: str | None = None
+    rate: int | None = None
+
+
+class EchoedTurnDetection(Incoming):
+    """Turn detection as the server has it."""
+
+    type: str | None = None
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+
+
+class EchoedVoice(Incoming):
+    """A custom voice as the server has it."""
+
+    id: str | None = None
+
+
+class EchoedInput(Incoming):
+    """The caller's audio as the server has it."""
+
+    format: EchoedFormat | None = None
+    turn_detection: EchoedTurnDetection | None = None
+
+
+class EchoedOutput(Incoming):
+    """The agent's audio as the server has it."""
+
+    format: EchoedFormat | None = None
+    voice: str | EchoedVoice | None = None
+
+
+class EchoedAudio(Incoming):
+    """Audio in both directions as the server has it."""
+
+    input: EchoedInput | None = None
+    output: EchoedOutput | None = None
+
+
+class Session(Incoming):
+    """The effective session; only what the gateway compares with its wishes."""
+
+    id: str = ""
+    type: str | None = None
+    model: str | None = None
+    expires_at: int | None = None
+    audio: EchoedAudio | None = None
+
+
+class ErrorDetails(Incoming):
+    """What went wrong. ``event_id`` names the client event that failed, if it was one; ``param`` the field in it."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+    event_id: str | None = None
+
+
+class HttpRefusal(Incoming):
+    """The JSON body of a handshake that was refused with an HTTP status."""
+
+    error: ErrorDetails
+
+
+class RateLimit(Incoming):
+    """What is left of a limit."""
+
+    name: str | None = None
+    limit: Number | None = None
+    remaining: Number | None = None
+    reset_seconds: Number | None = None
+
+
+class Conversation(Incoming):
+    """The conversation of a session."""
+
+    id: str | None = None
+
+
+class ContentPart(Incoming):
+    """A part of an item's content. In items the types are ``output_audio``, in part events ``audio`` and the like."""
+
+    type: str | None = None
+    text: str | None = None
+    audio: str | None = None
+    transcript: str | None = None
+
+
+class ServerItem(Incoming):
+    """An item of the conversation, of any kind: message, function call, its output."""
+
+    id: str | None = None
+    type: str | None = None
+    role: str | None = None
+    status: str | None = None
+    phase: str | None = None
+    name: str | None = None
+    call_id: str | None = None
+    arguments: str | None = None
+    output: str | None = None
+    content: tuple[ContentPart, ...] | None = None
+
+
+class StatusDetails(Incoming):
+    """Why a response was cancelled, incomplete or failed."""
+
+    type: str | None = None
+    reason: str | None = None
+    error: ErrorDetails | None = None
+
+
+class Response(Incoming):
+    """One response: ``status`` is in_progress, completed, cancelled, incomplete or failed."""
+
+    id: str
+    status: str | None = None
+    status_details: StatusDetails | None = None
+    conversation_id: str | None = None
+    output: tuple[ServerItem, ...] | None = None
+    usage: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None

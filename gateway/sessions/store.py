@@ -1,0 +1,351 @@
+"""
+The sessions of all calls, in Redis: a hash per call, the set of live calls, a stream of events. See ``docs/redis.md``.
+
+``note`` only remembers; one task writes. What it writes is always the whole newest state of a call, so a write that is
+repeated, or that finds its key expired, does no harm. A script on the server numbers the attempts, so an attempt that
+got lost on the way and arrives late changes nothing, and no event is appended twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+
+from gateway.errors import StoreError
+from gateway.ids import CallId
+from gateway.sessions.record import RECORD_FIELDS, CallRecord, as_text
+from gateway.sessions.scripts import APPLY, REAP
+from gateway.settings import RedisSettings
+from gateway.threads import runs_on
+
+COMMAND_LIMIT_S = 1.0
+"""A Redis that does not answer in this time is away."""
+BATCH = 256
+"""Events per round trip."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+REMEMBERED = 1024
+"""Ended calls whose late events are known not to begin a new record."""
+
+_log = structlog.stdlib.get_logger(__name__)
+_AWAY = (RedisError, OSError, EOFError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """An entry of the stream on its way; ``words`` are names and values in turn."""
+
+    number: int
+    words: tuple[str, ...]
+
+
+class RedisSessionStore:
+    """
+    ``SessionStore`` on Redis, with the reading side for commands and the status page.
+
+    Everything runs on the loop. ``note`` neither waits nor raises, whatever Redis does; the reading methods wait (at
+    most two seconds) and raise ``StoreError``.
+
+    Args:
+        settings: names, limits and times; its ``url`` must be set.
+        worker: name of this worker, unique among those that share the Redis.
+        now: Unix seconds.
+    """
+
+    def __init__(self, settings: RedisSettings, worker: str, *, now: Callable[[], float] = time.time) -> None:
+        if settings.url is None:
+            raise ValueError("settings.url is None: start a private server and put its URL there")
+        url = str(settings.url)
+        self._settings = settings
+        self._prefix = settings.prefix
+        self._worker = worker
+        self._now = now
+        self._where = _without_password(url)
+        self._redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            encoding_errors="replace",
+            socket_timeout=COMMAND_LIMIT_S,
+            socket_connect_timeout=COMMAND_LIMIT_S,
+            retry=Retry(NoBackoff(), 0),  # the writer has its own rule
+        )
+        self._marks = f"{self._prefix}:writer:{secrets.token_hex(8)}"
+        self._live: dict[str, dict[str, str]] = {}
+        self._ended: dict[str, dict[str, str]] = {}
+        self._gone: dict[str, None] = {}
+        self._dirty: dict[str, None] = {}
+        self._events: deque[_Event] = deque()
+        self._last_event = 0
+        self._attempt = 0
+        self._beat_at = 0.0
+        self._lost_at: float | None = None
+        self._closed = False
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+        """Events and ended records that were given up because the backlog was full."""
+
+    @property
+    def away(self) -> bool:
+        """Redis did not answer the last attempt."""
+        return self._lost_at is not None
+
+    @property
+    def backlog(self) -> int:
+        """Events not yet in Redis."""
+        return len(self._events)
+
+    # --- writing ---
+
+    @runs_on("loop")
+    def note(self, call_id: CallId, event: str, /, **fields: str | int | float) -> None:
+        """
+        Merge ``fields`` into the call's record and append ``event`` with them to the stream; never waits or raises.
+
+        Names that are not fields of ``CallRecord`` go to the stream only. ``state="ended"`` closes the record; what is
+        noted of the call after that goes to the stream only.
+        """
+        if self._closed:
+            return
+        at = as_text(self._now())
+        flat = {name: as_text(value) for name, value in fields.items() if value is not None}
+        self._merge(call_id, flat, at)
+        entry = {**flat, "call_id": call_id, "event": as_text(event), "at": at, "worker": self._worker}
+        if len(self._events) >= self._settings.backlog:
+            self._events.popleft()
+            self.dropped += 1
+        self._last_event += 1
+        self._events.append(_Event(self._last_event, tuple(word for pair in entry.items() for word in pair)))
+        self._wake.set()
+
+    def _merge(self, call_id: str, flat: dict[str, str], at: str) -> None:
+        if call_id in self._gone:
+            return
+        record = self._live.setdefault(call_id, {"created_at": at, "worker": self._worker})
+        record.update((name, value) for name, value in flat.items() if name in RECORD_FIELDS)
+        record["call_id"] = call_id
+        self._dirty[call_id] = None
+        if record.get("state") != "ended":
+            return
+        self._ended[call_id] = self._live.pop(call_id)
+        self._gone[call_id] = None
+        while len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+        while len(self._ended) > self._settings.backlog:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest]
+            self._dirty.pop(oldest, None)
+            self.dropped += 1
+
+    async def open(self) -> None:
+        """
+        Make sure that Redis answers and takes writes, then start the writer.
+
+        Raises:
+            StoreError: it does not; says where it was looked for and what to do.
+        """
+        try:
+            await self._apply([], [])
+        except AuthenticationError as error:
+            await self._redis.aclose()
+            raise StoreError(
+                f"Redis at {self._where} refused the login ({error}): put user and password into GATEWAY_REDIS__URL"
+            ) from None
+        except _AWAY as error:
+            await self._redis.aclose()
+            raise StoreError(
+                f"Redis at {self._where} does not answer ({_words(error)}): start it, correct GATEWAY_REDIS__URL "
+                "or REDIS_URL, or unset both for a private server"
+            ) from None
+        self._task = asyncio.create_task(self._write(), name="session store")
+
+    async def close(self, limit_s: float = 2.0) -> None:
+        """Write what is waiting, for at most ``limit_s`` seconds, then let go of Redis. Safe more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=limit_s)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._events or self._dirty:
+            _log.warning("redis closed with writes waiting", events=len(self._events), records=len(self._dirty))
+        if self._task is not None and not self.away:
+            with suppress(*_AWAY):
+                async with asyncio.timeout(COMMAND_LIMIT_S):
+                    await self._ask("DEL", self._marks, self._key("worker", self._worker))
+        await self._redis.aclose()
+
+    async def _write(self) -> None:
+        delay_s = FIRST_RETRY_S
+        while not (self._closed and not self._events and not self._dirty):
+            await self._work_or_beat()
+            events, dirty, commands = self._batch()
+            try:
+                await self._apply(events, commands)
+            except _AWAY as error:
+                self._dirty = dirty | self._dirty
+                self._noticed_loss(error)
+                # Workers that lost the same Redis must not all return in the same instant.
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
+                delay_s = min(2 * delay_s, LAST_RETRY_S)
+            else:
+                self._written(events, dirty)
+                delay_s = FIRST_RETRY_S
+
+    async def _work_or_beat(self) -> None:
+        if self._events or self._dirty or self.away or self._closed:
+            return
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._beat_at):
+                await self._wake.wait()
+
+    def _batch(self) -> tuple[list[_Event], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
+        """Return the events to append, the calls written, and the commands; takes the calls out of ``_dirty``."""
+        monotonic, at = asyncio.get_running_loop().time(), as_text(self._now())
+        commands: list[tuple[int, tuple[str, ...]]] = []
+        dirty = dict.fromkeys(itertools.islice(self._dirty, BATCH))
+        for call_id in dirty:
+            del self._dirty[call_id]
+        # After a loss everything is written again: the keys may have expired, or the server be a new one.
+        if monotonic >= self._beat_at or self.away:
+            self._beat_at = monotonic + self._settings.heartbeat_s
+            dirty |= dict.fromkeys(self._live)
+            worker = self._key("worker", self._worker)
+            commands.append((0, ("HSET", worker, "heartbeat_at", at, "live_calls", str(len(self._live)))))
+            commands.append((0, ("PEXPIRE", worker, _ms(self._settings.expiry_s))))
+        commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
+        events = list(itertools.islice(self._events, BATCH))
+        stream = ("XADD", self._key("events"), "MAXLEN", "~", str(self._settings.stream_length), "*")
+        commands.extend((event.number, stream + event.words) for event in events)
+        return events, dirty, commands
+
+    def _record_commands(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:
+        live = self._live.get(call_id)
+        record = self._ended.get(call_id, {}) if live is None else live
+        if live is not None:
+            live["heartbeat_at"] = at
+        key = self._key("call", call_id)
+        yield ("HSET", key, *(word for pair in record.items() for word in pair))
+        yield ("PEXPIRE", key, _ms(self._settings.retention_s if live is None else self._settings.expiry_s))
+        yield ("SREM" if live is None else "SADD", self._key("calls", "live"), call_id)
+
+    async def _apply(self, events: list[_Event], commands: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+        self._attempt += 1
+        last = str(events[-1].number) if events else "0"
+        words = [str(self._attempt), last, _ms(self._settings.retention_s)]
+        for number, command in commands:
+            words += [str(len(command)), str(number), *command]
+        async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+            faults = await self._ask("EVAL", APPLY, "1", self._marks, *words)
+        if faults:
+            _log.error("redis refused commands", faults=faults[:5], count=len(faults))
+
+    def _written(self, events: list[_Event], dirty: dict[str, None]) -> None:
+        last = events[-1].number if events else 0
+        while self._events and self._events[0].number <= last:
+            self._events.popleft()
+        for call_id in dirty:
+            if call_id not in self._dirty:
+                self._ended.pop(call_id, None)
+        if self._lost_at is not None:
+            away_s = round(asyncio.get_running_loop().time() - self._lost_at, 1)
+            self._lost_at = None
+            _log.warning("redis is back", where=self._where, away_s=away_s, dropped=self.dropped)
+
+    def _noticed_loss(self, error: BaseException) -> None:
+        if self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+            _log.error("redis is away; calls go on, writes are kept", where=self._where, error=_words(error))
+
+    # --- reading ---
+
+    async def live_calls(self) -> list[CallRecord]:
+        """Return the live calls of all workers, oldest first. Raises ``StoreError``."""
+        async with self._reading():
+            ids = sorted(await self._ask("SMEMBERS", self._key("calls", "live")))
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for call_id in ids:
+                    pipeline.execute_command("HGETALL", self._key("call", call_id))
+                hashes = await pipeline.execute()
+        records = [record for flat in hashes if (record := _readable(flat)) is not None]
+        return sorted(records, key=lambda record: record.created_at or 0)
+
+    async def call(self, call_id: str) -> CallRecord | None:
+        """Return a call, live or ended within ``retention_s``; None when there is none. Raises ``StoreError``."""
+        async with self._reading():
+            flat = await self._ask("HGETALL", self._key("call", call_id))
+        return _readable(flat)
+
+    async def reap_dead_calls(self) -> list[str]:
+        """
+        Take calls off the live set whose record has expired: their worker died.
+
+        Each gets one event ``orphaned`` with ``end_reason`` ``worker_died``, however many processes reap at once.
+        Returns their ids. Raises ``StoreError``.
+        """
+        live, stream, reaped = self._key("calls", "live"), self._key("events"), []
+        async with self._reading():
+            for call_id in await self._ask("SMEMBERS", live):
+                if call_id in self._live:  # only late: the next heartbeat writes it again
+                    continue
+                words = (live, self._key("call", call_id), stream, call_id, as_text(self._now()), self._worker)
+                length = str(self._settings.stream_length)
+                if await self._ask("EVAL", REAP, "3", *words, length):
+                    reaped.append(call_id)
+        return reaped
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+                yield
+        except _AWAY as error:
+            raise StoreError(f"Redis at {self._where} does not answer ({_words(error)})") from None
+
+    async def _ask(self, *words: str) -> Any:
+        return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._prefix, *parts))
+
+
+def _ms(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _readable(flat: dict[str, str]) -> CallRecord | None:
+    """Return the record; None for an expired one or one that something else wrote."""
+    if not flat:
+        return None
+    try:
+        return CallRecord.from_hash(flat)
+    except ValueError as error:
+        _log.warning("unreadable call record passed over", call_id=flat.get("call_id"), error=str(error))
+        return None
+
+
+def _without_password(url: str) -> str:
+    """Return scheme, place and path of a Redis URL: what may be printed."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

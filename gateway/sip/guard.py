@@ -1,0 +1,38 @@
+"""The border between C++ and Python: no exception crosses it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from gateway.threads import runs_on
+
+_log = structlog.get_logger(__name__)
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def callback(function: F) -> F:
+    """
+    Mark a pjsua2 callback: it runs on ``sip``, and what it raises is logged and handed to ``self.failed``.
+
+    pjsua2's own errors carry the status and the place in ``info()``.
+    """
+
+    @functools.wraps(function)
+    def guarded(self: Any, *args: Any) -> None:
+        try:
+            function(self, *args)
+        except Exception as error:  # noqa: BLE001 - an exception in C++ ends the process
+            _log.exception("sip_callback_failed", callback=function.__qualname__)
+            self.failed(f"{function.__name__}: {describe(error)}")
+
+    return runs_on("sip")(guarded)  # type: ignore[return-value]
+
+
+def describe(error: BaseException) -> str:
+    """Return an error in one line; a pjsua2 error's text is in its fields."""
+    reason = getattr(error, "reason", "")
+    return f"{reason} ({error.status})" if reason and hasattr(error, "status") else str(error)

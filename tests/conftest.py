@@ -1,0 +1,47 @@
+"""Fixtures that every category shares, and the checks that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.threads import check_threads
+
+
+@pytest.fixture(autouse=True)
+def thread_marks_are_checked() -> Iterator[None]:
+    """Every test runs with the checks of ``runs_on`` switched on."""
+    check_threads(enabled=True)
+    yield
+    check_threads(enabled=False)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """A test that leaves a thread of ours running fails."""
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread.name
+        for thread in set(threading.enumerate()) - before
+        if thread.is_alive() and not thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
+    ]
+    assert not left, f"threads left running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def no_task_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An asynchronous test whose loop still holds a task when it is closed fails."""
+    left: list[str] = []
+    cancel_all_tasks = asyncio.runners._cancel_all_tasks
+
+    def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        left.extend(str(task) for task in asyncio.all_tasks(loop))
+        cancel_all_tasks(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel)
+    yield
+    assert not left, f"tasks left running: {left}"

@@ -1,0 +1,82 @@
+"""A whole house: simulator, Redis and gateway, each real, on free ports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.simulator import Simulator, SimulatorOptions
+from gateway.sessions.embedded import EmbeddedRedis
+from gateway.sessions.store import RedisSessionStore
+from gateway.settings import RedisSettings
+from tests.e2e.sipp import free_port
+
+DIALPLAN = """
+agents:
+  tester:
+    instructions: Answer shortly.
+    greeting: Say hello.
+    {profile}
+routes:
+  - name: everyone
+    agent: tester
+"""
+
+
+@dataclass
+class House:
+    """What a test works with."""
+
+    simulator: Simulator
+    gateway: GatewayProcess
+    store: RedisSessionStore
+    redis_url: str
+
+    @property
+    def port(self) -> int:
+        return self.gateway.port
+
+    async def ended_record(self) -> dict[str, str]:
+        """Return the fields of the newest ended call."""
+        records = [event for event in await self.store.events() if event.get("state") == "ended"]
+        return records[-1]
+
+
+MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> MakeHouse:
+    @asynccontextmanager
+    async def build(
+        *faults: str, profile: str = "", simulator: SimulatorOptions | None = None, **variables: str
+    ) -> AsyncIterator[House]:
+        plan = tmp_path / "plan.yaml"
+        plan.write_text(DIALPLAN.format(profile=profile), encoding="utf-8")
+        options = simulator or SimulatorOptions(faults=faults)
+        first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
+        async with EmbeddedRedis() as redis, Simulator(options) as model:
+            given = {
+                "GATEWAY_DIALPLAN": str(plan),
+                "GATEWAY_SIP__HOST": "127.0.0.1",
+                "GATEWAY_SIP__PORT": "0",
+                "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
+                "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
+                "GATEWAY_REALTIME__URL": model.url,
+                "GATEWAY_REALTIME__API_KEY": "test-key",
+                "GATEWAY_REDIS__URL": redis,
+                **variables,
+            }
+            async with GatewayProcess(given, debug=True) as gateway:
+                store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "test")
+                yield House(model, gateway, store, redis)
+            assert gateway.process.returncode == 0, "\n".join(gateway.output)
+            broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
+            assert not broken, "\n".join(gateway.output)
+
+    return build

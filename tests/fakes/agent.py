@@ -1,0 +1,66 @@
+"""A voice model that says what a test wants it to say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.call.events import AgentFailed, AgentReady, CallEvent
+from gateway.call.ports import EmitEvent
+from gateway.errors import AgentError
+from gateway.ids import CallId
+
+CALL = CallId("call")
+
+
+class FakeAgent:
+    """
+    Remembers its orders; what it emits the test decides.
+
+    Args:
+        call_id: the call of the events it emits.
+        willing: be ready as soon as it is opened.
+    """
+
+    def __init__(self, call_id: CallId = CALL, *, willing: bool = False) -> None:
+        self.call_id = call_id
+        self.willing = willing
+        self.opens = 0
+        self.closes = 0
+        self.closed = False
+        self.greeted = 0
+        self.truncated: list[tuple[str, int]] = []
+        self.close_gate: asyncio.Event | None = None
+        """Set to hold ``close`` back until the event is set."""
+        self.close_raises: Exception | None = None
+        self._emit: EmitEvent | None = None
+
+    def open(self, emit: EmitEvent) -> None:
+        self.opens += 1
+        self._emit = emit
+        if self.willing:
+            self.ready()
+
+    def greet(self) -> None:
+        self.greeted += 1
+
+    def truncate(self, item_id: str, played_ms: int) -> None:
+        self.truncated.append((item_id, played_ms))
+
+    async def close(self) -> None:
+        self.closes += 1
+        self._emit = None
+        if self.close_gate is not None:
+            await self.close_gate.wait()
+        if self.close_raises is not None:
+            raise self.close_raises
+        self.closed = True
+
+    def ready(self, session_id: str = "sess_1") -> None:
+        self.emit(AgentReady(self.call_id, session_id))
+
+    def fail(self, error: AgentError) -> None:
+        self.emit(AgentFailed(self.call_id, error))
+
+    def emit(self, event: CallEvent) -> None:
+        if self._emit is not None:
+            self._emit(event)

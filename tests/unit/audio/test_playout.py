@@ -1,0 +1,187 @@
+"""The agent's speech from bursts to frames."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.audio.pcm import PHONE
+from gateway.audio.playout import PlayoutBuffer
+from gateway.threads import enter_role
+
+pytestmark = pytest.mark.unit
+
+FRAME = PHONE.frame_bytes
+
+
+def read_frame(buffer: PlayoutBuffer) -> bytes | None:
+    enter_role("clock")
+    try:
+        return buffer.read_frame()
+    finally:
+        enter_role("loop")
+
+
+def frames(buffer: PlayoutBuffer) -> Iterator[bytes]:
+    while (frame := read_frame(buffer)) is not None:
+        yield frame
+
+
+def speech(size_bytes: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size_bytes)
+
+
+def test_an_empty_buffer_has_no_frame_and_no_position() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    assert read_frame(buffer) is None
+    assert buffer.position() is None
+    assert buffer.queued_ms == 0
+    assert buffer.first_frame_at is None
+
+
+def test_minutes_of_speech_at_once_come_out_whole_and_in_order() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    burst = speech(PHONE.bytes_of(5 * 60_000))
+    buffer.write("a", burst)
+    assert buffer.queued_ms == 5 * 60_000
+    assert b"".join(frames(buffer)) == burst
+
+
+def test_parts_of_a_frame_carry_over_between_deltas() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    whole = speech(3 * FRAME)
+    for at in range(0, len(whole), 7):
+        buffer.write("a", whole[at : at + 7])
+    assert b"".join(frames(buffer)) == whole
+
+
+def test_a_part_of_a_frame_waits_until_its_item_is_complete() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * (FRAME + 100))
+    assert read_frame(buffer) == b"\x01" * FRAME
+    assert read_frame(buffer) is None
+    assert buffer.queued_ms == 6
+    buffer.complete("a")
+    assert read_frame(buffer) == b"\x01" * 100 + bytes(FRAME - 100)
+    assert read_frame(buffer) is None
+    assert buffer.position() is None
+
+
+def test_the_next_item_follows_without_a_gap() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * 100)
+    buffer.complete("a")
+    buffer.write("b", b"\x02" * FRAME)
+    assert read_frame(buffer) == b"\x01" * 100 + b"\x02" * (FRAME - 100)
+    assert buffer.position() == ("b", 13)
+
+
+def test_a_following_item_ends_one_that_was_never_completed() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * 100)
+    buffer.write("b", b"\x02" * 10)
+    assert read_frame(buffer) == b"\x01" * 100 + bytes(FRAME - 100)
+    buffer.complete("b")
+    assert read_frame(buffer) == b"\x02" * 10 + bytes(FRAME - 10)
+
+
+def test_an_item_that_ends_in_half_a_sample_does_not_garble_the_next() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * 101)
+    buffer.write("b", b"\x02\x03" * FRAME)
+    frame = read_frame(buffer)
+    assert frame is not None
+    assert frame[:100] == b"\x01" * 100
+    assert frame[102:] == b"\x02\x03" * ((FRAME - 102) // 2)
+
+
+def test_completing_an_item_already_played_forgets_it() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(FRAME))
+    read_frame(buffer)
+    assert buffer.position() == ("a", 20)
+    buffer.complete("a")
+    assert read_frame(buffer) is None
+    assert buffer.position() is None
+
+
+def test_completing_an_unknown_item_changes_nothing() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.complete("nobody")
+    assert read_frame(buffer) is None
+
+
+def test_the_position_counts_what_was_clocked_out_of_the_item() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(10 * FRAME))
+    assert buffer.position() == ("a", 0)
+    for _ in range(3):
+        read_frame(buffer)
+    assert buffer.position() == ("a", 60)
+    assert buffer.queued_ms == 140
+
+
+def test_flush_drops_everything_and_the_next_speech_plays_as_usual() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(10 * FRAME))
+    buffer.write("b", speech(10 * FRAME))
+    read_frame(buffer)
+    buffer.flush()
+    assert read_frame(buffer) is None
+    assert buffer.position() is None
+    assert buffer.queued_ms == 0
+    buffer.write("c", b"\x03" * FRAME)
+    assert read_frame(buffer) == b"\x03" * FRAME
+
+
+def test_the_time_of_the_first_frame_is_kept() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(2 * FRAME))
+    assert buffer.first_frame_at is None
+    read_frame(buffer)
+    first = buffer.first_frame_at
+    assert first is not None
+    read_frame(buffer)
+    assert buffer.first_frame_at == first
+
+
+def test_empty_deltas_are_harmless() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"")
+    assert read_frame(buffer) is None
+    buffer.write("a", speech(FRAME))
+    buffer.write("a", b"")
+    assert b"".join(frames(buffer)) == speech(FRAME)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["write", "read", "complete"]), st.integers(0, 3), st.integers(0, 400)),
+        max_size=60,
+    )
+)
+def test_whatever_the_order_every_byte_is_played_once(steps: list[tuple[str, int, int]]) -> None:
+    """Zero is kept for padding: what was written has none, so padding can be taken out again."""
+    buffer = PlayoutBuffer(PHONE)
+    written = bytearray()
+    played = bytearray()
+    newest = 0
+    for at, (step, jump, samples) in enumerate(steps):
+        if step == "write":
+            newest += jump == 0
+            delta = bytes([1 + at % 255]) * (2 * samples)
+            buffer.write(f"item{newest}", delta)
+            written += delta
+        elif step == "complete":
+            buffer.complete(f"item{newest}")
+        elif (frame := read_frame(buffer)) is not None:
+            assert len(frame) == FRAME
+            played += frame
+    buffer.complete(f"item{newest}")
+    for frame in frames(buffer):
+        played += frame
+    assert bytes(played).replace(b"\x00", b"") == bytes(written)

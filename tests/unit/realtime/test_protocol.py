@@ -1,0 +1,548 @@
+"""A session over the Realtime API, told by its messages alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.audio.pcm import MODEL
+from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke, SpeechStarted, SpeechStopped
+from gateway.dialplan.model import AgentProfile, TurnDetection
+from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
+from gateway.ids import CallId
+from gateway.realtime.protocol import (
+    MAX_ENDED_RESPONSES,
+    MAX_ITEMS,
+    AgentAudio,
+    AgentAudioDone,
+    Fact,
+    RealtimeProtocol,
+    Send,
+)
+from gateway.realtime.session_config import session_config
+
+pytestmark = pytest.mark.unit
+
+Json = dict[str, Any]
+
+CALL = CallId("call-1")
+SPEECH_100_MS = bytes(MODEL.bytes_of(100))
+
+
+def new_protocol(*, interrupt_response: bool = True) -> RealtimeProtocol:
+    turns = TurnDetection(interrupt_response=interrupt_response)
+    return RealtimeProtocol(CALL, session_config(AgentProfile(instructions="Be brief.", turn_detection=turns)))
+
+
+def hear(protocol: RealtimeProtocol, name: str, **fields: Any) -> list[Fact]:
+    return protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+
+
+def echo_of(protocol: RealtimeProtocol) -> Json:
+    asked: Json = json.loads(protocol.configure()[0])["session"]
+    return asked | {"id": "sess_1", "model": "gpt-realtime-2.1"}
+
+
+def ready_protocol(*, interrupt_response: bool = True) -> RealtimeProtocol:
+    protocol = new_protocol(interrupt_response=interrupt_response)
+    assert hear(protocol, "session.updated", session=echo_of(protocol)) == [AgentReady(CALL, "sess_1")]
+    return protocol
+
+
+def begin(protocol: RealtimeProtocol, response_id: str) -> list[Fact]:
+    return hear(protocol, "response.created", response={"id": response_id, "status": "in_progress"})
+
+
+def speak(protocol: RealtimeProtocol, response_id: str, item_id: str, pcm: bytes = SPEECH_100_MS) -> list[Fact]:
+    delta = base64.b64encode(pcm).decode()
+    return hear(protocol, "response.output_audio.delta", response_id=response_id, item_id=item_id, delta=delta)
+
+
+def end_speech(protocol: RealtimeProtocol, response_id: str, item_id: str) -> list[Fact]:
+    return hear(protocol, "response.output_audio.done", response_id=response_id, item_id=item_id)
+
+
+def finish(protocol: RealtimeProtocol, response_id: str, status: str = "completed", **details: Any) -> list[Fact]:
+    response = {"id": response_id, "status": status, "status_details": details or None, "output": []}
+    return hear(protocol, "response.done", response=response)
+
+
+def fail(protocol: RealtimeProtocol, **error: Any) -> list[Fact]:
+    return hear(protocol, "error", error={"type": "invalid_request_error", "message": "No."} | error)
+
+
+def error_in(facts: list[Fact]) -> AgentError:
+    assert len(facts) == 1
+    assert isinstance(facts[0], AgentFailed)
+    return facts[0].error
+
+
+def sent(texts: tuple[str, ...]) -> list[Json]:
+    return [json.loads(text) for text in texts]
+
+
+# Readiness
+
+
+def test_the_first_order_is_the_session_update_with_an_event_id() -> None:
+    [update] = sent(new_protocol().configure())
+
+    assert update["type"] == "session.update"
+    assert update["event_id"]
+    assert update["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+def test_a_created_session_is_not_ready_yet() -> None:
+    protocol = new_protocol()
+
+    assert hear(protocol, "session.created", session={"id": "sess_1"}) == []
+    assert not protocol.ready
+
+
+def test_an_echo_of_what_was_asked_makes_the_agent_ready_once() -> None:
+    protocol = ready_protocol()
+
+    assert protocol.ready
+    assert hear(protocol, "session.updated", session=echo_of(protocol)) == []
+
+
+def test_no_caller_audio_is_sent_before_the_session_is_ready() -> None:
+    protocol = new_protocol()
+    assert protocol.append(SPEECH_100_MS) == ()
+
+    hear(protocol, "session.updated", session=echo_of(protocol))
+
+    [append] = sent(protocol.append(SPEECH_100_MS))
+    assert base64.b64decode(append["audio"]) == SPEECH_100_MS
+    assert protocol.append(b"") == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (("audio", "input", "format"), {"type": "audio/pcmu"}, "session.audio.input.format.type"),
+        (("audio", "output", "format"), {"type": "audio/pcm", "rate": 16000}, "session.audio.output.format.rate"),
+        (("audio", "output", "format"), None, "session.audio.output.format.type"),
+        (("audio", "output", "voice"), "alloy", "session.audio.output.voice"),
+        (("audio", "input", "turn_detection"), None, "session.audio.input.turn_detection.type"),
+        (("audio", "input", "turn_detection"), {"type": "semantic_vad"}, "session.audio.input.turn_detection.type"),
+        (("audio",), None, "session.audio.input.format.type"),
+    ],
+)
+def test_an_echo_that_differs_refuses_the_agent_and_names_the_field(
+    path: tuple[str, ...], value: object, field: str
+) -> None:
+    protocol = new_protocol()
+    echo = echo_of(protocol)
+    inner = echo
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+
+    error = error_in(hear(protocol, "session.updated", session=echo))
+
+    assert isinstance(error, AgentRefused)
+    assert f"{field} is " in error.detail
+    assert not protocol.ready
+
+
+def test_a_rejected_configuration_refuses_the_agent_with_code_and_parameter() -> None:
+    protocol = new_protocol()
+    [update] = sent(protocol.configure())
+
+    error = error_in(
+        fail(protocol, code="unknown_parameter", param="session.audio.loudness", event_id=update["event_id"])
+    )
+
+    assert isinstance(error, AgentRefused)
+    assert error.code == "unknown_parameter"
+    assert "configuration" in error.detail
+    assert "unknown_parameter" in error.detail
+    assert "session.audio.loudness" in error.detail
+
+
+def test_any_error_before_the_session_is_ready_refuses_the_agent() -> None:
+    error = error_in(fail(new_protocol(), code="invalid_api_key", event_id=None))
+
+    assert isinstance(error, AgentRefused)
+    assert error.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize("passing", [{"type": "server_error"}, {"code": "rate_limit_exceeded"}], ids=str)
+def test_trouble_that_passes_is_a_loss_and_no_refusal(passing: Json) -> None:
+    assert isinstance(error_in(fail(new_protocol(), **passing)), AgentLost)
+
+
+def test_nothing_is_told_after_a_failure() -> None:
+    protocol = new_protocol()
+    fail(protocol, code="invalid_api_key")
+
+    assert hear(protocol, "session.updated", session=echo_of(protocol)) == []
+    assert not protocol.ready
+
+
+def test_secrets_in_what_the_server_says_are_taken_out() -> None:
+    def redact(text: str) -> str:
+        return text.replace("sk-1", "***")
+
+    protocol = RealtimeProtocol(CALL, session_config(AgentProfile(instructions="x")), redact=redact)
+
+    assert "sk-1" not in error_in(fail(protocol, message="Incorrect API key: sk-1")).detail
+
+
+# Speech of the agent
+
+
+def test_speech_is_told_piece_by_piece_and_ended_once() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+
+    assert speak(protocol, "resp_1", "item_a", b"\1\0") == [AgentAudio("item_a", b"\1\0")]
+    assert speak(protocol, "resp_1", "item_a", b"\2\0") == [AgentAudio("item_a", b"\2\0")]
+    assert end_speech(protocol, "resp_1", "item_a") == [AgentAudioDone("item_a")]
+    assert finish(protocol, "resp_1") == []
+
+
+def test_speech_that_a_response_leaves_open_is_ended_with_the_response() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+
+    assert finish(protocol, "resp_1", "incomplete", reason="max_output_tokens") == [AgentAudioDone("item_a")]
+    assert end_speech(protocol, "resp_1", "item_a") == []
+
+
+def test_a_message_that_overlaps_a_function_call_keeps_its_own_state() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    call = {"id": "item_f", "type": "function_call", "name": "f", "call_id": "call_1", "arguments": ""}
+    output = {"response_id": "resp_1", "item_id": "item_f", "output_index": 1, "call_id": "call_1"}
+
+    facts = speak(protocol, "resp_1", "item_a")
+    facts += hear(protocol, "response.output_item.added", response_id="resp_1", output_index=1, item=call)
+    facts += hear(protocol, "response.function_call_arguments.delta", delta="{", **output)
+    facts += speak(protocol, "resp_1", "item_a")
+    facts += hear(protocol, "response.function_call_arguments.done", arguments="{}", name="f", **output)
+    facts += end_speech(protocol, "resp_1", "item_a")
+    facts += finish(protocol, "resp_1")
+
+    audio = AgentAudio("item_a", SPEECH_100_MS)
+    assert facts == [audio, audio, AgentAudioDone("item_a")]
+    assert protocol.active_response_id is None
+
+
+def test_two_messages_of_one_response_are_counted_apart() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+    speak(protocol, "resp_1", "item_b")
+    speak(protocol, "resp_1", "item_b")
+    end_speech(protocol, "resp_1", "item_a")
+
+    assert protocol.truncate("item_a", 100) == ()
+    [cut] = sent(protocol.truncate("item_b", 5000))
+    assert (cut["item_id"], cut["audio_end_ms"]) == ("item_b", 200)
+
+
+def test_transcripts_of_both_sides_are_told() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    said = {"response_id": "resp_1", "item_id": "item_a", "transcript": "Hello."}
+    completed = "conversation.item.input_audio_transcription.completed"
+
+    assert hear(protocol, "response.output_audio_transcript.done", **said) == [AgentSpoke(CALL, "item_a", "Hello.")]
+    assert hear(protocol, completed, item_id="item_u", transcript="Hi.") == [CallerSpoke(CALL, "item_u", "Hi.")]
+    assert hear(protocol, completed, item_id="item_u", transcript=" ") == []
+
+
+# Barge-in
+
+
+def test_speech_of_the_caller_makes_the_rest_of_the_answer_stale() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+
+    assert hear(protocol, "input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
+
+    assert speak(protocol, "resp_1", "item_a") == []
+    assert speak(protocol, "resp_1", "item_b") == []
+    said = {"response_id": "resp_1", "item_id": "item_a", "transcript": "Hello and so on."}
+    assert hear(protocol, "response.output_audio_transcript.done", **said) == []
+    finish(protocol, "resp_1", "cancelled", reason="turn_detected")
+    assert speak(protocol, "resp_1", "item_a") == []
+
+    assert hear(protocol, "input_audio_buffer.speech_stopped", item_id="item_u") == [SpeechStopped(CALL)]
+    begin(protocol, "resp_2")
+    assert speak(protocol, "resp_2", "item_c") == [AgentAudio("item_c", SPEECH_100_MS)]
+
+
+def test_an_answer_whose_beginning_was_not_announced_is_cut_off_too() -> None:
+    protocol = ready_protocol()
+    speak(protocol, "resp_1", "item_a")
+
+    hear(protocol, "input_audio_buffer.speech_started")
+
+    assert speak(protocol, "resp_1", "item_a") == []
+
+
+def test_an_agent_that_may_not_be_interrupted_goes_on() -> None:
+    protocol = ready_protocol(interrupt_response=False)
+    begin(protocol, "resp_1")
+
+    assert hear(protocol, "input_audio_buffer.speech_started") == [SpeechStarted(CALL)]
+
+    assert speak(protocol, "resp_1", "item_a") == [AgentAudio("item_a", SPEECH_100_MS)]
+
+
+def test_truncation_is_bounded_by_the_audio_that_was_received() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+    speak(protocol, "resp_1", "item_a", bytes(MODEL.bytes_of(50)))
+
+    [cut] = sent(protocol.truncate("item_a", 10_000))
+
+    assert cut == {
+        "type": "conversation.item.truncate",
+        "item_id": "item_a",
+        "content_index": 0,
+        "audio_end_ms": 150,
+    }
+
+
+def test_truncation_tells_what_was_played_of_a_cut_item_once() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+
+    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate("item_a", 40))] == [40]
+    assert protocol.truncate("item_a", 40) == ()
+    assert speak(protocol, "resp_1", "item_a") == []
+
+
+def test_an_answer_that_is_generated_can_still_be_truncated_while_it_plays() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+    end_speech(protocol, "resp_1", "item_a")
+    finish(protocol, "resp_1")
+
+    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate("item_a", 40))] == [40]
+
+
+def test_what_is_unknown_or_was_heard_in_full_is_not_truncated() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_a")
+    end_speech(protocol, "resp_1", "item_a")
+
+    assert protocol.truncate("item_x", 40) == ()
+    assert protocol.truncate("item_a", 100) == ()
+
+
+# Responses asked for
+
+
+def test_a_greeting_is_sent_at_once_when_nothing_is_said() -> None:
+    protocol = ready_protocol()
+
+    [create] = sent(protocol.greet("Say hello."))
+
+    assert create["type"] == "response.create"
+    assert create["response"] == {"instructions": "Say hello."}
+
+
+def test_a_greeting_without_instructions_is_a_bare_response_create() -> None:
+    [create] = sent(ready_protocol().greet(None))
+
+    assert set(create) == {"type", "event_id"}
+
+
+def test_a_greeting_asked_for_too_early_follows_readiness() -> None:
+    protocol = new_protocol()
+    assert protocol.greet("Say hello.") == ()
+
+    ready, send = hear(protocol, "session.updated", session=echo_of(protocol))
+
+    assert ready == AgentReady(CALL, "sess_1")
+    assert isinstance(send, Send)
+    assert json.loads(send.text)["type"] == "response.create"
+
+
+def test_a_response_asked_for_while_one_is_active_is_sent_after_it() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    assert protocol.greet("first wish") == ()
+    assert protocol.greet("second wish") == ()
+
+    [send] = finish(protocol, "resp_1")
+
+    assert isinstance(send, Send)
+    assert json.loads(send.text)["response"] == {"instructions": "second wish"}
+    begin(protocol, "resp_2")
+    assert finish(protocol, "resp_2") == []
+
+
+def test_a_second_response_waits_though_the_first_was_not_announced_yet() -> None:
+    protocol = ready_protocol()
+    assert len(protocol.greet("first")) == 1
+    assert protocol.greet("second") == ()
+
+    assert begin(protocol, "resp_1") == []
+    [send] = finish(protocol, "resp_1")
+
+    assert isinstance(send, Send)
+    assert json.loads(send.text)["response"] == {"instructions": "second"}
+
+
+def test_a_response_that_lost_the_race_against_the_servers_own_is_asked_for_again() -> None:
+    protocol = ready_protocol()
+    [create] = sent(protocol.greet("Say hello."))
+    begin(protocol, "resp_1")
+    fail(protocol, code="conversation_already_has_active_response", event_id=create["event_id"])
+
+    [send] = finish(protocol, "resp_1")
+
+    assert isinstance(send, Send)
+    assert json.loads(send.text) == create
+
+
+def test_a_response_refused_for_good_does_not_block_the_next() -> None:
+    protocol = ready_protocol()
+    [create] = sent(protocol.greet("Say hello."))
+    fail(protocol, code="invalid_value", event_id=create["event_id"])
+
+    assert len(protocol.greet("Again.")) == 1
+
+
+def test_a_response_that_failed_without_being_announced_does_not_block_the_next() -> None:
+    protocol = ready_protocol()
+    protocol.greet("Say hello.")
+
+    finish(protocol, "resp_1", "failed", error={"code": "rate_limit_exceeded"})
+
+    assert len(protocol.greet("Again.")) == 1
+
+
+# Errors and endings
+
+
+def test_an_error_in_mid_call_is_logged_once_and_the_call_goes_on() -> None:
+    protocol = ready_protocol()
+
+    with capture_logs() as logs:
+        for _ in range(50):
+            assert fail(protocol, code="invalid_value", param="audio") == []
+        assert fail(protocol, code="invalid_value", param="type") == []
+
+    assert [(entry["code"], entry["param"]) for entry in logs] == [
+        ("invalid_value", "audio"),
+        ("invalid_value", "type"),
+    ]
+    assert logs[0]["call_id"] == CALL
+    assert protocol.ready
+
+
+def test_a_failed_response_is_logged_with_its_error() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+
+    with capture_logs() as logs:
+        finish(protocol, "resp_1", "failed", error={"code": "insufficient_quota", "message": "Out of credit."})
+
+    assert [entry["code"] for entry in logs] == ["insufficient_quota"]
+    assert "Out of credit." in logs[0]["detail"]
+
+
+def test_unknown_events_are_counted_and_passed_over() -> None:
+    protocol = ready_protocol()
+
+    assert hear(protocol, "ping") == []
+    assert hear(protocol, "ping") == []
+    assert protocol.unknown_events == 2
+
+
+def test_a_message_that_is_no_json_is_a_wire_error() -> None:
+    with pytest.raises(WireError):
+        ready_protocol().receive("hello")
+
+
+def test_an_orderly_close_of_a_working_session_is_no_error() -> None:
+    assert ready_protocol().refused_or_lost(1000, "") is None
+
+
+def test_an_orderly_close_before_the_session_is_ready_is_a_loss() -> None:
+    error = new_protocol().refused_or_lost(1000, "")
+
+    assert isinstance(error, AgentLost)
+    assert error.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("close_code", "kind"),
+    [
+        (3000, AgentRefused),
+        (4000, AgentRefused),
+        (1008, AgentRefused),
+        (1001, AgentLost),
+        (1005, AgentLost),
+        (1006, AgentLost),
+        (1011, AgentLost),
+        (1012, AgentLost),
+        (1013, AgentLost),
+        (None, AgentLost),
+    ],
+)
+def test_the_close_code_tells_a_refusal_from_a_loss(close_code: int | None, kind: type[AgentError]) -> None:
+    for protocol in (new_protocol(), ready_protocol()):
+        error = protocol.refused_or_lost(close_code, "invalid_request_error.invalid_model")
+        assert type(error) is kind
+        assert (error.close_code, error.code) == (close_code, "invalid_model")
+
+
+def test_an_error_followed_by_a_close_is_the_reason_of_the_close() -> None:
+    protocol = ready_protocol()
+    fail(protocol, code="session_expired", message="60 minutes are over.")
+
+    error = protocol.refused_or_lost(1001, "")
+
+    assert isinstance(error, AgentLost)
+    assert error.code == "session_expired"
+    assert "60 minutes are over." in error.detail
+
+
+def test_an_error_followed_by_an_orderly_close_is_a_loss() -> None:
+    protocol = ready_protocol()
+    fail(protocol, type="server_error", code=None)
+
+    assert isinstance(protocol.refused_or_lost(1000, ""), AgentLost)
+
+
+def test_an_error_long_past_is_not_the_reason_of_a_close() -> None:
+    protocol = ready_protocol()
+    fail(protocol, code="response_cancel_not_active")
+    begin(protocol, "resp_1")
+
+    assert protocol.refused_or_lost(1000, "") is None
+
+
+def test_memory_of_items_and_responses_is_bounded() -> None:
+    protocol = ready_protocol()
+
+    for number in range(1000):
+        begin(protocol, f"resp_{number}")
+        speak(protocol, f"resp_{number}", f"item_{number}")
+        finish(protocol, f"resp_{number}")
+        with capture_logs():
+            fail(protocol, code=f"code_{number}")
+
+    assert len(protocol._items) == MAX_ITEMS
+    assert len(protocol._ended_responses) == MAX_ENDED_RESPONSES
+    assert len(protocol._problems) <= 64
+    assert protocol.truncate("item_999", 20) != ()
+    assert protocol.truncate("item_1", 20) == ()
