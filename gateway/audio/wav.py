@@ -14,7 +14,6 @@ from gateway.audio.pcm import BYTES_PER_SAMPLE
 from gateway.errors import ConfigError
 
 _FILE_MODE = 0o644
-_CURE = "convert it, for example: sox {path} -b 16 -c 1 out.wav"
 
 
 def read_wav(path: Path) -> tuple[int, bytes]:
@@ -27,6 +26,17 @@ def read_wav(path: Path) -> tuple[int, bytes]:
     Raises:
         ConfigError: no such file, or another kind of file; says which and the cure.
     """
+    rate_hz, (pcm,) = _read_tracks(path, 1)
+    return rate_hz, pcm
+
+
+def read_stereo_wav(path: Path) -> tuple[int, bytes, bytes]:
+    """Load a stereo 16-bit PCM file: (samples per second, left, right); otherwise as ``read_wav``."""
+    rate_hz, (left, right) = _read_tracks(path, 2)
+    return rate_hz, left, right
+
+
+def _read_tracks(path: Path, wanted: int) -> tuple[int, list[bytes]]:
     try:
         with wave.open(str(path), "rb") as file:
             channels, width, rate_hz = file.getnchannels(), file.getsampwidth(), file.getframerate()
@@ -35,12 +45,18 @@ def read_wav(path: Path) -> tuple[int, bytes]:
         raise ConfigError(f"{path}: {error.strerror or error}; give a WAV file that can be read") from None
     except (wave.Error, EOFError) as error:
         problem = str(error) or "the file ends too early"
-        raise ConfigError(f"{path}: not a WAV file of PCM ({problem}); {_CURE.format(path=path)}") from None
-    if channels != 1:
-        raise ConfigError(f"{path}: {channels} channels, mono is wanted; {_CURE.format(path=path)}")
+        raise ConfigError(f"{path}: not a WAV file of PCM ({problem}); {_cure(path, wanted)}") from None
+    if channels != wanted:
+        kind = {1: "mono", 2: "stereo"}[wanted]
+        raise ConfigError(f"{path}: {channels} channels, {kind} is wanted; {_cure(path, wanted)}")
     if width != BYTES_PER_SAMPLE:
-        raise ConfigError(f"{path}: {8 * width} bits per sample, 16 are wanted; {_CURE.format(path=path)}")
-    return rate_hz, pcm[: len(pcm) - len(pcm) % BYTES_PER_SAMPLE]
+        raise ConfigError(f"{path}: {8 * width} bits per sample, 16 are wanted; {_cure(path, wanted)}")
+    frames = np.frombuffer(pcm, "<i2", count=len(pcm) // (BYTES_PER_SAMPLE * wanted) * wanted).reshape(-1, wanted)
+    return rate_hz, [frames[:, column].tobytes() for column in range(wanted)]
+
+
+def _cure(path: Path, channels: int) -> str:
+    return f"convert it, for example: sox {path} -b 16 -c {channels} out.wav"
 
 
 def write_wav(path: Path, rate_hz: int, *channels: bytes) -> None:

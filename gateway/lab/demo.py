@@ -82,8 +82,10 @@ async def run_demo(out: Path, dialplan: Path, tell: Callable[[str], None]) -> De
             tell(f"gateway      sip:127.0.0.1:{gateway.port}")
             tell(f"robot        calls sip:1000@127.0.0.1:{gateway.port} (about 20 s)")
             report = await _robot_call(f"sip:1000@127.0.0.1:{gateway.port}", out)
-        store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "demo")
-        noted = await store.events()
+            store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "demo")
+            await store.open()
+            noted = await store.events()
+            await store.close()
         story = sorted(
             (*_told_by_robot(report), *_told_by_gateway(noted), *_told_by_simulator(simulator.connections)),
             key=lambda line: line.at,
@@ -131,7 +133,7 @@ _SHOWN = ("from_uri", "to_uri", "codec", "upstream_session_id", "text", "end_rea
 def _told_by_simulator(connections: list[Connection]) -> Iterator[StoryLine]:
     wall = time.time() - time.monotonic()
     for connection in connections:
-        for at, name in connection.events:
+        for name, at in connection.events:
             if name not in _QUIET:
                 yield StoryLine(wall + at, "simulator", f"got {name}", "")
         if connection.closed_at is not None:

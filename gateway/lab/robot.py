@@ -113,7 +113,7 @@ class RobotReport:
 
     def to_json(self) -> str:
         """Return the report as JSON, for other programs."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps({**asdict(self), "verdict": EXIT_MEANINGS[self.exit_code]}, indent=1)
 
 
 class Robot:

@@ -293,6 +293,12 @@ class RedisSessionStore:
             flat = await self._ask("HGETALL", self._key("call", call_id))
         return _readable(flat)
 
+    async def events(self, newest: int = 1000) -> list[dict[str, str]]:
+        """Return the newest events of all calls, oldest first, each with ``call_id``, ``event``, ``at``. Raises ``StoreError``."""
+        async with self._reading():
+            entries = await self._redis.xrevrange(self._key("events"), count=newest)
+        return [fields for _, fields in reversed(entries)]
+
     async def reap_dead_calls(self) -> list[str]:
         """
         Take calls off the live set whose record has expired: their worker died.

@@ -74,7 +74,11 @@ def house(tmp_path: Path) -> MakeHouse:
             }
             async with GatewayProcess(given, debug=True) as gateway:
                 store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "test")
-                yield House(model, gateway, store, redis)
+                await store.open()
+                try:
+                    yield House(model, gateway, store, redis)
+                finally:
+                    await store.close()
             assert gateway.process.returncode == 0, "\n".join(gateway.output)
             broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
             assert not broken, "\n".join(gateway.output)

@@ -38,7 +38,7 @@ def new_protocol(*, interrupt_response: bool = True) -> RealtimeProtocol:
     return RealtimeProtocol(CALL, session_config(AgentProfile(instructions="Be brief.", turn_detection=turns)))
 
 
-def hear(protocol: RealtimeProtocol, name: str, **fields: Any) -> list[Fact]:
+def hear(protocol: RealtimeProtocol, name: str, /, **fields: Any) -> list[Fact]:
     return protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
 
 

@@ -1,0 +1,162 @@
+"""Callers for the bench: SIPp signals, RTP peers of ours speak and listen, a call each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+
+from gateway.audio.g711 import ulaw_to_pcm
+from gateway.audio.wav import read_wav
+from gateway.errors import ConfigError
+from gateway.lab.bench.child import BenchFailed, Child, running
+from gateway.lab.reception import RtpPacket
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.speech import caller_wav
+
+_SCENARIO = Path(__file__).with_name("calls.xml")
+_UP_LIMIT_S = 20.0
+_APART_MS = 250  # between one call's INVITE and the next
+_SPEECH_RMS = 200.0
+_ACKED = re.compile(r"^acked (\d+) (\d+) .*?(\d{10}\.\d+)$", re.MULTILINE)
+
+
+class Callers:
+    """
+    Calls that are up.
+
+    Attributes:
+        peers: the media of each.
+    """
+
+    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path) -> None:
+        self.peers = peers
+        self._sipp = sipp
+        self._log = log
+        self._first_speech: dict[int, float] = {}
+
+    async def all_up(self) -> None:
+        """
+        Wait until every call was answered and heard something.
+
+        Raises:
+            BenchFailed: some call was refused or stayed silent.
+        """
+        ports = {peer.port for peer in self.peers}
+        try:
+            async with asyncio.timeout(_UP_LIMIT_S):
+                while self._acked().keys() < ports or any(first_speech_at(peer) is None for peer in self.peers):
+                    self._begin_to_speak()
+                    if self._sipp.exit_code is not None:
+                        raise self._sipp.failure(f"ended with exit code {self._sipp.exit_code} while calling")
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            silent = sum(first_speech_at(peer) is None for peer in self.peers)
+            raise BenchFailed(
+                f"of {len(ports)} calls {len(self._acked())} were answered and {silent} heard no speech "
+                f"within {_UP_LIMIT_S:g} s"
+            ) from None
+        self._first_speech = {peer.port: first_speech_at(peer) or 0.0 for peer in self.peers}
+
+    def first_audio_ms(self) -> list[float]:
+        """Return for each call the time from our ACK to the first packet with speech in it; after ``all_up``."""
+        acked = self._acked()
+        return [max(0.0, (at - acked[port]) * 1000) for port, at in self._first_speech.items()]
+
+    def start_window(self) -> None:
+        """Forget what was received so far: figures are of what comes from now on."""
+        for peer in self.peers:
+            peer.reception.clear()
+
+    def check_window(self, seconds: float) -> None:
+        """
+        See whether every call really carried audio all the time.
+
+        Raises:
+            BenchFailed: one did not; figures of it would flatter.
+        """
+        if self._sipp.exit_code is not None:
+            raise self._sipp.failure("ended: calls did not stay up")
+        wanted = 0.95 * seconds * 50
+        for peer in self.peers:
+            received = peer.reception.counts().received
+            if received < wanted:
+                raise BenchFailed(f"a call received {received} packets in {seconds:g} s, not about {seconds * 50:g}")
+
+    def speech_share(self) -> float:
+        """Return the share of received packets that carried speech, of the call with the least."""
+        shares = [
+            sum(map(is_speech, packets)) / len(packets) for peer in self.peers if (packets := peer.reception.packets)
+        ]
+        return min(shares, default=0.0)
+
+    def _begin_to_speak(self) -> None:
+        answers = _ACKED.findall(self._log.read_text()) if self._log.exists() else []
+        media_ports = {int(port): int(media_port) for port, media_port, _ in answers}
+        for peer in self.peers:
+            if peer.port in media_ports and not peer.sent_packets:
+                peer.talk(("127.0.0.1", media_ports[peer.port]))
+
+    def _acked(self) -> dict[int, float]:
+        """Return when each call's ACK was sent, by RTP port, on the scale of ``time.monotonic``."""
+        if not self._log.exists():
+            return {}
+        epoch = time.monotonic() - time.time()
+        return {int(port): float(at) + epoch for port, _, at in _ACKED.findall(self._log.read_text())}
+
+
+@asynccontextmanager
+async def calling(count: int, to_port: int, work_dir: Path) -> AsyncIterator[Callers]:
+    """
+    Have ``count`` callers speak in a loop to a SIP port on this machine, until the far end hangs up.
+
+    Raises:
+        ConfigError: SIPp is not installed.
+    """
+    sipp = shutil.which("sipp")
+    if sipp is None:
+        raise ConfigError("the bench needs SIPp, which is not installed: apt-get install sip-tester")
+    _, speech = read_wav(caller_wav())
+    async with AsyncExitStack() as stack:
+        peers = []
+        for number in range(count):
+            # Each begins at another place, or all would speak and be silent together.
+            start = number * len(speech) // count // 320 * 320
+            peer = RtpPeer(speech[start:] + speech[:start], looped=True)
+            peers.append(await stack.enter_async_context(peer))
+        fields = work_dir / "ports.csv"
+        fields.write_text("SEQUENTIAL\n" + "".join(f"{peer.port};\n" for peer in peers))
+        log = work_dir / "acked.log"
+        log.unlink(missing_ok=True)
+        command = [sipp, f"127.0.0.1:{to_port}", "-sf", str(_SCENARIO), "-inf", str(fields), "-i", "127.0.0.1"]
+        command += ["-p", str(_free_udp_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
+        command += ["-nostdin", "-trace_logs", "-log_file", str(log), "-trace_err", "-error_file", "/dev/stdout"]
+        child = await stack.enter_async_context(running("sipp", command, work_dir))
+        yield Callers(peers, child, log)
+
+
+def first_speech_at(peer: RtpPeer) -> float | None:
+    """Return when the first packet with speech in it came, None if none did."""
+    return next((packet.arrived_at for packet in peer.reception.packets if is_speech(packet)), None)
+
+
+def is_speech(packet: RtpPacket) -> bool:
+    """Tell whether a PCMU packet is louder than line noise."""
+    if packet.payload_type != 0 or not packet.payload:
+        return False
+    samples = np.frombuffer(ulaw_to_pcm(packet.payload), "<i2").astype(np.float64)
+    return float(np.mean(samples**2)) > _SPEECH_RMS**2
+
+
+def _free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,688 @@
+"""The client of the Realtime API against scripted services on loopback: every way a service can behave or not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+from structlog.testing import capture_logs
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from gateway.audio.pcm import MODEL, PHONE
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.resample import Upsampler
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import AgentClosed, AgentFailed, AgentReady, AgentSpoke, CallEvent, SpeechStarted
+from gateway.dialplan.model import AgentProfile
+from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
+from gateway.ids import CallId
+from gateway.realtime import client
+from gateway.realtime.client import RealtimeAgent, session_url
+from gateway.settings import RealtimeSettings
+
+pytestmark = pytest.mark.integration
+
+Json = dict[str, Any]
+Script = Callable[[ServerConnection], Awaitable[None]]
+
+CALL = CallId("call-1")
+KEY = "sk-very-secret-1234567890"
+LIMIT_S = 5.0
+PROFILE = AgentProfile(instructions="Be brief.", greeting="Hello.", model="gpt-realtime-2.1")
+
+
+class Call:
+    """What stands around an agent in a call."""
+
+    def __init__(self, url: str, *, profile: AgentProfile = PROFILE, **settings: Any) -> None:
+        settings = {"url": url, "api_key": KEY, "connect_timeout_s": 2, "close_timeout_s": 0.3} | settings
+        self.uplink = UplinkTap(capacity_frames=50)
+        self.playout = PlayoutBuffer(PHONE)
+        self.events: list[CallEvent] = []
+        self.changed = asyncio.Event()
+        self.agent = RealtimeAgent(
+            call_id=CALL,
+            settings=RealtimeSettings(**settings),
+            profile=profile,
+            uplink=self.uplink,
+            playout=self.playout,
+        )
+
+    def emit(self, event: CallEvent) -> None:
+        self.events.append(event)
+        self.changed.set()
+
+    async def event(self, number: int = 0) -> CallEvent:
+        """Wait for the event with this number."""
+        async with asyncio.timeout(LIMIT_S):
+            while len(self.events) <= number:
+                self.changed.clear()
+                await self.changed.wait()
+        return self.events[number]
+
+    async def error(self, number: int = 0) -> AgentError:
+        event = await self.event(number)
+        assert isinstance(event, AgentFailed)
+        return event.error
+
+    async def speak(self, frames: int, level: int = 1000) -> None:
+        frame = np.full(PHONE.frame_samples, level, "<i2").tobytes()
+        for _ in range(frames):
+            await asyncio.to_thread(self.uplink.write_frame, frame)
+
+    async def listen(self) -> bytes:
+        """Take all speech that can be played now."""
+        frames = []
+        while (frame := await asyncio.to_thread(self.playout.read_frame)) is not None:
+            frames.append(frame)
+        return b"".join(frames)
+
+
+@asynccontextmanager
+async def calling(url: str, **settings: Any) -> AsyncIterator[Call]:
+    call = Call(url, **settings)
+    call.agent.open(call.emit)
+    try:
+        yield call
+    finally:
+        await call.agent.close()
+
+
+@asynccontextmanager
+async def serving(script: Script, **options: Any) -> AsyncIterator[str]:
+    async with serve(script, "127.0.0.1", 0, compression=None, **options) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"ws://127.0.0.1:{port}/v1/realtime?tenant=7"
+
+
+async def receive(socket: ServerConnection, wanted: str) -> Json:
+    async with asyncio.timeout(LIMIT_S):
+        event: Json = json.loads(await socket.recv())
+    assert event["type"] == wanted
+    return event
+
+
+async def send(socket: ServerConnection, name: str, /, **fields: Any) -> None:
+    await socket.send(json.dumps({"type": name, "event_id": "event_1"} | fields))
+
+
+async def make_ready(socket: ServerConnection) -> None:
+    await send(socket, "session.created", session={"id": "sess_1"})
+    update = await receive(socket, "session.update")
+    await send(socket, "session.updated", session=update["session"] | {"id": "sess_1"})
+
+
+async def until_closed(socket: ServerConnection) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        await socket.wait_closed()
+
+
+async def say(socket: ServerConnection, pcm: bytes, item_id: str = "item_a") -> None:
+    ids = {"response_id": "resp_1", "item_id": item_id, "output_index": 0, "content_index": 0}
+    await send(socket, "response.output_audio.delta", delta=base64.b64encode(pcm).decode(), **ids)
+
+
+# A call that works
+
+
+async def test_a_ready_agent_hears_the_caller_and_is_heard() -> None:
+    heard: list[bytes] = []
+    requests: list[Request] = []
+
+    async def script(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        requests.append(socket.request)
+        await make_ready(socket)
+        create = await receive(socket, "response.create")
+        assert "Hello." in create["response"]["instructions"]
+        await send(socket, "response.created", response={"id": "resp_1", "status": "in_progress"})
+        await say(socket, bytes(MODEL.bytes_of(250)))
+        await say(socket, bytes(MODEL.bytes_of(130)))
+        done = {"response_id": "resp_1", "item_id": "item_a"}
+        await send(socket, "response.output_audio.done", **done)
+        await send(socket, "response.output_audio_transcript.done", transcript="Hello.", **done)
+        await send(socket, "response.done", response={"id": "resp_1", "status": "completed"})
+        for _ in range(5):
+            append = await receive(socket, "input_audio_buffer.append")
+            heard.append(base64.b64decode(append["audio"]))
+        await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        assert await call.event() == AgentReady(CALL, "sess_1")
+        call.agent.greet()
+        assert await call.event(1) == AgentSpoke(CALL, "item_a", "Hello.")
+        for _ in range(5):
+            await call.speak(1)
+            await asyncio.sleep(0.02)
+        assert isinstance(await call.event(2), SpeechStarted)
+        assert len(await call.listen()) == PHONE.bytes_of(400), "380 ms and what the resampler held, in frames"
+
+    [request] = requests
+    assert request.path == "/v1/realtime?tenant=7&model=gpt-realtime-2.1"
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert "OpenAI-Beta" not in request.headers
+    assert "Sec-WebSocket-Extensions" not in request.headers
+    assert b"".join(heard) == Upsampler().process(np.full(800, 1000, "<i2").tobytes())
+
+
+async def test_speech_reaches_the_playout_as_it_was_said() -> None:
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(24000) / 24000)).astype("<i2").tobytes()
+
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        for start in range(0, len(tone), 7001):  # deltas need not hold whole samples
+            await say(socket, tone[start : start + 7001])
+        await send(socket, "response.output_audio.done", response_id="resp_1", item_id="item_a")
+        await say(socket, bytes(480), "item_b")
+        await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        assert isinstance(await call.event(1), SpeechStarted)
+        played = np.frombuffer(await call.listen(), "<i2")[:8000].astype(float)
+
+    delay = 20  # samples at 8 kHz
+    expected = 8000 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    correlations = [np.corrcoef(played[100 + lag : 7900], expected[100 : 7900 - lag])[0, 1] for lag in range(2 * delay)]
+    assert max(correlations) > 0.999
+
+
+async def test_a_truncation_overtakes_no_earlier_order_and_is_bounded() -> None:
+    cuts: list[Json] = []
+
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await say(socket, bytes(MODEL.bytes_of(100)))
+        await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
+        cuts.append(await receive(socket, "conversation.item.truncate"))
+        cuts.append(await receive(socket, "response.create"))
+        await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        await call.event(1)
+        call.agent.truncate("item_a", 5000)
+        call.agent.truncate("item_x", 5000)
+        call.agent.greet()
+        await call.event(2)
+
+    assert (cuts[0]["item_id"], cuts[0]["audio_end_ms"]) == ("item_a", 100)
+
+
+async def test_nothing_but_the_configuration_is_sent_before_the_session_is_ready() -> None:
+    received: list[str] = []
+
+    async def script(socket: ServerConnection) -> None:
+        update = await receive(socket, "session.update")
+        try:
+            async with asyncio.timeout(0.3):
+                received.append(str(await socket.recv()))
+        except TimeoutError:
+            pass
+        await send(socket, "session.updated", session=update["session"] | {"id": "sess_1"})
+        first = await receive(socket, "input_audio_buffer.append")
+        received.append(str(np.frombuffer(base64.b64decode(first["audio"]), "<i2").max()))
+        await send(socket, "input_audio_buffer.speech_started")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        await call.speak(20, level=20_000)
+        assert isinstance(await call.event(), AgentReady)
+        await call.speak(1, level=0)
+        await call.event(1)
+
+    assert received == ["0"], "the caller's audio from before is discarded"
+
+
+async def test_caller_audio_is_sent_in_batches_of_the_configured_length() -> None:
+    sizes: list[int] = []
+
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        while sum(sizes) < MODEL.bytes_of(180):
+            append = await receive(socket, "input_audio_buffer.append")
+            sizes.append(len(base64.b64decode(append["audio"])))
+        await send(socket, "input_audio_buffer.speech_started")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url, uplink_ms=60) as call:
+        await call.event()
+        for _ in range(9):
+            await call.speak(1)
+            await asyncio.sleep(0.005)
+        await call.event(1)
+
+    assert min(sizes) >= MODEL.bytes_of(60)
+
+
+async def test_an_agent_without_a_greeting_lets_the_caller_speak_first() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await receive(socket, "input_audio_buffer.append")
+        await send(socket, "input_audio_buffer.speech_started")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url, profile=AgentProfile(instructions="Be brief.")) as call:
+        await call.event()
+        call.agent.greet()
+        await call.speak(1)
+        assert isinstance(await call.event(1), SpeechStarted)
+
+
+# Refused
+
+
+@pytest.mark.parametrize(("close_code", "error_code"), [(3000, "invalid_api_key"), (4000, "invalid_model")])
+@pytest.mark.parametrize("with_error_event", [True, False])
+async def test_a_service_that_judges_after_the_handshake_refuses_the_agent(
+    close_code: int, error_code: str, with_error_event: bool
+) -> None:
+    async def script(socket: ServerConnection) -> None:
+        if with_error_event:
+            await send(socket, "error", error={"type": "invalid_request_error", "code": error_code, "event_id": None})
+        await socket.close(close_code, f"invalid_request_error.{error_code}")
+
+    async with serving(script) as url, calling(url) as call:
+        error = await call.error()
+
+    assert isinstance(error, AgentRefused)
+    assert error.code == error_code
+    assert with_error_event or error.close_code == close_code
+    assert len(call.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AgentRefused),
+        (403, AgentRefused),
+        (404, AgentRefused),
+        (429, AgentLost),
+        (503, AgentLost),
+        (302, AgentLost),
+    ],
+)
+async def test_a_refused_handshake_is_told_by_its_status(status: int, kind: type[AgentError]) -> None:
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        body = json.dumps({"error": {"code": "why", "message": f"No, {request.headers['Authorization']}."}})
+        response = connection.respond(http.HTTPStatus(status), body)
+        response.headers["Location"] = "ws://127.0.0.1:9/elsewhere"
+        return response
+
+    async with serving(until_closed, process_request=refuse) as url, calling(url) as call:
+        error = await call.error()
+
+    assert type(error) is kind
+    assert (error.http_status, error.code) == (status, "why")
+    assert f"HTTP {status}: No, Bearer ***." in error.detail
+
+
+async def test_a_rejected_configuration_ends_the_agent() -> None:
+    async def script(socket: ServerConnection) -> None:
+        update = await receive(socket, "session.update")
+        error = {"type": "invalid_request_error", "code": "unknown_parameter", "param": "session.audio"}
+        await send(socket, "error", error=error | {"message": "Unknown.", "event_id": update["event_id"]})
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        error = await call.error()
+
+    assert isinstance(error, AgentRefused)
+    assert "unknown_parameter" in str(error)
+
+
+# Lost
+
+
+async def test_a_service_that_is_down_is_lost() -> None:
+    async with serving(until_closed) as url:
+        pass
+    async with calling(url) as call:
+        assert isinstance(await call.error(), AgentLost)
+
+
+async def test_a_close_1000_right_after_the_configuration_is_a_loss() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await receive(socket, "session.update")
+        await socket.close(1000)
+
+    async with serving(script) as url, calling(url) as call:
+        error = await call.error()
+
+    assert isinstance(error, AgentLost)
+    assert error.close_code == 1000
+
+
+async def test_a_close_1000_in_mid_call_is_an_orderly_end() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await socket.close(1000, "bye")
+
+    async with serving(script) as url, calling(url) as call:
+        assert await call.event(1) == AgentClosed(CALL, 1000, "bye")
+
+
+async def test_a_session_that_expires_in_mid_call_is_lost() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await send(socket, "error", error={"type": "invalid_request_error", "code": "session_expired"})
+        await socket.close(1001)
+
+    async with serving(script) as url, calling(url) as call:
+        error = await call.error(1)
+
+    assert isinstance(error, AgentLost)
+    assert (error.code, error.close_code) == ("session_expired", 1001)
+
+
+async def test_a_connection_that_breaks_in_mid_call_is_lost() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await receive(socket, "input_audio_buffer.append")
+        socket.transport.abort()
+
+    async with serving(script) as url, calling(url) as call:
+        await call.event()
+        await call.speak(1)
+        error = await call.error(1)
+
+    assert isinstance(error, AgentLost)
+    assert len(call.events) == 2
+
+
+async def test_a_message_that_is_not_the_protocol_ends_the_agent() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await socket.send("hello")
+        await until_closed(socket)
+
+    async with serving(script) as url, calling(url) as call:
+        assert isinstance(await call.error(1), WireError)
+
+
+async def test_a_fault_of_the_gateway_ends_the_agent_and_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(_self: Upsampler, _pcm: bytes) -> bytes:
+        raise ArithmeticError("broken")
+
+    monkeypatch.setattr(Upsampler, "process", break_down)
+    with capture_logs() as logs:
+        async with serving(make_ready) as url, calling(url) as call:
+            await call.event()
+            await call.speak(1)
+            error = await call.error(1)
+
+    assert "ArithmeticError" in error.detail
+    assert any(entry.get("fault") == "ArithmeticError" for entry in logs)
+
+
+# A peer below the level of a WebSocket library
+
+
+class RawPeer:
+    """
+    One TCP connection that does the WebSocket handshake and then only what a test wants.
+
+    Args:
+        answers_http: whether the handshake is answered at all.
+    """
+
+    def __init__(self, *, answers_http: bool = True) -> None:
+        self.answers_http = answers_http
+        self.frames: list[Frame] = []
+        self.changed = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.writer: asyncio.StreamWriter | None = None
+        self.protocol = ServerProtocol()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=4096)
+        try:
+            yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        finally:
+            server.close()
+            if self.writer is not None:
+                self.writer.transport.abort()
+            await server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        try:
+            while data := await reader.read(1024):
+                await self.reading.wait()
+                self.protocol.receive_data(data)
+                for event in self.protocol.events_received():
+                    if isinstance(event, Frame):
+                        self.frames.append(event)
+                    elif self.answers_http:
+                        self.protocol.send_response(self.protocol.accept(event))
+                        writer.write(b"".join(self.protocol.data_to_send()))
+                self.changed.set()
+        except ConnectionResetError:
+            pass
+        finally:
+            writer.close()
+            self.changed.set()
+
+    def write(self, opcode: Opcode, data: bytes) -> None:
+        assert self.writer is not None
+        self.writer.write(Frame(opcode, data).serialize(mask=False))
+
+    async def frame(self, opcode: Opcode) -> Frame:
+        """Wait for the first frame of this kind."""
+        async with asyncio.timeout(LIMIT_S):
+            while not (found := [frame for frame in self.frames if frame.opcode is opcode]):
+                self.changed.clear()
+                await self.changed.wait()
+        return found[0]
+
+    async def make_ready(self) -> None:
+        update = json.loads(bytes((await self.frame(Opcode.TEXT)).data))
+        echo = {"type": "session.updated", "session": update["session"] | {"id": "sess_1"}}
+        self.write(Opcode.TEXT, json.dumps(echo).encode())
+
+
+def close_code_of(frame: Frame) -> int:
+    return int.from_bytes(bytes(frame.data[:2]), "big")
+
+
+async def test_a_service_that_never_answers_is_lost_after_the_connect_limit() -> None:
+    peer = RawPeer(answers_http=False)
+    async with peer.serving() as url, calling(url, connect_timeout_s=0.2) as call:
+        assert isinstance(await call.error(), AgentLost)
+
+
+async def test_an_agent_can_be_closed_while_it_still_connects() -> None:
+    peer = RawPeer(answers_http=False)
+    async with peer.serving() as url:
+        call = Call(url)
+        call.agent.open(call.emit)
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await call.agent.close()
+        assert time.monotonic() - began < 0.25
+
+    assert call.events == []
+
+
+async def test_closing_says_close_1000_and_does_not_wait_long_for_a_silent_service() -> None:
+    peer = RawPeer()
+    async with peer.serving() as url:
+        call = Call(url)
+        call.agent.open(call.emit)
+        await peer.make_ready()
+        await call.event()
+
+        began = time.monotonic()
+        await call.agent.close()
+        took = time.monotonic() - began
+
+        assert close_code_of(await peer.frame(Opcode.CLOSE)) == 1000
+    assert 0.2 < took < 1.0
+    assert len(call.events) == 1
+
+
+async def test_a_close_is_told_though_the_service_keeps_its_end_of_tcp_open() -> None:
+    peer = RawPeer()
+    async with peer.serving() as url, calling(url, close_timeout_s=1) as call:
+        await peer.make_ready()
+        await call.event()
+
+        began = time.monotonic()
+        peer.write(Opcode.CLOSE, (1000).to_bytes(2, "big"))
+        assert isinstance(await call.event(1), AgentClosed)
+        assert time.monotonic() - began < 0.5
+
+        assert close_code_of(await peer.frame(Opcode.CLOSE)) == 1000, "the CLOSE is answered"
+
+
+async def test_an_upstream_that_takes_no_data_is_lost_and_memory_stays_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "STALL_LIMIT_S", 0.5)
+    peer = RawPeer()
+    async with peer.serving() as url, calling(url) as call:
+        await peer.make_ready()
+        await call.event()
+        peer.reading.clear()
+        async with asyncio.timeout(30):
+            while len(call.events) < 2:  # fill the kernel's buffers, then ours
+                await call.speak(50)
+                await asyncio.sleep(0)
+        error = await call.error(1)
+        for number in range(1000):
+            call.agent.truncate(f"item_{number}", 1)
+        peer.reading.set()
+
+    assert isinstance(error, AgentLost)
+    assert "took no data" in error.detail
+    assert call.uplink.dropped_frames > 0
+    assert len(call.agent._orders) <= client.MAX_ORDERS
+
+
+# Closing
+
+
+async def test_closing_tells_the_service_and_ends_everything() -> None:
+    codes: list[int | None] = []
+
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed:
+            codes.append(socket.close_code)
+
+    async with serving(script) as url:
+        call = Call(url)
+        before = asyncio.all_tasks()
+        call.agent.open(call.emit)
+        await call.event()
+        await asyncio.gather(call.agent.close(), call.agent.close())
+        await call.agent.close()
+        ours = [task for task in asyncio.all_tasks() - before if "agent" in task.get_name()]
+        assert ours == []
+        await call.speak(2)
+        call.agent.greet()
+        call.agent.truncate("item_a", 10)
+
+    assert codes == [1000]
+    assert call.events == [AgentReady(CALL, "sess_1")]
+
+
+async def test_an_agent_that_was_never_opened_can_be_closed_and_then_not_opened() -> None:
+    call = Call("ws://127.0.0.1:9/")
+
+    await call.agent.close()
+    call.agent.open(call.emit)
+    await asyncio.sleep(0.05)
+
+    assert call.events == []
+
+
+async def test_a_closing_that_is_cancelled_still_closes() -> None:
+    peer = RawPeer()
+    async with peer.serving() as url:
+        call = Call(url)
+        call.agent.open(call.emit)
+        await peer.make_ready()
+        await call.event()
+        waiting = asyncio.create_task(call.agent.close())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await call.agent.close()
+        assert close_code_of(await peer.frame(Opcode.CLOSE)) == 1000
+
+
+async def test_twenty_sessions_one_after_another_leave_nothing_behind() -> None:
+    async with serving(make_ready) as url:
+        for _ in range(20):
+            before = asyncio.all_tasks()
+            async with calling(url) as call:
+                await call.event()
+            assert not [task for task in asyncio.all_tasks() - before if "agent" in task.get_name()]
+
+
+# Secrets
+
+
+async def test_the_key_stands_in_no_log_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        leak = {"type": "invalid_request_error", "code": "c", "message": f"Key {KEY} is odd.", "param": KEY}
+        await send(socket, "error", error=leak)
+        await send(socket, f"x.{KEY}")
+        await send(socket, "error", error=leak)
+        await socket.close(3000, KEY)
+
+    caplog.set_level(logging.DEBUG)
+    with capture_logs() as logs:
+        async with serving(script, logger=logging.getLogger("service")) as url, calling(url) as call:
+            error = await call.error(1)
+
+    assert logs
+    ours = [record.getMessage() for record in caplog.records if record.name != "service"]
+    for told in (str(logs), repr(error), str(vars(error)), repr(call.events), *ours):
+        assert KEY not in told
+
+
+def test_the_model_joins_the_parameters_of_the_url() -> None:
+    assert session_url("wss://h/v1?a=1&model=old&b=", "gpt 2") == "wss://h/v1?a=1&b=&model=gpt+2"
+    assert session_url("ws://127.0.0.1:9/", "m") == "ws://127.0.0.1:9/?model=m"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        test_a_ready_agent_hears_the_caller_and_is_heard,
+        test_a_close_1000_right_after_the_configuration_is_a_loss,
+        test_a_connection_that_breaks_in_mid_call_is_lost,
+        test_a_close_is_told_though_the_service_keeps_its_end_of_tcp_open,
+        test_an_agent_can_be_closed_while_it_still_connects,
+        test_closing_says_close_1000_and_does_not_wait_long_for_a_silent_service,
+        test_closing_tells_the_service_and_ends_everything,
+        test_twenty_sessions_one_after_another_leave_nothing_behind,
+    ],
+    ids=lambda story: story.__name__.removeprefix("test_"),
+)
+def test_it_is_the_same_on_the_workers_event_loop(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())

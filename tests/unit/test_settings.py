@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.errors import ConfigError
+from gateway.settings import FIELDS, Settings, load_settings, variable_of
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start in an empty directory and with no variable of ours."""
+    for name in list(os.environ):
+        if name.upper().startswith("GATEWAY_") or name in ("OPENAI_API_KEY", "REDIS_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems_of(**arguments: object) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**arguments)  # type: ignore[arg-type]
+    return caught.value.problems
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    settings = load_settings()
+    assert settings == Settings()
+    assert {shown.origin for shown in settings.masked().values()} == {"default"}
+    assert settings.masked().keys() == FIELDS.keys()
+
+
+def test_every_place_overrides_the_ones_below_it(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["sip.port", "sip.retry_after_s", "sip.rtp_port_min", "sip.rtp_port_max", "sip.log_level"]
+    (bare / "gateway.toml").write_text(
+        "[sip]\nport = 1001\nretry_after_s = 1\nrtp_port_min = 20000\nrtp_port_max = 20101\n"
+    )
+    (bare / ".env").write_text(
+        "GATEWAY_SIP__PORT=1002\nGATEWAY_SIP__RETRY_AFTER_S=2\nGATEWAY_SIP__RTP_PORT_MIN=20002\n"
+    )
+    monkeypatch.setenv("GATEWAY_SIP__PORT", "1003")
+    monkeypatch.setenv("GATEWAY_SIP__RETRY_AFTER_S", "3")
+    shown = load_settings(overrides={"sip.port": 1004, "log.level": None}).masked()
+    assert [tuple(shown[name]) for name in names] == [
+        ("1004", "command line"),
+        ("3", "GATEWAY_SIP__RETRY_AFTER_S"),
+        ("20002", ".env: GATEWAY_SIP__RTP_PORT_MIN"),
+        ("20101", "gateway.toml"),
+        ("1", "default"),
+    ]
+
+
+def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = {
+        "dialplan": "x.yaml",
+        "sip.host": "127.0.0.1",
+        "sip.public_address": "192.0.2.1",
+        "realtime.url": "ws://localhost:1/x",
+        "realtime.api_key": "k",
+        "realtime.uplink_ms": "40",
+        "redis.url": "redis://localhost/2",
+        "redis.prefix": "p",
+        "log.level": "error",
+        "log.format": "json",
+    }
+    for name in FIELDS:
+        value = getattr(getattr(Settings(), name.partition(".")[0]), name.partition(".")[2], None)
+        text = odd.get(name) or {True: "false", False: "true"}.get(value) or f"{value:g}"  # type: ignore[call-overload]
+        if name != "sip.udp":
+            monkeypatch.setenv(variable_of(name), text)
+    shown = load_settings().masked()
+    assert [name for name in FIELDS if shown[name].origin != variable_of(name)] == ["sip.udp"]
+
+
+def test_overrides_may_be_nested() -> None:
+    assert load_settings(overrides={"sip": {"port": 7}, "dialplan": Path("a.yaml")}).sip.port == 7
+
+
+def test_empty_variables_are_not_given(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / ".env").write_text("GATEWAY_SIP__PORT=\nGATEWAY_SIP__TCP\n\n# comment\nOTHER=1\n")
+    monkeypatch.setenv("GATEWAY_REDIS__URL", " ")
+    assert load_settings() == Settings()
+
+
+def test_the_names_other_programs_use_are_read_last(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / ".env").write_text("OPENAI_API_KEY='sk-env-file'\nREDIS_URL=redis://file\n")
+    settings = load_settings()
+    assert settings.realtime.api_key is not None
+    assert settings.realtime.api_key.get_secret_value() == "sk-env-file"
+    assert settings.masked()["redis.url"].origin == ".env: REDIS_URL"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
+    monkeypatch.setenv("REDIS_URL", "redis://environment")
+    assert load_settings().masked()["redis.url"] == ("redis://environment", "REDIS_URL")
+    (bare / "gateway.toml").write_text('[redis]\nurl = "redis://config"\n[realtime]\napi_key = "sk-config"\n')
+    settings = load_settings()
+    assert settings.realtime.api_key is not None
+    assert settings.realtime.api_key.get_secret_value() == "sk-config"
+    assert str(settings.redis.url) == "redis://config"
+
+
+def test_the_configuration_file_is_named_by_option_or_variable(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "gateway.toml").write_text("[sip]\nport = 1\n")
+    (bare / "a.toml").write_text("[sip]\nport = 2\n")
+    (bare / "b.toml").write_text("[sip]\nport = 3\n")
+    assert load_settings().sip.port == 1
+    (bare / ".env").write_text("GATEWAY_CONFIG=a.toml\n")
+    assert load_settings().masked()["sip.port"] == ("2", "a.toml")
+    monkeypatch.setenv("GATEWAY_CONFIG", "b.toml")
+    assert load_settings().sip.port == 3
+    assert load_settings(config=Path("a.toml")).sip.port == 2
+
+
+def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("REDIS_URL", "redis://user:very-secret@h:6379/1?password=very-secret&db=2")
+    monkeypatch.setenv("GATEWAY_REALTIME__URL", "wss://u:very-secret@h/v1?api_key=very-secret&x=1")
+    monkeypatch.setenv("GATEWAY_DIALPLAN", "sk-very-secret")
+    settings = load_settings()
+    shown = settings.masked()
+    assert "very-secret" not in str(shown) + repr(settings) + str(settings).replace("PosixPath('sk-very-secret')", "")
+    assert shown["realtime.api_key"].value == "********"
+    assert shown["redis.url"].value == "redis://user:********@h:6379/1?password=********&db=2"
+    assert shown["realtime.url"].value == "wss://u:********@h/v1?api_key=********&x=1"
+
+
+def test_a_blank_key_is_none() -> None:
+    assert load_settings(overrides={"realtime.api_key": "  "}).realtime.api_key is None
+
+
+def test_every_mistake_is_told_at_once_with_its_place(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "gateway.toml").write_text('[sip]\nprot = 5\nlog_level = 9\n[log]\nlevel = "loud"\n[rediss]\n[call]\n')
+    (bare / ".env").write_text("GATEWAY_CALL__REFUSAL_CODE=200\nthis is no line\n")
+    monkeypatch.setenv("GATEWAY_SIP__PORT", "70000")
+    monkeypatch.setenv("GATEWAY_SIP_PORT", "1")
+    monkeypatch.setenv("Gateway_Sip__Udp", "1")
+    monkeypatch.setenv("GATEWAY_XYZZY", "1")
+    assert sorted(problems_of(overrides={"sip.host": "here", "redis.expiry_s": 4})) == [
+        ".env: GATEWAY_CALL__REFUSAL_CODE: call.refusal_code: should be greater than or equal to 400, not '200' "
+        "(SIP status when the agent cannot be had)",
+        ".env:2: not of the form NAME=value, correct or remove the line",
+        "GATEWAY_SIP_PORT: unknown setting, did you mean GATEWAY_SIP__PORT?",
+        "GATEWAY_SIP__PORT: sip.port: should be less than or equal to 65535, not '70000' "
+        "(SIP port, UDP and TCP; 0 takes any free one)",
+        "GATEWAY_XYZZY: unknown setting, the settings are listed by `gateway check`",
+        "Gateway_Sip__Udp: unknown setting, did you mean GATEWAY_SIP__UDP?",
+        "command line: redis: expiry_s 4 must be at least twice heartbeat_s 5",
+        "command line: sip.host: 'here' is not an IP address; give one such as 192.0.2.10",
+        "gateway.toml: log.level: should be 'debug', 'info', 'warning' or 'error', not 'loud' "
+        "(least level that is written)",
+        "gateway.toml: rediss: unknown setting, did you mean redis?",
+        "gateway.toml: sip.log_level: should be less than or equal to 6, not '9' "
+        "(verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug)",
+        "gateway.toml: sip.prot: unknown setting, did you mean sip.port?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("realtime.url", "http://u:very-secret@h", "should be 'ws' or 'wss'"),
+        ("redis.url", "very-secret", "should be a valid URL"),
+        ("redis.url", "http://u:very-secret@h", "should be 'redis', 'rediss' or 'unix'"),
+        ("sip.host", "sk-very-secret", "is not an IP address"),
+        ("sip.port", "sk-very-secret", "should be a valid integer"),
+    ],
+)
+def test_a_secret_in_a_wrong_value_is_not_repeated(
+    name: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable_of(name), text)
+    (problem,) = problems_of()
+    assert problem.startswith(f"{variable_of(name)}: {name}: ")
+    assert told in problem
+    assert "very-secret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"sip.udp": False, "sip.tcp": False}, "sip: udp and tcp are both off"),
+        ({"sip.rtp_port_min": 10001}, "sip: rtp_port_min 10001 is odd"),
+        ({"sip.rtp_port_max": 10003}, "sip: the RTP range is too small"),
+        ({"sip.port": 10050}, "sip: port 10050 lies between rtp_port_min and rtp_port_max"),
+        ({"sip.host": "::1"}, "sip.host: this build of pjsua2 has no IPv6"),
+        ({"redis.prefix": "a b"}, "redis.prefix: String should match pattern"),
+        ({"call.setup_limit_s": 0}, "call.setup_limit_s: should be greater than 0, not '0'"),
+        ({"call.max_length_s": "inf"}, "call.max_length_s: should be a finite number, not 'inf'"),
+        ({"realtime.uplink_ms": "30"}, "realtime.uplink_ms: should be 20, 40, 60 or 100, not '30'"),
+        ({"redis.expiry_s": 9.5}, "redis: expiry_s 9.5 must be at least twice heartbeat_s 5"),
+        ({"nothing": 1}, "nothing: unknown setting, the settings are listed by `gateway check`"),
+        ({"sip": 5}, "sip: is a section, write [sip] and its settings below it"),
+        ({"sip.port": {"a": 1}}, "sip.port: should be a valid integer, not \"{'a': 1}\""),
+    ],
+)
+def test_values_that_cannot_work_are_refused(given: dict[str, object], told: str) -> None:
+    (problem,) = problems_of(overrides=given)
+    assert problem.startswith(f"command line: {told}")
+
+
+def test_a_mistake_about_two_settings_names_the_places_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_REDIS__HEARTBEAT_S", "30")
+    monkeypatch.setenv("GATEWAY_REDIS__PREFIX", "p")
+    (problem,) = problems_of(overrides={"redis.expiry_s": 40})
+    assert problem.startswith("GATEWAY_REDIS__HEARTBEAT_S and command line: redis: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[sip\nport = 1\n", "gateway.toml: not TOML: Expected ']' at the end of a table declaration (at line 1,"),
+        (b"[sip]\nport = 1\nport = 2\n", "gateway.toml: not TOML: Cannot overwrite a value (at line 3,"),
+        (b"\xff\xfe", "gateway.toml: cannot be read (it is not UTF-8 text), give a TOML file in UTF-8"),
+        (b"x = " + b"[" * 5000, "gateway.toml: "),
+    ],
+)
+def test_a_file_that_is_no_toml_is_told_with_its_line(bare: Path, content: bytes, told: str) -> None:
+    (bare / "gateway.toml").write_bytes(content)
+    (problem,) = problems_of()
+    assert problem.startswith(told)
+
+
+def test_a_configuration_file_that_is_missing_or_a_directory_is_told(bare: Path) -> None:
+    (problem,) = problems_of(config=Path("other.toml"))
+    assert problem == "other.toml: no such configuration file, correct --config or GATEWAY_CONFIG"
+    (problem,) = problems_of(config=bare)
+    assert problem == f"{bare}: cannot be read (Is a directory), give a TOML file in UTF-8"
+
+
+def test_an_env_file_that_is_no_text_is_told(bare: Path) -> None:
+    (bare / ".env").write_bytes(b"A=\xff\n")
+    assert problems_of() == (".env: cannot be read (it is not UTF-8 text), correct or remove it",)
+
+
+def test_variables_of_a_kubernetes_service_called_gateway_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_SERVICE_PORT_SIP": "5060",
+        "GATEWAY_PORT": "tcp://10.0.0.1:5060",
+        "GATEWAY_PORT_5060_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == Settings()
+    monkeypatch.setenv("GATEWAY_PORT", "5060")
+    assert problems_of() == ("GATEWAY_PORT: unknown setting, did you mean GATEWAY_SIP__PORT?",)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().sip.port = 1
