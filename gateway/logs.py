@@ -26,7 +26,7 @@ _PATTERNS = (
     (re.compile(r"\b([se]k)[-_][\w-]{4,}"), rf"\1-{MASK}"),
     # A whole header line: a SIP digest (RFC 3261 section 22.4) has its secret parts anywhere in it.
     (re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{MASK}"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
     (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)([?&](?:password|api_?key|token|secret)=)[^&\s'\"]+"), rf"\1{MASK}"),
 )

@@ -311,14 +311,15 @@ def _from_variables(variables: Mapping[str, str], place: str, problems: list[str
         known = name in _VARIABLES or name == CONFIG_VARIABLE
         linked = _SERVICE_LINK.fullmatch(name) or (name == "GATEWAY_PORT" and "://" in value)
         if name.upper().startswith(ENV_PREFIX) and not known and not linked:
-            candidates = (*_VARIABLES, CONFIG_VARIABLE)
-            problems.append(f"{place}{name}: unknown setting, {_did_you_mean(name.upper(), candidates)}")
+            known_ends = [variable.removeprefix(ENV_PREFIX) for variable in (*_VARIABLES, CONFIG_VARIABLE)]
+            hint = _did_you_mean(name.upper().removeprefix(ENV_PREFIX), known_ends, ENV_PREFIX)
+            problems.append(f"{place}{name}: unknown setting, {hint}")
     return {_VARIABLES[v]: _Given(value, place + v) for v, value in variables.items() if v in _VARIABLES}
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else "the settings are listed by `gateway check`"
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
 
 
 def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | None:

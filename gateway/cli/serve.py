@@ -49,7 +49,7 @@ def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
 async def _serve(settings: Settings, *, simulate: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if simulate:
-            simulator = await stack.enter_async_context(Simulator(SimulatorOptions()))
+            simulator = await stack.enter_async_context(Simulator(SimulatorOptions(keep_audio_s=0)))
             realtime = settings.realtime.model_copy(update={"url": simulator.url, "api_key": SIMULATED_KEY})
             realtime = type(realtime).model_validate(realtime.model_dump())
             settings = settings.model_copy(update={"realtime": realtime})

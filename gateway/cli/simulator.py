@@ -46,7 +46,7 @@ def simulator(
     try:
         uvloop.run(_run(options))
     except OSError as error:
-        raise ConfigError(f"simulator: cannot listen on {host}:{port}: {error.strerror}; try another --port") from None
+        raise ConfigError(f"simulator: cannot listen on {host}:{port}: {error}; try another --port") from None
 
 
 async def _run(options: SimulatorOptions) -> None:
@@ -69,8 +69,8 @@ def _tell_closed(connection: Connection) -> None:
         say(f"connection {connection.number} refused: {connection.refused}")
         return
     lasted_s = (connection.closed_at or connection.opened_at) - connection.opened_at
-    what = f"session {connection.number} closed by {connection.closed_by} with {connection.close_code} after {lasted_s:.1f} s"
-    say(f"{what}; {_told(connection.violations)}")
+    end = f"closed by {connection.closed_by} with {connection.close_code} after {lasted_s:.1f} s"
+    say(f"session {connection.number} {end}; {_told(connection.violations)}")
 
 
 def _told(violations: list[str]) -> str:

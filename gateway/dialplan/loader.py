@@ -85,7 +85,8 @@ class _Loader(yaml.SafeLoader):
         self.count += 1
         if self.depth > MAX_DEPTH or self.count > MAX_NODES:
             problem = "nested too deeply" if self.depth > MAX_DEPTH else "too many values"
-            raise yaml.MarkedYAMLError(problem=f"{problem} for a dialplan", problem_mark=self.get_mark())
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"{problem} for a dialplan", problem_mark=mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

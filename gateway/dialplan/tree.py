@@ -47,6 +47,7 @@ class YamlTree:
     def __init__(self, file: str) -> None:
         self._file = file
         self._count = 0
+        self._open: set[int] = set()
         self._values: dict[NodePath, yaml.Mark] = {}
         self._keys: dict[NodePath, yaml.Mark] = {}
         self.mistakes: list[Mistake] = []
@@ -68,13 +69,23 @@ class YamlTree:
         Return the node's value; what cannot be turned is None and stands in ``mistakes``.
 
         Raises:
-            DialplanError: the file means too much, or itself: it cannot be walked to its end.
+            DialplanError: aliases multiply to more than ``MAX_NODES``; there is no point in reading on.
         """
+        if id(node) in self._open:
+            self.refuse(node, path, "an alias inside the value it stands for")
+            return None
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
-            self.refuse(node, path, "aliases that mean too many values, or the value they stand in")
+            self.refuse(node, path, "its aliases mean too many values, or too deep ones")
             raise DialplanError(*self.mistakes)
         self._values.setdefault(path, node.start_mark)
+        self._open.add(id(node))
+        try:
+            return self._plain(node, path, depth)
+        finally:
+            self._open.discard(id(node))
+
+    def _plain(self, node: yaml.Node, path: NodePath, depth: int) -> object:
         if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":

@@ -22,6 +22,7 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
@@ -35,6 +36,7 @@ from gateway.ids import CallId
 from gateway.realtime.protocol import AgentAudio, AgentAudioDone, Fact, RealtimeProtocol, Send
 from gateway.realtime.session_config import greeting_instructions, session_config
 from gateway.realtime.wire import parse_http_refusal
+from gateway.realtime.wire_objects import ErrorDetails
 from gateway.settings import RealtimeSettings
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +67,11 @@ class _Socket(ClientConnection):
         if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
             self.transport.close()  # once our own CLOSE is written
             self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+
+    def start_keepalive(self) -> None:
+        """Start the PINGs; not if the CLOSE came along with the 101, for then nothing would ever end their task."""
+        if self.state is State.OPEN:
+            super().start_keepalive()
 
 
 class _Connect(connect):
@@ -222,12 +229,11 @@ class RealtimeAgent:
     def _judge_refusal(self, refusal: InvalidStatus) -> AgentError:
         """Turn an HTTP status that is not 101 into an error; the service itself refuses after the 101 instead."""
         status = refusal.response.status_code
-        said = parse_http_refusal(refusal.response.body or b"")
-        code = said.code if said is not None else None
-        words = said.message or code if said is not None else None
-        detail = f"the service answered HTTP {status}" + (f": {words}" if words else "")
+        said = parse_http_refusal(refusal.response.body or b"") or ErrorDetails()
+        words, code = self._redact(said.message or ""), self._redact(said.code or "")
+        detail = f"the service answered HTTP {status}" + (f": {words or code}" if words or code else "")
         kind = AgentRefused if status in REFUSING_STATUSES else AgentLost
-        return kind(self._redact(detail), code=code, http_status=status)
+        return kind(detail, code=code or None, http_status=status)
 
     def _upstream_closed(self, socket: ClientConnection) -> None:
         # websockets has 1000 and 1001 for a normal end and 1006 for none at all: the code alone tells.

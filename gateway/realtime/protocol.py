@@ -177,7 +177,7 @@ class RealtimeProtocol:
         if close_code is None or close_code == 1006:
             detail = "the connection broke off"
         if error is not None:
-            detail += f": {self._words_of(error)}"
+            detail += f": {_words_of(error)}"
         elif reason:
             detail += f": {reason}"
         kind = AgentRefused if close_code in REFUSING_CLOSE_CODES else AgentLost
@@ -219,8 +219,8 @@ class RealtimeProtocol:
         ]
 
     def _on_error(self, event: server.ErrorReported) -> list[Fact]:
-        error = event.error
-        words = self._words_of(error)
+        error = self._cleaned(event.error)
+        words = _words_of(error)
         if not self.ready:
             passing = error.code in PASSING_CODES or error.type == "server_error"
             subject = "the session's configuration" if error.event_id == CONFIGURE_ID else "the session"
@@ -317,16 +317,14 @@ class RealtimeProtocol:
         if len(self._ended_responses) > MAX_ENDED_RESPONSES:
             del self._ended_responses[next(iter(self._ended_responses))]
 
-    def _words_of(self, error: ErrorDetails) -> str:
-        words = error.message or error.type or "no reason given"
-        marks = [f"code {error.code}"] if error.code else []
-        marks += [f"parameter {error.param}"] if error.param else []
-        return self._redact(f"{words} ({', '.join(marks)})" if marks else words)
+    def _cleaned(self, error: ErrorDetails) -> ErrorDetails:
+        """Return the error without secrets."""
+        return ErrorDetails(**{name: self._redact(text) if text else text for name, text in error})
 
     def _log_bad_response(self, response: Response) -> None:
         details = response.status_details or StatusDetails()
-        error = details.error or ErrorDetails(code=details.reason)
-        self._log_problem(f"response {response.status}", error, self._words_of(error))
+        error = self._cleaned(details.error or ErrorDetails(code=details.reason))
+        self._log_problem(f"response {response.status}", error, _words_of(error))
 
     def _log_problem(self, event: str, error: ErrorDetails, words: str) -> None:
         """Log a problem the first time: the same one may come back 50 times a second."""
@@ -349,3 +347,10 @@ class RealtimeProtocol:
         server.OutputTranscriptDone: _on_transcript_done,
         server.ResponseDone: _on_response_done,
     }
+
+
+def _words_of(error: ErrorDetails) -> str:
+    words = error.message or error.type or "no reason given"
+    marks = [f"code {error.code}"] if error.code else []
+    marks += [f"parameter {error.param}"] if error.param else []
+    return f"{words} ({', '.join(marks)})" if marks else words

@@ -294,10 +294,19 @@ class RedisSessionStore:
         return _readable(flat)
 
     async def events(self, newest: int = 1000) -> list[dict[str, str]]:
-        """Return the newest events of all calls, oldest first, each with ``call_id``, ``event``, ``at``. Raises ``StoreError``."""
+        """
+        Return the newest events of all calls, oldest first, each with ``call_id``, ``event``, ``at`` and ``worker``.
+
+        Raises ``StoreError``.
+        """
         async with self._reading():
-            entries = await self._redis.xrevrange(self._key("events"), count=newest)
+            entries = await self._ask("XREVRANGE", self._key("events"), "+", "-", "COUNT", str(newest))
         return [fields for _, fields in reversed(entries)]
+
+    async def call_keys(self) -> list[str]:
+        """Return the keys of all calls that Redis still holds, ended ones too. Raises ``StoreError``."""
+        async with self._reading():
+            return [key async for key in self._redis.scan_iter(match=self._key("call", "*"))]
 
     async def reap_dead_calls(self) -> list[str]:
         """

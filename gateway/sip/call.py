@@ -123,7 +123,9 @@ class PjCall(pj.Call):
         """Report ``MediaLost`` when no RTP packet came for ``limit_s``; a call on hold owes us none."""
         if not self._media_up or not limit_s:
             return
-        packets = self.getStreamStat(self._media_index).rtcp.rxStat.pkt
+        # Each part is read while the whole is held: a SWIG proxy does not keep its parent alive.
+        statistics = self.getStreamStat(self._media_index)
+        packets = statistics.rtcp.rxStat.pkt
         if packets != self._rtp_packets or not self._caller_may_send():
             self._rtp_packets, self._rtp_at = packets, now
         elif now - self._rtp_at >= limit_s:
@@ -131,7 +133,8 @@ class PjCall(pj.Call):
             self._rtp_at = now
 
     def _caller_may_send(self) -> bool:
-        media = self.getInfo().media[self._media_index]
+        info = self.getInfo()
+        media = info.media[self._media_index]
         return media.status == pj.PJSUA_CALL_MEDIA_ACTIVE and bool(media.dir & pj.PJMEDIA_DIR_DECODING)
 
     # --- callbacks ---

@@ -48,7 +48,8 @@ class SipInfo:
 class _PjLog(pj.LogWriter):
     """PJSIP's own log lines, into ours. The library hands over lines of other threads on ``sip``."""
 
-    _LEVELS = ("error", "error", "warning", "info", "debug", "debug", "debug")
+    # What PJSIP calls an error is mostly a peer's: an offer without a codec of ours, a connection that broke.
+    _LEVELS = ("error", "warning", "info", "info", "debug", "debug", "debug")
 
     def write(self, entry: Any) -> None:
         text = entry.msg.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()

@@ -39,7 +39,8 @@ class LoopbackCall(pj.Call):
     @callback
     def onCallMediaState(self, prm: Any) -> None:
         """Join the call's stream with itself."""
-        for media in self.getInfo().media:
+        info = self.getInfo()  # kept: what its vector gives out lives only as long as it does
+        for media in info.media:
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                 stream = self.getAudioMedia(media.index)
                 stream.startTransmit(stream)

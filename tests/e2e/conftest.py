@@ -35,7 +35,7 @@ class House:
     simulator: Simulator
     gateway: GatewayProcess
     store: RedisSessionStore
-    redis_url: str
+    redis: EmbeddedRedis
 
     @property
     def port(self) -> int:
@@ -60,7 +60,8 @@ def house(tmp_path: Path) -> MakeHouse:
         plan.write_text(DIALPLAN.format(profile=profile), encoding="utf-8")
         options = simulator or SimulatorOptions(faults=faults)
         first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
-        async with EmbeddedRedis() as redis, Simulator(options) as model:
+        redis = EmbeddedRedis()
+        async with redis as redis_url, Simulator(options) as model:
             given = {
                 "GATEWAY_DIALPLAN": str(plan),
                 "GATEWAY_SIP__HOST": "127.0.0.1",
@@ -69,11 +70,11 @@ def house(tmp_path: Path) -> MakeHouse:
                 "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
                 "GATEWAY_REALTIME__URL": model.url,
                 "GATEWAY_REALTIME__API_KEY": "test-key",
-                "GATEWAY_REDIS__URL": redis,
+                "GATEWAY_REDIS__URL": redis_url,
                 **variables,
             }
             async with GatewayProcess(given, debug=True) as gateway:
-                store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "test")
+                store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
                 await store.open()
                 try:
                     yield House(model, gateway, store, redis)

@@ -74,8 +74,7 @@ async def test_a_caller_who_cancels_while_ringing_closes_the_socket(house: MakeH
 
 
 async def test_a_caller_who_cancels_at_once_leaves_nothing_behind(house: MakeHouse, tmp_path: Path) -> None:
-    async with house() as here:
-        # CANCEL races the whole set-up of the agent, which takes some milliseconds here.
+    async with house("slow=0.3") as here:
         await play(here.port, tmp_path / "sipp", invite(), WAIT_FOR_RINGING, CANCEL, calls=5)
         await no_live_call(here)
         await until(lambda: all(not connection.open for connection in here.simulator.connections))

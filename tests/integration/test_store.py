@@ -317,3 +317,29 @@ async def test_a_foreign_hash_among_the_live_calls_is_passed_over(redis: RedisSe
     async with opened(redis.settings()) as store:
         assert [record.call_id for record in await store.live_calls()] == ["newer"]
         assert await store.call("none") is None
+
+
+async def test_the_newest_events_are_read_oldest_first(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings()) as store:
+        for number in range(5):
+            store.note(call, f"n{number}", turn=number)
+        await until(lambda: not store.backlog)
+        events = await store.events(newest=3)
+    assert [event["event"] for event in events] == ["n2", "n3", "n4"]
+    assert events[0].keys() == {"call_id", "event", "at", "worker", "turn"}
+
+
+async def test_only_so_many_ended_calls_are_remembered(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sessions.store.REMEMBERED", 2)
+    async with opened(redis.settings()) as store:
+        for number in range(4):
+            store.note(CallId(f"c{number}"), "ended", state="ended")
+        store.note(CallId("c3"), "late", state="active")
+        await until(lambda: len(redis.events()) == 5)
+        assert redis.live() == set()
+
+
+async def test_a_store_needs_a_url() -> None:
+    with pytest.raises(ValueError, match="start a private server"):
+        RedisSessionStore(RedisSettings(), "w1")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.errors import ConfigError
-from gateway.settings import FIELDS, Settings, load_settings, variable_of
+from gateway.settings import FIELDS, Settings, environment_for_child, load_settings, variable_of
 
 pytestmark = pytest.mark.unit
 
@@ -68,11 +68,11 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "log.level": "error",
         "log.format": "json",
     }
+    defaults = Settings().masked()
     for name in FIELDS:
-        value = getattr(getattr(Settings(), name.partition(".")[0]), name.partition(".")[2], None)
-        text = odd.get(name) or {True: "false", False: "true"}.get(value) or f"{value:g}"  # type: ignore[call-overload]
+        shown = defaults[name].value
         if name != "sip.udp":
-            monkeypatch.setenv(variable_of(name), text)
+            monkeypatch.setenv(variable_of(name), odd.get(name) or {"yes": "off", "no": "on"}.get(shown, shown))
     shown = load_settings().masked()
     assert [name for name in FIELDS if shown[name].origin != variable_of(name)] == ["sip.udp"]
 
@@ -119,13 +119,16 @@ def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.Monk
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     monkeypatch.setenv("REDIS_URL", "redis://user:very-secret@h:6379/1?password=very-secret&db=2")
     monkeypatch.setenv("GATEWAY_REALTIME__URL", "wss://u:very-secret@h/v1?api_key=very-secret&x=1")
-    monkeypatch.setenv("GATEWAY_DIALPLAN", "sk-very-secret")
     settings = load_settings()
     shown = settings.masked()
-    assert "very-secret" not in str(shown) + repr(settings) + str(settings).replace("PosixPath('sk-very-secret')", "")
+    assert "very-secret" not in str(shown) + repr(settings) + str(settings)
     assert shown["realtime.api_key"].value == "********"
     assert shown["redis.url"].value == "redis://user:********@h:6379/1?password=********&db=2"
     assert shown["realtime.url"].value == "wss://u:********@h/v1?api_key=********&x=1"
+
+
+def test_a_key_in_a_wrong_place_is_masked_too() -> None:
+    assert load_settings(overrides={"dialplan": "sk-very-secret"}).masked()["dialplan"].value == "sk-********"
 
 
 def test_a_blank_key_is_none() -> None:
@@ -252,3 +255,11 @@ def test_variables_of_a_kubernetes_service_called_gateway_are_not_ours(monkeypat
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_settings().sip.port = 1
+
+
+def test_a_child_process_inherits_no_setting_but_those_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SIP__PORT", "5070")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("OTHER", "1")
+    child = environment_for_child({"GATEWAY_SIP__PORT": "0"})
+    assert (child["GATEWAY_SIP__PORT"], child["OTHER"], "OPENAI_API_KEY" in child) == ("0", "1", False)

@@ -128,5 +128,7 @@ def _psutil() -> Any:
     try:
         import psutil
     except ImportError:
-        raise ConfigError("the bench needs psutil, which is not installed: pip install 'sip-voice-gateway[lab]'") from None
+        raise ConfigError(
+            "the bench needs psutil, which is not installed: pip install 'sip-voice-gateway[lab]'"
+        ) from None
     return psutil

@@ -21,11 +21,14 @@ class Socket(ServerConnection):
     """A server's side of a WebSocket that knows when the other side's CLOSE came."""
 
     close_seen_at: float | None = None
+    seen: Connection | None = None
 
     def process_event(self, event: Frame | Request | Response) -> None:
-        """Note the time of a CLOSE, then go on as usual."""
+        """Note the time of a CLOSE, and whether it came first, then go on as usual."""
         if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
             self.close_seen_at = time.monotonic()
+            if self.seen is not None and self.seen.closed_by is None:
+                self.seen.closed_by = "client"
         super().process_event(event)
 
 

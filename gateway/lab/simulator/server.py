@@ -171,6 +171,8 @@ class Simulator:
         if request is None:
             raise RuntimeError("an upgrade without a request")
         connection = self._note(request)
+        if isinstance(socket, Socket):
+            socket.seen = connection
         faults = self._faults(request)
         link = Link(socket, connection, faults)
         pump = asyncio.create_task(link.pump())

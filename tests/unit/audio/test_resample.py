@@ -100,9 +100,7 @@ def test_downsampling_a_sweep_above_the_phone_s_band_leaves_no_alias_above_minus
     assert 20 * math.log10(np.abs(out).max() / AMPLITUDE) < -70
 
 
-@pytest.mark.parametrize(
-    ("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)]
-)
+@pytest.mark.parametrize(("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)])
 @pytest.mark.parametrize("frequency_hz", [20, 50, 300, 1000, 1700, 2500, 3000, 3200, 3300])
 def test_the_band_of_speech_is_flat_within_half_a_db(
     kind: type[Resampler], rate_in: int, rate_out: int, frequency_hz: int
@@ -158,9 +156,7 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
 @RESAMPLERS
 @settings(max_examples=60)
 @given(sizes=st.lists(st.integers(0, 500), max_size=30), audio=st.binary(min_size=2, max_size=6000))
-def test_the_output_is_the_same_however_the_input_is_cut(
-    kind: type[Resampler], sizes: list[int], audio: bytes
-) -> None:
+def test_the_output_is_the_same_however_the_input_is_cut(kind: type[Resampler], sizes: list[int], audio: bytes) -> None:
     at_once, in_parts = kind(), kind()
     whole = at_once.process(audio) + at_once.tail()
     assert b"".join(in_parts.process(part) for part in cut(audio, sizes)) + in_parts.tail() == whole
@@ -181,9 +177,7 @@ def test_a_long_burst_is_the_same_as_its_frames(kind: type[Resampler]) -> None:
     assert b"".join(frames) == kind().process(audio)
 
 
-@pytest.mark.parametrize(
-    ("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)]
-)
+@pytest.mark.parametrize(("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)])
 def test_no_click_at_chunk_borders(kind: type[Resampler], rate_in: int, rate_out: int) -> None:
     audio = to_pcm(tone(440, rate_in))
     resampler = kind()
@@ -235,9 +229,7 @@ def test_any_mix_of_the_extremes_is_filtered_without_a_wrap(kind: type[Resampler
     assert np.array_equal(to_audio(kind().process(to_pcm(audio))), wanted)
 
 
-@pytest.mark.parametrize(
-    ("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)]
-)
+@pytest.mark.parametrize(("kind", "rate_in", "rate_out"), [(Upsampler, 8000, 24000), (Downsampler, 24000, 8000)])
 def test_the_tail_gives_the_end_of_the_speech_and_starts_anew(
     kind: type[Resampler], rate_in: int, rate_out: int
 ) -> None:

@@ -67,7 +67,7 @@ def end_speech(protocol: RealtimeProtocol, response_id: str, item_id: str) -> li
 
 
 def finish(protocol: RealtimeProtocol, response_id: str, status: str = "completed", **details: Any) -> list[Fact]:
-    response = {"id": response_id, "status": status, "status_details": details or None, "output": []}
+    response: Json = {"id": response_id, "status": status, "status_details": details or None, "output": []}
     return hear(protocol, "response.done", response=response)
 
 

@@ -1,0 +1,56 @@
+"""Many calls leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import House, MakeHouse
+from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
+
+pytestmark = pytest.mark.e2e
+
+CALLS = 50
+RSS_GROWTH_MB = 4
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def status(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+async def settled(house: House, calls: int) -> None:
+    connections = house.simulator.connections
+    await until(lambda: len(connections) == calls and not any(c.open for c in connections), what="sockets closed")
+    end = time.monotonic() + 5
+    while await house.store.live_calls():
+        assert time.monotonic() < end, "a call is still in the set of live calls"
+        await asyncio.sleep(0.02)
+
+
+async def test_fifty_calls_leave_no_thread_socket_key_or_file(house: MakeHouse, tmp_path: Path) -> None:
+    async with house(GATEWAY_REDIS__RETENTION_S="1") as here:
+        pid = here.gateway.process.pid
+        # The first calls make what is kept: ports of the bridge, pools, caches.
+        await play(here.port, tmp_path / "warm", invite(), ANSWERED, pause(200), BYE, calls=8, at_once=4)
+        await settled(here, 8)
+        before = (descriptors(pid), status(pid, "Threads"), status(pid, "VmRSS"))
+        await play(here.port, tmp_path / "many", invite(), ANSWERED, pause(50), BYE, calls=CALLS)
+        await settled(here, 8 + CALLS)
+        await until(lambda: descriptors(pid) <= before[0], what=f"{before[0]} descriptors again")
+        assert status(pid, "Threads") <= before[1]
+        assert status(pid, "VmRSS") - before[2] < RSS_GROWTH_MB * 1024
+        assert {connection.close_code for connection in here.simulator.connections} == {1000}
+        assert sum(event.get("state") == "ended" for event in await here.store.events()) == 8 + CALLS
+        await asyncio.sleep(1.2)  # the retention of ended calls, one second here
+        assert await here.store.call_keys() == []

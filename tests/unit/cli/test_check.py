@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.cli.check import check
+
+pytestmark = pytest.mark.unit
+
+HELLO = Path(__file__).parents[3] / "dialplans" / "hello.yaml"
+
+app = typer.Typer()
+app.command()(check)
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith("GATEWAY_") or name in ("OPENAI_API_KEY", "REDIS_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> tuple[int, str, str]:
+    """Return exit code, output and error output."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_what_is_in_force_is_shown_with_secrets_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("GATEWAY_REDIS__URL", "redis://:very-secret@127.0.0.1/0")
+    code, out, err = run("--dialplan", str(HELLO))
+    assert (code, err) == (0, "")
+    assert "very-secret" not in out
+    for words in ("GATEWAY_REDIS__URL", "command line", "gpt-realtime", "everyone", "any number", "API key: there"):
+        assert words in out
+
+
+def test_without_a_key_the_ways_on_are_named() -> None:
+    code, out, _ = run("--dialplan", str(HELLO))
+    assert code == 0
+    assert "API key: none. Set OPENAI_API_KEY" in out
+    assert "a private server is started" in out
+
+
+def test_wrong_settings_are_told_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SIP__PORT", "x")
+    monkeypatch.setenv("GATEWAY_SIPP__PORT", "1")
+    code, _, err = run()
+    assert code == 1
+    assert "GATEWAY_SIP__PORT: sip.port: should be" in err
+    assert "did you mean GATEWAY_SIP__PORT?" in err
+
+
+def test_a_wrong_dialplan_is_told_with_its_line_and_exit_code_1(bare: Path) -> None:
+    (bare / "plan.yaml").write_text(HELLO.read_text().replace("voice: marin", "voice: marine"))
+    code, out, err = run("--dialplan", "plan.yaml")
+    assert code == 1
+    assert "plan.yaml:8:12: agents.hello.voice: 'marine' is not among the values; did you mean 'marin'?" in err
+    assert "sip.port" in out
