@@ -17,7 +17,7 @@ from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.ports import TimerHandle
 from gateway.dialplan.model import AgentProfile, Dialplan
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StoreError
 from gateway.ids import CallId
 from gateway.realtime.client import RealtimeAgent
 from gateway.sessions.embedded import EmbeddedRedis
@@ -91,6 +91,8 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
+            reaper = asyncio.create_task(self._reap(store), name="reaper")
+            stack.push_async_callback(_cancelled, reaper)
             sip = SipThread(self._settings.sip, lambda event: switchboard.on_event(event))
             switchboard = self._switchboard(sip, store)
             stack.push_async_callback(sip.stop)
@@ -121,6 +123,16 @@ class Worker:
         await switchboard.stop("the worker is shutting down")
         if sip.ended.done():
             sip.ended.result()
+
+    async def _reap(self, store: RedisSessionStore) -> None:
+        """Now and then end the records of calls whose worker died."""
+        while True:
+            try:
+                for call_id in await store.reap_dead_calls():
+                    _log.warning("call_orphaned", call_id=call_id, detail="its worker died")
+            except StoreError as error:
+                _log.debug("reaping_put_off", detail=str(error))
+            await asyncio.sleep(self._settings.redis.expiry_s)
 
     @asynccontextmanager
     async def _store(self) -> AsyncIterator[RedisSessionStore]:
@@ -166,3 +178,9 @@ class Worker:
             f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
             f"agents: {', '.join(self._dialplan.agents)}"
         )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is gone."""
+    task.cancel()
+    await asyncio.wait((task,))

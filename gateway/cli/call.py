@@ -17,7 +17,9 @@ _CODES = "\n\n".join(f"{int(code)}: {meaning}" for code, meaning in EXIT_MEANING
 
 def call(
     uri: Annotated[str, typer.Argument(help="SIP URI to call, like sip:1000@127.0.0.1:5060")],
-    play: Annotated[Path | None, typer.Option(help="WAV to speak (8 kHz, mono, 16 bit); default: a shipped voice")] = None,
+    play: Annotated[
+        Path | None, typer.Option(help="WAV to speak (8 kHz, mono, 16 bit); default: a shipped voice")
+    ] = None,
     listen: Annotated[bool, typer.Option("--listen", help="speak nothing, only listen")] = False,
     record: Annotated[Path | None, typer.Option(help="stereo WAV to write: caller left, agent right")] = None,
     report: Annotated[Path | None, typer.Option(help="write the story of the call as JSON")] = None,

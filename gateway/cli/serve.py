@@ -13,7 +13,7 @@ from gateway.cli.render import say
 from gateway.dialplan.loader import load_dialplan
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.logs import configure_logs
-from gateway.settings import Settings, load_settings
+from gateway.settings import RealtimeSettings, Settings, load_settings
 from gateway.threads import check_threads
 from gateway.worker import Worker
 
@@ -21,7 +21,9 @@ SIMULATED_KEY = "simulated"
 
 
 def serve(
-    config: Annotated[Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="SIP port instead of the configured one; 0 takes a free one")] = None,
     dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="talk to the built-in simulator, without a key")] = False,
@@ -50,8 +52,7 @@ async def _serve(settings: Settings, *, simulate: bool) -> None:
     async with contextlib.AsyncExitStack() as stack:
         if simulate:
             simulator = await stack.enter_async_context(Simulator(SimulatorOptions(keep_audio_s=0)))
-            realtime = settings.realtime.model_copy(update={"url": simulator.url, "api_key": SIMULATED_KEY})
-            realtime = type(realtime).model_validate(realtime.model_dump())
-            settings = settings.model_copy(update={"realtime": realtime})
-            say(f"simulating: the agent is the built-in simulator at {simulator.url}; no key is used, nothing leaves here")
+            given = {**settings.realtime.model_dump(), "url": simulator.url, "api_key": SIMULATED_KEY}
+            settings = settings.model_copy(update={"realtime": RealtimeSettings.model_validate(given)})
+            say(f"simulating: the agent is the built-in simulator at {simulator.url}; no key is used")
         await Worker(settings, load_dialplan(settings.dialplan), say).run()

@@ -54,10 +54,12 @@ class RtpPeer:
         port: int = 0,
     ) -> None:
         self._codec: Codec = codec
-        self._payloads = self._cut(pcm)
+        self._payloads: list[bytes] = []
+        self._turn = 0
         self._silence = _ENCODE[codec](bytes(PHONE.frame_bytes))
         self._looped = looped
         self._then_silence = then_silence
+        self.say(pcm)
         self._rtp, self._rtcp = _bind_pair(host, port)
         self._rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._epoch = time.monotonic() - time.time()
@@ -69,6 +71,11 @@ class RtpPeer:
         self.reception = Reception()
         self.sent_packets = 0
         self.first_sent_at: float | None = None
+
+    def say(self, pcm: bytes) -> None:
+        """From the next packet on, say this from its start; the stream and its numbers go on."""
+        self._payloads = self._cut(pcm)
+        self._turn = 0
 
     def _cut(self, pcm: bytes) -> list[bytes]:
         frame = PHONE.frame_bytes
@@ -142,9 +149,8 @@ class RtpPeer:
         ssrc = secrets.randbits(32)
         marker = 0x80
         due = loop.time()
-        turn = 0
         while True:
-            payload = self._payload(turn)
+            payload = self._payload()
             if payload is None:
                 return
             target = self._target or self._learned
@@ -153,17 +159,15 @@ class RtpPeer:
                 header = HEADER.pack(0x80, kind, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc)
                 self._send(header + payload, target)
                 marker = 0
-                turn += 1
+                self._turn += 1
                 sequence += 1
             timestamp += PHONE.frame_samples
             due += _FRAME_S  # the next deadline, not the next sleep: lateness does not add up
             await asyncio.sleep(max(0.0, due - loop.time()))
 
-    def _payload(self, turn: int) -> bytes | None:
-        if turn < len(self._payloads):
-            return self._payloads[turn]
-        if self._looped and self._payloads:
-            return self._payloads[turn % len(self._payloads)]
+    def _payload(self) -> bytes | None:
+        if self._payloads and (self._looped or self._turn < len(self._payloads)):
+            return self._payloads[self._turn % len(self._payloads)]
         return self._silence if self._then_silence else None
 
     def _send(self, packet: bytes, target: Address) -> None:

@@ -65,8 +65,8 @@ def invite(rtp_port: int = 6000, *, payloads: str = "0 8 101") -> str:
 
 RINGING = '<recv response="180" optional="true"/>'
 WAIT_FOR_RINGING = '<recv response="180"/>'
-ACK = f'<send>{_message("ACK [next_url] SIP/2.0", "1 ACK")}</send>'
-ACK_REFUSAL = f'<send>{_message(f"ACK {_TARGET}", "1 ACK", via=_SAME_BRANCH)}</send>'
+ACK = f"<send>{_message('ACK [next_url] SIP/2.0', '1 ACK')}</send>"
+ACK_REFUSAL = f"<send>{_message(f'ACK {_TARGET}', '1 ACK', via=_SAME_BRANCH)}</send>"
 ANSWERED = f'{RINGING}\n<recv response="200" rrs="true"/>\n{ACK}'
 BYE = f'<send retrans="500">{_message("BYE [next_url] SIP/2.0", "2 BYE")}</send>\n<recv response="200"/>'
 CANCEL = (
@@ -85,9 +85,7 @@ EXPECT_BYE = """<recv request="BYE" timeout="30000"/>
       Content-Length: 0
 
 ]]></send>"""
-OPTIONS = (
-    f'<send retrans="500">{_message(f"OPTIONS {_TARGET}", "1 OPTIONS", to_tag="")}</send>\n<recv response="200"/>'
-)
+OPTIONS = f'<send retrans="500">{_message(f"OPTIONS {_TARGET}", "1 OPTIONS", to_tag="")}</send>\n<recv response="200"/>'
 
 
 def pause(ms: int) -> str:
@@ -198,7 +196,8 @@ async def play(target_port: int, folder: Path, *steps: str, **options: object) -
 
 
 _ENTRY = re.compile(
-    r"^-+ (?P<at>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+)\n(?P<what>[^\n]*?(?:sent|received)[^\n]*)\n\n(?P<text>.*?)(?=^-{20,} \d{4}|\Z)",
+    r"^-+ (?P<at>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+)\n"
+    r"(?P<what>[^\n]*?(?:sent|received)[^\n]*)\n\n(?P<text>.*?)(?=^-{20,} \d{4}|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 

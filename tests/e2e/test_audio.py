@@ -41,10 +41,10 @@ async def test_ten_seconds_of_speech_arrive_both_ways(house: MakeHouse, tmp_path
             assert await sipp.finish() == 0, sipp.output
         connection = here.simulator.connections[0]
         assert not connection.violations
-        heard_by_model = correlation(Upsampler().process(said), connection.heard, MODEL.rate_hz, 2000)
-        heard_by_caller = correlation(said, phone.reception.received_pcm(), PHONE.rate_hz, 2000)
-        assert heard_by_model.peak > 0.9
-        assert heard_by_caller.peak > 0.9
+        heard_by_model = segment_correlation(Upsampler().process(said), connection.heard, MODEL.rate_hz, 2000)
+        heard_by_caller = segment_correlation(said, phone.reception.received_pcm(), PHONE.rate_hz, 2000)
+        assert heard_by_model.peak > 0.95
+        assert heard_by_caller.peak > 0.95
         assert phone.reception.counts().lost == 0
         assert phone.reception.longest_gap_ms() < LONGEST_GAP_MS
 

@@ -136,9 +136,10 @@ async def test_a_caller_without_rtp_is_hung_up(house: MakeHouse, tmp_path: Path)
 
 
 async def test_a_fifth_call_is_busy_and_harms_no_other(house: MakeHouse, tmp_path: Path) -> None:
-    async with house() as here, Sipp(
-        here.port, (invite(), ANSWERED, pause(2500), BYE), tmp_path / "four", calls=4, at_once=4
-    ) as four:
+    async with (
+        house() as here,
+        Sipp(here.port, (invite(), ANSWERED, pause(2500), BYE), tmp_path / "four", calls=4, at_once=4) as four,
+    ):
         await until(lambda: len(here.simulator.connections) == 4)
         await play(here.port, tmp_path / "fifth", invite(), refused(486))
         assert await four.finish() == 0, four.output
@@ -190,3 +191,16 @@ async def test_a_second_sigterm_ends_calls_at_once(house: MakeHouse, tmp_path: P
         here.gateway.process.send_signal(signal.SIGTERM)
         assert await live.finish() == 0, live.output
         await asyncio.wait_for(here.gateway.process.wait(), 5)
+
+
+async def test_contact_and_sdp_name_the_public_address_and_a_port_of_the_range(
+    house: MakeHouse, tmp_path: Path
+) -> None:
+    variables = {"GATEWAY_SIP__RTP_PORT_MIN": "42000", "GATEWAY_SIP__RTP_PORT_MAX": "42099"}
+    async with house(GATEWAY_SIP__PUBLIC_ADDRESS="127.0.0.3", GATEWAY_SIP__HOST="0.0.0.0", **variables) as here:
+        sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, BYE)
+    answer = sipp.first("SIP/2.0 200 OK").text
+    assert "Contact: <sip:gateway@127.0.0.3:" in answer
+    assert "c=IN IP4 127.0.0.3" in answer
+    port = int(answer.split("m=audio ", 1)[1].split()[0])
+    assert 42000 <= port <= 42099

@@ -36,10 +36,13 @@ class Callers:
         peers: the media of each.
     """
 
-    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path) -> None:
+    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path, *, patient: bool) -> None:
         self.peers = peers
         self._sipp = sipp
+        _, self._speech = read_wav(caller_wav())
         self._log = log
+        self._patient = patient
+        self._speaking: set[int] = set()
         self._first_speech: dict[int, float] = {}
 
     async def all_up(self) -> None:
@@ -53,7 +56,7 @@ class Callers:
         try:
             async with asyncio.timeout(_UP_LIMIT_S):
                 while self._acked().keys() < ports or any(first_speech_at(peer) is None for peer in self.peers):
-                    self._begin_to_speak()
+                    self._speak()
                     if self._sipp.exit_code is not None:
                         raise self._sipp.failure(f"ended with exit code {self._sipp.exit_code} while calling")
                     await asyncio.sleep(0.1)
@@ -63,6 +66,7 @@ class Callers:
                 f"of {len(ports)} calls {len(self._acked())} were answered and {silent} heard no speech "
                 f"within {_UP_LIMIT_S:g} s"
             ) from None
+        self._speak()
         self._first_speech = {peer.port: first_speech_at(peer) or 0.0 for peer in self.peers}
 
     def first_audio_ms(self) -> list[float]:
@@ -97,12 +101,20 @@ class Callers:
         ]
         return min(shares, default=0.0)
 
-    def _begin_to_speak(self) -> None:
+    def _speak(self) -> None:
+        """Send from the answer on: silence until it is the caller's turn, then speech in a loop."""
         answers = _ACKED.findall(self._log.read_text()) if self._log.exists() else []
         media_ports = {int(port): int(media_port) for port, media_port, _ in answers}
-        for peer in self.peers:
-            if peer.port in media_ports and not peer.sent_packets:
+        for number, peer in enumerate(self.peers):
+            if peer.port not in media_ports:
+                continue
+            if not peer.sent_packets:
                 peer.talk(("127.0.0.1", media_ports[peer.port]))
+            if peer.port not in self._speaking and (not self._patient or first_speech_at(peer) is not None):
+                self._speaking.add(peer.port)
+                # Each begins at another place, or all would speak and be silent together.
+                start = number * len(self._speech) // len(self.peers) // 320 * 320
+                peer.say(self._speech[start:] + self._speech[:start])
 
     def _acked(self) -> dict[int, float]:
         """Return when each call's ACK was sent, by RTP port, on the scale of ``time.monotonic``."""
@@ -113,9 +125,15 @@ class Callers:
 
 
 @asynccontextmanager
-async def calling(count: int, to_port: int, work_dir: Path) -> AsyncIterator[Callers]:
+async def calling(count: int, to_port: int, work_dir: Path, *, patient: bool) -> AsyncIterator[Callers]:
     """
     Have ``count`` callers speak in a loop to a SIP port on this machine, until the far end hangs up.
+
+    Args:
+        count: calls at once.
+        to_port: SIP port on 127.0.0.1.
+        work_dir: for files.
+        patient: each caller is silent until it hears speech, so that nobody cuts a greeting off.
 
     Raises:
         ConfigError: SIPp is not installed.
@@ -123,14 +141,8 @@ async def calling(count: int, to_port: int, work_dir: Path) -> AsyncIterator[Cal
     sipp = shutil.which("sipp")
     if sipp is None:
         raise ConfigError("the bench needs SIPp, which is not installed: apt-get install sip-tester")
-    _, speech = read_wav(caller_wav())
     async with AsyncExitStack() as stack:
-        peers = []
-        for number in range(count):
-            # Each begins at another place, or all would speak and be silent together.
-            start = number * len(speech) // count // 320 * 320
-            peer = RtpPeer(speech[start:] + speech[:start], looped=True)
-            peers.append(await stack.enter_async_context(peer))
+        peers = [await stack.enter_async_context(RtpPeer(looped=True)) for _ in range(count)]
         fields = work_dir / "ports.csv"
         fields.write_text("SEQUENTIAL\n" + "".join(f"{peer.port};\n" for peer in peers))
         log = work_dir / "acked.log"
@@ -139,7 +151,7 @@ async def calling(count: int, to_port: int, work_dir: Path) -> AsyncIterator[Cal
         command += ["-p", str(_free_udp_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
         command += ["-nostdin", "-trace_logs", "-log_file", str(log), "-trace_err", "-error_file", "/dev/stdout"]
         child = await stack.enter_async_context(running("sipp", command, work_dir))
-        yield Callers(peers, child, log)
+        yield Callers(peers, child, log, patient=patient)
 
 
 def first_speech_at(peer: RtpPeer) -> float | None:

@@ -24,7 +24,7 @@ TONE = struct.pack(f"<{160 * FRAMES}h", *(round(9000 * math.sin(n * 0.4)) for n 
 
 async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
     async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -97,3 +97,16 @@ async def test_a_peer_that_is_gone_does_not_stop_the_sender() -> None:
     async with RtpPeer(TONE, looped=True) as talker:
         talker.talk(nobody)
         await until(lambda: talker.sent_packets > 5)
+
+
+async def test_a_peer_can_be_told_to_say_something_else_in_mid_stream() -> None:
+    async with RtpPeer(looped=True) as talker, RtpPeer() as hearer:
+        talker.talk(("127.0.0.1", hearer.port))
+        await until(lambda: len(hearer.reception.packets) >= 2)
+        talker.say(TONE)
+        await until(lambda: len(hearer.reception.packets) >= FRAMES + 4)
+    heard = hearer.reception.received_pcm()
+    assert heard.startswith(bytes(640))
+    assert ulaw_to_pcm(pcm_to_ulaw(TONE)) in heard
+    assert hearer.reception.counts().lost == 0
+    assert len({packet.ssrc for packet in hearer.reception.packets}) == 1

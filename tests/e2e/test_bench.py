@@ -1,0 +1,90 @@
+"""The bench: short, with real programs. Its figures are not judged, only that they are taken and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.errors import ConfigError
+from gateway.lab.bench.child import PYTHON, BenchFailed, running
+from gateway.lab.bench.run import run_bench
+
+pytestmark = pytest.mark.e2e
+
+KEYS = {"cpu_percent_per_call", "floor_ratio", "rss_mb", "first_audio_ms", "rtp_interval_p99_ms"}
+
+
+async def test_a_short_bench_measures_the_gateway_and_the_floor() -> None:
+    lines: list[str] = []
+    result = await run_bench(seconds=2, calls=2, tell=lines.append, settle_s=0.5)
+    figures = json.loads(json.dumps(result.to_json()))
+    assert figures.keys() >= KEYS
+    assert all(figures[key] > 0 for key in KEYS)
+    assert figures["calls"] == 2
+    assert 10 < figures["rtp_interval_p99_ms"] < 60
+    assert result.floor.speech_share > 0.3  # the loop gives every caller its own speech
+    assert 90 <= result.gateway.rtp_received / result.gateway.calls <= 115
+    assert any("floor" in line for line in lines)
+    assert not psutil.Process().children()
+
+
+async def test_a_bench_that_is_told_to_stop_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = (
+        sys.executable,
+        "-m",
+        "gateway.lab.bench",
+        "--seconds",
+        "30",
+        "--calls",
+        "1",
+        "--out",
+        str(tmp_path / "b"),
+    )
+    bench = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        started = psutil.Process(bench.pid)
+        async with asyncio.timeout(20):
+            while not {"simulator", "serve"} <= {word for each in started.children() for word in each.cmdline()}:
+                await asyncio.sleep(0.05)
+        children = started.children(recursive=True)
+        bench.send_signal(signal.SIGTERM)
+        _, told = await asyncio.wait_for(bench.communicate(), 25)
+    finally:
+        if bench.returncode is None:
+            bench.kill()
+            await bench.wait()
+    assert bench.returncode == 130
+    assert b"stopped" in told
+    gone, alive = await asyncio.to_thread(psutil.wait_procs, children, 5)
+    assert len(gone) >= 2
+    assert not alive
+    assert not (tmp_path / "b").exists()
+
+
+async def test_without_sipp_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    with pytest.raises(ConfigError, match="apt-get install sip-tester"):
+        await run_bench(seconds=1, calls=1, tell=lambda _line: None)
+
+
+async def test_a_program_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+    async with running("lame", [*PYTHON, "-c", "print('out of breath'); raise SystemExit(3)"], tmp_path) as child:
+        with pytest.raises(BenchFailed, match=r"(?s)lame ended with exit code 3.*out of breath"):
+            await child.find_in_output("ready", 10)
+
+
+async def test_a_program_that_says_nothing_is_given_up_and_ended(tmp_path: Path) -> None:
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(60)"
+    async with running("mute", [*PYTHON, "-c", program], tmp_path) as child:
+        with pytest.raises(BenchFailed, match=r"(?s)mute did not write 'ready' within 0.2 s.*wrote nothing"):
+            await child.find_in_output("ready", 0.2)
+    assert child.exit_code == -signal.SIGTERM
