@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from typing import Any
 
 from gateway.audio.pcm import PHONE
@@ -31,6 +33,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         self._read, self._write = access.read, access.write
         self._uplink: UplinkTap | None = None
         self._playout: PlayoutBuffer | None = None
+        self._kept_thread = 0
         fmt = pj.MediaFormatAudio()
         fmt.init(pj.PJMEDIA_FORMAT_PCM, PHONE.rate_hz, 1, PHONE.ptime_ms * 1000, 16)
         self.createPort(f"agent-{index}", fmt)
@@ -48,6 +51,8 @@ class AgentMediaPort(pj.AudioMediaPort):
     @runs_on("clock")
     def onFrameRequested(self, frame: Any) -> None:
         """Give the next frame of the agent's speech, or say that there is none."""
+        if threading.get_ident() != self._kept_thread:
+            self._keep_thread_state()
         playout = self._playout
         speech = playout.read_frame() if playout is not None else None
         if speech is None:
@@ -63,3 +68,13 @@ class AgentMediaPort(pj.AudioMediaPort):
         uplink = self._uplink
         if uplink is not None:
             uplink.write_frame(self._read(frame) or _SILENCE)
+
+    def _keep_thread_state(self) -> None:
+        """
+        Let this thread keep its Python state from one callback to the next.
+
+        The clock is a thread of the library's: Python makes a state for it at each callback and drops it after, half of
+        what a callback costs. One reference more, never given back, keeps it until the process ends.
+        """
+        self._kept_thread = threading.get_ident()
+        ctypes.pythonapi.PyGILState_Ensure()
