@@ -32,7 +32,7 @@ def enter_role(role: ThreadRole) -> None:
 def current_role() -> ThreadRole:
     """Return the current thread's role. A thread we did not make and name can only be PJMEDIA's clock."""
     return getattr(_local, "role", None) or (
-        "loop" if threading.current_thread() is threading.main_thread() else "clock"
+        "loop" if threading.get_ident() == threading.main_thread().ident else "clock"
     )
 
 

@@ -1,0 +1,194 @@
+"""The SIP thread with the real library, called by SIPp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.audio.pcm import PHONE
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp
+from gateway.errors import SipError
+from gateway.ids import new_call_id
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.settings import SipSettings
+from gateway.sip.binding import pj
+from gateway.sip.call import PjLeg
+from gateway.sip.endpoint import SipInfo
+from gateway.sip.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
+from gateway.sip.thread import SipThread
+from tests.e2e.sipp import ANSWERED, BYE, CANCEL, EXPECT_BYE, Sipp, invite, pause, play, refused, until
+
+pytestmark = pytest.mark.integration
+
+NOISE = bytes(range(256)) * 250
+
+
+@dataclass
+class Phone:
+    """A SIP thread whose calls do as the test says."""
+
+    sip: SipThread
+    info: SipInfo
+    on_invite: Callable[[PjLeg], None]
+    events: list[CallEvent] = field(default_factory=list)
+    legs: list[PjLeg] = field(default_factory=list)
+    uplink: UplinkTap = field(default_factory=lambda: UplinkTap(capacity_frames=500))
+    playout: PlayoutBuffer = field(default_factory=lambda: PlayoutBuffer(PHONE))
+
+    def take(self, event: CallEvent) -> None:
+        self.events.append(event)
+        if isinstance(event, IncomingInvite):
+            self.legs.append(self.sip.leg(event.call_id, self.uplink, self.playout))
+            self.on_invite(self.legs[-1])
+
+    def seen(self, kind: type[CallEvent]) -> list[CallEvent]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def phone(on_invite: Callable[[PjLeg], None], **settings: object) -> AsyncIterator[Phone]:
+    made: list[Phone] = []
+    sip = SipThread(
+        SipSettings.model_validate(
+            {"host": "127.0.0.1", "port": 0, "rtp_port_min": 26000, "rtp_port_max": 27999, **settings}
+        ),
+        lambda event: made[0].take(event),
+    )
+    try:
+        made.append(Phone(sip, await sip.start(), on_invite))
+        yield made[0]
+    finally:
+        await sip.stop()
+
+
+def pick_up(leg: PjLeg) -> None:
+    leg.ring()
+    leg.answer()
+
+
+async def test_a_call_is_answered_heard_and_over(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, RtpPeer(NOISE) as peer:
+        here.playout.write("greeting", NOISE)
+        peer.talk()
+        sipp = await play(here.info.port, tmp_path, invite(peer.port), ANSWERED, pause(600), BYE)
+        await until(lambda: here.seen(LegClosed))
+        kinds = [type(event) for event in here.events]
+        assert kinds == [IncomingInvite, MediaUp, LegClosed]
+        assert here.seen(MediaUp) == [MediaUp(here.events[0].call_id, "PCMU/8000")]
+        closed = here.seen(LegClosed)[0]
+        assert closed == LegClosed(here.events[0].call_id, by_caller=True, code=200, reason="Normal call clearing")
+        assert any(here.uplink.read())
+        assert any(peer.reception.received_pcm())
+        assert sipp.first("SIP/2.0 180")
+
+
+async def test_the_invite_is_told_with_its_headers(tmp_path: Path) -> None:
+    async with phone(lambda leg: leg.hang_up(404, "Nobody here")) as here:
+        await play(here.info.port, tmp_path, invite(), refused(404), service="+4930123")
+        told = here.seen(IncomingInvite)[0]
+        assert isinstance(told, IncomingInvite)
+        assert told.to_uri == f"sip:+4930123@127.0.0.1:{here.info.port}"
+        assert told.from_uri.startswith("sip:caller@127.0.0.1")
+        assert told.source.startswith("127.0.0.1:")
+        assert told.headers["max-forwards"] == "70"
+        assert told.headers["call-id"] == told.sip_call_id
+
+
+async def test_a_refusal_before_the_answer_carries_retry_after(tmp_path: Path) -> None:
+    async with phone(lambda leg: leg.hang_up(503, "Later"), retry_after_s=7) as here:
+        sipp = await play(here.info.port, tmp_path, invite(), refused(503))
+        assert "Retry-After: 7" in sipp.first("SIP/2.0 503").text
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].by_caller is False  # type: ignore[attr-defined]
+
+
+async def test_a_cancelled_call_is_over_with_487(tmp_path: Path) -> None:
+    async with phone(PjLeg.ring) as here:
+        await play(here.info.port, tmp_path, invite(), '<recv response="180"/>', CANCEL)
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].code == 487  # type: ignore[attr-defined]
+
+
+async def test_orders_for_a_call_that_is_over_mean_nothing(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        await play(here.info.port, tmp_path, invite(), ANSWERED, BYE)
+        await until(lambda: here.seen(LegClosed))
+        for order in (PjLeg.ring, PjLeg.answer):
+            order(here.legs[0])
+        here.legs[0].hang_up(503, "late")
+        await asyncio.sleep(0.2)
+        assert not here.seen(LegFailed)
+
+
+async def test_an_order_the_library_refuses_is_told(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].answer()  # twice
+        await until(lambda: here.seen(LegFailed))
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        await here.sip.stop()
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up, no_rtp_timeout_s=1) as here,
+        RtpPeer(NOISE) as peer,
+        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(4500), BYE), tmp_path) as sipp,
+    ):
+        peer.talk()
+        await asyncio.sleep(2.5)
+        assert not here.seen(MediaLost)
+        await peer.hush()
+        await until(lambda: here.seen(MediaLost), limit_s=4)
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
+    # The library lives once per process, so it calls itself.
+    async with phone(pick_up) as here:
+        call_id = new_call_id()
+        leg = here.sip.new_call(call_id, UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE))
+        leg.dial(f"sip:1000@127.0.0.1:{here.info.port}")
+        await until(lambda: len(here.seen(MediaUp)) == 2)
+        leg.hang_up(200, "done")
+        await until(lambda: len(here.seen(LegClosed)) == 2)
+        assert {type(event).__name__ for event in here.events if event.call_id == call_id} == {
+            "LegRinging",
+            "MediaUp",
+            "LegClosed",
+        }
+
+
+async def test_a_port_in_use_is_an_error_with_its_cure() -> None:
+    async with phone(pick_up) as here:
+        pass
+    other = SipThread(SipSettings(host="192.0.2.1", port=here.info.port), lambda event: None)
+    with pytest.raises(SipError, match=r"cannot listen for SIP on 192\.0\.2\.1:\d+ .*GATEWAY_SIP__PORT"):
+        await other.start()
+    await other.stop()
+
+
+def test_frames_are_read_and_written_by_every_way_that_works() -> None:
+    chosen = choose_frame_access()
+    assert chosen.name in ("vector pointers", "copy_to_bytearray")
+    for access in (_POINTERS, _SLOW):
+        frame = pj.MediaFrame()
+        for data in (b"\x01\x02" * 160, b"", bytes(640)):
+            access.write(frame, data)
+            assert access.read(frame) == data
+    assert _works(_POINTERS)
+    assert _works(_COPYING) is hasattr(pj.ByteVector, "copy_to_bytearray")
