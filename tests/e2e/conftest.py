@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -42,9 +43,13 @@ class House:
         return self.gateway.port
 
     async def ended_record(self) -> dict[str, str]:
-        """Return the fields of the newest ended call."""
-        records = [event for event in await self.store.events() if event.get("state") == "ended"]
-        return records[-1]
+        """Return the newest event that ended a call; waits for it."""
+        async with asyncio.timeout(5):
+            while True:
+                ends = [event for event in await self.store.events() if event.get("state") == "ended"]
+                if ends:
+                    return ends[-1]
+                await asyncio.sleep(0.01)
 
 
 MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
