@@ -27,7 +27,7 @@ def no_thread_is_left() -> Iterator[None]:
     left = [
         thread.name
         for thread in set(threading.enumerate()) - before
-        if thread.is_alive() and not thread.name.startswith(("asyncio_", "ThreadPoolExecutor"))
+        if thread.is_alive() and not thread.name.startswith(("asyncio", "ThreadPoolExecutor"))
     ]
     assert not left, f"threads left running: {left}"
 
