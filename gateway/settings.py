@@ -1,25 +1,18 @@
 """
-Where this process lives: addresses, ports, keys and limits. The only reader of the environment.
+Where this process lives: addresses, ports, keys and limits. Where they are read: ``settings_sources.py``.
 
 A setting is looked for, first found wins: command-line option, environment (``GATEWAY_SIP__PORT=5070``), ``.env`` in
-the working directory, the configuration file (TOML: ``[sip] port = 5070``), the default below. What a *call* does is
-not here but in a dialplan.
+the working directory, the configuration file (TOML: ``[sip] port = 5070``), the default below. Mappings are looked for
+entry by entry (``GATEWAY_SECRETS__CRM=...``). What a *call* does is not here but in a dialplan.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import os
-import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from io import StringIO
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
 
-from dotenv.parser import parse_stream
 from pydantic import (
     AnyUrl,
     BaseModel,
@@ -27,6 +20,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    StringConstraints,
     UrlConstraints,
     ValidationError,
     field_validator,
@@ -35,21 +29,30 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway import settings_sources
 from gateway.errors import ConfigError
+from gateway.settings_masks import masked_text, shown
+from gateway.settings_sources import Given, Sources
+from gateway.settings_sources import variable_of as variable_of
 
-ENV_PREFIX = "GATEWAY_"
-CONFIG_VARIABLE = "GATEWAY_CONFIG"
-DEFAULT_CONFIG = Path("gateway.toml")
-DOTENV = Path(".env")
 FALLBACKS = {"OPENAI_API_KEY": "realtime.api_key", "REDIS_URL": "redis.url"}
 """Names other programs use too; read when nothing else sets the value."""
-SECRET_FIELDS = frozenset({"realtime.api_key", "realtime.url", "redis.url"})
+SECRET_FIELDS = frozenset(
+    {
+        *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
+        *("realtime.safety_key", "redis.url", "web.clients", "secrets"),
+    }
+)
 """Values that are or may hold a secret: no message repeats them."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 WebSocketUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["ws", "wss"])]
+WebUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["http", "https"])]
 RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss", "unix"])]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$", to_lower=True)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", to_lower=True)]
+UsDollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -109,6 +112,26 @@ class RealtimeSettings(Section):
         AnyUrl("wss://api.openai.com/v1/realtime"), repr=False, description="WebSocket URL of the Realtime API"
     )
     api_key: SecretStr | None = Field(None, description="key of the service; OPENAI_API_KEY is read too")
+    auth: Literal["bearer", "api-key"] = Field(
+        "bearer", description="how the key is sent: Authorization: Bearer (OpenAI, Entra), or api-key (Azure OpenAI)"
+    )
+    model_parameter: str = Field(
+        "model", pattern=r"^[A-Za-z_]{1,32}$", description="query parameter that names the model or deployment"
+    )
+    headers: dict[HeaderName, SecretStr] = Field({}, description="extra headers of the handshake, name -> value")
+    proxy: WebUrl | None = Field(
+        None, repr=False, description="HTTP proxy for the upstream; proxy variables are not obeyed"
+    )
+    secrets_url: WebUrl | None = Field(
+        None, repr=False, description="where ephemeral keys are minted; none takes realtime.url and /client_secrets"
+    )
+    safety_key: SecretStr | None = Field(
+        None, description="key of the hash of the caller sent as OpenAI-Safety-Identifier; none sends nothing"
+    )
+    retry_first_s: PositiveSeconds = Field(0.5, description="ceiling of the first random delay before a new attempt")
+    retry_last_s: PositiveSeconds = Field(8, description="ceiling of the longest delay")
+    roll_over_before_s: PositiveSeconds = Field(300, description="a new session is wanted so long before the limit")
+    expiry_goodbye_s: PositiveSeconds = Field(20, description="without a new one the agent says goodbye so long before")
     connect_timeout_s: PositiveSeconds = Field(5, description="limit for the socket and its handshake")
     close_timeout_s: PositiveSeconds = Field(1, description="limit for the closing handshake")
     uplink_ms: Literal[20, 40, 60, 100] = Field(20, description="caller audio per message to the model")
@@ -118,10 +141,24 @@ class RealtimeSettings(Section):
     def _number(cls, value: object) -> object:
         return int(value) if isinstance(value, str) and value.isdecimal() else value  # variables are text
 
-    @field_validator("api_key")
+    @field_validator("api_key", "safety_key")
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value and value.get_secret_value().strip() else None
+
+    @field_validator("headers")
+    @classmethod
+    def _one_line_each(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, text in value.items():
+            if not text.get_secret_value().isprintable():  # a line break would begin another header
+                raise ValueError(f"the value of {name} has characters that no header can have; correct it")
+        return value
+
+    @model_validator(mode="after")
+    def _first_before_last(self) -> Self:
+        if self.retry_first_s > self.retry_last_s:
+            raise ValueError(f"retry_first_s {self.retry_first_s:g} is more than retry_last_s {self.retry_last_s:g}")
+        return self
 
 
 class RedisSettings(Section):
@@ -155,6 +192,55 @@ class CallSettings(Section):
     drain_limit_s: float = Field(30, ge=0, description="how long live calls may go on after SIGTERM")
 
 
+class WebSettings(Section):
+    """The HTTP API (``gateway web``)."""
+
+    host: str = Field("127.0.0.1", description="IP address to listen on; TLS is for a proxy in front")
+    port: Port = Field(8088, description="TCP port; 0 takes any free one")
+    clients: dict[Name, SecretStr] = Field({}, description="who may ask: name -> bearer token of 16 characters or more")
+    profiles: tuple[str, ...] | None = Field(
+        None, description="agents that secrets are minted for, with commas between; none is every agent"
+    )
+    mint_limit_per_minute: int = Field(10, ge=1, description="requests of one client per minute; more get 429")
+    mint_seconds_max: int = Field(600, ge=10, le=7200, description="longest life of a secret that a client may ask for")
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IP address; give one such as 127.0.0.1") from None
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("clients")
+    @classmethod
+    def _tokens(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        tokens = [token.get_secret_value() for token in value.values()]
+        for name, token in zip(value, tokens, strict=True):
+            if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+                raise ValueError(f"the token of {name} needs 16 ASCII characters or more, no blanks; make a random one")
+        if len(set(tokens)) < len(tokens):
+            raise ValueError("two clients have the same token: nobody could tell them apart; change one")
+        return value
+
+
+class ModelPrices(Section):
+    """What a model costs, in US dollars per million tokens. None: not known, and neither is the cost of a call."""
+
+    text_in: UsDollars | None = None
+    cached_text_in: UsDollars | None = Field(None, description="None counts as text_in")
+    audio_in: UsDollars | None = None
+    cached_audio_in: UsDollars | None = Field(None, description="None counts as audio_in")
+    text_out: UsDollars | None = None
+    audio_out: UsDollars | None = None
+    transcription_minute: UsDollars | None = Field(None, description="per minute of the caller's speech")
+
+
 class LogSettings(Section):
     """What the log looks like."""
 
@@ -181,13 +267,20 @@ class Settings(BaseModel):
     realtime: RealtimeSettings = RealtimeSettings()
     redis: RedisSettings = RedisSettings()
     call: CallSettings = CallSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans name: name -> value")
+    prices: dict[str, ModelPrices] = Field({}, description="what models cost: model -> prices (USD)")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def masked(self) -> dict[str, Effective]:
         """Return every setting by its name (``sip.port``), secrets masked, with where its value came from."""
-        return {name: Effective(_shown(_value(self, name)), self._origins.get(name, "default")) for name in FIELDS}
+        return {name: Effective(shown(_value(self, name)), self._origin(name)) for name in FIELDS}
+
+    def _origin(self, name: str) -> str:
+        entries = {place for entry, place in self._origins.items() if SOURCES.mapping_of(entry) == name}
+        return " and ".join(sorted(entries)) or self._origins.get(name, "default")
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -200,22 +293,17 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 
 FIELDS: dict[str, FieldInfo] = dict(_fields(Settings))
 """Every setting by its dotted name."""
-_SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in FIELDS if "." in name))
 
 
-def variable_of(name: str) -> str:
-    """Return the environment variable of a setting: ``sip.port`` -> ``GATEWAY_SIP__PORT``."""
-    return ENV_PREFIX + name.upper().replace(".", "__")
+def _header_name(end: str) -> str:
+    return end.lower().replace("_", "-")  # a variable's name cannot hold the hyphen
 
 
-_VARIABLES = {variable_of(name): name for name in FIELDS}
-# Kubernetes and old Docker links put these into every container beside a service called "gateway".
-_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
-
-
-class _Given(NamedTuple):
-    value: object
-    place: str
+SOURCES = Sources(
+    fields=tuple(FIELDS),
+    mappings={"secrets": str.lower, "web.clients": str.lower, "realtime.headers": _header_name, "prices": None},
+    fallbacks=FALLBACKS,
+)
 
 
 def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -230,103 +318,22 @@ def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | 
         ConfigError: with a line ``place: field: problem, cure`` for every mistake found.
     """
     problems: list[str] = []
-    environ = {name: value for name, value in os.environ.items() if value.strip()}
-    dotenv = _read_dotenv(problems)
-    given: dict[str, _Given] = {}
-    for variables, place in ((dotenv, f"{DOTENV}: "), (environ, "")):
-        given |= {FALLBACKS[v]: _Given(variables[v], place + v) for v in FALLBACKS if v in variables}
-    named = config or environ.get(CONFIG_VARIABLE) or dotenv.get(CONFIG_VARIABLE)
-    given |= _read_config(Path(named) if named else None, problems)
-    given |= _from_variables(dotenv, f"{DOTENV}: ", problems)
-    given |= _from_variables(environ, "", problems)
-    given |= _flatten(overrides or {}, "command line", problems)
+    given = SOURCES.collect(config, overrides or {}, problems)
     settings = _validated(given, problems)
     if settings is None or problems:
         raise ConfigError(*problems)
     return settings
 
 
-def _read_dotenv(problems: list[str]) -> dict[str, str]:
-    try:
-        text = DOTENV.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{DOTENV}: cannot be read ({_why(error)}), correct or remove it")
-        return {}
-    found: dict[str, str] = {}
-    for binding in parse_stream(StringIO(text)):
-        if binding.error:
-            problems.append(f"{DOTENV}:{binding.original.line}: not of the form NAME=value, correct or remove the line")
-        elif binding.key and binding.value and binding.value.strip():
-            found[binding.key] = binding.value
-    return found
-
-
-def _read_config(named: Path | None, problems: list[str]) -> dict[str, _Given]:
-    path = named or DEFAULT_CONFIG
-    try:
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        if named is not None:
-            problems.append(f"{path}: no such configuration file, correct --config or {CONFIG_VARIABLE}")
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        problems.append(f"{path}: not TOML: {error}, correct that line")
-        return {}
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        problems.append(f"{path}: cannot be read ({_why(error)}), give a TOML file in UTF-8")
-        return {}
-    return _flatten(table, str(path), problems)
-
-
-def _why(error: Exception) -> str:
-    match error:
-        case OSError(strerror=str() as reason):
-            return reason
-        case UnicodeDecodeError():
-            return "it is not UTF-8 text"
-        case _:
-            return "it is nested too deeply"
-
-
-def _flatten(table: Mapping[str, Any], place: str, problems: list[str]) -> dict[str, _Given]:
-    flat: dict[str, object] = {}
-    for name, value in table.items():
-        if name in _SECTIONS and isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": deeper for inner, deeper in value.items()}
-        elif name in _SECTIONS:
-            problems.append(f"{place}: {name}: is a section, write [{name}] and its settings below it")
-        else:
-            flat[name] = value
-    for name in flat.keys() - FIELDS.keys():
-        section = name.partition(".")[0]
-        near = [field for field in FIELDS if section in _SECTIONS and field.startswith(f"{section}.")]
-        problems.append(f"{place}: {name}: unknown setting, {_did_you_mean(name, near or [*FIELDS, *_SECTIONS])}")
-    return {name: _Given(flat[name], place) for name in flat if name in FIELDS and flat[name] is not None}
-
-
-def _from_variables(variables: Mapping[str, str], place: str, problems: list[str]) -> dict[str, _Given]:
-    for name, value in variables.items():
-        known = name in _VARIABLES or name == CONFIG_VARIABLE
-        linked = _SERVICE_LINK.fullmatch(name) or (name == "GATEWAY_PORT" and "://" in value)
-        if name.upper().startswith(ENV_PREFIX) and not known and not linked:
-            known_ends = [variable.removeprefix(ENV_PREFIX) for variable in (*_VARIABLES, CONFIG_VARIABLE)]
-            hint = _did_you_mean(name.upper().removeprefix(ENV_PREFIX), known_ends, ENV_PREFIX)
-            problems.append(f"{place}{name}: unknown setting, {hint}")
-    return {_VARIABLES[v]: _Given(value, place + v) for v, value in variables.items() if v in _VARIABLES}
-
-
-def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
-
-
-def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | None:
+def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
     nested: dict[str, Any] = {}
     for name, (value, _) in given.items():
-        section, _, field = name.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[field] = value
+        mapping = SOURCES.mapping_of(name)
+        path = [*(mapping or name).split("."), *([name.removeprefix(f"{mapping}.")] if mapping else [])]
+        inner = nested
+        for step in path[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[path[-1]] = value
     try:
         settings = Settings.model_validate(nested)
     except ValidationError as error:
@@ -336,19 +343,23 @@ def _validated(given: Mapping[str, _Given], problems: list[str]) -> Settings | N
     return settings
 
 
-def _problem(details: ErrorDetails, given: Mapping[str, _Given]) -> str:
+def _problem(details: ErrorDetails, given: Mapping[str, Given]) -> str:
     name = ".".join(str(part) for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-    if name in given:
-        place = given[name].place
+    # In a mapping the mistake may lie deeper than what was given: secrets.crm.[key], prices.gpt-realtime.text_in.
+    around = [at for at in given if name == at or (SOURCES.mapping_of(at) and name.startswith(f"{at}."))]
+    if around:
+        entry = around[0]
+        place = given[entry].place
+        field = SOURCES.mapping_of(entry) or entry
         if details["type"] != "value_error":
-            value = "" if name in SECRET_FIELDS else f", not {str(given[name].value)[:40]!r}"
-            message = f"{message}{value} ({FIELDS[name].description})"
+            value = "" if field in SECRET_FIELDS else f", not {str(details['input'])[:40]!r}"
+            message = f"{message}{value} ({FIELDS[field].description})"
     else:  # about several settings of a section: name the places of those it speaks of
         inside = {field.rpartition(".")[2]: at.place for field, at in given.items() if field.startswith(f"{name}.")}
         spoken_of = {place for field, place in inside.items() if field in message} or set(inside.values())
         place = " and ".join(sorted(spoken_of)) or "default"
-    return _masked_text(f"{place}: {name}: {message}")
+    return masked_text(f"{place}: {name}: {message}")
 
 
 def _value(settings: Settings, name: str) -> object:
@@ -356,39 +367,6 @@ def _value(settings: Settings, name: str) -> object:
     return getattr(getattr(settings, section) if section else settings, field)
 
 
-def _shown(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:g}"
-        case SecretStr():
-            return "********"
-        case AnyUrl():
-            return _masked_url(urlsplit(str(value)))
-        case _:
-            return _masked_text(str(value))
-
-
-def _masked_url(parts: SplitResult) -> str:
-    user, at, host = parts.netloc.rpartition("@")
-    login = f"{user.partition(':')[0]}:********@" if ":" in user else user + at
-    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:pass|key|token|secret)[^=&]*=)[^&]*", r"\1********", parts.query)
-    return f"{parts.scheme}://{login}{host}{parts.path}{'?' if query else ''}{query}"
-
-
-def _masked_text(text: str) -> str:
-    """Mask a key that stands where none belongs."""
-    return re.sub(r"\b([es]k)-[\w-]+", r"\1-********", text)
-
-
 def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without any setting of the gateway, and with ``variables``."""
-    foreign = {name: value for name, value in os.environ.items() if not _is_ours(name)}
-    return {**foreign, **variables}
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(ENV_PREFIX) or name in FALLBACKS
+    return settings_sources.environment_for_child(variables, FALLBACKS)

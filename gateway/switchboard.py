@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.call.events import CallEvent, IncomingInvite, Routed, StopAsked
+from gateway.call.notes import Price
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Agent, Clock, Playout, SessionStore, SipLeg
+from gateway.call.ports import Agent, Clock, Playout, SessionStore, SipLeg, Tools
 from gateway.call.session import CallSession
 from gateway.dialplan.matcher import Rejection, Route, find_route
 from gateway.dialplan.model import AgentProfile, Dialplan
@@ -28,6 +29,8 @@ class CallParts:
     leg: SipLeg
     agent: Agent
     playout: Playout
+    tools: Tools | None
+    price: Price
 
 
 class Switchboard:
@@ -49,7 +52,7 @@ class Switchboard:
         *,
         dialplan: Dialplan,
         limits: CallSettings,
-        build: Callable[[CallId, AgentProfile], CallParts],
+        build: Callable[[IncomingInvite, Route], CallParts],
         refuse: Callable[[CallId, int, str], None],
         store: SessionStore,
         clock: Clock,
@@ -107,21 +110,32 @@ class Switchboard:
         task.add_done_callback(self._tasks.discard)
 
     def _session(self, invite: IncomingInvite, route: Route) -> CallSession:
-        parts = self._build(invite.call_id, route.profile)
+        parts = self._build(invite, route)
         return CallSession(
             call_id=invite.call_id,
             leg=parts.leg,
             agent=parts.agent,
             playout=parts.playout,
+            tools=parts.tools,
+            price=parts.price,
             store=self._store,
             clock=self._clock,
-            routed=Routed(
-                invite.call_id,
-                setup_limit_s=self._limits.setup_limit_s,
-                max_length_s=self._limits.max_length_s,
-                refusal_code=self._limits.refusal_code,
-            ),
+            routed=self._routed(invite.call_id, route.profile),
             facts={**self._facts(invite), "route": route.name, "agent": route.agent_name},
+        )
+
+    def _routed(self, call_id: CallId, profile: AgentProfile) -> Routed:
+        turns = profile.turn_detection
+        # The upstream tells the end of a sound only after its own silence.
+        silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
+        return Routed(
+            call_id,
+            setup_limit_s=self._limits.setup_limit_s,
+            max_length_s=self._limits.max_length_s,
+            refusal_code=self._limits.refusal_code,
+            guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
+            goodbye_limit_s=profile.goodbye_limit_s,
+            tool_filler_after_s=profile.tools.filler_after_s,
         )
 
     async def _run(self, session: CallSession) -> None:

@@ -9,17 +9,22 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import structlog
 
+from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.events import IncomingInvite
 from gateway.call.ports import TimerHandle
-from gateway.dialplan.model import AgentProfile, Dialplan
+from gateway.costs import estimate
+from gateway.dialplan.matcher import Route
+from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
-from gateway.ids import CallId
 from gateway.realtime.client import RealtimeAgent
+from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings, Settings
@@ -27,6 +32,9 @@ from gateway.sip.endpoint import SipInfo
 from gateway.sip.thread import SipThread
 from gateway.switchboard import CallParts, Switchboard
 from gateway.threads import enter_role
+from gateway.tools.check import check_tools
+from gateway.tools.runner import OwnTools, own_definitions
+from gateway.tools.webhook import WebhookClient
 
 _log = structlog.get_logger(__name__)
 UPLINK_CAPACITY_MS = 2000
@@ -70,6 +78,10 @@ class Worker:
         self._settings = settings
         self._dialplan = dialplan
         self._announce = announce
+        check_tools(dialplan, settings.secrets)
+        folder = settings.dialplan.parent
+        self._fillers = {name: load_filler(agent.filler, folder) for name, agent in dialplan.agents.items()}
+        self._plugins = {name: own_definitions(agent.tools) for name, agent in dialplan.agents.items()}
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -91,10 +103,13 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
+            webhooks = await stack.enter_async_context(WebhookClient())
+            minter = await stack.enter_async_context(SecretMinter(self._settings.realtime))
             reaper = asyncio.create_task(self._reap(store), name="reaper")
             stack.push_async_callback(_cancelled, reaper)
             sip = SipThread(self._settings.sip, lambda event: switchboard.on_event(event))
-            switchboard = self._switchboard(sip, store)
+            build = partial(self._build, sip, webhooks, minter)
+            switchboard = self._switchboard(sip, build, store)
             stack.push_async_callback(sip.stop)
             info = await sip.start()
             self._tell_ready(info)
@@ -149,19 +164,37 @@ class Worker:
             stack.push_async_callback(store.close, _STORE_CLOSE_S)
             yield store
 
-    def _switchboard(self, sip: SipThread, store: RedisSessionStore) -> Switchboard:
-        def build(call_id: CallId, profile: AgentProfile) -> CallParts:
-            uplink = UplinkTap(capacity_frames=UPLINK_CAPACITY_MS // PHONE.ptime_ms)
-            playout = PlayoutBuffer(PHONE)
-            agent = RealtimeAgent(
-                call_id=call_id,
-                settings=self._settings.realtime,
-                profile=profile,
-                uplink=uplink,
-                playout=playout,
-            )
-            return CallParts(sip.leg(call_id, uplink, playout), agent, playout)
+    def _build(
+        self, sip: SipThread, webhooks: WebhookClient, minter: SecretMinter, invite: IncomingInvite, route: Route
+    ) -> CallParts:
+        """Make everything one call needs."""
+        settings, profile = self._settings, route.profile
+        uplink = UplinkTap(capacity_frames=UPLINK_CAPACITY_MS // PHONE.ptime_ms)
+        playout = PlayoutBuffer(PHONE, filler=self._fillers[route.agent_name])
+        agent = RealtimeAgent(
+            call_id=invite.call_id,
+            settings=settings.realtime,
+            profile=profile,
+            uplink=uplink,
+            playout=playout,
+            caller=invite.from_uri,
+            own_tools=self._plugins[route.agent_name],
+            secrets=settings.secrets,
+            minter=minter,
+        )
+        tools = OwnTools(
+            call_id=invite.call_id,
+            tool_set=profile.tools,
+            secrets=settings.secrets,
+            facts={"from": invite.from_uri, "to": invite.to_uri, "route": route.name},
+            http=webhooks,
+        )
+        price = partial(estimate, prices=settings.prices.get(profile.model))
+        return CallParts(sip.leg(invite.call_id, uplink, playout), agent, playout, tools, price)
 
+    def _switchboard(
+        self, sip: SipThread, build: Callable[[IncomingInvite, Route], CallParts], store: RedisSessionStore
+    ) -> Switchboard:
         return Switchboard(
             dialplan=self._dialplan,
             limits=self._settings.call,

@@ -63,6 +63,75 @@ class Truncate(CallAction):
 
 
 @dataclass(frozen=True, slots=True)
+class PausePlayout(CallAction):
+    """Hold the speech that is queued; silence goes out until it is resumed or flushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePlayout(CallAction):
+    """Go on with the speech that was held, where it stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResponse(CallAction):
+    """Stop the response that is being generated, if there is one; for sessions in which the upstream does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFiller(CallAction):
+    """Let the caller hear the profile's filler whenever no speech is queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopFiller(CallAction):
+    """End the filler; no harm if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool(CallAction):
+    """Run a tool of the profile's own; ``ToolFinished`` follows."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTool(CallAction):
+    """Give the model a tool's output; ``respond`` lets it speak when all tools of its response are answered."""
+
+    tool_call_id: str
+    output: str
+    respond: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPlayedOut(CallAction):
+    """Report ``PlayedOut`` once the agent generates nothing more and everything it said was clocked out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SayGoodbye(CallAction):
+    """Let the agent say that the call must end now, and why: ``detail`` in words for the model."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer(CallAction):
+    """Send the caller to the SIP or tel URI ``target`` (REFER, RFC 3515); ``TransferEnded`` follows."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendDigits(CallAction):
+    """Send DTMF digits to the caller's side (RFC 4733)."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer(CallAction):
     """Report ``TimerFired(name)`` after ``seconds``; an earlier timer of that name is replaced."""
 

@@ -7,83 +7,24 @@ Nothing in the page is written by hand that the machine can tell itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.call.actions import CallAction, CancelTimer, Finish, HangUp, StartTimer
-from gateway.call.events import (
-    AgentClosed,
-    AgentFailed,
-    AgentReady,
-    AgentSpoke,
-    CallerSpoke,
-    CallEvent,
-    LegClosed,
-    LegFailed,
-    MediaLost,
-    MediaUp,
-    OrderFailed,
-    Routed,
-    SpeechStarted,
-    SpeechStopped,
-    StopAsked,
-    TimerFired,
-)
-from gateway.call.machine import ENDING, ENDING_LIMIT_S, MAX_LENGTH, SETUP, CallMachine, Phase
-from gateway.errors import AgentLost, AgentRefused, IllegalEvent
-from gateway.ids import CallId
-
-_CALL = CallId("call")
-
-_ROUTED = Routed(_CALL, setup_limit_s=8, max_length_s=3600)
-_READY = AgentReady(_CALL, "session")
-_UP = MediaUp(_CALL, "PCMU/8000")
-_STOP = StopAsked(_CALL, "")
-_GONE = LegClosed(_CALL, by_caller=False, code=200, reason="")
-
-WAYS: Mapping[Phase, tuple[CallEvent, ...]] = {
-    Phase.ROUTING: (),
-    Phase.RINGING: (_ROUTED,),
-    Phase.ANSWERING: (_ROUTED, _READY),
-    Phase.ACTIVE: (_ROUTED, _READY, _UP),
-    Phase.ENDING: (_ROUTED, _READY, _UP, _STOP),
-    Phase.ENDED: (_ROUTED, _READY, _UP, _STOP, _GONE),
-}
-"""A way into every phase."""
-
-SAMPLES: Mapping[str, CallEvent] = {
-    "Routed": _ROUTED,
-    "AgentReady": _READY,
-    "AgentFailed, refused": AgentFailed(_CALL, AgentRefused("")),
-    "AgentFailed, lost": AgentFailed(_CALL, AgentLost("")),
-    "AgentClosed": AgentClosed(_CALL, 1000, ""),
-    "MediaUp": _UP,
-    "MediaLost": MediaLost(_CALL, 30),
-    "SpeechStarted, agent silent": SpeechStarted(_CALL),
-    "SpeechStarted, agent speaking": SpeechStarted(_CALL, "item", 100),
-    "SpeechStopped": SpeechStopped(_CALL),
-    "CallerSpoke": CallerSpoke(_CALL, "item", ""),
-    "AgentSpoke": AgentSpoke(_CALL, "item", ""),
-    "LegClosed, 487": LegClosed(_CALL, by_caller=True, code=487, reason=""),
-    "LegClosed, caller": LegClosed(_CALL, by_caller=True, code=200, reason=""),
-    "LegClosed, not the caller": _GONE,
-    "LegFailed": LegFailed(_CALL, ""),
-    "TimerFired, setup": TimerFired(_CALL, SETUP),
-    "TimerFired, max_length": TimerFired(_CALL, MAX_LENGTH),
-    "TimerFired, ending": TimerFired(_CALL, ENDING),
-    "StopAsked": _STOP,
-    "OrderFailed": OrderFailed(_CALL, ""),
-}
-"""Every event the machine knows, in each form it tells apart."""
+from gateway.call.actions import AnswerTool, CallAction, CancelTimer, Finish, HangUp, StartTimer
+from gateway.call.events import CallEvent
+from gateway.call.machine import ENDING_LIMIT_S, CallMachine, Phase
+from gateway.call.samples import SAMPLES, TURNS, WAYS
+from gateway.errors import IllegalEvent
 
 _HEAD = f"""\
 # The states of a call
 
-<!-- Printed by `python -m gateway.call.diagram`. Change `gateway/call/machine.py`, then print it anew. -->
+<!-- Printed by `python -m gateway.call.diagram`. Change `gateway/call/machine.py` or `talk.py`, then print it anew. -->
 
 A call is driven by events (what happened) and answers with orders (what to do). Every ending passes one door:
-the agent is closed if it was opened, running timers are cancelled, and the SIP side is hung up unless it is
-closed already. Then the call waits in `ending` for the SIP side's `LegClosed`, {ENDING_LIMIT_S:g} s at the most.
+the agent is closed if it was opened, running timers are cancelled, speech that still waits is dropped, and the SIP
+side is hung up unless it is closed already. Then the call waits in `ending` for the SIP side's `LegClosed`,
+{ENDING_LIMIT_S:g} s at the most.
 The first cause of an ending stands. `HangUp(code)` is a final response before the answer, a BYE after it.
 
 | Phase | Means |
@@ -99,6 +40,11 @@ The first cause of an ending stands. `HangUp(code)` is a final response before t
 _LEGEND = """\
 *ignored*: may come, and the call does not change; speech and transcripts still go into the call's history.
 *illegal*: cannot happen; it is logged and counted as a fault, and the call goes on as it was.
+"""
+
+_TALK = """\
+What a call holds beside its phase: speech that is held, last words that are being heard, tools that run, the filler.
+Each table is one call that is `active`, one event after the other.
 """
 
 
@@ -135,6 +81,8 @@ def call_states_markdown() -> str:
     parts = [_HEAD, "## The phases\n", _mermaid(), "## Every event in every phase\n", _LEGEND, _overview()]
     parts.append("## What is ordered\n")
     parts += [block for phase in Phase for block in _orders(phase)]
+    parts += ["## Turns of a talk\n", _TALK]
+    parts += [block for title in TURNS for block in _turn(title)]
     return "\n".join(parts)
 
 
@@ -187,11 +135,28 @@ def _orders(phase: Phase) -> Iterator[str]:
     yield ""
 
 
+def _turn(title: str) -> Iterator[str]:
+    way, events = TURNS[title]
+    machine = CallMachine()
+    for step in way:
+        machine.handle(step)
+    yield f"### {title}\n"
+    yield "| Event | Orders | Phase then |\n|---|---|---|"
+    for event in events:
+        label = event if isinstance(event, str) else f"{type(event).__name__}, the other"
+        actions = machine.handle(SAMPLES[event] if isinstance(event, str) else event)
+        orders = ", ".join(_order(Phase.ACTIVE, action) for action in actions) or "*none*"
+        yield f"| {label} | {orders} | {machine.phase} |"
+    yield ""
+
+
 def _order(phase: Phase, action: CallAction) -> str:
     name = type(action).__name__
     match action:
         case StartTimer(name=timer) | CancelTimer(name=timer):
             return f"{name}({timer})"
+        case AnswerTool(output=output, respond=respond):
+            return f"{name}({output!r}{'' if respond else ', silent'})"
         case HangUp(code=code):
             return f"{name}({code})"
         case Finish() if phase is Phase.ENDING:

@@ -100,11 +100,19 @@ class Routed(CallEvent):
         setup_limit_s: how long the caller may ring before the agent is ready.
         max_length_s: longest answered call.
         refusal_code: SIP status for a caller whose agent cannot be had.
+        guard_ms: speech of the caller that is told to be over within so long was none (a cough, noise) and only holds
+            the agent up; 0 is off. Counted from ``SpeechStarted`` to ``SpeechStopped``: whoever sets it adds the
+            silence by which the upstream knows the end of speech.
+        goodbye_limit_s: the longest wait for the agent's last words to be heard.
+        tool_filler_after_s: a tool that runs longer lets the caller hear the filler; None: never.
     """
 
     setup_limit_s: float
     max_length_s: float
     refusal_code: int = 503
+    guard_ms: int = 0
+    goodbye_limit_s: float = 10
+    tool_filler_after_s: float | None = None
 
 
 # The agent
@@ -142,10 +150,14 @@ class SpeechStarted(CallEvent):
     Attributes:
         item_id: the agent's item that was being played; None when nothing was.
         played_ms: milliseconds of that item that were really clocked out to RTP.
+        interrupts: the upstream's session is set to let the caller interrupt the agent.
+        responding: the agent was generating, or about to; stamped by the session too.
     """
 
     item_id: str | None = None
     played_ms: int = 0
+    interrupts: bool = True
+    responding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +186,18 @@ class CallerSpoke(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class TimerFired(CallEvent):
-    """A timer asked for with ``StartTimer`` ran out."""
+    """
+    A timer asked for with ``StartTimer`` ran out.
+
+    Attributes:
+        name: which.
+        item_id: for the timer of a held interruption, stamped by the session: the agent's item that is held.
+        played_ms: milliseconds of it that were clocked out before.
+    """
 
     name: str
+    item_id: str | None = None
+    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +212,96 @@ class OrderFailed(CallEvent):
     """Carrying out an order raised an exception nobody expected: a fault of ours; ``detail`` says which."""
 
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAway(CallEvent):
+    """The upstream was lost in mid-call and the agent tries to come back: ``AgentBack`` or ``AgentFailed`` follows."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentBack(CallEvent):
+    """The agent goes on in a new upstream session that knows what was said before."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentExpiring(CallEvent):
+    """The upstream session ends in ``left_s`` seconds and no other takes over."""
+
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAsked(CallEvent):
+    """The agent calls a tool of the profile's own; ``arguments`` is JSON text from the model, not checked yet."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished(CallEvent):
+    """A tool came to an end: ``output`` is what the model is told, also when it ``failed``."""
+
+    tool_call_id: str
+    name: str
+    output: str
+    failed: bool
+    took_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpAsked(CallEvent):
+    """The agent wants the call to end (built-in tool ``hang_up``), once what it said has been heard."""
+
+    tool_call_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAsked(CallEvent):
+    """The agent wants the caller transferred (built-in tool ``transfer_call``), once what it said has been heard."""
+
+    tool_call_id: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsAsked(CallEvent):
+    """The agent wants DTMF digits to be sent to the caller's side (built-in tool ``send_dtmf``)."""
+
+    tool_call_id: str
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitAsked(CallEvent):
+    """The agent wants to stay silent until it is spoken to (built-in tool ``wait``)."""
+
+    tool_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded(CallEvent):
+    """The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedOut(CallEvent):
+    """The agent generates nothing more and everything it said was clocked out. Asked for with ``AwaitPlayedOut``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(CallEvent):
+    """Something for the call's record alone (tokens, latencies, rate limits, errors); ``fields`` go to the stream."""
+
+    name: str
+    fields: Mapping[str, str | int | float]

@@ -1,7 +1,8 @@
 """
 The state machine of one call: facts in, orders out, nothing performed.
 
-``RULES`` at the end of this file is the whole behaviour; ``docs/call-states.md`` is printed from it.
+``RULES`` at the end of this file says what may happen when; ``docs/call-states.md`` is printed from it. What a call
+does while its phase stays ``ACTIVE`` is in ``talk.py``.
 """
 
 from __future__ import annotations
@@ -22,28 +23,41 @@ from gateway.call.actions import (
     OpenAgent,
     Ring,
     StartTimer,
-    Truncate,
 )
 from gateway.call.events import (
+    AgentAway,
+    AgentBack,
     AgentClosed,
+    AgentExpiring,
     AgentFailed,
     AgentReady,
     AgentSpoke,
     CallerSpoke,
     CallEvent,
+    DigitsAsked,
+    HangUpAsked,
     LegClosed,
     LegFailed,
     MediaLost,
     MediaUp,
+    Noted,
     OrderFailed,
+    PlayedOut,
     Routed,
     SpeechStarted,
     SpeechStopped,
     StopAsked,
     TimerFired,
+    ToolAsked,
+    ToolFinished,
+    TransferAsked,
+    TransferEnded,
+    WaitAsked,
 )
 from gateway.call.outcome import EndReason, Outcome, outcome_of
+from gateway.call.talk import Reply, Talk
 from gateway.errors import IllegalEvent, SipError
+from gateway.ids import CallId
 
 SETUP = "setup"
 """Timer: from the route until audio flows."""
@@ -82,12 +96,11 @@ class CallMachine:
     _phase = Phase.ROUTING
 
     def __init__(self) -> None:
-        self._setup_limit_s = 0.0
-        self._max_length_s = 0.0
-        self._refusal_code = 503
+        self._limits = Routed(CallId(""), setup_limit_s=0, max_length_s=0)
+        self._talk = Talk(self._limits)
         self._agent_open = False
         self._leg_open = True
-        self._timers: list[str] = []
+        self._timers: dict[str, None] = {}  # those that run, in order of their start
         self._outcome: Outcome | None = None
 
     @property
@@ -108,33 +121,38 @@ class CallMachine:
         if isinstance(rule, Ignored):
             return ()
         self._phase, actions = rule(self, event)
+        for action in actions:
+            if isinstance(action, StartTimer):
+                self._timers[action.name] = None
+            elif isinstance(action, CancelTimer):
+                del self._timers[action.name]
         return actions
 
     def _routed(self, event: Routed) -> Step:
-        self._setup_limit_s = event.setup_limit_s
-        self._max_length_s = event.max_length_s
-        self._refusal_code = event.refusal_code
+        self._limits = event
+        self._talk = Talk(event)
         self._agent_open = True
-        return Phase.RINGING, (Ring(), OpenAgent(), self._start_timer(SETUP, event.setup_limit_s))
+        return Phase.RINGING, (Ring(), OpenAgent(), StartTimer(SETUP, event.setup_limit_s))
 
     def _agent_ready(self, _event: AgentReady) -> Step:
         return Phase.ANSWERING, (Answer(),)
 
     def _media_up(self, _event: MediaUp) -> Step:
-        stop_setup = self._cancel_timer(SETUP)
-        return Phase.ACTIVE, (stop_setup, Greet(), self._start_timer(MAX_LENGTH, self._max_length_s))
+        return Phase.ACTIVE, (CancelTimer(SETUP), Greet(), StartTimer(MAX_LENGTH, self._limits.max_length_s))
 
-    def _speech_started(self, event: SpeechStarted) -> Step:
-        if event.item_id is None:
-            return self._phase, (FlushPlayout(),)
-        return self._phase, (FlushPlayout(), Truncate(event.item_id, event.played_ms))
+    def _talked(self, event: CallEvent) -> Step:
+        return self._go_on(self._talk.handle(event))
+
+    def _go_on(self, reply: Reply) -> Step:
+        """Stay in this phase, unless the talk has come to its end."""
+        return self._end(reply) if isinstance(reply, Outcome) else (self._phase, reply)
 
     def _agent_failed(self, event: AgentFailed) -> Step:
-        return self._end(outcome_of(event.error, sip_code=self._refusal_code))
+        return self._go_on(self._talk.lose_agent(outcome_of(event.error, sip_code=self._limits.refusal_code)))
 
     def _agent_closed(self, event: AgentClosed) -> Step:
         detail = f"{event.close_code} {event.reason}".rstrip()
-        return self._end(Outcome(EndReason.AGENT_CLOSED, detail, self._refusal_code))
+        return self._go_on(self._talk.lose_agent(Outcome(EndReason.AGENT_CLOSED, detail, self._limits.refusal_code)))
 
     def _media_lost(self, event: MediaLost) -> Step:
         return self._end(Outcome(EndReason.NO_RTP, f"no RTP for {event.silent_s:g} s"))
@@ -162,14 +180,17 @@ class CallMachine:
     def _timer_fired(self, event: TimerFired) -> Step:
         if event.name not in self._timers:  # ran out just before it was cancelled
             return self._phase, ()
-        self._timers.remove(event.name)
+        del self._timers[event.name]
         if self._outcome is not None:
             return self._finish(self._outcome)
+        if event.name == SETUP:
+            missing = "media" if self._phase is Phase.ANSWERING else "agent"
+            detail = f"no {missing} within {self._limits.setup_limit_s:g} s"
+            return self._end(Outcome(EndReason.SETUP_TIMEOUT, detail, self._limits.refusal_code))
         if event.name == MAX_LENGTH:
-            return self._end(Outcome(EndReason.MAX_LENGTH, f"longer than {self._max_length_s:g} s"))
-        missing = "media" if self._phase is Phase.ANSWERING else "agent"
-        detail = f"no {missing} within {self._setup_limit_s:g} s"
-        return self._end(Outcome(EndReason.SETUP_TIMEOUT, detail, self._refusal_code))
+            outcome = Outcome(EndReason.MAX_LENGTH, f"longer than {self._limits.max_length_s:g} s")
+            return self._go_on(self._talk.leave(outcome, "the call has reached its longest permitted length"))
+        return self._go_on(self._talk.timer_fired(event))
 
     def _end(self, outcome: Outcome) -> Step:
         """Close what was opened: the one door that every ending passes, whoever caused it."""
@@ -178,25 +199,19 @@ class CallMachine:
         if self._agent_open:
             self._agent_open = False
             actions.append(CloseAgent())
-        actions += [self._cancel_timer(name) for name in tuple(self._timers)]
+        actions += map(CancelTimer, self._timers)
+        if self._phase is Phase.ACTIVE:
+            actions.append(FlushPlayout())  # what was not heard by now never will be
+        actions += self._talk.close()
         if not self._leg_open:
             return Phase.ENDED, (*actions, Finish(outcome))
         words = outcome.reason.replace("_", " ").capitalize()
-        actions += [HangUp(outcome.sip_code, words), self._start_timer(ENDING, ENDING_LIMIT_S)]
+        actions += [HangUp(outcome.sip_code, words), StartTimer(ENDING, ENDING_LIMIT_S)]
         return Phase.ENDING, tuple(actions)
 
     def _finish(self, outcome: Outcome) -> Step:
         """Let go of a call that passed ``_end`` and waited for its leg."""
-        actions = [self._cancel_timer(name) for name in tuple(self._timers)]
-        return Phase.ENDED, (*actions, Finish(outcome))
-
-    def _start_timer(self, name: str, seconds: float) -> StartTimer:
-        self._timers.append(name)
-        return StartTimer(name, seconds)
-
-    def _cancel_timer(self, name: str) -> CancelTimer:
-        self._timers.remove(name)
-        return CancelTimer(name)
+        return Phase.ENDED, (*map(CancelTimer, self._timers), Finish(outcome))
 
 
 class Ignored(Enum):
@@ -223,49 +238,61 @@ _FAULTS_WITH_AGENT: Mapping[type[CallEvent], Rule] = {
     TimerFired: CallMachine._timer_fired,
 }
 
+_FOR_THE_RECORD: Mapping[type[CallEvent], Rule] = dict.fromkeys((CallerSpoke, AgentSpoke, Noted), IGNORED)
+
 # Whatever was on its way when the end was decided.
-_LATE: Mapping[type[CallEvent], Rule] = dict.fromkeys(
-    (
-        Routed,
-        AgentReady,
-        AgentFailed,
-        AgentClosed,
-        AgentSpoke,
-        CallerSpoke,
-        SpeechStarted,
-        SpeechStopped,
-        MediaUp,
-        MediaLost,
-        LegClosed,
-        LegFailed,
-        TimerFired,
-        StopAsked,
-        OrderFailed,
+_LATE: Mapping[type[CallEvent], Rule] = {
+    **_FOR_THE_RECORD,
+    **dict.fromkeys(
+        (
+            Routed,
+            AgentReady,
+            AgentFailed,
+            AgentClosed,
+            AgentAway,
+            AgentBack,
+            AgentExpiring,
+            SpeechStarted,
+            SpeechStopped,
+            ToolAsked,
+            ToolFinished,
+            HangUpAsked,
+            TransferAsked,
+            TransferEnded,
+            DigitsAsked,
+            WaitAsked,
+            PlayedOut,
+            MediaUp,
+            MediaLost,
+            LegClosed,
+            LegFailed,
+            TimerFired,
+            StopAsked,
+            OrderFailed,
+        ),
+        IGNORED,
     ),
-    IGNORED,
-)
+}
 
 RULES: Mapping[Phase, Mapping[type[CallEvent], Rule]] = {
     Phase.ROUTING: {**_FAULTS, Routed: CallMachine._routed},
-    Phase.RINGING: {**_FAULTS_WITH_AGENT, AgentReady: CallMachine._agent_ready},
+    Phase.RINGING: {**_FAULTS_WITH_AGENT, AgentReady: CallMachine._agent_ready, Noted: IGNORED},
     Phase.ANSWERING: {
         **_FAULTS_WITH_AGENT,
+        **_FOR_THE_RECORD,
         MediaUp: CallMachine._media_up,
+        AgentAway: CallMachine._talked,
+        AgentBack: CallMachine._talked,
         # The caller may be heard upstream a moment before MediaUp is read; nothing is being played yet.
         SpeechStarted: IGNORED,
         SpeechStopped: IGNORED,
-        CallerSpoke: IGNORED,
-        AgentSpoke: IGNORED,
     },
     Phase.ACTIVE: {
         **_FAULTS_WITH_AGENT,
+        **_FOR_THE_RECORD,
+        **dict.fromkeys(Talk.RULES, CallMachine._talked),
         MediaLost: CallMachine._media_lost,
-        SpeechStarted: CallMachine._speech_started,
         MediaUp: IGNORED,  # a re-INVITE brings the media up anew
-        # For the record only.
-        SpeechStopped: IGNORED,
-        CallerSpoke: IGNORED,
-        AgentSpoke: IGNORED,
     },
     Phase.ENDING: {**_LATE, LegClosed: CallMachine._leg_closed, TimerFired: CallMachine._timer_fired},
     Phase.ENDED: _LATE,

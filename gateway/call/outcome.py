@@ -13,6 +13,9 @@ class EndReason(StrEnum):
 
     CALLER_HUNG_UP = "caller_hung_up"
     CALLER_CANCELLED = "caller_cancelled"
+    AGENT_HUNG_UP = "agent_hung_up"
+    TRANSFERRED = "transferred"
+    SESSION_EXPIRED = "session_expired"
     AGENT_CLOSED = "agent_closed"
     AGENT_REFUSED = "agent_refused"
     AGENT_LOST = "agent_lost"
@@ -38,6 +41,9 @@ _SIDES = {
     EndReason.CALLER_HUNG_UP: Side.CALLER,
     EndReason.CALLER_CANCELLED: Side.CALLER,
     EndReason.NO_RTP: Side.CALLER,
+    EndReason.AGENT_HUNG_UP: Side.AGENT,
+    EndReason.TRANSFERRED: Side.AGENT,
+    EndReason.SESSION_EXPIRED: Side.AGENT,
     EndReason.AGENT_CLOSED: Side.AGENT,
     EndReason.AGENT_REFUSED: Side.AGENT,
     EndReason.AGENT_LOST: Side.AGENT,

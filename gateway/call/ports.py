@@ -7,6 +7,7 @@ Every order returns at once; what comes of it reaches the call as an event (``ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.call.events import CallEvent
@@ -29,6 +30,12 @@ class SipLeg(Protocol):
     def hang_up(self, code: int, reason: str) -> None:
         """End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows."""
 
+    def transfer(self, target: str) -> None:
+        """Send the far end to the URI ``target`` by REFER (RFC 3515); ``TransferEnded`` follows."""
+
+    def send_digits(self, digits: str) -> None:
+        """Send DTMF digits (``0-9*#A-D``) as RFC 4733 events."""
+
 
 class Agent(Protocol):
     """The voice model's side of one call, at most one session. Thread: loop."""
@@ -42,6 +49,23 @@ class Agent(Protocol):
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much of an item was heard; the agent bounds it by what it received."""
 
+    def cancel(self) -> None:
+        """Stop the response that is being generated; nothing happens when there is none."""
+
+    def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
+        """
+        Give the model a tool's output.
+
+        When all tools of a response are answered and one of the answers had ``respond``, the model speaks again.
+        """
+
+    def say_goodbye(self, detail: str) -> None:
+        """Let the agent say that the call must end, because of ``detail``."""
+
+    @property
+    def responding(self) -> bool:
+        """Whether a response is wanted or being generated."""
+
     async def close(self) -> None:
         """
         Close the socket with a CLOSE frame, bounded in time; safe in any state and more than once.
@@ -50,18 +74,72 @@ class Agent(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class PlayedItem:
+    """
+    What the caller heard of one item of the agent's speech, once no more of it will be played.
+
+    Attributes:
+        item_id: the upstream's id.
+        played_ms: milliseconds clocked out to RTP.
+        received_ms: milliseconds that had come from the upstream by then.
+        first_at: monotonic seconds at which its first frame was clocked out; None when none was.
+        last_at: the same of its last frame.
+        complete: it was played to its end, not cut off.
+    """
+
+    item_id: str
+    played_ms: int
+    received_ms: int
+    first_at: float | None
+    last_at: float | None
+    complete: bool
+
+
 class Playout(Protocol):
     """The agent's speech on its way to the caller, as far as a call's control needs it."""
 
     def flush(self) -> None:
-        """Drop all queued speech. Thread: loop."""
+        """Drop all queued speech, held speech too, and hold no longer. Thread: loop."""
+
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        """Call ``wake``, on whichever thread, when an item was played to its end. None: stop. Thread: loop."""
+
+    def take_finished(self) -> list[PlayedItem]:
+        """Return the items that were played to their end or flushed since the last time, in order. Thread: loop."""
 
     def position(self) -> tuple[str, int] | None:
         """Return (item id, milliseconds of it clocked out) of the item being played, or None. Thread: loop."""
 
+    def pause(self) -> None:
+        """Hold the queued speech; silence goes out. Thread: loop."""
+
+    def resume(self) -> None:
+        """Go on where it stopped. Thread: loop."""
+
+    def start_filler(self) -> None:
+        """Give the filler, over and over, whenever no speech is queued. Thread: loop."""
+
+    def stop_filler(self) -> None:
+        """Give silence again when no speech is queued. Thread: loop."""
+
+    @property
+    def queued_ms(self) -> int:
+        """Milliseconds of speech that wait, held speech too."""
+
     @property
     def first_frame_at(self) -> float | None:
         """Monotonic seconds at which the first frame of speech was clocked out; None before that."""
+
+
+class Tools(Protocol):
+    """The own tools of one call's profile. Thread: loop."""
+
+    def run(self, tool_call_id: str, name: str, arguments: str, emit: EmitEvent) -> None:
+        """Run a tool in the background; ``ToolFinished`` follows through ``emit``, whatever happens."""
+
+    async def close(self) -> None:
+        """Cancel what still runs; nothing is emitted afterwards. On return no task or socket is left."""
 
 
 class SessionStore(Protocol):

@@ -14,7 +14,10 @@ import structlog
 
 from gateway.call.actions import (
     Answer,
+    AnswerTool,
+    AwaitPlayedOut,
     CallAction,
+    CancelResponse,
     CancelTimer,
     CloseAgent,
     Finish,
@@ -22,41 +25,44 @@ from gateway.call.actions import (
     Greet,
     HangUp,
     OpenAgent,
+    PausePlayout,
+    ResumePlayout,
     Ring,
+    RunTool,
+    SayGoodbye,
+    SendDigits,
+    StartFiller,
     StartTimer,
+    StopFiller,
+    Transfer,
     Truncate,
 )
 from gateway.call.events import (
-    AgentReady,
-    AgentSpoke,
-    CallerSpoke,
     CallEvent,
-    LegClosed,
-    MediaUp,
     OrderFailed,
+    PlayedOut,
     Routed,
     SpeechStarted,
-    SpeechStopped,
     StopAsked,
     TimerFired,
+    ToolFinished,
 )
 from gateway.call.machine import ENDING, CallMachine, Phase
+from gateway.call.notes import CallNotes, Price
 from gateway.call.outcome import Outcome
-from gateway.call.ports import Agent, Clock, Playout, Scalar, SessionStore, SipLeg, TimerHandle
+from gateway.call.ports import Agent, Clock, Playout, Scalar, SessionStore, SipLeg, TimerHandle, Tools
+from gateway.call.talk import GUARD
 from gateway.errors import IllegalEvent
 from gateway.ids import CallId
 
 CLOSE_LIMIT_S = 5.0
 """The agent bounds its own closing more tightly; beyond this it is abandoned."""
 
-_NOTABLE: Mapping[type[CallEvent], str] = {
-    MediaUp: "media_up",
-    SpeechStarted: "speech_started",
-    SpeechStopped: "speech_stopped",
-    AgentSpoke: "agent_spoke",
-    CallerSpoke: "caller_spoke",
-}
-"""Events that stand in the call's history though they change no state."""
+QUIET_POLL_S = 0.05
+QUIET_S = 0.15
+"""Silence that counts as the end of speech: the last frames are still on their way to RTP, others perhaps to us."""
+
+_QUIET = "quiet"  # the poll's name among the timers; none of the machine's
 
 
 class CallSession:
@@ -67,11 +73,13 @@ class CallSession:
         call_id: our id of the call.
         leg: the SIP side, already told of us.
         agent: the voice model's side, not opened yet.
+        tools: the own tools of the agent's profile; None when it has none.
         playout: the agent's speech on its way to the caller.
         store: where the call is written down.
         clock: time.
         routed: limits of this call; the machine's first event.
         facts: first fields of the call's record, named as in it (``from_uri``, ``route``, ...).
+        price: what used tokens cost in US dollars; None where that is not known.
 
     Attributes:
         call_id: our id of the call.
@@ -90,33 +98,48 @@ class CallSession:
         clock: Clock,
         routed: Routed,
         facts: Mapping[str, Scalar],
+        tools: Tools | None = None,
+        price: Price = lambda used: None,
     ) -> None:
         self.call_id = call_id
         self._agent = agent
+        self._tools = tools
         self._playout = playout
-        self._store = store
         self._clock = clock
-        self._facts = facts
+        self._notes = CallNotes(call_id, store, clock, playout, facts, price)
         self._machine = CallMachine()
-        self._inbox: asyncio.Queue[CallEvent] = asyncio.Queue()
-        self._inbox.put_nowait(routed)
+        self._inbox: asyncio.Queue[tuple[float, CallEvent]] = asyncio.Queue()  # with the time of arrival
         self._timers: dict[str, TimerHandle] = {}
+        self._quiet_since: float | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._began = clock.monotonic()
-        self._answered: float | None = None  # monotonic seconds of the first MediaUp
-        self._first_audio_noted = False
         self._log = structlog.get_logger().bind(call_id=call_id)
         self.outcome: Outcome | None = None
         self.illegal_events = 0
-        self._orders: Mapping[type[CallAction], Callable[[Any], None]] = {
+        self._orders = self._orders_for(leg)
+        self.post(routed)
+
+    def _orders_for(self, leg: SipLeg) -> Mapping[type[CallAction], Callable[[Any], None]]:
+        agent, playout = self._agent, self._playout
+        return {
             Ring: lambda _: leg.ring(),
             Answer: lambda _: leg.answer(),
             HangUp: lambda order: leg.hang_up(order.code, order.reason),
+            Transfer: lambda order: leg.transfer(order.target),
+            SendDigits: lambda order: leg.send_digits(order.digits),
             OpenAgent: lambda _: agent.open(self.post),
             CloseAgent: lambda _: self._start_closing(),
             Greet: lambda _: agent.greet(),
-            FlushPlayout: lambda _: playout.flush(),
             Truncate: lambda order: agent.truncate(order.item_id, order.played_ms),
+            CancelResponse: lambda _: agent.cancel(),
+            SayGoodbye: lambda order: agent.say_goodbye(order.detail),
+            AnswerTool: lambda order: agent.answer_tool(order.tool_call_id, order.output, respond=order.respond),
+            RunTool: self._run_tool,
+            FlushPlayout: lambda _: playout.flush(),
+            PausePlayout: lambda _: playout.pause(),
+            ResumePlayout: lambda _: playout.resume(),
+            StartFiller: lambda _: playout.start_filler(),
+            StopFiller: lambda _: playout.stop_filler(),
+            AwaitPlayedOut: lambda _: self._await_quiet(),
             StartTimer: self._start_timer,
             CancelTimer: lambda order: self._cancel_timer(order.name),
             Finish: self._finish,
@@ -129,7 +152,7 @@ class CallSession:
 
     def post(self, event: CallEvent) -> None:
         """Put a fact into the inbox; returns at once. After the call's end it is never read."""
-        self._inbox.put_nowait(event)
+        self._inbox.put_nowait((self._clock.monotonic(), event))
 
     async def run(self) -> Outcome:
         """
@@ -140,37 +163,56 @@ class CallSession:
         caller of this function, and ``outcome`` is set all the same.
         """
         try:
-            began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
-            self._note(Phase.ROUTING.value, began | dict(self._facts))
+            self._listen(asyncio.get_running_loop())
+            self._notes.begin()
             while self.outcome is None:
-                self._step(await self._inbox.get())
+                self._step(*await self._inbox.get())
             return self.outcome
         finally:
             try:
                 if self.outcome is None:
                     self._end_at_once(sys.exception())
             finally:
+                self._playout.listen(None)
                 for name in tuple(self._timers):
                     self._cancel_timer(name)
                 await self._finish_closing()
 
-    def _step(self, event: CallEvent) -> None:
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have it written down as soon as an item was heard, not only with the next event."""
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(self._notes.heard)
+
+        self._playout.listen(wake)
+
+    def _step(self, at: float, event: CallEvent) -> None:
         """Let the machine see one event, carry out all it orders, then write down what changed."""
-        if isinstance(event, SpeechStarted):
-            item_id, played_ms = self._playout.position() or (None, 0)
-            event = replace(event, item_id=item_id, played_ms=played_ms)
+        event = self._stamped(event)
         before = self._machine.phase
         try:
-            actions = self._machine.handle(event)
+            orders = self._machine.handle(event)
         except IllegalEvent as fault:
             self.illegal_events += 1
             self._log.warning("illegal_event", phase=fault.phase, illegal=fault.event)
             return
         # The stack runs every order even when one raises, last pushed first, and raises at its end.
-        with ExitStack() as orders:
-            orders.callback(self._write_down, event, before)
-            for action in reversed(actions):
-                orders.callback(self._orders[type(action)], action)
+        with ExitStack() as stack:
+            stack.callback(self._write_down, at, event, orders, before)
+            for order in reversed(orders):
+                stack.callback(self._orders[type(order)], order)
+
+    def _stamped(self, event: CallEvent) -> CallEvent:
+        """Add what is being played now, for the events that ask for it."""
+        if not (isinstance(event, SpeechStarted) or (isinstance(event, TimerFired) and event.name == GUARD)):
+            return event
+        item_id, played_ms = self._playout.position() or (None, 0)
+        event = replace(event, item_id=item_id, played_ms=played_ms)
+        return replace(event, responding=self._agent.responding) if isinstance(event, SpeechStarted) else event
+
+    def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
+        after = self._machine.phase
+        self._notes.write_down(event, at, orders, before=before, after=after, outcome=self.outcome)
 
     def _end_at_once(self, cause: BaseException | None) -> None:
         """End a call whose task cannot wait any longer: through the same door, without waiting for the leg."""
@@ -178,15 +220,23 @@ class CallSession:
             last: CallEvent = StopAsked(self.call_id, "the call's task was cancelled")
         else:
             last = OrderFailed(self.call_id, type(cause).__name__)  # its text may hold a secret
+        now = self._clock.monotonic()
         with ExitStack() as steps:
-            steps.callback(self._step, TimerFired(self.call_id, ENDING))
-            steps.callback(self._step, last)
+            steps.callback(self._step, now, TimerFired(self.call_id, ENDING))
+            steps.callback(self._step, now, last)
 
     def _start_closing(self) -> None:
-        self._closing = asyncio.create_task(self._agent.close(), name=f"close agent {self.call_id}")
+        self._closing = asyncio.create_task(self._close(), name=f"close agent {self.call_id}")
+
+    async def _close(self) -> None:
+        """Close agent and tools, both at once; their faults are logged and end here."""
+        closes = [self._agent.close()] + ([self._tools.close()] if self._tools is not None else [])
+        for fault in await asyncio.gather(*closes, return_exceptions=True):
+            if fault is not None:
+                self._log.error("close_failed", exc_info=fault)
 
     async def _finish_closing(self) -> None:
-        """Wait until the agent is closed, within ``CLOSE_LIMIT_S``; its faults are logged and end here."""
+        """Wait until agent and tools are closed, within ``CLOSE_LIMIT_S``."""
         closing = self._closing
         if closing is None:
             return
@@ -199,9 +249,31 @@ class CallSession:
             expired.cancel()
             if not closing.done():
                 closing.cancel()
-                self._log.error("agent_not_closed", limit_s=CLOSE_LIMIT_S)
-            elif not closing.cancelled() and (fault := closing.exception()) is not None:
-                self._log.error("agent_close_failed", exc_info=fault)
+                self._log.error("not_closed", limit_s=CLOSE_LIMIT_S)
+
+    def _run_tool(self, order: RunTool) -> None:
+        if self._tools is not None:
+            self._tools.run(order.tool_call_id, order.name, order.arguments, self.post)
+        else:
+            words = f"Error: there is no tool named {order.name}."
+            self.post(ToolFinished(self.call_id, order.tool_call_id, order.name, words, failed=True, took_ms=0))
+
+    def _await_quiet(self) -> None:
+        self._quiet_since = None
+        self._look_for_quiet()
+
+    def _look_for_quiet(self) -> None:
+        """Report ``PlayedOut`` once nothing was generated and nothing queued for ``QUIET_S``; look again till then."""
+        now = self._clock.monotonic()
+        if self._agent.responding or self._playout.queued_ms:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = now
+        elif now - self._quiet_since >= QUIET_S:
+            self.post(PlayedOut(self.call_id))
+            return
+        self._cancel_timer(_QUIET)
+        self._timers[_QUIET] = self._clock.call_later(QUIET_POLL_S, self._look_for_quiet)
 
     def _start_timer(self, order: StartTimer) -> None:
         self._cancel_timer(order.name)
@@ -214,59 +286,3 @@ class CallSession:
 
     def _finish(self, order: Finish) -> None:
         self.outcome = order.outcome
-
-    def _write_down(self, event: CallEvent, before: Phase) -> None:
-        after = self._machine.phase
-        if after is not before:
-            fields = _fields_of(event) | self._fields_at(after, event)
-            self._note(after.value, {"state": after.value, **fields})
-            self._log.info("call_state", state=after.value, **fields)
-        elif (name := _NOTABLE.get(type(event))) is not None:
-            self._note(name, _fields_of(event))
-
-    def _fields_at(self, phase: Phase, event: CallEvent) -> dict[str, Scalar]:
-        """Return what the record says about entering ``phase``."""
-        match phase:
-            case Phase.RINGING:
-                return {"ringing_at": self._clock.now()}
-            case Phase.ACTIVE:
-                self._answered = self._clock.monotonic()
-                setup_ms = round((self._answered - self._began) * 1000)
-                return {"answered_at": self._clock.now(), "setup_ms": setup_ms}
-            case Phase.ENDED if self.outcome is not None:
-                told = event.code if isinstance(event, LegClosed) else self.outcome.sip_code
-                return {
-                    "ended_at": self._clock.now(),
-                    "end_reason": self.outcome.reason.value,
-                    "end_detail": self.outcome.detail,
-                    "ended_by": self.outcome.ended_by.value,
-                    "sip_code": told if self._answered is None else 200,
-                }
-            case _:
-                return {}
-
-    def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
-        self._store.note(self.call_id, name, **fields, **self._first_audio())
-
-    def _first_audio(self) -> dict[str, Scalar]:
-        """Return ``first_audio_ms`` once, with the first note written after the agent was heard."""
-        heard = self._playout.first_frame_at
-        if self._first_audio_noted or self._answered is None or heard is None:
-            return {}
-        self._first_audio_noted = True
-        return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}
-
-
-def _fields_of(event: CallEvent) -> dict[str, Scalar]:
-    """Return what an event itself says, named as in the record and the stream of events."""
-    match event:
-        case AgentReady(session_id=session_id):
-            return {"upstream_session_id": session_id}
-        case MediaUp(codec=codec):
-            return {"codec": codec}
-        case SpeechStarted(item_id=str(item_id), played_ms=played_ms):
-            return {"item_id": item_id, "played_ms": played_ms}
-        case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
-            return {"item_id": item_id, "text": text}
-        case _:
-            return {}

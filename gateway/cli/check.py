@@ -9,10 +9,11 @@ import typer
 
 from gateway.cli.render import fail, say, table
 from gateway.dialplan.loader import load_dialplan
-from gateway.dialplan.model import Dialplan
+from gateway.dialplan.model import Dialplan, ToolSet
 from gateway.errors import ConfigError, StoreError
 from gateway.sessions.embedded import find_redis_server
 from gateway.settings import Settings, load_settings
+from gateway.tools.check import check_tools
 
 
 def check(
@@ -24,7 +25,8 @@ def check(
     """
     Check settings and dialplan and print what is in force, with secrets masked.
 
-    Exit code 0 when the gateway can start with them, 1 when not. Nothing is opened and nobody is called.
+    Exit code 0 when the gateway can start with them, 1 when not. Plugins are imported; nothing is opened and nobody is
+    called.
     """
     try:
         settings = load_settings(config=config, overrides={"dialplan": dialplan})
@@ -35,6 +37,7 @@ def check(
     table("Settings", ("setting", "value", "from"), rows)
     try:
         plan = load_dialplan(settings.dialplan)
+        check_tools(plan, settings.secrets)
         redis = _redis_words(settings)
     except (ConfigError, StoreError) as error:
         fail(str(error))
@@ -48,10 +51,23 @@ def check(
 
 
 def _say_dialplan(path: Path, plan: Dialplan) -> None:
-    agents = ((name, agent.model, agent.voice, agent.greeting or "none") for name, agent in plan.agents.items())
-    table(f"Agents of {path}", ("agent", "model", "voice", "greeting"), agents)
+    agents = (
+        (name, agent.model, agent.voice, agent.greeting or "none", _tools_words(agent.tools))
+        for name, agent in plan.agents.items()
+    )
+    table(f"Agents of {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
     routes = ((rule.name, rule.called or "any number", rule.agent) for rule in plan.routes)
     table("Routes, first match answers", ("route", "called", "agent"), routes)
+
+
+def _tools_words(tools: ToolSet) -> str:
+    words = [
+        *tools.builtin,
+        *(f"{tool.name} (webhook)" for tool in tools.webhooks),
+        *(f"{tool.name} (plugin)" for tool in tools.plugins),
+        *(f"{server.server_label} (MCP)" for server in tools.mcp),
+    ]
+    return ", ".join(words) or "none"
 
 
 def _redis_words(settings: Settings) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import call, check, demo, render, serve, simulator
+from gateway.cli import call, check, demo, render, serve, simulator, web
 from gateway.errors import GatewayError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("check")(check.check)
 app.command("call")(call.call)
 app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)
+app.command("web")(web.web)
 
 
 def main() -> None:

@@ -29,6 +29,13 @@ def simulator(
     fault: Annotated[
         list[str] | None, typer.Option(help=f"What goes wrong, NAME or NAME=VALUE: {', '.join(FAULTS)}. Repeatable.")
     ] = None,
+    script: Annotated[Path | None, typer.Option(help="Scenario file (YAML): what the agent does, in order.")] = None,
+    context_tokens: Annotated[int | None, typer.Option(help="Most input a response reads; the model's own.")] = None,
+    require_safety_identifier: Annotated[
+        bool, typer.Option("--require-safety-identifier", help="Report connections without the header.")
+    ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: speak TLS (wss).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
 ) -> None:
     """Run a Realtime API that answers callers with recorded sentences, until interrupted."""
     options = SimulatorOptions(
@@ -40,6 +47,11 @@ def simulator(
         speed=speed,
         think_ms=think_ms,
         faults=tuple(fault or ()),
+        script=script,
+        context_tokens=context_tokens,
+        require_safety_identifier=require_safety_identifier,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
         keep_audio_s=RECORDED_S if record is not None else 0.0,
         keep_connections=20,
     )

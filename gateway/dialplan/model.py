@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
-Voice = Literal["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"]
 Text = Annotated[str, Field(min_length=1, max_length=32_000)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+BuiltinTool = Literal["hang_up", "transfer_call", "send_dtmf", "wait"]
+
+
+VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+
+
+def _known_voice(name: str) -> str:
+    """Let custom voices and those of other services pass, but not a slip of the pen."""
+    near = get_close_matches(name, VOICES, n=1, cutoff=0.7)
+    if near and name not in VOICES and not name.startswith("voice_"):
+        raise ValueError(f"there is no voice {name!r}; did you mean {near[0]!r}?")
+    return name
 
 
 class Part(BaseModel):
@@ -17,21 +31,112 @@ class Part(BaseModel):
 
 
 class TurnDetection(Part):
-    """When the model thinks the caller's turn is over (Realtime API, ``server_vad``)."""
+    """When the model thinks the caller's turn is over."""
 
-    threshold: float = Field(0.5, ge=0, le=1, description="higher needs louder speech")
-    prefix_padding_ms: int = Field(300, ge=0, le=5000, description="audio kept from before the speech began")
-    silence_duration_ms: int = Field(500, ge=50, le=10_000, description="silence that ends a turn")
+    kind: Literal["server_vad", "semantic_vad"] = Field(
+        "server_vad", description="by loudness (server_vad) or by what is said (semantic_vad)"
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="server_vad: higher needs louder speech")
+    prefix_padding_ms: int = Field(300, ge=0, le=5000, description="server_vad: audio kept from before the speech")
+    silence_duration_ms: int = Field(500, ge=50, le=10_000, description="server_vad: silence that ends a turn")
+    idle_timeout_ms: int | None = Field(
+        None, ge=5000, le=30_000, description="server_vad: a caller silent for so long after the agent is asked again"
+    )
+    eagerness: Literal["low", "medium", "high", "auto"] = Field("auto", description="semantic_vad: how soon it answers")
     interrupt_response: bool = Field(True, description="speech of the caller cuts the agent off")
+    guard_ms: int = Field(
+        0, ge=0, le=2000, description="speech shorter than this only pauses the agent (noise, a cough); 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        given = self.model_fields_set & {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
+        if self.kind == "semantic_vad" and given:
+            raise ValueError(f"{', '.join(sorted(given))}: only for kind server_vad; leave out or change kind")
+        if self.kind == "server_vad" and "eagerness" in self.model_fields_set:
+            raise ValueError("eagerness: only for kind semantic_vad; leave it out or change kind")
+        return self
+
+
+class Webhook(Part):
+    """A tool of your own behind an HTTP request."""
+
+    name: Name = Field(description="what the model calls it")
+    description: Text = Field(description="what it does, for the model")
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}}, description="JSON Schema of its arguments"
+    )
+    url: AnyHttpUrl = Field(description="where the request goes")
+    method: Literal["POST", "PUT", "GET"] = Field("POST", description="GET sends the arguments in the query")
+    timeout_s: Seconds = Field(10, description="no answer by then is told to the model as a failure")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="extra headers; ${NAME} is replaced by the secret NAME of the settings"
+    )
+    signed_with: Name | None = Field(None, description="name of the secret that signs the body (HMAC-SHA256)")
+
+
+class Plugin(Part):
+    """A tool of your own in Python, found by its entry point in the group ``gateway.tools``."""
+
+    name: Name = Field(description="name of the entry point, and what the model calls it")
+    timeout_s: Seconds = Field(10, description="no result by then is told to the model as a failure")
+
+
+class McpServer(Part):
+    """An MCP server that the Realtime API itself calls."""
+
+    server_label: Name = Field(description="name of the server")
+    server_url: AnyHttpUrl = Field(description="where it is")
+    authorization: Name | None = Field(None, description="name of the secret that is its access token")
+    allowed_tools: tuple[str, ...] | None = Field(None, description="only these; none is all")
+    require_approval: Literal["never"] = Field("never", description="nobody is there to approve a call")
+
+
+class ToolSet(Part):
+    """What an agent can do beside talking."""
+
+    builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="tools of the gateway that are offered")
+    transfer_targets: dict[Name, str] = Field(
+        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI"
+    )
+    webhooks: tuple[Webhook, ...] = Field((), description="tools behind HTTP requests")
+    plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
+    mcp: tuple[McpServer, ...] = Field((), description="MCP servers, called by the Realtime API")
+    filler_after_s: Seconds | None = Field(2, description="a tool that takes longer lets the caller hear the filler")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [*self.builtin, *(tool.name for tool in self.webhooks), *(tool.name for tool in self.plugins)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two tools are named {name!r}; rename one")
+        if "transfer_call" in self.builtin and not self.transfer_targets:
+            raise ValueError("transfer_call is offered without transfer_targets; name whom the agent may transfer to")
+        return self
+
+
+class OnLoss(Part):
+    """What happens when the model's service is lost in mid-call."""
+
+    action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or try to come back")
+    give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
 
 
 class AgentProfile(Part):
     """How one voice agent behaves."""
 
-    model: str = Field("gpt-realtime-2.1", min_length=1, description="model of the Realtime API")
+    model: str = Field("gpt-realtime-2.1", min_length=1, description="model (Azure: deployment) of the Realtime API")
     instructions: Text = Field(description="who the agent is and what it should do")
     greeting: Text | None = Field(None, description="what the agent says first; none lets the caller speak first")
-    voice: Voice = Field("marin", description="voice of the agent")
+    goodbye: Text = Field(
+        "Say in one short sentence that the call has to end now, and goodbye.",
+        description="what the agent says when the gateway has to end the call",
+    )
+    goodbye_limit_s: Seconds = Field(10, description="the longest wait for a goodbye to be heard")
+    voice: Annotated[str, AfterValidator(_known_voice)] = Field(
+        "marin", min_length=1, max_length=64, description="voice: a name, or the id of a custom voice (voice_...)"
+    )
+    speed: float = Field(1.0, ge=0.25, le=1.5, description="how fast it speaks")
     language: str | None = Field(
         None, pattern=r"^[a-z]{2}$", description="language of the caller, ISO 639-1, helps the transcript"
     )
@@ -39,6 +144,31 @@ class AgentProfile(Part):
         "gpt-realtime-whisper", description="model that writes down what the caller says; null writes nothing"
     )
     turn_detection: TurnDetection = TurnDetection()
+    audio_format: Literal["pcm", "pcmu", "pcma"] = Field(
+        "pcm", description="pcm is 24 kHz; pcmu and pcma are the phone's own 8 kHz and spare the resampling"
+    )
+    noise_reduction: Literal["near_field", "far_field"] | None = Field(
+        None, description="applied before the model hears"
+    )
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = Field(
+        "inf", description="longest answer"
+    )
+    reasoning: Literal["minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="effort of reasoning models; none leaves the model's default"
+    )
+    retention_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="when the context is full, keep this share; none lets the service decide"
+    )
+    tracing: Literal["auto"] | None = Field(None, description="traces on the service's side")
+    tools: ToolSet = ToolSet()
+    early_audio: Literal["hold", "discard"] = Field(
+        "discard", description="what the caller says before the agent is ready: send it then, or forget it"
+    )
+    early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
+    on_loss: OnLoss = OnLoss()
+    filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
+    roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
+    client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")
 
 
 class Rule(Part):

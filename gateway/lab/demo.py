@@ -121,13 +121,19 @@ def _told_by_robot(report: Mapping[str, Any]) -> Iterator[StoryLine]:
         yield StoryLine(happening["at"], "robot", happening["what"], happening["detail"])
 
 
+_SHOWN = ("from_uri", "to_uri", "codec", "upstream_session_id", "text", "end_reason")
+_LATENCIES = ("turn_latency_ms", "interruption_ms", "ready_ms")
+_UNTOLD = frozenset({"usage", "rate_limits", "agent_spoke"})  # what the agent said is told once it was heard
+
+
 def _told_by_gateway(events: list[dict[str, str]]) -> Iterator[StoryLine]:
     for event in events:
-        fields = {name: value for name, value in event.items() if name in _SHOWN}
-        yield StoryLine(float(event["at"]), "gateway", event["event"].replace("_", " "), " ".join(fields.values()))
-
-
-_SHOWN = ("from_uri", "to_uri", "codec", "upstream_session_id", "text", "end_reason")
+        if event["event"] not in _UNTOLD:
+            words = [event[name] for name in _SHOWN if name in event]
+            words += [
+                f"{name.removesuffix('_ms').replace('_', ' ')} {event[name]} ms" for name in _LATENCIES if name in event
+            ]
+            yield StoryLine(float(event["at"]), "gateway", event["event"].replace("_", " "), " ".join(words))
 
 
 def _told_by_simulator(connections: list[Connection]) -> Iterator[StoryLine]:

@@ -1,94 +1,56 @@
 """
 One conversation over the Realtime API, without its socket: messages come in, facts go out; orders give text to send.
 
-State is kept by response id and item id, since responses and items overlap on the wire.
+State is kept by response id and item id, since responses and items overlap on the wire: ``responses.py`` has the order
+of responses, ``speech.py`` the audio received, ``calls.py`` the tools called, ``history.py`` what was said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import structlog
 
-from gateway.audio.pcm import MODEL
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
     AgentSpoke,
     CallerSpoke,
-    CallEvent,
+    Noted,
     SpeechStarted,
     SpeechStopped,
 )
-from gateway.errors import AgentError, AgentLost, AgentRefused
+from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
 from gateway.realtime import wire_server as server
+from gateway.realtime.calls import Rejected, ToolCalls
+from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send, SessionBegan
+from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of_close, find_row
+from gateway.realtime.history import History
+from gateway.realtime.problems import Problems, client_event_of, stated_delay_s, words_of
+from gateway.realtime.responses import Responses
 from gateway.realtime.session_echo import find_difference
+from gateway.realtime.speech import SpokenItems
+from gateway.realtime.tools import OfferedTools
+from gateway.realtime.usage import rate_limit_fields, transcription_fields, usage_fields
 from gateway.realtime.wire import encode, encode_append, parse_server_event
 from gateway.realtime.wire_client import (
+    ConversationItemCreate,
     ConversationItemTruncate,
+    FunctionCallOutput,
+    Item,
+    ResponseCancel,
     ResponseCreate,
     ResponseOverrides,
     SessionUpdate,
 )
 from gateway.realtime.wire_objects import ErrorDetails, Response, StatusDetails
-from gateway.realtime.wire_session import SessionConfig
+from gateway.realtime.wire_session import PcmAudio, SessionConfig
 
 _log = structlog.get_logger(__name__)
 
-MAX_ITEMS = 64
-"""Items whose received audio is remembered; far more than can wait to be played."""
-
-MAX_ENDED_RESPONSES = 32
-"""Ended responses whose late audio is still known to be late."""
-
-MAX_PROBLEMS = 64
-"""Different errors that are logged."""
-
 CONFIGURE_ID = "configure"
-
-# Closing with these means that the same again would be answered the same (RFC 6455 section 7.4.1 and the API's own).
-REFUSING_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 3000, 4000, 4004})
-PASSING_CODES = frozenset({"rate_limit_exceeded", "session_expired", "server_error"})
-
-
-@dataclass(frozen=True, slots=True)
-class AgentAudio:
-    """Speech of item ``item_id``: PCM at 24 kHz, any number of bytes, far ahead of playback."""
-
-    item_id: str
-    pcm: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AgentAudioDone:
-    """No more speech of item ``item_id`` will come."""
-
-    item_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A message the protocol wants sent on its own account."""
-
-    text: str
-
-
-Fact = CallEvent | AgentAudio | AgentAudioDone | Send
-
-
-@dataclass(slots=True)
-class _Speech:
-    """An item of the agent that has audio."""
-
-    response_id: str | None
-    content_index: int
-    received_bytes: int = 0
-    ended: bool = False  # no more audio comes
-    whole: bool = False  # it ended by itself, not cut off
-    truncated: bool = False
 
 
 class RealtimeProtocol:
@@ -99,28 +61,54 @@ class RealtimeProtocol:
         call_id: goes into every call event.
         config: the session wanted; ready means that the server echoed it.
         redact: takes secrets out of what the server said, before it is logged or reported.
+        interrupts: the caller's speech interrupts the agent; None: as the session says.
+        history: what was said; outlives the session.
+        calls: the tools called; outlives the session.
     """
 
     def __init__(
-        self, call_id: CallId, config: SessionConfig, *, redact: Callable[[str], str] = lambda text: text
+        self,
+        call_id: CallId,
+        config: SessionConfig,
+        *,
+        redact: Callable[[str], str] = lambda text: text,
+        interrupts: bool | None = None,
+        history: History | None = None,
+        calls: ToolCalls | None = None,
     ) -> None:
         self._call_id = call_id
         self._config = config
         self._redact = redact
         turns = config.audio.input.turn_detection if config.audio and config.audio.input else None
-        self._interrupts = turns is not None and turns.interrupt_response
+        self._server_interrupts = turns is not None and turns.interrupt_response
+        self._interrupts = self._server_interrupts if interrupts is None else interrupts
+        self._history = history if history is not None else History()
+        self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
+        output = config.audio.output.format if config.audio and config.audio.output else None
+        self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
+        self._responses = Responses()
+        self._problems = Problems(call_id, redact)
         self.ready = False
         self._failed = False
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
-        self._problems: set[tuple[str | None, str | None]] = set()
-        self._items: dict[str, _Speech] = {}
-        self.active_response_id: str | None = None
-        self._ended_responses: dict[str, None] = {}
-        self._asked: ResponseCreate | None = None  # the last response.create sent
-        self._asked_open = False  # it was sent and nothing came of it yet
-        self._wanted: ResponseCreate | None = None  # to be sent once no response is active
-        self._creates = 0
+        self._caller_speaks = False
+        self._count = 0
         self.unknown_events = 0
+
+    @property
+    def active_response_id(self) -> str | None:
+        """The response that is being generated."""
+        return self._responses.active_id
+
+    @property
+    def responding(self) -> bool:
+        """Whether a response is wanted or being generated."""
+        return self._responses.busy
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether neither side speaks and no tool runs, as far as the service tells."""
+        return self.ready and not (self.responding or self._caller_speaks or self._calls.pending)
 
     # Orders
 
@@ -128,61 +116,78 @@ class RealtimeProtocol:
         """Ask for the session; everything else waits for the answer."""
         return (encode(SessionUpdate(event_id=CONFIGURE_ID, session=self._config)),)
 
-    def append(self, pcm: bytes) -> tuple[str, ...]:
-        """Hand over caller audio, whole samples at 24 kHz. Before the session is ready it is refused: none to send."""
-        return (encode_append(pcm),) if self.ready and pcm else ()
+    def append(self, audio: bytes) -> tuple[str, ...]:
+        """Hand over caller audio, whole samples. Before the session is ready it is refused: none to send."""
+        return (encode_append(audio),) if self.ready and audio else ()
 
     def greet(self, instructions: str | None) -> tuple[str, ...]:
         """Let the agent speak, by these instructions instead of the session's; later if it is speaking now."""
-        self._creates += 1
-        event_id = f"respond-{self._creates}"
-        if instructions is None:
-            self._wanted = ResponseCreate(event_id=event_id)
-        else:
-            self._wanted = ResponseCreate(event_id=event_id, response=ResponseOverrides(instructions=instructions))
+        self._responses.want(None if instructions is None else ResponseOverrides(instructions=instructions))
         return self._flush_wanted()
+
+    def say_goodbye(self, instructions: str) -> tuple[str, ...]:
+        """Let the agent speak for the last time: what it says now is cut off, and it calls no tool any more."""
+        cancel = self.cancel()
+        self._responses.dismiss()
+        self._responses.want(ResponseOverrides(instructions=instructions, tool_choice="none"))
+        return (*cancel, *self._flush_wanted())
+
+    def cancel(self) -> tuple[str, ...]:
+        """Stop the response that is being generated; nothing when there is none, or the server stops it itself."""
+        active = self._responses.active_id
+        if active is None or self._responses.is_over(active):
+            return ()
+        self._responses.give_up()
+        return (encode(ResponseCancel(event_id=self._next_id("cancel"), response_id=active)),)
 
     def truncate(self, item_id: str, played_ms: int) -> tuple[str, ...]:
         """
         Tell that only ``played_ms`` of an item were heard; nothing if it is unknown or was heard in full.
 
-        Clamped to the audio received: the server refuses more. Audio of the item that still comes is dropped.
+        What is queued behind it was not heard at all. Audio of cut items that still comes is dropped.
         """
-        speech = self._items.get(item_id)
-        if speech is None or speech.truncated:
+        texts = []
+        for cut in self._speech.cut(item_id, played_ms):
+            self._history.cut(cut.item_id, cut.share)
+            event = ConversationItemTruncate(
+                event_id=self._next_id("cut"),
+                item_id=cut.item_id,
+                content_index=cut.content_index,
+                audio_end_ms=cut.end_ms,
+            )
+            texts.append(encode(event))
+        return tuple(texts)
+
+    def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> tuple[str, ...]:
+        """Give a tool's output, once; when all of its response are there and one wants it, the agent speaks."""
+        if not self._calls.answer(tool_call_id, output, respond=respond):
             return ()
-        received_ms = MODEL.ms(speech.received_bytes)
-        if speech.whole and played_ms >= received_ms:
-            return ()  # cutting nothing off would only delete the item's transcript
-        speech.truncated = True
-        end_ms = max(0, min(played_ms, received_ms))
-        cut = ConversationItemTruncate(item_id=item_id, content_index=speech.content_index, audio_end_ms=end_ms)
-        return (encode(cut),)
+        return (self._create(FunctionCallOutput(call_id=tool_call_id, output=output)), *self._respond_if_due())
+
+    def seed(self, items: Iterable[Item]) -> tuple[str, ...]:
+        """Tell a new session what was said before."""
+        return tuple(self._create(item) for item in items)
+
+    def respond(self, create: ResponseCreate | None = None) -> tuple[str, ...]:
+        """Let the agent speak, as ``create`` (of an earlier session) says, or plainly."""
+        self._responses.want(create.response if create is not None else None)
+        return self._flush_wanted()
+
+    def retry_response(self) -> tuple[str, ...]:
+        """Ask again for the response that failed, unless someone speaks by now."""
+        self._responses.retry(wanted=not self._caller_speaks)
+        return self._flush_wanted()
+
+    def owed(self) -> ResponseCreate | None:
+        """Return what another session would have to ask for, were this one gone: the unanswered; None if nothing is."""
+        owed = self._responses.owed
+        if owed is None and (self.responding or self._caller_speaks or self._history.is_unanswered):
+            return ResponseCreate()
+        return owed
 
     def refused_or_lost(self, close_code: int | None, close_reason: str | None) -> AgentError | None:
-        """
-        Judge the end of the connection.
-
-        Args:
-            close_code: of the CLOSE frame; None or 1006 without one.
-            close_reason: its text; the service writes ``<error type>.<error code>``.
-
-        Returns:
-            ``AgentRefused`` or ``AgentLost``; None when a working session was closed in an orderly way.
-        """
-        error, reason = self._last_error, self._redact(close_reason or "")
-        if close_code == 1000 and self.ready and error is None:
-            return None
-        detail = "the service closed the session" if self.ready else "closed before the session was ready"
-        if close_code is None or close_code == 1006:
-            detail = "the connection broke off"
-        if error is not None:
-            detail += f": {_words_of(error)}"
-        elif reason:
-            detail += f": {reason}"
-        kind = AgentRefused if close_code in REFUSING_CLOSE_CODES else AgentLost
-        code = error.code if error is not None else (reason.partition(".")[2] or None)
-        return kind(f"{detail} (close code {close_code})", code=code, close_code=close_code)
+        """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
+        return error_of_close(close_code, self._redact(close_reason or ""), self._last_error, ready=self.ready)
 
     # What the server says
 
@@ -204,8 +209,11 @@ class RealtimeProtocol:
     def _on_unknown(self, event: server.UnknownServerEvent) -> list[Fact]:
         self.unknown_events += 1
         if self.unknown_events == 1:
-            _log.info("unknown upstream event", call_id=self._call_id, type=self._redact(event.type)[:100])
+            _log.info("unknown_upstream_event", call_id=self._call_id, type=self._redact(event.type)[:100])
         return []
+
+    def _on_session_created(self, event: server.SessionCreated) -> list[Fact]:
+        return [SessionBegan(event.session.id, event.session.expires_at)]
 
     def _on_session_updated(self, event: server.SessionUpdated) -> list[Fact]:
         if self.ready:
@@ -213,91 +221,133 @@ class RealtimeProtocol:
         if (difference := find_difference(self._config, event.session)) is not None:
             return self._fail(AgentRefused(f"the service did not take the session: {difference}"))
         self.ready = True
-        return [
-            AgentReady(self._call_id, event.session.id),
-            *(Send(text) for text in self._flush_wanted()),
-        ]
+        return [AgentReady(self._call_id, event.session.id), *self._sends(self._flush_wanted())]
 
     def _on_error(self, event: server.ErrorReported) -> list[Fact]:
-        error = self._cleaned(event.error)
-        words = _words_of(error)
+        error = self._problems.cleaned(event.error)
         if not self.ready:
-            passing = error.code in PASSING_CODES or error.type == "server_error"
             subject = "the session's configuration" if error.event_id == CONFIGURE_ID else "the session"
-            kind = AgentLost if passing else AgentRefused
-            return self._fail(kind(f"the service refused {subject}: {words}", code=error.code))
+            kind = error_class(find_row(Source.EARLY_ERROR, error.code, error.type).kind)
+            return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
         self._last_error = error
-        self._log_problem("upstream error", error, words)
-        if self._asked is not None and error.event_id == self._asked.event_id:
-            self._asked_open = False
-            # The server began a response of its own at the same moment: ask again after it.
-            if error.code == "conversation_already_has_active_response" and self._wanted is None:
-                self._wanted = self._asked
-        return []
+        self._responses.refused(error.event_id, error.code)
+        return [*self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
-        if self._interrupts:
+        self._caller_speaks = True
+        if self._server_interrupts:
             # The server cancels the active response by itself; what still comes of it is stale.
-            if self.active_response_id is not None:
-                self._end_response(self.active_response_id)
-            for speech in self._items.values():
-                if not speech.ended and speech.response_id is not None:
-                    self._end_response(speech.response_id)
-        return [SpeechStarted(self._call_id)]
+            self._responses.give_up(*self._speech.open_responses)
+        return [SpeechStarted(self._call_id, interrupts=self._interrupts)]
 
     def _on_speech_stopped(self, _event: server.InputSpeechStopped) -> list[Fact]:
+        self._caller_speaks = False
         return [SpeechStopped(self._call_id)]
 
-    def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[Fact]:
-        return [CallerSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
-
-    def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
-        self.active_response_id = event.response.id
-        self._asked_open = False
+    def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
+        self._caller_speaks = False
+        if event.item_id:
+            self._history.caller_turn(event.item_id, event.previous_item_id)
         return []
 
+    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
+        item = event.item
+        if item is not None and item.id and item.role == "assistant" and event.type == "conversation.item.added":
+            self._history.agent_turn(item.id, event.previous_item_id)
+        return []
+
+    def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[Fact]:
+        self._history.caller_said(event.item_id, event.transcript)
+        facts: list[Fact] = []
+        if event.transcript.strip():
+            facts.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
+        if event.usage:
+            facts.append(Noted(self._call_id, "usage", transcription_fields(event.usage)))
+        return facts
+
+    def _on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[Fact]:
+        if event.item_id:
+            self._history.caller_said(event.item_id, "")
+        error = self._problems.cleaned(event.error or ErrorDetails())
+        return [*self._problems.tell("transcription_failed", error)]
+
+    def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
+        unwanted = self._responses.began(event.response.id)
+        return self._sends(self.cancel()) if unwanted else []
+
     def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
-        if event.response_id in self._ended_responses:
+        if self._responses.is_over(event.response_id):
             return []
-        speech = self._items.get(event.item_id)
-        if speech is None:
-            speech = self._items[event.item_id] = _Speech(event.response_id, event.content_index or 0)
-            if len(self._items) > MAX_ITEMS:
-                del self._items[next(iter(self._items))]
-        elif speech.truncated:
+        size, content_index = len(event.delta), event.content_index or 0
+        if not self._speech.receive(event.item_id, event.response_id, content_index, size):
             return []
-        speech.received_bytes += len(event.delta)
         return [AgentAudio(event.item_id, event.delta)]
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
-        speech = self._items.get(event.item_id)
-        if speech is None or speech.ended:
-            return []
-        speech.ended = True
-        speech.whole = event.response_id not in self._ended_responses
-        return [AgentAudioDone(event.item_id)]
+        whole = not self._responses.is_over(event.response_id)
+        return [AgentAudioDone(item_id) for item_id in self._speech.end(event.item_id, whole=whole)]
+
+    def _on_transcript_delta(self, event: server.OutputTranscriptDelta) -> list[Fact]:
+        if event.item_id and event.delta and not self._responses.is_over(event.response_id):
+            self._history.agent_says(event.item_id, event.delta)
+        return []
 
     def _on_transcript_done(self, event: server.OutputTranscriptDone) -> list[Fact]:
-        if event.response_id in self._ended_responses or not event.transcript.strip():
+        if self._responses.is_over(event.response_id) or not event.transcript.strip():
             return []  # of a response that was cut off it tells more than was said
+        self._history.agent_said(event.item_id, event.transcript)
         return [AgentSpoke(self._call_id, event.item_id, event.transcript)]
+
+    def _on_function(self, event: server.FunctionArgumentsDone) -> list[Fact]:
+        return self._tool_called(event.response_id, event.item_id, event.call_id, event.name, event.arguments)
+
+    def _on_output_item(self, event: server.OutputItemChanged) -> list[Fact]:
+        item = event.item
+        if event.type != "response.output_item.done" or item is None or item.type != "function_call":
+            return []
+        return self._tool_called(event.response_id, item.id, item.call_id, item.name, item.arguments)
+
+    def _tool_called(self, response_id: str | None, *told: str | None) -> list[Fact]:
+        """Act on a finished function call, once; ``told``: item id, id of the call, function, arguments."""
+        asked = self._calls.take(response_id, *told, stale=self._responses.is_over(response_id))
+        if not isinstance(asked, Rejected):
+            return [asked] if asked is not None else []
+        fields = {"tool": asked.name[:64], "tool_call_id": asked.tool_call_id, "detail": asked.detail}
+        answer = self.answer_tool(asked.tool_call_id, asked.output, respond=True)
+        return [Noted(self._call_id, "tool_rejected", fields), *self._sends(answer)]
 
     def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
         response = event.response
-        facts: list[Fact] = []
-        for item_id, speech in self._items.items():
-            if speech.response_id == response.id and not speech.ended:
-                speech.ended = True  # cut off or failed: its own ending may never come
-                speech.whole = response.status == "completed"
-                facts.append(AgentAudioDone(item_id))
-        self._end_response(response.id)
+        left = self._speech.end_response(response.id, whole=response.status == "completed")
+        facts: list[Fact] = [AgentAudioDone(item_id) for item_id in left]
+        self._responses.ended(response.id)
+        if response.usage:
+            facts.append(Noted(self._call_id, "usage", usage_fields(response.usage)))
         if response.status in ("failed", "incomplete"):
-            self._log_bad_response(response)
-        if self.active_response_id in (None, response.id):
-            self.active_response_id = None
-            self._asked_open = False
-            facts += [Send(text) for text in self._flush_wanted()]
+            facts += self._bad_response(response)
+        else:
+            self._responses.succeeded()
+        self._calls.end_response(response.id)
+        return [*facts, *self._sends(self._respond_if_due())]
+
+    def _bad_response(self, response: Response) -> list[Fact]:
+        details = response.status_details or StatusDetails()
+        error = self._problems.cleaned(details.error or ErrorDetails(code=details.reason, message=details.reason))
+        facts: list[Fact] = []
+        facts += self._problems.tell(f"response_{response.status}", error, each=True, response_id=response.id)
+        if response.status == "incomplete":
+            return facts
+        row = find_row(Source.RESPONSE, error.code, error.type)
+        if row.kind is Kind.REFUSED:
+            refusal = AgentRefused(f"the service answers no more: {words_of(error)}", code=error.code)
+            return [*facts, *self._fail(refusal)]
+        if row.retry is Retry.ONCE and self._responses.may_retry():
+            facts.append(RetryResponse(stated_delay_s(error.message)))
         return facts
+
+    def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[Fact]:
+        fields = rate_limit_fields(event.rate_limits or ())
+        return [Noted(self._call_id, "rate_limits", fields)] if fields else []
 
     # State
 
@@ -305,52 +355,46 @@ class RealtimeProtocol:
         self._failed = True
         return [AgentFailed(self._call_id, error)]
 
+    def _respond_if_due(self) -> tuple[str, ...]:
+        # While the caller speaks the server's own answer to that turn will know the outputs too.
+        if self._calls.take_due() and not self._caller_speaks:
+            self._responses.want()
+        return self._flush_wanted()
+
     def _flush_wanted(self) -> tuple[str, ...]:
-        wanted = self._wanted
-        if wanted is None or not self.ready or self._asked_open or self.active_response_id is not None:
-            return ()
-        self._wanted, self._asked, self._asked_open = None, wanted, True
-        return (encode(wanted),)
+        create = self._responses.next() if self.ready and not self._failed else None
+        return () if create is None else (encode(create),)
 
-    def _end_response(self, response_id: str) -> None:
-        self._ended_responses[response_id] = None
-        if len(self._ended_responses) > MAX_ENDED_RESPONSES:
-            del self._ended_responses[next(iter(self._ended_responses))]
+    def _create(self, item: Item) -> str:
+        return encode(ConversationItemCreate(event_id=self._next_id("item"), item=item))
 
-    def _cleaned(self, error: ErrorDetails) -> ErrorDetails:
-        """Return the error without secrets."""
-        return ErrorDetails(**{name: self._redact(text) if text else text for name, text in error})
+    def _next_id(self, kind: str) -> str:
+        """Return an event id that tells, when it comes back in an error, what it was the id of."""
+        self._count += 1
+        return f"{kind}-{self._count}"
 
-    def _log_bad_response(self, response: Response) -> None:
-        details = response.status_details or StatusDetails()
-        error = self._cleaned(details.error or ErrorDetails(code=details.reason))
-        self._log_problem(f"response {response.status}", error, _words_of(error))
-
-    def _log_problem(self, event: str, error: ErrorDetails, words: str) -> None:
-        """Log a problem the first time: the same one may come back 50 times a second."""
-        kind = (error.code or error.message, error.param)
-        if kind in self._problems or len(self._problems) >= MAX_PROBLEMS:
-            return
-        self._problems.add(kind)
-        _log.warning(event, call_id=self._call_id, code=error.code, param=error.param, detail=words)
+    @staticmethod
+    def _sends(texts: tuple[str, ...]) -> list[Fact]:
+        return [Send(text) for text in texts]
 
     _HANDLERS: ClassVar[dict[type, Callable[[RealtimeProtocol, Any], list[Fact]]]] = {
         server.UnknownServerEvent: _on_unknown,
+        server.SessionCreated: _on_session_created,
         server.SessionUpdated: _on_session_updated,
         server.ErrorReported: _on_error,
         server.InputSpeechStarted: _on_speech_started,
         server.InputSpeechStopped: _on_speech_stopped,
+        server.InputCommitted: _on_committed,
+        server.ItemChanged: _on_item,
         server.CallerTranscriptCompleted: _on_caller_transcript,
+        server.CallerTranscriptFailed: _on_transcript_failed,
         server.ResponseCreated: _on_response_created,
         server.OutputAudioDelta: _on_audio,
         server.OutputAudioDone: _on_audio_done,
+        server.OutputTranscriptDelta: _on_transcript_delta,
         server.OutputTranscriptDone: _on_transcript_done,
+        server.FunctionArgumentsDone: _on_function,
+        server.OutputItemChanged: _on_output_item,
         server.ResponseDone: _on_response_done,
+        server.RateLimitsUpdated: _on_rate_limits,
     }
-
-
-def _words_of(error: ErrorDetails) -> str:
-    words = error.message or error.type or "no reason given"
-    marks = [f"code {error.code}"] if error.code else []
-    marks += [f"parameter {error.param}"] if error.param else []
-    return f"{words} ({', '.join(marks)})" if marks else words

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from gateway.realtime.wire_objects import EchoedAudio, EchoedFormat, EchoedVoice, Session
-from gateway.realtime.wire_session import AudioConfig, CustomVoice, G711Audio, PcmAudio, SessionConfig
+import math
 
-Essentials = dict[str, str | int | None]
+from gateway.realtime.wire_objects import EchoedAudio, EchoedFormat, EchoedTurnDetection, EchoedVoice, Session
+from gateway.realtime.wire_session import (
+    AudioConfig,
+    CustomVoice,
+    G711Audio,
+    PcmAudio,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+)
+
+Value = str | float | None
+Essentials = dict[str, Value]
+
+TOLERANCE = 1e-6
+"""Relative; services keep thresholds in single precision."""
+
+TURN_FIELDS = ("threshold", "prefix_padding_ms", "silence_duration_ms", "create_response", "interrupt_response")
 
 
 def find_difference(config: SessionConfig, echo: Session) -> str | None:
     """
-    Return in words the first difference that would spoil a call: audio formats, voice, kind of turn detection.
+    Return in words the first difference that would spoil a call: audio formats, voice, turn detection.
 
-    What was not asked for is not compared. None: the session is the one wanted.
+    What was not asked for is not compared; nor are details of turn detection that the server does not echo. None: the
+    session is the one wanted.
     """
     echoed = _essentials(echo.audio)
     for field, wanted in _essentials(config.audio).items():
-        if wanted is not None and echoed[field] != wanted:
+        if wanted is not None and not _same(wanted, echoed[field]):
             return f"{field} is {echoed[field]!r}, asked for {wanted!r}"
-    return None
+    asked = config.audio.input.turn_detection if config.audio and config.audio.input else None
+    told = echo.audio.input.turn_detection if echo.audio and echo.audio.input else None
+    return _turn_difference(asked, told)
 
 
 def _essentials(audio: AudioConfig | EchoedAudio | None) -> Essentials:
@@ -40,3 +59,17 @@ def _format(place: str, audio: PcmAudio | G711Audio | EchoedFormat | None) -> Es
 
 def _voice(voice: str | CustomVoice | EchoedVoice | None) -> str | None:
     return voice if voice is None or isinstance(voice, str) else voice.id
+
+
+def _turn_difference(asked: ServerVad | SemanticVad | None, told: EchoedTurnDetection | None) -> str | None:
+    for field in TURN_FIELDS:
+        wanted, echoed = getattr(asked, field, None), getattr(told, field, None)
+        if wanted is not None and echoed is not None and not _same(wanted, echoed):
+            return f"session.audio.input.turn_detection.{field} is {echoed!r}, asked for {wanted!r}"
+    return None
+
+
+def _same(wanted: Value, echoed: Value) -> bool:
+    if isinstance(wanted, float) and isinstance(echoed, int | float):
+        return math.isclose(wanted, echoed, rel_tol=TOLERANCE)
+    return wanted == echoed

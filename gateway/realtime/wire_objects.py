@@ -31,6 +31,9 @@ class EchoedTurnDetection(Incoming):
     """Turn detection as the server has it."""
 
     type: str | None = None
+    threshold: float | None = None
+    prefix_padding_ms: Number | None = None
+    silence_duration_ms: Number | None = None
     create_response: bool | None = None
     interrupt_response: bool | None = None
 

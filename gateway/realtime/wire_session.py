@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Outgoing(BaseModel):
@@ -114,7 +114,7 @@ class FunctionTool(Outgoing):
     """A function the model may ask us to carry out; ``parameters`` is a JSON Schema."""
 
     type: Literal["function"] = "function"
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
 

@@ -42,6 +42,9 @@ class CallRecord(BaseModel):
     end_detail: str | None = Field(None, description="the same in words")
     ended_by: str | None = Field(None, description="caller, agent or gateway")
     sip_code: int | None = Field(None, description="SIP status a call was refused with; 200 for an answered one")
+    tokens_in: int | None = Field(None, description="tokens the model read, cached ones too")
+    tokens_out: int | None = Field(None, description="tokens the model made")
+    cost_usd: float | None = Field(None, description="estimated cost by the price table; none without a price")
 
     def to_hash(self) -> dict[str, str]:
         """Return the flat form: field name -> text, unknown fields left out."""

@@ -50,6 +50,7 @@ class _Event:
     """An entry of the stream on its way; ``words`` are names and values in turn."""
 
     number: int
+    stream: str
     words: tuple[str, ...]
 
 
@@ -63,16 +64,25 @@ class RedisSessionStore:
     Args:
         settings: names, limits and times; its ``url`` must be set.
         worker: name of this worker, unique among those that share the Redis.
+        takes_calls: this process is one whose heartbeat others look for.
         now: Unix seconds.
     """
 
-    def __init__(self, settings: RedisSettings, worker: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        worker: str,
+        *,
+        takes_calls: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         if settings.url is None:
             raise ValueError("settings.url is None: start a private server and put its URL there")
         url = str(settings.url)
         self._settings = settings
         self._prefix = settings.prefix
         self._worker = worker
+        self._takes_calls = takes_calls
         self._now = now
         self._where = _without_password(url)
         self._redis = Redis.from_url(
@@ -125,11 +135,22 @@ class RedisSessionStore:
         flat = {name: as_text(value) for name, value in fields.items() if value is not None}
         self._merge(call_id, flat, at)
         entry = {**flat, "call_id": call_id, "event": as_text(event), "at": at, "worker": self._worker}
+        self._append("events", entry)
+
+    @runs_on("loop")
+    def audit(self, **fields: str | int | float) -> None:
+        """Append an entry to the stream of what was asked of the gateway's HTTP API; never waits or raises."""
+        if not self._closed:
+            flat = {name: as_text(value) for name, value in fields.items()}
+            self._append("audit", {**flat, "at": as_text(self._now()), "worker": self._worker})
+
+    def _append(self, stream: str, entry: dict[str, str]) -> None:
         if len(self._events) >= self._settings.backlog:
             self._events.popleft()
             self.dropped += 1
         self._last_event += 1
-        self._events.append(_Event(self._last_event, tuple(word for pair in entry.items() for word in pair)))
+        words = tuple(word for pair in entry.items() for word in pair)
+        self._events.append(_Event(self._last_event, self._key(stream), words))
         self._wake.set()
 
     def _merge(self, call_id: str, flat: dict[str, str], at: str) -> None:
@@ -227,13 +248,14 @@ class RedisSessionStore:
         if monotonic >= self._beat_at or self.away:
             self._beat_at = monotonic + self._settings.heartbeat_s
             dirty |= dict.fromkeys(self._live)
-            worker = self._key("worker", self._worker)
-            commands.append((0, ("HSET", worker, "heartbeat_at", at, "live_calls", str(len(self._live)))))
-            commands.append((0, ("PEXPIRE", worker, _ms(self._settings.expiry_s))))
+            if self._takes_calls:
+                worker = self._key("worker", self._worker)
+                commands.append((0, ("HSET", worker, "heartbeat_at", at, "live_calls", str(len(self._live)))))
+                commands.append((0, ("PEXPIRE", worker, _ms(self._settings.expiry_s))))
         commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
         events = list(itertools.islice(self._events, BATCH))
-        stream = ("XADD", self._key("events"), "MAXLEN", "~", str(self._settings.stream_length), "*")
-        commands.extend((event.number, stream + event.words) for event in events)
+        trim = ("MAXLEN", "~", str(self._settings.stream_length), "*")
+        commands.extend((event.number, ("XADD", event.stream, *trim, *event.words)) for event in events)
         return events, dirty, commands
 
     def _record_commands(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:

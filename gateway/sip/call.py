@@ -11,7 +11,7 @@ import structlog
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, LegClosed, LegFailed, LegRinging, MediaLost, MediaUp
+from gateway.call.events import CallEvent, LegClosed, LegFailed, LegRinging, MediaLost, MediaUp, TransferEnded
 from gateway.ids import CallId
 from gateway.sip.binding import pj
 from gateway.sip.guard import callback, describe
@@ -102,14 +102,30 @@ class PjCall(pj.Call):
         if self.getInfo().state < pj.PJSIP_INV_STATE_CONFIRMED:
             parameters.statusCode = code
             parameters.reason = reason
-        if code == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
-            header = pj.SipHeader()
-            header.hName, header.hValue = (
-                "Retry-After",
-                str(self._table.retry_after_s),
-            )  # RFC 3261 section 20.33
-            parameters.txOption.headers.append(header)
+            if code == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
+                header = pj.SipHeader()  # RFC 3261 section 20.33
+                header.hName, header.hValue = "Retry-After", str(self._table.retry_after_s)
+                parameters.txOption.headers.append(header)
         self.hangup(parameters)
+
+    @runs_on("sip")
+    def transfer(self, target: str) -> None:
+        """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
+        try:
+            self.xfer(target, pj.CallOpParam(True))
+        except pj.Error as error:
+            self._emit(TransferEnded(self.call_id, 500, describe(error)))
+
+    @runs_on("sip")
+    def send_digits(self, digits: str) -> None:
+        """Send DTMF as RFC 4733 events; to a far end that takes none, as SIP INFO."""
+        try:
+            self.dialDtmf(digits)
+        except pj.Error:
+            parameters = pj.CallSendDtmfParam()
+            parameters.digits = digits
+            parameters.method = pj.PJSUA_DTMF_METHOD_SIP_INFO
+            self.sendDtmf(parameters)
 
     def _respond(self, code: int) -> None:
         parameters = pj.CallOpParam()
@@ -163,6 +179,12 @@ class PjCall(pj.Call):
                 self._join(self.getAudioMedia(media.index))
                 break
         self._report_media(info)
+
+    @callback
+    def onCallTransferStatus(self, prm: Any) -> None:
+        """Follow a transfer of ours; only its end is told."""
+        if prm.finalNotify:
+            self._emit(TransferEnded(self.call_id, prm.statusCode, prm.reason))
 
     @callback
     def onCallTransferRequest(self, prm: Any) -> None:
@@ -248,6 +270,14 @@ class PjLeg:
     def hang_up(self, code: int, reason: str) -> None:
         """End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows."""
         self._order(lambda call: call.end(code, reason))
+
+    def transfer(self, target: str) -> None:
+        """Send the far end to the URI ``target``; ``TransferEnded`` follows."""
+        self._order(lambda call: call.transfer(target))
+
+    def send_digits(self, digits: str) -> None:
+        """Send DTMF digits."""
+        self._order(lambda call: call.send_digits(digits))
 
     def _order(self, order: Callable[[PjCall], None]) -> None:
         self._thread.submit(lambda table: table.order(self._call_id, order))

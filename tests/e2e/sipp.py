@@ -73,19 +73,45 @@ CANCEL = (
     f'<send retrans="500">{_message(f"CANCEL {_TARGET}", "1 CANCEL", via=_SAME_BRANCH, to_tag="")}</send>'
     f'\n<recv response="200"/>\n<recv response="487"/>\n{ACK_REFUSAL}'
 )
-EXPECT_BYE = """<recv request="BYE" timeout="30000"/>
-<send><![CDATA[
 
-      SIP/2.0 200 OK
+
+def _response(status: str, more: str = "") -> str:
+    return f"""<send><![CDATA[
+
+      SIP/2.0 {status}
       [last_Via:]
       [last_From:]
       [last_To:]
       [last_Call-ID:]
-      [last_CSeq:]
+      [last_CSeq:]{more}
       Content-Length: 0
 
 ]]></send>"""
+
+
+EXPECT_BYE = f'<recv request="BYE" timeout="30000"/>\n{_response("200 OK")}'
 OPTIONS = f'<send retrans="500">{_message(f"OPTIONS {_TARGET}", "1 OPTIONS", to_tag="")}</send>\n<recv response="200"/>'
+
+
+def expect_refer(outcome: str) -> str:
+    """A REFER that is accepted, and the NOTIFY that tells what came of it, such as ``486 Busy Here`` (RFC 3515)."""
+    contact = "\n      Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
+    notify = _message(
+        "NOTIFY [next_url] SIP/2.0",
+        "3 NOTIFY",
+        more="\n      Event: refer\n      Subscription-State: terminated;reason=noresource"
+        "\n      Content-Type: message/sipfrag",
+        body=f"SIP/2.0 {outcome}\n",
+    )
+    return (
+        f'<recv request="REFER" timeout="30000"/>\n{_response("202 Accepted", contact)}\n'
+        f'<send retrans="500">{notify}</send>\n<recv response="200"/>'
+    )
+
+
+def refuse_refer(status: str) -> str:
+    """A REFER that is refused, with a status such as ``405 Method Not Allowed``."""
+    return f'<recv request="REFER" timeout="30000"/>\n{_response(status)}'
 
 
 def pause(ms: int) -> str:

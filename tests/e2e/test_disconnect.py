@@ -104,7 +104,7 @@ async def test_an_upstream_that_drops_tcp_hangs_up_the_phone(house: MakeHouse, t
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("refuse=invalid_api_key", "agent_refused"), ("http=503", "agent_lost"), ("silent", "setup_timeout")],
+    [("refuse=invalid_api_key", "agent_refused"), ("http=503", "setup_timeout"), ("silent", "setup_timeout")],
 )
 async def test_a_caller_whose_agent_cannot_be_had_is_refused_and_never_answered(
     house: MakeHouse, tmp_path: Path, fault: str, reason: str
@@ -118,9 +118,15 @@ async def test_a_caller_whose_agent_cannot_be_had_is_refused_and_never_answered(
 
 
 async def test_an_upstream_that_is_down_refuses_the_call(house: MakeHouse, tmp_path: Path) -> None:
-    async with house(GATEWAY_REALTIME__URL="ws://127.0.0.1:9/v1/realtime", GATEWAY_CALL__REFUSAL_CODE="480") as here:
+    variables = {
+        "GATEWAY_REALTIME__URL": "ws://127.0.0.1:9/v1/realtime",
+        "GATEWAY_CALL__REFUSAL_CODE": "480",
+        "GATEWAY_CALL__SETUP_LIMIT_S": "1.5",
+    }
+    async with house(**variables) as here:
         await play(here.port, tmp_path / "sipp", invite(), refused(480))
-        assert (await here.ended_record())["end_reason"] == "agent_lost"
+        assert (await here.ended_record())["end_reason"] == "setup_timeout"
+        assert "agent_retry" in [event["event"] for event in await here.store.events()]
 
 
 async def test_a_call_is_cut_at_its_longest_length(house: MakeHouse, tmp_path: Path) -> None:

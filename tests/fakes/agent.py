@@ -29,6 +29,11 @@ class FakeAgent:
         self.closed = False
         self.greeted = 0
         self.truncated: list[tuple[str, int]] = []
+        self.cancels = 0
+        self.answers: list[tuple[str, str, bool]] = []
+        """Tool call id, output, respond."""
+        self.goodbyes: list[str] = []
+        self.responding = False
         self.close_gate: asyncio.Event | None = None
         """Set to hold ``close`` back until the event is set."""
         self.close_raises: Exception | None = None
@@ -45,6 +50,16 @@ class FakeAgent:
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         self.truncated.append((item_id, played_ms))
+
+    def cancel(self) -> None:
+        self.cancels += 1
+
+    def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
+        self.answers.append((tool_call_id, output, respond))
+
+    def say_goodbye(self, detail: str) -> None:
+        self.goodbyes.append(detail)
+        self.responding = True
 
     async def close(self) -> None:
         self.closes += 1

@@ -39,6 +39,12 @@ class FakeLeg:
         if self.obedient and self.emit is not None:
             self.emit(LegClosed(self.call_id, by_caller=False, code=code, reason=reason))
 
+    def transfer(self, target: str) -> None:
+        self._obey("transfer", target)
+
+    def send_digits(self, digits: str) -> None:
+        self._obey("send_digits", digits)
+
     @property
     def hung_up(self) -> int | None:
         """The code of the first hang-up order, or None."""

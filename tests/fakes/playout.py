@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from gateway.call.ports import PlayedItem
+
 
 class FakePlayout:
-    """Counts flushes; a flush empties it."""
+    """Remembers what it was told; a flush cuts off what is being played."""
 
     def __init__(self) -> None:
         self.playing: tuple[str, int] | None = None
+        self.received_ms = 0
+        """Of the item being played; at least what was played of it."""
+        self.first_at: float | None = None
+        self.last_at: float | None = None
         self.first_frame_at: float | None = None
+        self.queued_ms = 0
         self.flushes = 0
+        self.held = False
+        self.filling = False
+        self.orders: list[str] = []
+        self.finished: list[PlayedItem] = []
+        self.wake: Callable[[], None] | None = None
 
     def flush(self) -> None:
         self.flushes += 1
-        self.playing = None
+        self.orders.append("flush")
+        self.held = False
+        self._finish(complete=False)
+        self.queued_ms = 0
+
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        self.wake = wake
+
+    def take_finished(self) -> list[PlayedItem]:
+        finished, self.finished = self.finished, []
+        return finished
 
     def position(self) -> tuple[str, int] | None:
         return self.playing
+
+    def pause(self) -> None:
+        self.orders.append("pause")
+        self.held = True
+
+    def resume(self) -> None:
+        self.orders.append("resume")
+        self.held = False
+
+    def start_filler(self) -> None:
+        self.orders.append("start_filler")
+        self.filling = True
+
+    def stop_filler(self) -> None:
+        self.orders.append("stop_filler")
+        self.filling = False
+
+    def play(self, item_id: str, played_ms: int, *, of_ms: int, first_at: float, last_at: float | None = None) -> None:
+        """Be in the middle of an item."""
+        self.playing = (item_id, played_ms)
+        self.received_ms = of_ms
+        self.first_at, self.last_at = first_at, first_at + played_ms / 1000 if last_at is None else last_at
+
+    def play_out(self) -> None:
+        """Come to the end of the item being played, and tell."""
+        assert self.playing is not None
+        self.playing = (self.playing[0], self.received_ms)
+        self._finish(complete=True)
+        if self.wake is not None:
+            self.wake()
+
+    def _finish(self, *, complete: bool) -> None:
+        if self.playing is not None:
+            item_id, played_ms = self.playing
+            received_ms = max(played_ms, self.received_ms)
+            played = PlayedItem(item_id, played_ms, received_ms, self.first_at, self.last_at, complete)
+            self.finished.append(played)
+        self.playing = self.first_at = self.last_at = None
+        self.received_ms = 0

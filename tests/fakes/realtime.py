@@ -6,17 +6,20 @@ import asyncio
 import base64
 import json
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import BaseModel, TypeAdapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.audio.g711 import pcm_to_ulaw
-from gateway.lab.simulator import Simulator
+from gateway.lab.simulator import Simulator, SimulatorOptions
+from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_wav
 
 LIMIT_S = 5.0
@@ -24,11 +27,44 @@ PCMU = {"type": "audio/pcmu"}
 VAD = {"type": "server_vad", "silence_duration_ms": 500}
 
 
+SERVER_EVENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeServerEvent)
+# What the service sends though the SDK's types do not have it.
+UNDECLARED = {
+    "obfuscation",
+    "item.phase",
+    "response.output.phase",
+    "session.id",
+    "session.object",
+    "session.expires_at",
+}
+
+
+def parsed(event: dict[str, Any]) -> BaseModel:
+    """Return a server event as the SDK's own class for its type; fail where that is not exactly what was sent."""
+    model = SERVER_EVENT.validate_json(json.dumps(event), strict=True)
+    assert event["type"] in get_args(type(model).model_fields["type"].annotation)
+    extra = set(undeclared(model)) - UNDECLARED
+    assert not extra, f"{event['type']} carries {extra}"
+    return model
+
+
+def undeclared(value: object, path: str = "") -> Iterator[str]:
+    """Yield the fields a model, or one in it, took though it does not declare them."""
+    if isinstance(value, BaseModel):
+        yield from (f"{path}{key}".removeprefix(".") for key in value.model_extra or ())
+        for key in type(value).model_fields:
+            yield from undeclared(getattr(value, key), f"{path}{key}.")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from undeclared(entry, path)
+
+
 class RawClient:
     """One side of a WebSocket, with the few turns every test takes."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, *, strict: bool = True) -> None:
         self.socket = socket
+        self.strict = strict
         self.events: list[dict[str, Any]] = []
 
     async def send(self, event_type: str, **fields: Any) -> None:
@@ -42,6 +78,8 @@ class RawClient:
         async with asyncio.timeout(LIMIT_S):
             while True:
                 event: dict[str, Any] = json.loads(await self.socket.recv())
+                if self.strict:
+                    parsed(event)
                 self.events.append(event)
                 if wanted in (None, event["type"]):
                     return event
@@ -102,3 +140,9 @@ async def connected(
 def read_wav(path: Path) -> bytes:
     with wave.open(str(path), "rb") as sound:
         return sound.readframes(sound.getnframes())
+
+
+def scripted(*answers: dict[str, Any], **more: Any) -> SimulatorOptions:
+    """Return options of a quick simulator whose agent gives these answers."""
+    script = Script.model_validate({"answers": answers, **more})
+    return SimulatorOptions(speed=1000.0, think_ms=0, script=script)

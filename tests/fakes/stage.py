@@ -6,6 +6,7 @@ import asyncio
 
 from gateway.call.events import MediaUp, Routed
 from gateway.call.machine import Phase
+from gateway.call.notes import Price
 from gateway.call.outcome import Outcome
 from gateway.call.session import CallSession
 from gateway.ids import CallId
@@ -14,8 +15,10 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.leg import FakeLeg
 from tests.fakes.playout import FakePlayout
 from tests.fakes.store import FakeStore
+from tests.fakes.tools import FakeTools
 
 CALL = CallId("call")
+ROUTED = Routed(CALL, setup_limit_s=8, max_length_s=600, refusal_code=503)
 
 
 async def settle() -> None:
@@ -27,11 +30,18 @@ async def settle() -> None:
 
 
 class Stage:
-    """A session with fakes on all sides, running in its own task."""
+    """
+    A session with fakes on all sides, running in its own task.
 
-    def __init__(self) -> None:
+    Args:
+        routed: limits of the call.
+        price: what used tokens cost.
+    """
+
+    def __init__(self, routed: Routed = ROUTED, price: Price = lambda used: None) -> None:
         self.leg = FakeLeg()
         self.agent = FakeAgent()
+        self.tools = FakeTools()
         self.playout = FakePlayout()
         self.store = FakeStore()
         self.clock = FakeClock()
@@ -39,11 +49,13 @@ class Stage:
             call_id=CALL,
             leg=self.leg,
             agent=self.agent,
+            tools=self.tools,
             playout=self.playout,
             store=self.store,
             clock=self.clock,
-            routed=Routed(CALL, setup_limit_s=8, max_length_s=600, refusal_code=503),
+            routed=routed,
             facts={"from_uri": "sip:alice@192.0.2.1", "route": "hello", "worker": "w1"},
+            price=price,
         )
         self.leg.emit = self.session.post
         self.task: asyncio.Task[Outcome] | None = None

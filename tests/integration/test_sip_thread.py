@@ -13,7 +13,7 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp
+from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp, TransferEnded
 from gateway.errors import SipError
 from gateway.ids import new_call_id
 from gateway.lab.rtp_peer import RtpPeer
@@ -23,7 +23,20 @@ from gateway.sip.call import PjLeg
 from gateway.sip.endpoint import SipInfo
 from gateway.sip.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
 from gateway.sip.thread import SipThread
-from tests.e2e.sipp import ANSWERED, BYE, CANCEL, EXPECT_BYE, Sipp, invite, pause, play, refused, until
+from tests.e2e.sipp import (
+    ANSWERED,
+    BYE,
+    CANCEL,
+    EXPECT_BYE,
+    Sipp,
+    expect_refer,
+    invite,
+    pause,
+    play,
+    refuse_refer,
+    refused,
+    until,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -155,6 +168,45 @@ async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -
         await peer.hush()
         await until(lambda: here.seen(MediaLost), limit_s=4)
         assert await sipp.finish() == 0, sipp.output
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("200 OK", 200), ("486 Busy Here", 486)])
+async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, code: int) -> None:
+    steps = (invite(), ANSWERED, expect_refer(outcome), EXPECT_BYE)
+    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].transfer("sip:human@127.0.0.1:9")
+        await until(lambda: here.seen(TransferEnded))
+        assert here.seen(TransferEnded)[0].code == code  # type: ignore[attr-defined]
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+        assert "Refer-To: sip:human@127.0.0.1:9" in sipp.first("REFER").text.replace("<", "").replace(">", "")
+
+
+async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(tmp_path: Path) -> None:
+    steps = (invite(), ANSWERED, refuse_refer("405 Method Not Allowed"), EXPECT_BYE)
+    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].transfer("sip:human@127.0.0.1:9")
+        await until(lambda: here.seen(TransferEnded))
+        assert here.seen(TransferEnded)[0].code == 405  # type: ignore[attr-defined]
+        assert not here.seen(LegFailed)
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_digits_are_sent_as_rfc_4733_events(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up) as here,
+        RtpPeer() as peer,
+        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
+    ):
+        peer.talk()
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].send_digits("1#")
+        assert await sipp.finish() == 0, sipp.output
+        events = [packet.payload[0] for packet in peer.reception.packets if packet.payload_type == 101]
+        assert list(dict.fromkeys(events)) == [1, 11]  # RFC 4733 section 3.2: # is 11
 
 
 async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "realtime.uplink_ms": "40",
         "redis.url": "redis://localhost/2",
         "redis.prefix": "p",
+        "realtime.headers": '{"x-a": "1"}',
+        "realtime.proxy": "http://localhost:3128",
+        "realtime.secrets_url": "http://localhost:1/y",
+        "web.host": "::1",
+        "web.clients": '{"shop": "0123456789abcdef"}',
+        "web.profiles": "a, b",
+        "secrets": '{"crm": "s"}',
+        "prices": '{"m": {"text_in": 1}}',
         "log.level": "error",
         "log.format": "json",
     }
@@ -249,7 +257,96 @@ def test_variables_of_a_kubernetes_service_called_gateway_are_not_ours(monkeypat
         monkeypatch.setenv(name, value)
     assert load_settings() == Settings()
     monkeypatch.setenv("GATEWAY_PORT", "5060")
-    assert problems_of() == ("GATEWAY_PORT: unknown setting, did you mean GATEWAY_SIP__PORT?",)
+    assert problems_of() == ("GATEWAY_PORT: unknown setting, did you mean GATEWAY_WEB__PORT?",)
+
+
+def test_a_mapping_collects_its_entries_from_all_places(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "gateway.toml").write_text(
+        '[secrets]\nCRM = "file"\nfile_only = "f"\n[web.clients]\nshop = "0123456789abcdef"\n'
+        '[prices."gpt-realtime-2.1"]\ntext_in = 4\naudio_out = 64.5\n'
+    )
+    (bare / ".env").write_text("GATEWAY_SECRETS__DOTENV=d\n")
+    monkeypatch.setenv("GATEWAY_SECRETS", '{"crm": "json", "Json_Only": "j"}')
+    monkeypatch.setenv("GATEWAY_SECRETS__CRM", "single")
+    monkeypatch.setenv("GATEWAY_REALTIME__HEADERS__X_TRACE_ID", "7")
+    monkeypatch.setenv("GATEWAY_WEB__CLIENTS__PORTAL", "fedcba9876543210")
+    settings = load_settings(overrides={"secrets": {"line": "l"}})
+    assert {name: value.get_secret_value() for name, value in settings.secrets.items()} == {
+        "crm": "single",
+        "file_only": "f",
+        "dotenv": "d",
+        "json_only": "j",
+        "line": "l",
+    }
+    assert settings.realtime.headers["x-trace-id"].get_secret_value() == "7"
+    assert sorted(settings.web.clients) == ["portal", "shop"]
+    assert settings.prices["gpt-realtime-2.1"].audio_out == 64.5
+
+
+def test_a_mapping_is_shown_with_its_names_and_no_secret(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "gateway.toml").write_text('[prices."m-1"]\ntext_in = 4\n[secrets]\nold = "very-secret"\n')
+    monkeypatch.setenv("GATEWAY_SECRETS__CRM", "very-secret")
+    monkeypatch.setenv("GATEWAY_REALTIME__HEADERS", '{"X-Team": "very-secret"}')
+    monkeypatch.setenv("GATEWAY_WEB__PROFILES", "hello, night")
+    settings = load_settings()
+    shown = settings.masked()
+    assert shown["secrets"] == ("old: ********, crm: ********", "GATEWAY_SECRETS__CRM and gateway.toml")
+    assert shown["realtime.headers"] == ("x-team: ********", "GATEWAY_REALTIME__HEADERS")
+    assert shown["prices"] == ("m-1: text_in=4", "gateway.toml")
+    assert shown["web.profiles"].value == "hello, night"
+    assert "very-secret" not in repr(settings)
+
+
+def test_names_of_secrets_do_not_mind_large_and_small_letters() -> None:
+    assert list(Settings.model_validate({"secrets": {"CRM": "x"}}).secrets) == ["crm"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [
+        ("GATEWAY_SECRETS", "very-secret", 'secrets: should be a JSON object such as {"name": ...}'),
+        ("GATEWAY_SECRETS", '{"a": ["very-secret"]}', "secrets.a: should be a valid string ("),
+        ("GATEWAY_SECRETS", '{"a b": "very-secret"}', "secrets.a b.[key]: String should match pattern"),
+        ("GATEWAY_SECRETS", '{"A": "very-secret", "a": "x"}', "secrets.a: is given twice"),
+        ("GATEWAY_WEB__CLIENTS__SHOP", "very-secret", "web.clients: the token of shop needs 16 ASCII characters"),
+        ("GATEWAY_REALTIME__HEADERS__X_A", "very-secret\r\nb: 2", "realtime.headers: the value of x-a has"),
+        ("GATEWAY_REALTIME__PROXY", "socks5://u:very-secret@h", "realtime.proxy: URL scheme should be 'http' or"),
+    ],
+)
+def test_a_wrong_secret_in_a_mapping_is_told_by_its_place_alone(
+    variable: str, text: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, text)
+    (problem,) = problems_of()
+    assert problem.startswith(f"{variable}: {told}")
+    assert "very-secret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"prices": {"m": {"text_in": "many"}}}, "prices.m.text_in: should be a valid number"),
+        ({"prices": {"m": {"text": 1}}}, "prices.m.text: Extra inputs are not permitted"),
+        ({"prices": {"m": {"text_in": -1}}}, "prices.m.text_in: should be greater than or equal to 0, not '-1'"),
+        ({"secrets": 5}, "secrets: should be a table of names and values"),
+        ({"web.clients": {"a": "0123456789abcdef", "b": "0123456789abcdef"}}, "web.clients: two clients have"),
+        ({"web.host": "here"}, "web.host: 'here' is not an IP address"),
+        ({"web.mint_seconds_max": 7201}, "web.mint_seconds_max: should be less than or equal to 7200"),
+        ({"realtime.retry_first_s": 9}, "realtime: retry_first_s 9 is more than retry_last_s 8"),
+    ],
+)
+def test_values_of_mappings_and_of_the_web_that_cannot_work_are_refused(given: dict[str, object], told: str) -> None:
+    (problem,) = problems_of(overrides=given)
+    assert problem.startswith(f"command line: {told}")
+
+
+def test_a_variable_of_a_mapping_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_SECRETS__", "x")
+    monkeypatch.setenv("GATEWAY_PRICES__M", "x")
+    assert sorted(problems_of()) == [
+        "GATEWAY_PRICES__M: unknown setting, did you mean GATEWAY_PRICES?",
+        "GATEWAY_SECRETS__: unknown setting, did you mean GATEWAY_SECRETS?",
+    ]
 
 
 def test_settings_are_frozen() -> None:

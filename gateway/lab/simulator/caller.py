@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.audio.pcm import MODEL
-from gateway.lab.simulator.items import AUDIO_TOKEN_MS, CHARACTERS_PER_TOKEN, Conversation, Item
+from gateway.lab.simulator.items import Conversation, Item
 from gateway.lab.simulator.link import Link
 from gateway.lab.simulator.turns import CallerAudio, Stretch
+from gateway.lab.simulator.usage import caller_tokens, text_tokens
 from gateway.lab.simulator.vad import SpeechStarted, SpeechStopped
 
 TRANSCRIPTION_S = 0.12
@@ -45,6 +46,8 @@ class CallerTurns:
         self._announced: str | None = None
         self._transcriber: dict[str, Any] | None = None
         self._with_logprobs = False
+        self._idle_since_ms = 0.0
+        self._idle_at_ms: float | None = None
 
     def configure(self, session: dict[str, Any]) -> None:
         """Take over the session's input settings."""
@@ -56,8 +59,31 @@ class CallerTurns:
         if had_turns and settings["turn_detection"] is None:
             self._announced = None
 
+    def expect_speech(self, playback_ms: float) -> None:
+        """Begin to wait for the caller, once a response of that length has been played (``idle_timeout_ms``)."""
+        timeout_ms = (self._audio.turn_detection or {}).get("idle_timeout_ms")
+        self._idle_since_ms = self._audio.clock_ms + playback_ms
+        self._idle_at_ms = None if timeout_ms is None else self._idle_since_ms + timeout_ms
+
+    def expect_nothing(self) -> None:
+        """Wait for the caller no more."""
+        self._idle_at_ms = None
+
+    def commit_if_idle(self) -> bool:
+        """Commit the caller's silence if it has lasted for the time allowed; return whether it has."""
+        if self._idle_at_ms is None or self._audio.clock_ms < self._idle_at_ms or self._announced is not None:
+            return False
+        self._idle_at_ms = None
+        item_id = self._new_item_id()
+        stretch = self._audio.take_silence(self._idle_since_ms)
+        span = {"audio_start_ms": int(stretch.start_ms), "audio_end_ms": int(stretch.end_ms)}
+        self._link.emit({"type": "input_audio_buffer.timeout_triggered", **span, "item_id": item_id})
+        self._commit(item_id, stretch, 0.0)
+        return True
+
     def speech_started(self, started: SpeechStarted) -> None:
         """Announce the item to come."""
+        self.expect_nothing()
         self._announced = self._new_item_id()
         start_ms = self._audio.padded_start_ms(started)
         event_type = "input_audio_buffer.speech_started"
@@ -122,7 +148,7 @@ def _transcription_usage(model: str, spoken_ms: float, text: str) -> dict[str, A
     """Return tokens for the models billed by token, seconds for the others."""
     if not model.startswith("gpt-4o"):
         return {"type": "duration", "seconds": round(spoken_ms / 1000, 2)}
-    heard, written = int(spoken_ms) // AUDIO_TOKEN_MS, len(text) // CHARACTERS_PER_TOKEN
+    heard, written = caller_tokens(spoken_ms), text_tokens(text)
     return {
         "type": "tokens",
         "total_tokens": heard + written,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import wave
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL
 from gateway.lab.simulator.speech import bytes_per_ms, to_pcm24k
 
 EVENT_LIMIT = 200_000
+RECEIVED_LIMIT = 5_000
+SHOWN = 2_000
 LEFT_WITHOUT_CLOSE = "left without CLOSE"
 
 
@@ -76,6 +80,10 @@ class Connection:
         sent: types of the events sent, in order, when they went to the socket.
         violations: what the client did against the protocol, in words.
         is_configured: whether ``session.updated`` has been sent.
+        with_secret: whether a client secret took the place of a key.
+        received: the client's events themselves, appends left out.
+        session: the session in force; None where refused.
+        items: returns the items of the conversation, in order, as the protocol shows them.
     """
 
     number: int
@@ -92,6 +100,10 @@ class Connection:
     sent: list[SeenEvent] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     is_configured: bool = False
+    with_secret: bool = False
+    received: list[dict[str, Any]] = field(default_factory=list)
+    session: dict[str, Any] | None = None
+    items: Callable[[], list[dict[str, Any]]] = list
 
     def __post_init__(self) -> None:
         self.caller_audio = Recording(self.keep_audio_s)
@@ -123,6 +135,11 @@ class Connection:
         if len(self.events) < EVENT_LIMIT:
             self.events.append(SeenEvent(event_type, time.monotonic()))
 
+    def note_received(self, event: dict[str, Any]) -> None:
+        """Keep a client event."""
+        if len(self.received) < RECEIVED_LIMIT:
+            self.received.append(event)
+
     def note_sent(self, event_type: str) -> None:
         """Record a server event that goes to the socket now."""
         if event_type == "session.updated":
@@ -150,6 +167,32 @@ class Connection:
         self.close_code = code
         self.closed_at = at
         self._closed.set()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a list of connections shows, as JSON has it."""
+        return {
+            "number": self.number,
+            "model": self.model,
+            "session_id": self.session_id,
+            "open": self.open,
+            "refused": self.refused,
+            "closed_by": self.closed_by,
+            "close_code": self.close_code,
+            "lasted_s": round((self.closed_at or time.monotonic()) - self.opened_at, 3),
+            "events": dict(Counter(event.type for event in self.events)),
+            "sent": dict(Counter(event.type for event in self.sent)),
+            "violations": self.violations,
+        }
+
+    def detail(self) -> dict[str, Any]:
+        """Return what one connection shows: the summary, and each event with its seconds since the handshake."""
+        return self.summary() | {
+            "events": [(event.type, round(event.at - self.opened_at, 4)) for event in self.events[-SHOWN:]],
+            "sent": [(event.type, round(event.at - self.opened_at, 4)) for event in self.sent[-SHOWN:]],
+            "received": self.received[-SHOWN:],
+            "session": self.session,
+            "items": self.items(),
+        }
 
     async def wait_closed(self, limit_s: float = 5.0) -> None:
         """

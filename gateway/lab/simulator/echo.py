@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+from gateway.lab.simulator.output import MessageOutput
 from gateway.lab.simulator.response import Response
 from gateway.lab.simulator.speech import Converter
 
@@ -14,6 +15,7 @@ class Echo:
     def __init__(self) -> None:
         self._formats = ("", "")
         self._converter: Converter | None = None
+        self._message: MessageOutput | None = None
 
     def send_back(self, response: Response, encoded: str, audio: bytes, input_type: str) -> None:
         """
@@ -27,15 +29,15 @@ class Echo:
         """
         if response.plan.modality != "audio":
             return
-        if not response.has_item:
-            response.open_item()
-        formats = (input_type, response.format_type)
+        if self._message is None or not self._message.is_open:
+            self._message = response.open_message()
+        formats = (input_type, response.plan.format_type)
         if formats != self._formats:
             self._formats = formats
-            self._converter = Converter(*formats) if input_type != response.format_type else None
+            self._converter = Converter(*formats) if input_type != response.plan.format_type else None
         if self._converter is None:
-            response.send_audio(encoded, audio)
+            self._message.send_audio(encoded, audio)
             return
         audio = self._converter.process(audio)
         if audio:
-            response.send_audio(base64.b64encode(audio).decode("ascii"), audio)
+            self._message.send_audio(base64.b64encode(audio).decode("ascii"), audio)

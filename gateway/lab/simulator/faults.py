@@ -1,204 +1,101 @@
 """
-What can be made to go wrong, on every connection (options) or on one (``?fault=`` in its URL).
+What can be made to go wrong: on all connections (options, a script), on one (``?fault=`` in its URL), or now (control).
 
-A fault is a small class that overrides the hooks it needs; the rest of the simulator knows the hooks alone. A new one
-is a class and its line in ``FAULTS``.
+A new fault is a class with the hooks it needs, in one of the ``faults_*`` modules, and its line in ``FAULTS``.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any, Protocol
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.refusals import REFUSALS, Refusal, error_event
+from gateway.lab.simulator import faults_connect, faults_end, faults_events, faults_speech
+from gateway.lab.simulator.fault import Fault, count
+from gateway.lab.simulator.faults_end import CloseAfter, DropAfter
 
-
-class FaultyLink(Protocol):
-    """What a fault may do to a connection."""
-
-    def emit(self, event: dict[str, Any]) -> None:
-        """Send an event behind those already waiting."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """Send what waits, then CLOSE."""
-
-    def abort(self) -> None:
-        """Drop the TCP connection without a word."""
-
-
-class Fault:
-    """The hooks, each with the answer of a connection on which nothing goes wrong."""
-
-    def http_status(self) -> HTTPStatus | None:
-        """Return the status that refuses the upgrade, or None to let it pass."""
-        return None
-
-    def refusal(self) -> Refusal | None:
-        """Return the refusal that takes the place of ``session.created``, or None."""
-        return None
-
-    def delay_s(self, event_type: str) -> float | None:
-        """Return how long a server event (and all behind it) is held back; None swallows it."""
-        return 0.0
-
-    async def run(self, link: FaultyLink) -> None:
-        """Run beside the session, from ``session.created`` on; cancelled at its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse(Fault):
-    """``refuse=invalid_api_key``: refused after the upgrade, for any of the reasons the service has."""
-
-    why: str
-
-    def refusal(self) -> Refusal | None:
-        """Return the refusal named."""
-        return REFUSALS[self.why]
-
-
-@dataclass(frozen=True, slots=True)
-class RefuseUpgrade(Fault):
-    """``http=503``: an HTTP status in place of the upgrade."""
-
-    status: HTTPStatus
-
-    def http_status(self) -> HTTPStatus | None:
-        """Return the status."""
-        return self.status
-
-
-@dataclass(frozen=True, slots=True)
-class Silent(Fault):
-    """``silent``: ``session.updated`` never comes."""
-
-    def delay_s(self, event_type: str) -> float | None:
-        """Swallow ``session.updated``."""
-        return None if event_type == "session.updated" else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SlowUpdate(Fault):
-    """``slow=2.5``: ``session.updated``, and all behind it, is held back for so many seconds."""
-
-    seconds: float
-
-    def delay_s(self, event_type: str) -> float | None:
-        """Hold ``session.updated`` back."""
-        return self.seconds if event_type == "session.updated" else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CloseAfter(Fault):
-    """``close=5`` or ``close=5:1011``: CLOSE (1000 unless told) so many seconds into the session."""
-
-    seconds: float
-    code: int
-
-    async def run(self, link: FaultyLink) -> None:
-        """Wait, then close."""
-        await asyncio.sleep(self.seconds)
-        await link.close(self.code, "")
-
-
-@dataclass(frozen=True, slots=True)
-class DropAfter(Fault):
-    """``drop=5``: the TCP connection is reset so many seconds into the session."""
-
-    seconds: float
-
-    async def run(self, link: FaultyLink) -> None:
-        """Wait, then drop."""
-        await asyncio.sleep(self.seconds)
-        link.abort()
-
-
-@dataclass(frozen=True, slots=True)
-class FailAfter(Fault):
-    """An ``error`` event that is final, and its CLOSE, so many seconds into the session."""
-
-    seconds: float
-    event: dict[str, Any]
-    close_code: int
-    reason: str
-
-    async def run(self, link: FaultyLink) -> None:
-        """Wait, then fail."""
-        await asyncio.sleep(self.seconds)
-        link.emit(self.event)
-        await link.close(self.close_code, self.reason)
-
-
-def _refuse(value: str) -> Fault:
-    if value not in REFUSALS:
-        raise ValueError(f"give one of {', '.join(REFUSALS)}")
-    return Refuse(value)
-
-
-def _http(value: str) -> Fault:
-    status = HTTPStatus(int(value))
-    if not 400 <= status <= 599:
-        raise ValueError("give a status from 400 to 599")
-    return RefuseUpgrade(status)
-
-
-def _silent(value: str) -> Fault:
-    if value:
-        raise ValueError("it takes no value")
-    return Silent()
-
-
-def _close(value: str) -> Fault:
-    seconds, _, code = value.partition(":")
-    return CloseAfter(_seconds(seconds), int(code or 1000))
-
-
-def _server_error(value: str) -> Fault:
-    message = "The server had an error while processing your request."
-    event = error_event("server_error", message, error_type="server_error")
-    return FailAfter(_seconds(value), event, 1011, "")
-
-
-def _expire(value: str) -> Fault:
-    message = "Your session hit the maximum duration of 60 minutes."
-    event = error_event("session_expired", message)
-    return FailAfter(_seconds(value), event, 1001, "session_expired")
-
-
-def _seconds(value: str) -> float:
-    seconds = float(value)
-    if not 0 <= seconds <= 86400:
-        raise ValueError("give seconds from 0 to 86400")
-    return seconds
-
+__all__ = ["FAULTS", "CloseAfter", "DropAfter", "Fault", "faults_for", "parse_fault"]
 
 FAULTS: dict[str, Callable[[str], Fault]] = {
-    "refuse": _refuse,
-    "http": _http,
-    "silent": _silent,
-    "slow": lambda value: SlowUpdate(_seconds(value)),
-    "close": _close,
-    "drop": lambda value: DropAfter(_seconds(value)),
-    "server_error": _server_error,
-    "expire": _expire,
+    "refuse": faults_connect.refuse,
+    "http": faults_connect.http,
+    "mint": faults_connect.mint,
+    "handshake": faults_connect.handshake,
+    "close_reply": faults_connect.close_reply,
+    "close": faults_end.close,
+    "drop": faults_end.drop,
+    "freeze": faults_end.freeze,
+    "server_error": faults_end.server_error,
+    "expire": faults_end.expire,
+    "ping": faults_end.ping,
+    "silent": faults_events.silent,
+    "slow": faults_events.slow,
+    "missing": faults_events.missing,
+    "hold": faults_events.hold,
+    "late": faults_events.late,
+    "twice": faults_events.twice,
+    "unknown_events": faults_events.unknown_events,
+    "unknown_fields": faults_events.unknown_fields,
+    "latency": faults_events.latency,
+    "jitter": faults_events.jitter,
+    "reject": faults_events.reject,
+    "ignore": faults_events.ignore,
+    "pace": faults_speech.pace,
+    "burst": faults_speech.burst,
+    "think": faults_speech.think,
+    "late_deltas": faults_speech.late_deltas,
+    "two_items": faults_speech.two_items,
+    "fail": faults_speech.fail,
+    "incomplete": faults_speech.incomplete,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A fault and the connections that have it, by number from 1."""
+
+    fault: Fault
+    first: int | None
+    since: int
+
+    def hits(self, number: int) -> bool:
+        return self.since <= number and (self.first is None or number < self.since + self.first)
 
 
 def parse_fault(told: str) -> Fault:
     """
-    Read one fault: ``name`` or ``name=value``.
+    Read one fault: ``name`` or ``name=value``, then ``,first=N`` (N connections have it), ``,from=N`` (from there on).
 
     Raises:
         ConfigError: no such fault, or a value that is not one.
     """
-    name, _, value = told.partition("=")
+    return _parse(told).fault
+
+
+def faults_for(told: Iterable[str], number: int) -> tuple[Fault, ...]:
+    """
+    Return fresh faults for the connection of that number.
+
+    Raises:
+        ConfigError: no such fault, or a value that is not one.
+    """
+    return tuple(each.fault for each in map(_parse, told) if each.hits(number))
+
+
+def _parse(told: str) -> _Told:
+    head, *limits = told.split(",")
+    name, _, value = head.partition("=")
     make = FAULTS.get(name)
     if make is None:
         raise ConfigError(f"fault {told!r}: not known; there are {', '.join(FAULTS)}")
     try:
-        return make(value)
+        given: dict[str, str] = {}
+        for limit in limits:
+            key, _, given[key] = limit.partition("=")
+        unknown = given.keys() - {"first", "from"}
+        if unknown:
+            raise ValueError(f"{min(unknown)!r} limits nothing; there are first and from")
+        first = count(given["first"], 0) if "first" in given else None
+        return _Told(make(value), first, count(given.get("from", ""), 1))
     except ValueError as error:
         raise ConfigError(f"fault {told!r}: {error}") from None

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.lab.simulator.schema import ClientMistake
+from gateway.lab.simulator.usage import Tokens, agent_tokens, caller_tokens, text_tokens
 
 ROOT = "root"
-AUDIO_TOKEN_MS = 100
-CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(slots=True)
@@ -24,17 +23,26 @@ class Item:
         audio_ms: audio it has; for agent speech what was sent so far, or what truncation left.
         is_agent_audio: whether it is speech of the agent, the only thing that can be truncated.
         recording: gives its audio as 24 kHz PCM, for ``conversation.item.retrieve``.
+        in_context: whether the model still reads it.
     """
 
     wire: dict[str, Any]
     audio_ms: float = 0.0
     is_agent_audio: bool = False
     recording: Callable[[], bytes] | None = None
+    in_context: bool = True
 
     @property
     def id(self) -> str:
         """The item's id."""
         return str(self.wire["id"])
+
+    def tokens(self) -> Tokens:
+        """Return what it counts as input."""
+        audio = agent_tokens(self.audio_ms) if self.is_agent_audio else caller_tokens(self.audio_ms)
+        texts = [part.get("text") or "" for part in self.wire.get("content", ())]
+        texts += [self.wire.get(key) or "" for key in ("name", "arguments", "output")]
+        return Tokens(sum(map(text_tokens, texts)), audio)
 
 
 class Conversation:
@@ -46,6 +54,10 @@ class Conversation:
     def find(self, item_id: str) -> Item | None:
         """Return the item, or None."""
         return next((item for item in self._items if item.id == item_id), None)
+
+    def has_call(self, call_id: str) -> bool:
+        """Return whether a function call of that ``call_id`` stands here."""
+        return any(item.wire["type"] == "function_call" and item.wire.get("call_id") == call_id for item in self._items)
 
     def previous_id(self, item_id: str) -> str | None:
         """Return the id of the item before this one; None for the first, and for one that is not here."""
@@ -134,8 +146,20 @@ class Conversation:
         for part in item.wire["content"]:
             part["transcript"] = None
 
-    def tokens(self) -> tuple[int, int]:
-        """Return what the items would count as input: (text tokens, audio tokens), roughly."""
-        audio = sum(int(item.audio_ms) // AUDIO_TOKEN_MS for item in self._items)
-        texts = (part.get("text", "") for item in self._items for part in item.wire.get("content", ()))
-        return sum(len(text) // CHARACTERS_PER_TOKEN for text in texts), audio
+    def wires(self) -> list[dict[str, Any]]:
+        """Return the items as the protocol shows them, in order."""
+        return [item.wire for item in self._items]
+
+    def tokens(self) -> Tokens:
+        """Return what the items that the model reads count as input."""
+        return sum((item.tokens() for item in self._items if item.in_context), Tokens())
+
+    def forget_down_to(self, most: int) -> None:
+        """Let the model forget its oldest items until the others count ``most`` tokens or less."""
+        counted = self.tokens().total
+        for item in self._items:
+            if counted <= most:
+                return
+            if item.in_context:
+                item.in_context = False
+                counted -= item.tokens().total

@@ -5,31 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
-from typing import Any
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
 
 from gateway.lab.simulator.connection import Connection
-from gateway.lab.simulator.faults import Fault
+from gateway.lab.simulator.fault import Fault
+from gateway.lab.simulator.websocket import Socket
+
+NO_STATUS = 1005
+RESET = 1006
 
 
-class Socket(ServerConnection):
-    """A server's side of a WebSocket that knows when the other side's CLOSE came."""
-
-    close_seen_at: float | None = None
-    seen: Connection | None = None
-
-    def process_event(self, event: Frame | Request | Response) -> None:
-        """Note the time of a CLOSE, and whether it came first, then go on as usual."""
-        if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
-            self.close_seen_at = time.monotonic()
-            if self.seen is not None and self.seen.closed_by is None:
-                self.seen.closed_by = "client"
-        super().process_event(event)
+class _Waiting(NamedTuple):
+    event_type: str
+    text: str
+    since: float
 
 
 class Link:
@@ -42,58 +35,163 @@ class Link:
         socket: an open WebSocket.
         connection: where the events sent are recorded.
         faults: asked about every event.
+
+    Attributes:
+        faults: those in force; ``add_fault`` brings more.
     """
 
-    def __init__(self, socket: ServerConnection, connection: Connection, faults: tuple[Fault, ...] = ()) -> None:
+    def __init__(self, socket: Socket, connection: Connection, faults: Iterable[Fault] = ()) -> None:
         self.connection = connection
+        self.faults = list(faults)
         self._socket = socket
-        self._faults = faults
-        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._token = secrets.token_hex(6)
         self._count = 0
+        self._reached: dict[str, asyncio.Event] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._now = asyncio.get_running_loop().time
 
     def emit(self, event: dict[str, Any]) -> None:
         """Send an event; it is put into text now, so what it shows may change afterwards."""
         self._count += 1
-        text = json.dumps({"event_id": f"event_{self._token}{self._count:06d}", **event}, separators=(",", ":"))
-        self._waiting.put_nowait((event["type"], text))
+        event = {"event_id": f"event_{self._token}{self._count:06d}", **event}
+        if not self.faults:
+            self._put(event)
+            return
+        events = [event]
+        for fault in self.faults:
+            events = [sent for each in events for sent in fault.sent_as(each)]
+        for each in events:
+            late_s = sum(fault.late_s(each["type"]) for fault in self.faults)
+            if late_s:
+                self._put_later(each, late_s)
+            else:
+                self._put(each)
 
     def emit_text(self, event_type: str, fields: str) -> None:
         """Send an event whose fields are JSON text already, without the braces."""
+        if self.faults:
+            self.emit({"type": event_type, **json.loads(f"{{{fields}}}")})
+            return
         self._count += 1
         head = f'"type":"{event_type}","event_id":"event_{self._token}{self._count:06d}"'
-        self._waiting.put_nowait((event_type, f"{{{head},{fields}}}"))
+        self._waiting.put_nowait(_Waiting(event_type, f"{{{head},{fields}}}", 0.0))
+
+    def start(self) -> None:
+        """Let the faults begin."""
+        for fault in self.faults:
+            self._run(fault)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Let one more fault begin now."""
+        self.faults.append(fault)
+        self._run(fault)
+
+    def _run(self, fault: Fault) -> None:
+        """Run a fault until ``stop``."""
+        if self._socket.close_reply == "answer":
+            self._socket.close_reply = fault.close_reply()
+        task = asyncio.create_task(fault.run(self))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def stop(self) -> None:
+        """End the faults that run, and what was to be sent late."""
+        for timer in self._timers:
+            timer.cancel()
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def pump(self) -> None:
         """Send what waits and what comes, until the socket closes."""
         while True:
-            event_type, text = await self._waiting.get()
+            event_type, text, since = await self._waiting.get()
             try:
-                if await self._passes(event_type):
+                if not self.faults or await self._passes(event_type, since):
                     self.connection.note_sent(event_type)
                     await self._socket.send(text)
+                    self.note_reached(event_type)
             except ConnectionClosed:
                 return
             finally:
                 self._waiting.task_done()
 
     async def close(self, code: int, reason: str) -> None:
-        """Send what waits, then CLOSE, and wait for the other side's within the socket's limit."""
+        """
+        Send what waits, then CLOSE, and wait for the other side's within the socket's limit.
+
+        Args:
+            code: 1005 sends a CLOSE without a status, 1006 resets TCP instead.
+            reason: text beside the code.
+        """
         await self._waiting.join()
+        if code == RESET:
+            self.abort()
+            return
         self._mark()
-        await self._socket.close(code, reason)
+        if code == NO_STATUS:
+            await self._socket.close_bare()
+        else:
+            await self._socket.close(code, reason)
 
     def abort(self) -> None:
         """Drop the TCP connection without a word."""
         self._mark()
         self._socket.transport.abort()
 
+    def abort_if_silent(self) -> None:
+        """Drop the TCP connection if its closing handshake would never end."""
+        if self._socket.frozen or self._socket.close_reply != "answer":
+            self._socket.transport.abort()
+
+    def freeze(self) -> None:
+        """Neither read nor write any more; TCP stays up."""
+        self._mark()
+        self._socket.frozen = True
+
+    async def ping(self) -> None:
+        """Send a PING; nobody waits for its PONG."""
+        with suppress(ConnectionClosed):
+            await self._socket.ping()
+
+    async def reached(self, event_type: str) -> None:
+        """Wait for the next event of that type, sent by either side."""
+        await self._reached.setdefault(event_type, asyncio.Event()).wait()
+
+    def note_reached(self, event_type: str) -> bool:
+        """Wake who waits for an event of that type; return whether anybody did."""
+        event = self._reached.pop(event_type, None) if self._reached else None
+        if event is None:
+            return False
+        event.set()
+        return True
+
+    def _put(self, event: dict[str, Any]) -> None:
+        text = json.dumps(event, separators=(",", ":"))
+        self._waiting.put_nowait(_Waiting(event["type"], text, self._now() if self.faults else 0.0))
+
+    def _put_later(self, event: dict[str, Any], late_s: float) -> None:
+        text = json.dumps(event, separators=(",", ":"))
+
+        def put() -> None:
+            self._timers.discard(timer)
+            self._waiting.put_nowait(_Waiting(event["type"], text, self._now()))
+
+        timer = asyncio.get_running_loop().call_later(late_s, put)
+        self._timers.add(timer)
+
     def _mark(self) -> None:
         if self.connection.closed_by is None:
             self.connection.closed_by = "simulator"
 
-    async def _passes(self, event_type: str) -> bool:
-        for fault in self._faults:
+    async def _passes(self, event_type: str, since: float) -> bool:
+        latency_s = sum(fault.latency_s() for fault in self.faults)
+        if latency_s:
+            await asyncio.sleep(since + latency_s - self._now())
+        for fault in self.faults:
             delay_s = fault.delay_s(event_type)
             if delay_s is None:
                 return False

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.errors import ConfigError
 from gateway.lab.simulator.faults import parse_fault
+from gateway.lab.simulator.script import Script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,11 @@ class SimulatorOptions:
         delta_ms: speech per audio delta.
         speed: seconds of speech sent per second; real services are several times faster than real time.
         faults: what goes wrong on every connection, each ``name`` or ``name=value`` (see ``faults.py``).
+        script: what the agent does, response by response; a file, or what one would hold.
+        context_tokens: the most input a model reads; None takes what the session's model has.
+        require_safety_identifier: a connection without ``OpenAI-Safety-Identifier`` is a violation.
+        tls_cert: PEM file of the certificate; with it and ``tls_key`` the simulator speaks TLS.
+        tls_key: PEM file of its key.
         record_dir: where each connection's audio is written as WAV at its end.
         keep_audio_s: audio kept per connection and direction; 0 keeps none.
         keep_connections: ended connections kept for inspection; the oldest go first.
@@ -39,6 +45,11 @@ class SimulatorOptions:
     delta_ms: int = 250
     speed: float = 8.0
     faults: tuple[str, ...] = ()
+    script: Path | Script | None = None
+    context_tokens: int | None = None
+    require_safety_identifier: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     record_dir: Path | None = None
     keep_audio_s: float = 600.0
     keep_connections: int = 500
@@ -51,6 +62,8 @@ class SimulatorOptions:
             problems.append(f"delta_ms: {self.delta_ms} is too short; give 20 or more")
         if not self.speed > 0:
             problems.append(f"speed: {self.speed} would never send anything; give more than 0")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            problems.append("tls_cert, tls_key: one of them is missing; give both")
         for fault in self.faults:
             try:
                 parse_fault(fault)

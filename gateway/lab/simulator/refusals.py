@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.lab.simulator.client_secrets import SECRET_PREFIX, ClientSecret
 from gateway.lab.simulator.config import MODEL_NAMES
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
@@ -45,6 +46,7 @@ def error_event(
 
 REFUSALS = {
     "invalid_api_key": Refusal("invalid_api_key", "Incorrect API key provided.", 3000),
+    "insufficient_permissions": Refusal("insufficient_permissions", "The key lacks the scope api.model.request.", 3000),
     "no_authorization": Refusal(None, "Missing bearer authentication in header.", 3000),
     "beta_api_shape_disabled": Refusal(
         "beta_api_shape_disabled", "The beta interface is gone; leave out the OpenAI-Beta header.", 4000
@@ -54,7 +56,26 @@ REFUSALS = {
 }
 
 
-def judge(headers: Mapping[str, str], query: Mapping[str, Sequence[str]], key: str | None) -> Refusal | None:
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """
+    A connection that is let in.
+
+    Attributes:
+        model: the model it talks to.
+        secret: the client secret it came with, None where it came with a key.
+    """
+
+    model: str
+    secret: ClientSecret | None
+
+
+def judge(
+    headers: Mapping[str, str],
+    query: Mapping[str, Sequence[str]],
+    key: str | None,
+    find_secret: Callable[[str], ClientSecret | None],
+) -> Refusal | Admission:
     """
     Decide on a connection.
 
@@ -62,28 +83,34 @@ def judge(headers: Mapping[str, str], query: Mapping[str, Sequence[str]], key: s
         headers: of the handshake, looked up without regard to case.
         query: of its URL.
         key: the only key accepted; None accepts any that is not empty.
-
-    Returns:
-        Why it is refused, or None when it is let in.
+        find_secret: returns a client secret that is good now, or None.
     """
-    given = _bearer(headers)
+    given = bearer(headers)
     if given is None:
         return REFUSALS["no_authorization"]
-    if not given or (key is not None and given != key):
+    secret = find_secret(given) if given.startswith(SECRET_PREFIX) else None
+    if secret is None and not is_key(given, key):
         return REFUSALS["invalid_api_key"]
     if "realtime=v1" in headers.get("OpenAI-Beta", ""):
         return REFUSALS["beta_api_shape_disabled"]
-    model = query.get("model", [""])[0]
+    model = query.get("model", [""])[0] or (secret.model if secret is not None else "")
     if not model:
         return REFUSALS["missing_model"]
-    return None if MODEL_NAMES.fullmatch(model) else REFUSALS["invalid_model"]
+    return Admission(model, secret) if MODEL_NAMES.fullmatch(model) else REFUSALS["invalid_model"]
 
 
-def _bearer(headers: Mapping[str, str]) -> str | None:
+def is_key(given: str, key: str | None) -> bool:
+    """Return whether a text is a key that is accepted; a client secret is none."""
+    return bool(given) and not given.startswith(SECRET_PREFIX) and key in (None, given)
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
     """Return the key given, or None; a browser cannot set headers and offers it as a subprotocol."""
     scheme, _, key = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return key.strip()
+    if "api-key" in headers:  # as Azure OpenAI has it
+        return headers["api-key"].strip()
     for offered in headers.get("Sec-WebSocket-Protocol", "").split(","):
         if offered.strip().startswith(KEY_SUBPROTOCOL):
             return offered.strip().removeprefix(KEY_SUBPROTOCOL)

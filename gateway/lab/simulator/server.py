@@ -1,15 +1,18 @@
-"""The simulator itself: a WebSocket server on a TCP port."""
+"""The simulator itself: a WebSocket server, and plain HTTP beside it, on one TCP port."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -18,18 +21,24 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from gateway.errors import ConfigError
+from gateway.lab.simulator.client_secrets import ClientSecret, ClientSecrets
 from gateway.lab.simulator.connection import Connection
-from gateway.lab.simulator.faults import Fault, parse_fault
-from gateway.lab.simulator.link import Link, Socket
+from gateway.lab.simulator.fault import Fault
+from gateway.lab.simulator.faults import faults_for
+from gateway.lab.simulator.http_side import CONTROL_PATH, SECRETS_PATH, HttpSide
+from gateway.lab.simulator.link import Link
 from gateway.lab.simulator.options import SimulatorOptions
-from gateway.lab.simulator.refusals import Refusal, judge
+from gateway.lab.simulator.refusals import Admission, Refusal, judge
+from gateway.lab.simulator.script import Script, ScriptCursor, load_script
 from gateway.lab.simulator.session import Session
+from gateway.lab.simulator.websocket import Socket
 
 PATH = "/v1/realtime"
 LARGEST_MESSAGE_BYTES = 24 * 1024 * 1024  # 15 MiB of audio are 20 MiB of base64
 PING_S = 20.0
 CLOSE_TIMEOUT_S = 1.0
 BETA_HEADER = "OpenAI-Beta header"
+NO_SAFETY_IDENTIFIER = "no OpenAI-Safety-Identifier"
 
 Notice = Callable[[Connection], None]
 
@@ -45,8 +54,11 @@ class Simulator:
 
     Attributes:
         connections: every connection so far, in the order of the handshakes; old ended ones go (``keep_connections``).
+        secrets: the client secrets given out.
+        faults: for the connections to come, as in the options; may be changed while it runs.
 
     Raises:
+        ConfigError: the script, or the certificate (when entered), cannot be used.
         OSError: (when entered) the port cannot be had.
 
     Thread: loop.
@@ -61,27 +73,50 @@ class Simulator:
     ) -> None:
         self.options = options or SimulatorOptions()
         self.connections: list[Connection] = []
+        self.secrets = ClientSecrets()
         self._on_opened = on_opened
         self._on_closed = on_closed
         self._count = 0
         self._server: Server | None = None
+        self._links: dict[int, Link] = {}
+        self._waiting: set[asyncio.Transport] = set()
+        script = self.options.script
+        self._script: Script | None = load_script(script) if isinstance(script, Path) else script
+        self._cursor = ScriptCursor(self._script) if self._script is not None else None
+        self.faults = [*self.options.faults, *(self._script.faults if self._script is not None else ())]
+        self._http = HttpSide(
+            key=self.options.key,
+            secrets=self.secrets,
+            faults=self.faults,
+            connections=self.connections,
+            add_fault=self.add_fault,
+        )
 
     async def __aenter__(self) -> Self:
         options = self.options
-        self._server = await serve(
-            self._serve,
-            options.host,
-            options.port,
-            process_request=self._refuse_upgrade,
-            select_subprotocol=_select_subprotocol,
-            compression=None,
-            max_size=LARGEST_MESSAGE_BYTES,
-            ping_interval=PING_S,
-            ping_timeout=PING_S,
-            close_timeout=CLOSE_TIMEOUT_S,
-            create_connection=Socket,
-            server_header=None,
-        )
+        tls = _tls(options.tls_cert, options.tls_key)
+        await self._http.start()
+        try:
+            self._server = await serve(
+                self._serve,
+                options.host,
+                options.port,
+                process_request=self._receive_upgrade,
+                select_subprotocol=_select_subprotocol,
+                compression=None,
+                max_size=LARGEST_MESSAGE_BYTES,
+                ping_interval=PING_S,
+                ping_timeout=PING_S,
+                close_timeout=CLOSE_TIMEOUT_S,
+                create_connection=cast(
+                    type[ServerConnection], partial(Socket, http=self._http.protocol, waiting=self._waiting)
+                ),
+                server_header=None,
+                ssl=tls,
+            )
+        except OSError:
+            await self._http.stop()
+            raise
         return self
 
     async def __aexit__(
@@ -93,6 +128,11 @@ class Simulator:
             if connection.open and connection.closed_by is None:
                 connection.closed_by = "simulator"
         self._server.close()
+        for transport in tuple(self._waiting):
+            transport.abort()
+        for link in self._links.values():
+            link.abort_if_silent()
+        await self._http.stop()
         await self._server.wait_closed()
 
     @property
@@ -105,8 +145,22 @@ class Simulator:
     @property
     def url(self) -> str:
         """Where clients connect; they add ``?model=``."""
+        return self._url("ws", PATH)
+
+    @property
+    def secrets_url(self) -> str:
+        """Where client secrets are minted (POST)."""
+        return self._url("http", SECRETS_PATH)
+
+    @property
+    def control_url(self) -> str:
+        """Where the simulator is controlled: ``/connections`` and ``/faults`` under it."""
+        return self._url("http", CONTROL_PATH)
+
+    def _url(self, scheme: str, path: str) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)
-        return f"ws://[{host}]:{self.port}{PATH}" if ":" in host else f"ws://{host}:{self.port}{PATH}"
+        scheme = scheme if self.options.tls_cert is None else f"{scheme}s"
+        return f"{scheme}://[{host}]:{self.port}{path}" if ":" in host else f"{scheme}://{host}:{self.port}{path}"
 
     async def connection(self, number: int = 1, *, limit_s: float = 5.0) -> Connection:
         """
@@ -122,37 +176,54 @@ class Simulator:
                         return connection
                 await asyncio.sleep(0.005)
 
-    def _refuse_upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Answer with an HTTP status where no upgrade is to be had."""
+    def add_fault(self, number: int, fault: Fault) -> bool:
+        """Let a fault begin on the connection of that number; return False where it has no session (any more)."""
+        link = self._links.get(number)
+        if link is not None:
+            link.add_fault(fault)
+        return link is not None
+
+    async def _receive_upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Let the upgrade pass, or answer with an HTTP status where none is to be had."""
+        if not isinstance(socket, Socket):
+            raise TypeError("not a connection of the simulator's")
         url = urlsplit(request.path)
         query = parse_qs(url.query)
         if url.path != PATH:
             return _http_error(socket, HTTPStatus.NOT_FOUND, "not_found", f"Only {PATH} is served here.")
         if "call_id" in query:
             return _http_error(socket, HTTPStatus.NOT_FOUND, "call_id_not_found", "No such call.")
+        number = self._count + 1
         try:
-            faults = self._faults(request)
+            faults = faults_for((*self.faults, *query.get("fault", ())), number)
         except ConfigError as error:
             return _http_error(socket, HTTPStatus.BAD_REQUEST, "invalid_fault", str(error))
+        connection = self._note(request, query)
+        socket.seen, socket.faults = connection, faults
+        socket.on_given_up = partial(self._give_up, connection)
+        delay_s = sum(fault.handshake_delay_s() for fault in faults)
+        if delay_s:
+            await asyncio.sleep(delay_s)
         for fault in faults:
             status = fault.http_status()
             if status is not None:
-                connection = self._note(request)
                 connection.refused = f"http {status.value}"
-                connection.closed_by = "simulator"
-                self._end(connection, time.monotonic(), 1006)
-                return _http_error(socket, status, status.name.lower(), status.phrase)
+                return _http_error(
+                    socket, status, status.name.lower(), status.phrase, retry_after_s=fault.retry_after_s()
+                )
         return None
 
-    def _faults(self, request: Request) -> tuple[Fault, ...]:
-        wanted = parse_qs(urlsplit(request.path).query).get("fault", [])
-        return tuple(parse_fault(each) for each in (*self.options.faults, *wanted))
+    def _give_up(self, connection: Connection) -> None:
+        """End a connection that never became a WebSocket."""
+        connection.closed_by = "client" if connection.refused is None else "simulator"
+        connection.refused = connection.refused or "no upgrade"
+        self._end(connection, time.monotonic(), 1006)
 
-    def _note(self, request: Request) -> Connection:
+    def _note(self, request: Request, query: dict[str, list[str]]) -> Connection:
         self._count += 1
         connection = Connection(
-            self._count,
-            model=parse_qs(urlsplit(request.path).query).get("model", [""])[0],
+            number=self._count,
+            model=query.get("model", [""])[0],
             keep_audio_s=self.options.keep_audio_s,
             safety_identifier=request.headers.get("OpenAI-Safety-Identifier"),
         )
@@ -168,53 +239,61 @@ class Simulator:
     async def _serve(self, socket: ServerConnection) -> None:
         """Take one upgraded connection to its end."""
         request = socket.request
-        if request is None:
+        if request is None or not isinstance(socket, Socket) or socket.seen is None:
             raise RuntimeError("an upgrade without a request")
-        connection = self._note(request)
-        if isinstance(socket, Socket):
-            socket.seen = connection
-        faults = self._faults(request)
-        link = Link(socket, connection, faults)
+        connection, socket.on_given_up = socket.seen, None
+        link = Link(socket, connection, socket.faults)
         pump = asyncio.create_task(link.pump())
         try:
-            refusal = self._verdict(request, faults)
-            if refusal is not None:
-                connection.refused = refusal.code or "no_authorization"
-                link.emit(refusal.event())
-                await link.close(refusal.close_code, refusal.reason)
+            verdict = self._verdict(request, socket.faults)
+            if isinstance(verdict, Refusal):
+                connection.refused = verdict.code or "no_authorization"
+                link.emit(verdict.event())
+                await link.close(verdict.close_code, verdict.reason)
             else:
-                await self._converse(socket, connection, link, faults)
+                await self._converse(socket, link, verdict)
         finally:
             pump.cancel()
             await asyncio.gather(pump, return_exceptions=True)
-            at = socket.close_seen_at if isinstance(socket, Socket) else None
             code = 1006 if socket.close_code is None else socket.close_code
-            self._end(connection, at or time.monotonic(), code)
+            self._end(connection, socket.close_seen_at or time.monotonic(), code)
 
-    async def _converse(
-        self, socket: ServerConnection, connection: Connection, link: Link, faults: tuple[Fault, ...]
-    ) -> None:
-        session = Session(connection.model, self.options, link)
+    async def _converse(self, socket: Socket, link: Link, admission: Admission) -> None:
+        connection = link.connection
+        connection.model = admission.model
+        if admission.secret is not None:
+            connection.with_secret = True
+            connection.safety_identifier = connection.safety_identifier or admission.secret.safety_identifier
+        if self.options.require_safety_identifier and connection.safety_identifier is None:
+            connection.note_violation(NO_SAFETY_IDENTIFIER)
+        cursor = self._cursor
+        if self._script is not None and self._script.over == "connection":
+            cursor = ScriptCursor(self._script)
+        link.start()
+        session = Session(admission, self.options, link, cursor=cursor)
         connection.session_id = session.id
+        self._links[connection.number] = link
         if self._on_opened is not None:
             self._on_opened(connection)
-        running = [asyncio.create_task(fault.run(link)) for fault in faults]
         try:
             with suppress(ConnectionClosed):
                 async for message in socket:
                     session.receive(message)
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            del self._links[connection.number]
+            await link.stop()
             await session.close()
 
-    def _verdict(self, request: Request, faults: tuple[Fault, ...]) -> Refusal | None:
+    def _verdict(self, request: Request, faults: tuple[Fault, ...]) -> Refusal | Admission:
         for fault in faults:
             refusal = fault.refusal()
             if refusal is not None:
                 return refusal
-        return judge(request.headers, parse_qs(urlsplit(request.path).query), self.options.key)
+        query = parse_qs(urlsplit(request.path).query)
+        return judge(request.headers, query, self.options.key, self._find_secret)
+
+    def _find_secret(self, value: str) -> ClientSecret | None:
+        return self.secrets.find(value, time.time())
 
     def _end(self, connection: Connection, at: float, code: int) -> None:
         connection.note_closed(at, code)
@@ -224,16 +303,31 @@ class Simulator:
             self._on_closed(connection)
 
 
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None or key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls_cert {cert}, tls_key {key}: cannot be used: {error}") from None
+    return context
+
+
 def _select_subprotocol(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Take ``realtime`` where it is offered, as browsers do that cannot set headers."""
     return Subprotocol("realtime") if "realtime" in offered else None
 
 
-def _http_error(socket: ServerConnection, status: HTTPStatus, code: str, message: str) -> Response:
+def _http_error(
+    socket: ServerConnection, status: HTTPStatus, code: str, message: str, *, retry_after_s: int | None = None
+) -> Response:
     error = {"type": "invalid_request_error", "code": code, "message": message, "param": None}
     response = socket.respond(status, json.dumps({"error": error}) + "\n")
     del response.headers["Content-Type"]
     response.headers["Content-Type"] = "application/json"
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        response.headers["Retry-After"] = "1"
+    if retry_after_s is None and status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        retry_after_s = 1
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
     return response

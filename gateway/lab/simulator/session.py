@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.lab.simulator.caller import CallerTurns
 from gateway.lab.simulator.config import check_reasoning, check_update, default_session, merged
-from gateway.lab.simulator.echo import Echo
 from gateway.lab.simulator.items import Conversation, Item
 from gateway.lab.simulator.link import Link
 from gateway.lab.simulator.options import SimulatorOptions
-from gateway.lab.simulator.refusals import error_event
-from gateway.lab.simulator.response import Plan, Response, new_id, speak
+from gateway.lab.simulator.output import new_id
+from gateway.lab.simulator.refusals import Admission, error_event
+from gateway.lab.simulator.response import Response
 from gateway.lab.simulator.schema import ClientMistake
-from gateway.lab.simulator.speech import bytes_per_ms, sample_bytes, utterance
+from gateway.lab.simulator.script import ScriptCursor
+from gateway.lab.simulator.speaker import Speaker
+from gateway.lab.simulator.speech import bytes_per_ms, sample_bytes
 from gateway.lab.simulator.turns import CallerAudio
-from gateway.lab.simulator.vad import SpeechStarted
+from gateway.lab.simulator.vad import SpeechStarted, SpeechStopped
 from gateway.lab.simulator.validate import APPEND, check_event, decode, decode_audio
-from gateway.lab.speech import agent_sentences
 
-GREETING = re.compile(r"\b(greet\w*|welcome|hello|say hi|introduce yourself)\b", re.IGNORECASE)
 EARLY_AUDIO = "audio before session.updated"
 
 
@@ -32,31 +32,32 @@ class Session:
     One accepted client. ``session.created`` goes out at once.
 
     Args:
-        model: the model asked for.
+        admission: the model, and the client secret whose session is the starting point.
         options: the simulator's.
         link: where events go.
+        cursor: the script's answers; None has none.
 
     Thread: loop. ``receive`` never waits; what takes time runs in tasks that ``close`` ends.
     """
 
-    def __init__(self, model: str, options: SimulatorOptions, link: Link) -> None:
+    def __init__(
+        self, admission: Admission, options: SimulatorOptions, link: Link, *, cursor: ScriptCursor | None = None
+    ) -> None:
         self.id = new_id("sess")
-        self._options = options
         self._link = link
         self._seen = link.connection
-        self._settings = default_session(self.id, model, now_s=time.time())
-        self._conversation_id = new_id("conv")
+        self._settings = self._first_settings(admission)
         self._conversation = Conversation()
         self._audio = CallerAudio(self._seen.caller_audio, listens=not options.echo)
         self._turns = CallerTurns(
             self._audio, self._conversation, link, new_item_id=lambda: new_id("item"), spawn=self._spawn
         )
         self._turns.configure(self._settings)
-        self._echo = Echo() if options.echo else None
-        self._responses: dict[str, Response] = {}  # those that go on
-        self._next_sentence = 0
+        self._speaker = Speaker(
+            options, link, self._conversation, cursor=cursor, spawn=self._spawn, on_done=self._expect_speech
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handlers = {
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "session.update": self._update,
             APPEND: self._append,
             "input_audio_buffer.commit": lambda _: self._turns.commit(),
@@ -66,8 +67,10 @@ class Session:
             "conversation.item.delete": self._delete_item,
             "conversation.item.truncate": self._truncate_item,
             "response.create": self._create_response,
-            "response.cancel": self._cancel_response,
+            "response.cancel": lambda event: self._speaker.cancel(event.get("response_id")),
         }
+        self._seen.items = self._conversation.wires
+        self._seen.session = self._settings
         link.emit({"type": "session.created", "session": self._settings})
 
     def receive(self, message: str | bytes) -> None:
@@ -77,7 +80,11 @@ class Session:
             event = decode(message)
             name = event.get("type")
             self._seen.note_event(name if isinstance(name, str) else "(no type)")
+            if name != APPEND:
+                self._seen.note_received(event)
             check_event(event)
+            if self._link.faults and self._is_taken(event):
+                return
             self._handlers[str(name)](event)
         except ClientMistake as mistake:
             self._complain(event, mistake)
@@ -89,12 +96,38 @@ class Session:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    def _first_settings(self, admission: Admission) -> dict[str, Any]:
+        settings = default_session(self.id, admission.model, now_s=time.time())
+        if admission.secret is not None:
+            own = {key: settings[key] for key in ("id", "model", "expires_at")}
+            settings = admission.secret.session | own
+        lifetimes = [lifetime_s for fault in self._link.faults if (lifetime_s := fault.lifetime_s()) is not None]
+        if lifetimes:
+            settings["expires_at"] = math.ceil(time.time() + min(lifetimes))
+        return settings
+
+    def _is_taken(self, event: dict[str, Any]) -> bool:
+        """Return whether a fault keeps a good event from having its effect."""
+        name = event["type"]
+        was_awaited = self._link.note_reached(name)
+        for fault in self._link.faults:
+            if was_awaited and fault.swallows(name):
+                return True
+            mistake = fault.mistake(name)
+            if mistake is not None:
+                self._send_error(event, mistake)
+                return True
+        return False
+
     def _complain(self, event: dict[str, Any], mistake: ClientMistake) -> None:
         if not event:
             self._seen.note_event(f"({mistake.code})")
+        self._seen.note_violation(f"{event.get('type', 'message')}: {mistake.code}: {mistake.message}")
+        self._send_error(event, mistake)
+
+    def _send_error(self, event: dict[str, Any], mistake: ClientMistake) -> None:
         event_id = event.get("event_id")
         event_id = event_id if isinstance(event_id, str) else None
-        self._seen.note_violation(f"{event.get('type', 'message')}: {mistake.code}: {mistake.message}")
         self._link.emit(error_event(mistake.code, mistake.message, param=mistake.param, event_id=event_id))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -102,16 +135,13 @@ class Session:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    @property
-    def _active(self) -> Response | None:
-        """The response that speaks in the conversation now; there is one at most."""
-        inside = (each for each in self._responses.values() if each.plan.conversation_id is not None)
-        return next(inside, None)
-
     def _update(self, event: dict[str, Any]) -> None:
-        wanted = event["session"]
-        check_update(self._settings, wanted, has_spoken=self._seen.has_spoken, is_responding=self._active is not None)
+        wanted, is_responding = event["session"], self._speaker.active is not None
+        check_update(self._settings, wanted, has_spoken=self._seen.has_spoken, is_responding=is_responding)
+        for fault in self._link.faults:
+            wanted = fault.accepted(wanted)
         self._settings = merged(self._settings, wanted)
+        self._seen.session = self._settings
         self._turns.configure(self._settings)
         self._link.emit({"type": "session.updated", "session": self._settings})
 
@@ -120,23 +150,38 @@ class Session:
         if not self._seen.is_configured and EARLY_AUDIO not in self._seen.violations:
             self._seen.note_violation(EARLY_AUDIO)
         noticed = self._audio.append(audio)
-        if self._echo is not None and self._seen.is_configured and self._settings["output_modalities"] == ["audio"]:
-            response = self._active or self._begin({})
-            self._echo.send_back(response, event["audio"], audio, self._audio.format_type)
-        detection = self._audio.turn_detection or {}
+        if self._seen.is_configured:
+            self._speaker.send_back(self._settings, event["audio"], audio)
         for each in noticed:
-            if isinstance(each, SpeechStarted):
-                self._turns.speech_started(each)
-                if detection.get("interrupt_response") and self._active is not None:
-                    self._active.finish("cancelled", "turn_detected")
-            else:
-                self._turns.speech_stopped(each)
-                # Where a response goes on uninterrupted, the service starts no second one.
-                if detection.get("create_response") and self._active is None:
-                    self._begin({})
+            self._take_turn(each)
+        if self._turns.commit_if_idle() and (self._audio.turn_detection or {}).get("create_response"):
+            self._begin({})
+
+    def _take_turn(self, noticed: SpeechStarted | SpeechStopped) -> None:
+        detection = self._audio.turn_detection or {}
+        if isinstance(noticed, SpeechStarted):
+            self._turns.speech_started(noticed)
+            if detection.get("interrupt_response"):
+                self._speaker.interrupt()
+            return
+        self._turns.speech_stopped(noticed)
+        # Where a response goes on uninterrupted, the service starts no second one.
+        if detection.get("create_response") and self._speaker.active is None:
+            self._begin({})
+
+    def _begin(self, overrides: dict[str, Any]) -> None:
+        self._turns.expect_nothing()
+        self._speaker.begin(self._settings, overrides)
+
+    def _expect_speech(self, response: Response) -> None:
+        self._turns.expect_speech(response.audio_ms)
 
     def _create_item(self, event: dict[str, Any]) -> None:
         item, previous = self._item_of(event["item"]), event.get("previous_item_id")
+        if item.wire["type"] == "function_call_output":
+            odd = self._speaker.calls.answer(item.wire["call_id"])
+            if odd is not None:
+                self._seen.note_violation(odd)
         self._conversation.insert(item, previous)
         before = self._conversation.previous_id(item.id)
         for name in ("added", "done"):
@@ -179,42 +224,5 @@ class Session:
             if item["type"] == "item_reference" and self._conversation.find(item["id"]) is None:
                 message = f"Item '{item['id']}' does not exist."
                 raise ClientMistake("invalid_value", message, f"response.input[{index}].id")
-        active = self._active
-        if active is not None and overrides.get("conversation", "auto") == "auto":
-            message = (
-                f"Conversation already has an active response in progress: {active.id}. "
-                "Wait until the response is finished before creating a new one."
-            )
-            raise ClientMistake("conversation_already_has_active_response", message)
+        self._speaker.check_create(overrides)
         self._begin(overrides)
-
-    def _begin(self, overrides: dict[str, Any]) -> Response:
-        """Start a response; it speaks by itself, but for the echo, which waits for the caller's audio."""
-        tokens = self._conversation.tokens()
-        plan = Plan.of(self._settings, overrides, conversation_id=self._conversation_id, input_tokens=tokens)
-        response = Response(plan, self._conversation, self._link, on_done=self._forget)
-        self._responses[response.id] = response
-        if self._echo is None or plan.modality == "text" or plan.conversation_id is None:
-            sentence = utterance(self._choose(plan.instructions), response.format_type, self._options.delta_ms)
-            self._spawn(speak(response, sentence, self._options, self._link))
-        return response
-
-    def _forget(self, response: Response) -> None:
-        del self._responses[response.id]
-
-    def _choose(self, instructions: str) -> int:
-        """Return which sentence is said: the greeting first and when asked for one, then the others in turn."""
-        if self._next_sentence == 0 or GREETING.search(instructions):
-            self._next_sentence = max(self._next_sentence, 1)
-            return 0
-        chosen = self._next_sentence
-        self._next_sentence = chosen % (len(agent_sentences()) - 1) + 1
-        return chosen
-
-    def _cancel_response(self, event: dict[str, Any]) -> None:
-        wanted = event.get("response_id")
-        response = self._active if wanted is None else self._responses.get(wanted)
-        if response is None:
-            message = "Cancellation failed: no active response found."
-            raise ClientMistake("response_cancel_not_active", message)
-        response.finish("cancelled", "client_cancelled")

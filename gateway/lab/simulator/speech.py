@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import math
 from dataclasses import dataclass
 
 from gateway.audio import g711
@@ -89,7 +90,9 @@ class Converter:
 
 
 @functools.lru_cache(maxsize=64)
-def utterance(sentence: int, format_type: str, delta_ms: int) -> Utterance:
+def utterance(
+    sentence: int, format_type: str, delta_ms: int, text: str | None = None, for_s: float | None = None
+) -> Utterance:
     """
     Return a sentence in deltas of ``delta_ms``, the last one shorter.
 
@@ -97,10 +100,15 @@ def utterance(sentence: int, format_type: str, delta_ms: int) -> Utterance:
         sentence: index into ``agent_sentences()``.
         format_type: ``audio/pcm``, ``audio/pcmu`` or ``audio/pcma``.
         delta_ms: milliseconds of speech per delta.
+        text: what is written down in place of the sentence's own words.
+        for_s: seconds it lasts, repeated or cut; None is as long as it is.
     """
-    sentence_spoken = agent_sentences()[sentence]
-    audio = Converter(PCM, format_type).process(sentence_spoken.pcm24k)
+    spoken = agent_sentences()[sentence]
+    audio = Converter(PCM, format_type).process(spoken.pcm24k)
+    if for_s is not None:
+        wanted = bytes_per_ms(format_type) * int(for_s * 1000)
+        audio = (audio * math.ceil(wanted / len(audio)))[:wanted]
     step = bytes_per_ms(format_type) * delta_ms
     pieces = (audio[start : start + step] for start in range(0, len(audio), step))
     deltas = tuple(Delta(base64.b64encode(piece).decode("ascii"), piece) for piece in pieces)
-    return Utterance(sentence_spoken.text, deltas)
+    return Utterance(text or spoken.text, deltas)

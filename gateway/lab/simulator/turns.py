@@ -101,6 +101,12 @@ class CallerAudio:
         self._start_ms = stopped.end_ms
         return stretch
 
+    def take_silence(self, start_ms: float) -> Stretch:
+        """Take the audio since ``start_ms``, in which nobody spoke."""
+        stretch = Stretch(min(start_ms, self.clock_ms), self.clock_ms)
+        self._start_ms = self.clock_ms
+        return stretch
+
     def clear(self) -> None:
         """Forget what is in the buffer, and an open turn with it."""
         self._start_ms = self.clock_ms

@@ -238,6 +238,12 @@ CLIENT_EVENTS: dict[str, Check] = {
     "response.create": record(_head | {"response": _response}),
     "response.cancel": record(_head | {"response_id": _string}),
 }
+_check_secret_request = record(
+    {
+        "expires_after": record({"anchor": one_of("created_at"), "seconds": integer(10, 7200)}),
+        "session": _session,
+    }
+)
 # Named by the service among the types it knows, but meant for translation sessions.
 _TRANSLATION_EVENTS = ("session.close", "session.input_audio_buffer.append")
 
@@ -288,6 +294,16 @@ def check_event(event: dict[str, Any]) -> None:
     if check is None:
         raise invalid_value(name, "type", (*CLIENT_EVENTS, *_TRANSLATION_EVENTS))
     check(event, "")
+
+
+def check_secret_request(body: dict[str, Any]) -> None:
+    """
+    Judge the body of ``POST /v1/realtime/client_secrets``.
+
+    Raises:
+        ClientMistake: the first thing that is wrong.
+    """
+    _check_secret_request(body, "")
 
 
 def decode_audio(value: str, *, sample_bytes: int) -> bytes:

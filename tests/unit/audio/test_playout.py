@@ -138,6 +138,18 @@ def test_flush_drops_everything_and_the_next_speech_plays_as_usual() -> None:
     assert read_frame(buffer) == b"\x03" * FRAME
 
 
+def test_what_comes_of_an_item_after_its_flush_is_stale() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(3 * FRAME))
+    read_frame(buffer)
+    buffer.flush()
+    buffer.write("a", speech(2 * FRAME))
+    buffer.complete("a")
+    assert read_frame(buffer) is None
+    assert (buffer.position(), buffer.queued_ms) == (None, 0)
+    assert [item.played_ms for item in buffer.take_finished()] == [20]
+
+
 def test_the_time_of_the_first_frame_is_kept() -> None:
     buffer = PlayoutBuffer(PHONE)
     buffer.write("a", speech(2 * FRAME))
@@ -185,3 +197,133 @@ def test_whatever_the_order_every_byte_is_played_once(steps: list[tuple[str, int
     for frame in frames(buffer):
         played += frame
     assert bytes(played).replace(b"\x00", b"") == bytes(written)
+
+
+# Holding
+
+
+def test_held_speech_is_silence_and_goes_on_where_it_stopped() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    whole = speech(4 * FRAME)
+    buffer.write("a", whole[: 2 * FRAME])
+    first = read_frame(buffer)
+    buffer.pause()
+    assert read_frame(buffer) is None
+    buffer.write("a", whole[2 * FRAME :])
+    assert read_frame(buffer) is None
+    assert buffer.position() == ("a", 20)
+    assert buffer.queued_ms == 60
+    buffer.resume()
+    assert first is not None
+    assert first + b"".join(frames(buffer)) == whole
+
+
+def test_a_flush_ends_the_hold() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(2 * FRAME))
+    buffer.pause()
+    buffer.flush()
+    buffer.write("b", b"\x03" * FRAME)
+    assert read_frame(buffer) == b"\x03" * FRAME
+
+
+# The filler
+
+
+def test_the_filler_is_given_when_no_speech_can_be_played() -> None:
+    buffer = PlayoutBuffer(PHONE, filler=b"\x05\x00" * FRAME)
+    assert read_frame(buffer) is None
+    buffer.start_filler()
+    assert (read_frame(buffer) or b"")[-2:] == b"\x05\x00"
+    assert (buffer.position(), buffer.queued_ms, buffer.first_frame_at) == (None, 0, None)
+    buffer.write("a", b"\x01\x00" * FRAME)
+    assert (read_frame(buffer) or b"")[-2:] == b"\x01\x00"
+    assert buffer.first_frame_at is not None
+    assert read_frame(buffer) == b"\x01\x00" * (FRAME // 2)
+    assert (read_frame(buffer) or b"")[-2:] == b"\x05\x00"
+    buffer.pause()
+    assert (read_frame(buffer) or b"")[-2:] == b"\x00\x00"
+    assert read_frame(buffer) is None
+    buffer.resume()
+    assert (read_frame(buffer) or b"")[-2:] == b"\x05\x00"
+    buffer.stop_filler()
+    assert (read_frame(buffer) or b"")[-2:] == b"\x00\x00"
+    assert read_frame(buffer) is None
+
+
+# What was heard
+
+
+def test_an_item_played_to_its_end_is_reported_once_with_its_times() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(3 * FRAME))
+    read_frame(buffer)
+    assert buffer.take_finished() == []
+    read_frame(buffer)
+    read_frame(buffer)
+    assert buffer.take_finished() == [], "more of it may come"
+    buffer.complete("a")
+    (item,) = buffer.take_finished()
+    assert (item.item_id, item.played_ms, item.received_ms, item.complete) == ("a", 60, 60, True)
+    assert item.first_at is not None
+    assert item.last_at is not None
+    assert buffer.first_frame_at == item.first_at <= item.last_at == buffer.last_frame_at
+    assert buffer.take_finished() == []
+    assert buffer.position() is None, "the caller interrupts nothing any more"
+
+
+def test_flushed_items_are_reported_as_cut_with_what_was_heard_of_them() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(3 * FRAME))
+    buffer.complete("a")
+    buffer.write("b", speech(5 * FRAME))
+    for _ in range(2):
+        read_frame(buffer)
+    buffer.flush()
+    a, b = buffer.take_finished()
+    assert (a.item_id, a.played_ms, a.received_ms, a.complete) == ("a", 40, 60, False)
+    assert a.first_at is not None
+    assert (b.item_id, b.played_ms, b.received_ms, b.complete) == ("b", 0, 100, False)
+    assert (b.first_at, b.last_at) == (None, None)
+
+
+def test_an_item_that_shares_a_frame_with_the_next_has_that_frames_time() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", speech(FRAME + 100))
+    buffer.write("b", speech(FRAME))
+    read_frame(buffer)
+    read_frame(buffer)
+    (a,) = buffer.take_finished()
+    buffer.flush()
+    (b,) = buffer.take_finished()
+    assert a.last_at == b.first_at
+    assert a.complete
+
+
+def test_whoever_listens_is_woken_once_until_it_looks() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    woken: list[str] = []
+    buffer.listen(lambda: woken.append("wake"))
+    for item_id in ("a", "b"):
+        buffer.write(item_id, speech(FRAME))
+        buffer.complete(item_id)
+    read_frame(buffer)
+    assert woken == ["wake"]
+    buffer.take_finished()
+    read_frame(buffer)
+    assert len(woken) == 2
+    buffer.write("c", speech(FRAME))
+    read_frame(buffer)
+    buffer.take_finished()
+    buffer.complete("c")
+    assert len(woken) == 3
+    buffer.take_finished()
+    buffer.write("d", speech(FRAME))
+    buffer.flush()
+    assert len(woken) == 3, "whoever flushes looks by itself"
+    buffer.listen(None)
+    buffer.write("e", speech(FRAME))
+    read_frame(buffer)
+    buffer.complete("e")
+    assert len(woken) == 3
+    assert [item.item_id for item in buffer.take_finished()] == ["d", "e"]

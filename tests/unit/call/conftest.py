@@ -5,21 +5,32 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.call.events import Routed
 from gateway.sessions.record import RECORD_FIELDS
-from tests.fakes.stage import Stage
+from tests.fakes.stage import ROUTED, Stage
 
-STREAM_FIELDS = {"text", "item_id", "played_ms"}
+STREAM_FIELDS = {
+    *("text", "item_id", "played_ms", "cut", "interruption_ms", "turn_latency_ms", "detail", "left_s"),
+    *("tool_call_id", "name", "arguments", "output", "failed", "took_ms", "target", "digits", "code", "reason"),
+}
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    stage = Stage()
+def routed() -> Routed:
+    """Limits of the call; a module or class with others overrides this."""
+    return ROUTED
+
+
+@pytest.fixture
+async def stage(routed: Routed) -> AsyncIterator[Stage]:
+    stage = Stage(routed)
     yield stage
     # True of every call, however it ended.
     assert stage.task is not None
     assert stage.task.done()
     assert stage.clock.running == 0
-    assert stage.agent.closes == stage.agent.opens
+    assert stage.agent.closes == stage.tools.closes == stage.agent.opens
+    assert stage.playout.wake is None
     record = stage.store.record()
     assert record.get("state") == "ended" or stage.store.raises
     assert set(record) <= RECORD_FIELDS | STREAM_FIELDS

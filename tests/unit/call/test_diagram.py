@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from gateway.call import diagram, events
-from gateway.call.diagram import SAMPLES, WAYS, call_states_markdown, try_event
+from gateway.call.diagram import call_states_markdown, try_event
 from gateway.call.events import CallEvent, IncomingInvite, LegRinging
 from gateway.call.machine import CallMachine, Phase
+from gateway.call.samples import SAMPLES, WAYS
 
 pytestmark = pytest.mark.unit
 

@@ -20,19 +20,21 @@ from gateway.call.actions import (
     StartTimer,
     Truncate,
 )
-from gateway.call.diagram import SAMPLES, WAYS
 from gateway.call.events import (
+    AgentAway,
     AgentClosed,
     AgentFailed,
     AgentReady,
     AgentSpoke,
     CallerSpoke,
     CallEvent,
+    HangUpAsked,
     IncomingInvite,
     LegClosed,
     LegFailed,
     MediaLost,
     MediaUp,
+    Noted,
     OrderFailed,
     Routed,
     SpeechStarted,
@@ -42,6 +44,7 @@ from gateway.call.events import (
 )
 from gateway.call.machine import RULES, CallMachine, Phase
 from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.call.samples import SAMPLES, WAYS
 from gateway.errors import AgentLost, AgentRefused, IllegalEvent, WireError
 from gateway.ids import CallId
 
@@ -99,7 +102,14 @@ def test_speech_over_a_silent_agent_truncates_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [SpeechStopped(CALL), CallerSpoke(CALL, "item_1", "hello"), AgentSpoke(CALL, "item_2", "hi"), UP]
+    "event",
+    [
+        SpeechStopped(CALL),
+        CallerSpoke(CALL, "item_1", "hello"),
+        AgentSpoke(CALL, "item_2", "hi"),
+        Noted(CALL, "usage", {"input_tokens": 5}),
+        UP,
+    ],
 )
 def test_what_is_only_for_the_record_orders_nothing(event: CallEvent) -> None:
     machine = machine_after(*TO_ACTIVE)
@@ -131,7 +141,7 @@ def test_caller_hanging_up_before_the_answer_without_a_cancel_hung_up() -> None:
 def test_caller_hanging_up_in_the_talk_closes_the_agent_and_hangs_up_nothing() -> None:
     outcome = Outcome(EndReason.CALLER_HUNG_UP, "200 OK", 200)
     actions = machine_after(*TO_ACTIVE).handle(BYE)
-    assert actions == (CloseAgent(), CancelTimer("max_length"), Finish(outcome))
+    assert actions == (CloseAgent(), CancelTimer("max_length"), FlushPlayout(), Finish(outcome))
 
 
 @pytest.mark.parametrize("way", [(), TO_RINGING, TO_ANSWERING, TO_ACTIVE])
@@ -175,7 +185,6 @@ def test_an_agent_that_fails_before_the_answer_refuses_the_call_with_its_code(
         (StopAsked(CALL, "drain limit"), EndReason.SHUTDOWN, "drain limit"),
         (LegFailed(CALL, "answer"), EndReason.SIP_ERROR, "answer"),
         (OrderFailed(CALL, "KeyError"), EndReason.INTERNAL_ERROR, "KeyError"),
-        (TimerFired(CALL, "max_length"), EndReason.MAX_LENGTH, "longer than 600 s"),
     ],
 )
 def test_what_ends_a_talk_closes_the_agent_and_hangs_up(event: CallEvent, reason: EndReason, detail: str) -> None:
@@ -185,7 +194,8 @@ def test_what_ends_a_talk_closes_the_agent_and_hangs_up(event: CallEvent, reason
     assert actions[-1] == StartTimer("ending", 5.0)
     assert isinstance(actions[-2], HangUp)
     assert actions[-2].code >= 400
-    assert (CancelTimer("max_length") in actions) is not isinstance(event, TimerFired)
+    assert CancelTimer("max_length") in actions
+    assert FlushPlayout() in actions
     outcome = outcome_in(machine.handle(LegClosed(CALL, by_caller=False, code=200, reason="OK")))
     assert (outcome.reason, outcome.detail) == (reason, detail)
 
@@ -244,6 +254,11 @@ def test_a_set_up_timer_that_ran_out_just_as_media_came_up_ends_nothing() -> Non
     assert machine.phase is Phase.ACTIVE
 
 
+@pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING, TO_ACTIVE, (*TO_ACTIVE, StopAsked(CALL, ""))])
+def test_what_is_noted_changes_nothing_wherever_there_is_an_agent(way: tuple[CallEvent, ...]) -> None:
+    assert machine_after(*way).handle(Noted(CALL, "session_open", {"took_ms": 80})) == ()
+
+
 def test_early_speech_while_answering_is_let_pass() -> None:
     machine = machine_after(*TO_ANSWERING)
     assert machine.handle(SpeechStarted(CALL, "item_1", 20)) == ()
@@ -258,6 +273,9 @@ def test_early_speech_while_answering_is_let_pass() -> None:
         (TO_RINGING, ROUTED),
         (TO_RINGING, UP),
         (TO_RINGING, SpeechStarted(CALL)),
+        ((), Noted(CALL, "usage", {})),
+        (TO_RINGING, AgentAway(CALL, "")),
+        (TO_ANSWERING, HangUpAsked(CALL, "call_1", "done")),
         (TO_ANSWERING, READY),
         (TO_ANSWERING, MediaLost(CALL, 30)),
         (TO_ACTIVE, READY),

@@ -110,7 +110,6 @@ async def test_a_refused_agent_refuses_the_caller(stage: Stage) -> None:
         (lambda stage: stage.session.post(StopAsked(CALL, "drain limit")), EndReason.SHUTDOWN),
         (lambda stage: stage.session.post(MediaLost(CALL, 30)), EndReason.NO_RTP),
         (lambda stage: stage.session.post(LegFailed(CALL, "callback raised")), EndReason.SIP_ERROR),
-        (lambda stage: stage.clock.advance(600), EndReason.MAX_LENGTH),
     ],
 )
 async def test_what_ends_a_talk_sends_bye_and_closes_the_agent(

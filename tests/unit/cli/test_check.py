@@ -49,6 +49,31 @@ def test_without_a_key_the_ways_on_are_named() -> None:
     assert "a private server is started" in out
 
 
+WEBHOOK = """
+    tools:
+      webhooks:
+        - name: order_state
+          description: Look up an order.
+          url: https://crm.example.com/orders
+          headers: {Authorization: "Bearer ${CRM}"}
+"""
+
+
+def test_tools_are_shown_and_their_secrets_must_be_there(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = HELLO.read_text()
+    place = text.index("routes:")
+    (bare / "plan.yaml").write_text(text[:place].rstrip() + WEBHOOK + text[place:])
+    code, out, err = run("--dialplan", "plan.yaml")
+    assert code == 1
+    assert "agents.hello.tools.webhooks.order_state: headers.Authorization: there is no secret 'CRM'" in err
+    monkeypatch.setenv("GATEWAY_SECRETS__CRM", "very-secret")
+    code, out, err = run("--dialplan", "plan.yaml")
+    assert (code, err) == (0, "")
+    assert "hang_up, order_state (webhook)" in out
+    assert "crm: ********" in out
+    assert "very-secret" not in out
+
+
 def test_wrong_settings_are_told_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_SIP__PORT", "x")
     monkeypatch.setenv("GATEWAY_SIPP__PORT", "1")
@@ -59,8 +84,8 @@ def test_wrong_settings_are_told_with_exit_code_1(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_wrong_dialplan_is_told_with_its_line_and_exit_code_1(bare: Path) -> None:
-    (bare / "plan.yaml").write_text(HELLO.read_text().replace("voice: marin", "voice: marine"))
+    (bare / "plan.yaml").write_text(HELLO.read_text().replace("voice: marin", "audio_format: pcmm"))
     code, out, err = run("--dialplan", "plan.yaml")
     assert code == 1
-    assert "plan.yaml:8:12: agents.hello.voice: 'marine' is not among the values; did you mean 'marin'?" in err
+    assert "plan.yaml:8:19: agents.hello.audio_format: 'pcmm' is not among the values; did you mean 'pcm" in err
     assert "sip.port" in out

@@ -80,7 +80,7 @@ extra: 1
 """
     assert told(file, text) == [
         "plan.yaml:4:5: agents.front.voise: unknown key; did you mean 'voice'?",
-        "plan.yaml:5:12: agents.front.voice: 'ceder' is not among the values; did you mean 'cedar'?",
+        "plan.yaml:5:12: agents.front.voice: there is no voice 'ceder'; did you mean 'cedar'?",
         "plan.yaml:6:33: agents.front.turn_detection.threshold: should be less than or equal to 1, not '7'",
         "plan.yaml:6:57: agents.front.turn_detection.silence_duration_ms: should be a valid integer, "
         "unable to parse string as an integer, not 'fast'",

@@ -10,20 +10,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.audio.pcm import MODEL
-from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke, SpeechStarted, SpeechStopped
+from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke, Noted, SpeechStarted, SpeechStopped
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.ids import CallId
-from gateway.realtime.protocol import (
-    MAX_ENDED_RESPONSES,
-    MAX_ITEMS,
-    AgentAudio,
-    AgentAudioDone,
-    Fact,
-    RealtimeProtocol,
-    Send,
-)
+from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, Send, SessionBegan
+from gateway.realtime.protocol import RealtimeProtocol
+from gateway.realtime.responses import MAX_ENDED_RESPONSES
 from gateway.realtime.session_config import session_config
+from gateway.realtime.speech import MAX_ITEMS
 
 pytestmark = pytest.mark.unit
 
@@ -99,7 +94,7 @@ def test_the_first_order_is_the_session_update_with_an_event_id() -> None:
 def test_a_created_session_is_not_ready_yet() -> None:
     protocol = new_protocol()
 
-    assert hear(protocol, "session.created", session={"id": "sess_1"}) == []
+    assert hear(protocol, "session.created", session={"id": "sess_1"}) == [SessionBegan("sess_1", None)]
     assert not protocol.ready
 
 
@@ -212,7 +207,11 @@ def test_speech_that_a_response_leaves_open_is_ended_with_the_response() -> None
     begin(protocol, "resp_1")
     speak(protocol, "resp_1", "item_a")
 
-    assert finish(protocol, "resp_1", "incomplete", reason="max_output_tokens") == [AgentAudioDone("item_a")]
+    ended, note = finish(protocol, "resp_1", "incomplete", reason="max_output_tokens")
+
+    assert ended == AgentAudioDone("item_a")
+    assert isinstance(note, Noted)
+    assert (note.name, note.fields["code"]) == ("response_incomplete", "max_output_tokens")
     assert end_speech(protocol, "resp_1", "item_a") == []
 
 
@@ -231,7 +230,7 @@ def test_a_message_that_overlaps_a_function_call_keeps_its_own_state() -> None:
     facts += finish(protocol, "resp_1")
 
     audio = AgentAudio("item_a", SPEECH_100_MS)
-    assert facts == [audio, audio, AgentAudioDone("item_a")]
+    assert [fact for fact in facts if not isinstance(fact, Noted | Send)] == [audio, audio, AgentAudioDone("item_a")]
     assert protocol.active_response_id is None
 
 
@@ -294,7 +293,7 @@ def test_an_agent_that_may_not_be_interrupted_goes_on() -> None:
     protocol = ready_protocol(interrupt_response=False)
     begin(protocol, "resp_1")
 
-    assert hear(protocol, "input_audio_buffer.speech_started") == [SpeechStarted(CALL)]
+    assert hear(protocol, "input_audio_buffer.speech_started") == [SpeechStarted(CALL, interrupts=False)]
 
     assert speak(protocol, "resp_1", "item_a") == [AgentAudio("item_a", SPEECH_100_MS)]
 
@@ -307,6 +306,7 @@ def test_truncation_is_bounded_by_the_audio_that_was_received() -> None:
 
     [cut] = sent(protocol.truncate("item_a", 10_000))
 
+    assert cut.pop("event_id")
     assert cut == {
         "type": "conversation.item.truncate",
         "item_id": "item_a",
@@ -436,14 +436,15 @@ def test_an_error_in_mid_call_is_logged_once_and_the_call_goes_on() -> None:
     protocol = ready_protocol()
 
     with capture_logs() as logs:
-        for _ in range(50):
-            assert fail(protocol, code="invalid_value", param="audio") == []
-        assert fail(protocol, code="invalid_value", param="type") == []
+        facts = [fact for _ in range(50) for fact in fail(protocol, code="invalid_value", param="audio")]
+        facts += fail(protocol, code="invalid_value", param="type")
 
     assert [(entry["code"], entry["param"]) for entry in logs] == [
         ("invalid_value", "audio"),
         ("invalid_value", "type"),
     ]
+    assert [note.fields["param"] for note in facts if isinstance(note, Noted)] == ["audio", "type"]
+    assert len(facts) == 2
     assert logs[0]["call_id"] == CALL
     assert protocol.ready
 
@@ -541,8 +542,8 @@ def test_memory_of_items_and_responses_is_bounded() -> None:
         with capture_logs():
             fail(protocol, code=f"code_{number}")
 
-    assert len(protocol._items) == MAX_ITEMS
-    assert len(protocol._ended_responses) == MAX_ENDED_RESPONSES
+    assert len(protocol._speech) == MAX_ITEMS
+    assert len(protocol._responses._ended) == MAX_ENDED_RESPONSES
     assert len(protocol._problems) <= 64
     assert protocol.truncate("item_999", 20) != ()
     assert protocol.truncate("item_1", 20) == ()

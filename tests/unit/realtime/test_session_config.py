@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
-from gateway.dialplan.model import AgentProfile, TurnDetection
-from gateway.realtime.session_config import greeting_instructions, session_config
+from gateway.dialplan.model import AgentProfile, ToolSet, TurnDetection
+from gateway.errors import AgentRefused
+from gateway.realtime.session_config import (
+    goodbye_instructions,
+    greeting_instructions,
+    mistakes_in,
+    offered_tools,
+    session_config,
+)
+from gateway.realtime.tools import OfferedTools, ToolDefinition
+from gateway.realtime.wire_session import SessionConfig
 
 pytestmark = pytest.mark.unit
 
@@ -18,6 +29,7 @@ def test_everything_that_matters_is_said_explicitly() -> None:
         voice="cedar",
         language="de",
         turn_detection=TurnDetection(threshold=0.6, silence_duration_ms=700, interrupt_response=False),
+        tools=ToolSet(builtin=()),
     )
 
     assert json.loads(session_config(profile).model_dump_json(exclude_unset=True)) == {
@@ -73,3 +85,156 @@ def test_the_greeting_repeats_the_instructions_it_replaces() -> None:
 
 def test_without_a_greeting_the_caller_speaks_first() -> None:
     assert greeting_instructions(AgentProfile(instructions="Be brief.")) is None
+
+
+def wire(profile: AgentProfile, **more: Any) -> dict[str, Any]:
+    session: dict[str, Any] = json.loads(session_config(profile, **more).model_dump_json(exclude_unset=True))
+    return session
+
+
+def test_every_wish_of_a_profile_is_in_the_session() -> None:
+    session = wire(
+        AgentProfile(
+            instructions="Be brief.",
+            voice="voice_abc",
+            speed=1.25,
+            audio_format="pcmu",
+            noise_reduction="far_field",
+            max_output_tokens=500,
+            reasoning="low",
+            retention_ratio=0.8,
+            tracing="auto",
+            turn_detection=TurnDetection(kind="semantic_vad", eagerness="high"),
+        )
+    )
+
+    assert session["audio"]["input"]["format"] == session["audio"]["output"]["format"] == {"type": "audio/pcmu"}
+    assert session["audio"]["input"]["noise_reduction"] == {"type": "far_field"}
+    assert session["audio"]["input"]["turn_detection"] == {
+        "type": "semantic_vad",
+        "eagerness": "high",
+        "create_response": True,
+        "interrupt_response": True,
+    }
+    assert session["audio"]["output"]["voice"] == {"id": "voice_abc"}
+    assert session["audio"]["output"]["speed"] == 1.25
+    assert session["max_output_tokens"] == 500
+    assert session["reasoning"] == {"effort": "low"}
+    assert session["truncation"] == {"type": "retention_ratio", "retention_ratio": 0.8}
+    assert session["tracing"] == "auto"
+
+
+def test_the_idle_timeout_is_the_server_vads() -> None:
+    session = wire(AgentProfile(instructions="x", turn_detection=TurnDetection(idle_timeout_ms=6000)))
+
+    assert session["audio"]["input"]["turn_detection"]["idle_timeout_ms"] == 6000
+
+
+def test_with_a_guard_the_service_does_not_interrupt_by_itself() -> None:
+    session = wire(AgentProfile(instructions="x", turn_detection=TurnDetection(guard_ms=300)))
+
+    assert session["audio"]["input"]["turn_detection"]["interrupt_response"] is False
+
+
+TOOLS = ToolSet.model_validate(
+    {
+        "builtin": ["hang_up", "transfer_call"],
+        "transfer_targets": {"sales": "sip:sales@192.0.2.1"},
+        "webhooks": [{"name": "find_table", "description": "Finds one.", "url": "http://127.0.0.1/x"}],
+        "plugins": [{"name": "weather"}],
+        "mcp": [
+            {
+                "server_label": "crm",
+                "server_url": "https://crm.example/mcp",
+                "authorization": "CRM",
+                "allowed_tools": ["look_up"],
+            }
+        ],
+    }
+)
+WEATHER = ToolDefinition("weather", "Tells it.", {"type": "object", "properties": {}})
+
+
+def test_tools_of_every_kind_are_offered() -> None:
+    profile = AgentProfile(instructions="x", tools=TOOLS)
+
+    tools = wire(profile, own_tools=[WEATHER], secrets={"crm": SecretStr("token")})["tools"]
+
+    assert [tool.get("name") or tool["server_label"] for tool in tools] == [
+        "hang_up",
+        "transfer_call",
+        "find_table",
+        "weather",
+        "crm",
+    ]
+    assert tools[-1] == {
+        "type": "mcp",
+        "server_label": "crm",
+        "server_url": "https://crm.example/mcp",
+        "require_approval": "never",
+        "authorization": "token",
+        "allowed_tools": ["look_up"],
+    }
+    assert offered_tools(profile, [WEATHER]) == OfferedTools(
+        ("hang_up", "transfer_call"), {"sales": "sip:sales@192.0.2.1"}, frozenset({"find_table", "weather"})
+    )
+
+
+def test_a_missing_token_refuses_the_session_by_the_name_of_the_secret() -> None:
+    with pytest.raises(AgentRefused, match="'CRM'"):
+        session_config(AgentProfile(instructions="x", tools=TOOLS))
+
+
+def test_a_tool_that_cannot_be_offered_refuses_the_session_by_the_name_of_the_field() -> None:
+    bad = ToolDefinition("two words", "Cannot be called.", {"type": "object"})
+
+    with pytest.raises(AgentRefused, match=r"session\.tools\.name: String should match pattern"):
+        session_config(AgentProfile(instructions="x"), [bad])
+
+
+def test_the_goodbye_repeats_the_instructions_and_says_why() -> None:
+    words = goodbye_instructions(AgentProfile(instructions="You are Ada.", goodbye="Say bye."), "the time is over")
+
+    assert "You are Ada." in words
+    assert "the time is over" in words
+    assert words.endswith("Say bye.")
+
+
+@pytest.mark.parametrize(
+    ("session", "field"),
+    [
+        ({"voice": "marin"}, "voice"),
+        ({"modalities": ["audio", "text"]}, "modalities"),
+        ({"temperature": 0.8}, "temperature"),
+        ({"input_audio_format": "pcm16"}, "input_audio_format"),
+        ({"turn_detection": {"type": "server_vad"}}, "turn_detection"),
+        ({"output_modalities": ["audio", "text"]}, "output_modalities"),
+        ({"max_output_tokens": 5000}, "max_output_tokens"),
+        ({"model": "gpt-realtime"}, "model"),
+        ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}}}, "audio.input.format.rate"),
+        ({"audio": {"input": {"format": {"type": "audio/pcm"}}}}, "audio.input.format.rate"),
+        ({"audio": {"input": {"format": "g711_ulaw"}}}, "audio.input.format"),
+        ({"audio": {"output": {"speed": 2.0}}}, "audio.output.speed"),
+        (
+            {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 1.5}}}},
+            "audio.input.turn_detection.threshold",
+        ),
+        (
+            {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "threshold": 0.5}}}},
+            "audio.input.turn_detection.threshold",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools.0.name"),
+        (
+            {"truncation": {"type": "retention_ratio", "retention_ratio": 2}},
+            "truncation.retention_ratio",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_report_slightly_malformed_sessions_are_refused_here_by_the_name_of_the_field(
+    session: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        SessionConfig.model_validate(session)
+
+    assert f"session.{field}: " in mistakes_in(refused.value)

@@ -23,6 +23,9 @@ TIME = st.none() | st.floats(0, 4e9).map(lambda seconds: round(seconds, 6))
         ended_at=TIME,
         setup_ms=st.none() | st.integers(0, 10**9),
         sip_code=st.none() | st.integers(100, 699),
+        tokens_in=st.none() | st.integers(0, 10**9),
+        tokens_out=st.none() | st.integers(0, 10**9),
+        cost_usd=TIME,
     )
 )
 def test_a_record_survives_its_flat_form(record: CallRecord) -> None:
@@ -47,7 +50,7 @@ def test_the_fields_are_those_agreed_on() -> None:
     assert {
         *("call_id", "sip_call_id", "from_uri", "to_uri", "source", "worker", "route", "agent", "state", "codec"),
         *("upstream_session_id", "created_at", "ringing_at", "answered_at", "ended_at", "heartbeat_at", "setup_ms"),
-        *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code"),
+        *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
     } == RECORD_FIELDS
 
 

@@ -1,0 +1,311 @@
+"""What is written down of one call: its record, its speech in the order it was heard, its latencies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from gateway.call.actions import CallAction, ResumePlayout
+from gateway.call.events import (
+    AgentAway,
+    AgentBack,
+    AgentExpiring,
+    AgentReady,
+    AgentSpoke,
+    CallerSpoke,
+    CallEvent,
+    DigitsAsked,
+    HangUpAsked,
+    LegClosed,
+    MediaUp,
+    Noted,
+    SpeechStarted,
+    SpeechStopped,
+    ToolAsked,
+    ToolFinished,
+    TransferAsked,
+    TransferEnded,
+    WaitAsked,
+)
+from gateway.call.machine import Phase
+from gateway.call.outcome import EndReason, Outcome
+from gateway.call.ports import Clock, PlayedItem, Playout, Scalar, SessionStore
+from gateway.ids import CallId
+
+Price = Callable[[Mapping[str, int | float]], float | None]
+
+_NOTABLE: Mapping[type[CallEvent], str] = {
+    MediaUp: "media_up",
+    SpeechStarted: "speech_started",
+    SpeechStopped: "speech_stopped",
+    AgentSpoke: "agent_spoke",
+    CallerSpoke: "caller_spoke",
+    AgentAway: "agent_away",
+    AgentBack: "agent_back",
+    AgentExpiring: "agent_expiring",
+    ToolAsked: "tool_asked",
+    ToolFinished: "tool_finished",
+    HangUpAsked: "hang_up_asked",
+    TransferAsked: "transfer_asked",
+    TransferEnded: "transfer_ended",
+    DigitsAsked: "digits_asked",
+    WaitAsked: "wait_asked",
+}
+"""Events that stand in the call's history though they change no phase."""
+
+
+class CallNotes:
+    """
+    Writes one call down. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        store: where it is written.
+        clock: time.
+        playout: tells what the caller heard.
+        facts: first fields of the call's record, named as in it.
+        price: what used tokens cost in US dollars; None where that is not known.
+    """
+
+    def __init__(
+        self,
+        call_id: CallId,
+        store: SessionStore,
+        clock: Clock,
+        playout: Playout,
+        facts: Mapping[str, Scalar],
+        price: Price,
+    ) -> None:
+        self._call_id = call_id
+        self._store = store
+        self._clock = clock
+        self._playout = playout
+        self._facts = facts
+        self._price = price
+        self._used = Counter[str]()  # tokens and seconds by kind
+        self._last_retry = ""  # why the agent was not ready at the last attempt
+        self._began = clock.monotonic()
+        self._answered: float | None = None  # monotonic seconds of the first MediaUp
+        self._first_audio_noted = False
+        self._over = False
+        self._texts: dict[str, str] = {}  # transcripts of items that are not played yet
+        self._untold: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
+        self._interrupted_at: float | None = None  # the caller began to speak over the agent
+        self._turns: list[float] = []  # when the caller stopped speaking, and the agent's answer is not known yet
+        self._log = structlog.get_logger().bind(call_id=call_id)
+
+    def begin(self) -> None:
+        """Write the first note, with what is known of the call from its INVITE."""
+        began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
+        self._note(Phase.ROUTING.value, began | dict(self._facts))
+
+    def write_down(
+        self,
+        event: CallEvent,
+        at: float,
+        orders: Sequence[CallAction],
+        *,
+        before: Phase,
+        after: Phase,
+        outcome: Outcome | None,
+    ) -> None:
+        """
+        Write what an event was and what it changed, once its orders are carried out.
+
+        Args:
+            event: what happened.
+            at: monotonic seconds at which it reached the call.
+            orders: what was carried out.
+            before: phase of the call before.
+            after: phase of the call now.
+            outcome: how the call ended; None as long as it has not.
+        """
+        if after is not before:
+            if after in (Phase.ENDING, Phase.ENDED):
+                self.heard()
+                self._tell_rest()
+            fields = _fields_of(event) | self._fields_at(after, event, outcome)
+            self._note(after.value, {"state": after.value, **fields})
+            self._log.info("call_state", state=after.value, **fields)
+            self._over = after is Phase.ENDED
+            return
+        if isinstance(event, CallerSpoke):
+            self._tell_rest()  # the agent was heard before
+        if isinstance(event, Noted):
+            self._note(event.name, event.fields)
+            self._add_up(event)
+        elif (name := _NOTABLE.get(type(event))) is not None:
+            self._note(name, _fields_of(event))
+        self._follow(event, at, orders)
+        self.heard()
+
+    def heard(self) -> None:
+        """Write what the caller heard since the last time, and how long it took."""
+        if self._over:
+            return
+        for item in self._playout.take_finished():
+            if item.first_at is not None:
+                self._note_turn(item, item.first_at)
+            if item.last_at is not None and not item.complete and self._interrupted_at is not None:
+                late_ms = max(0, round((item.last_at - self._interrupted_at) * 1000))
+                self._interrupted_at = None
+                fields: dict[str, Scalar] = {"item_id": item.item_id, "played_ms": item.played_ms}
+                self._note("interruption", {**fields, "interruption_ms": late_ms})
+            if item.played_ms:
+                self._tell(item)
+            else:
+                self._texts.pop(item.item_id, None)
+
+    def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
+        """Keep what later notes are made of."""
+        match event:
+            case SpeechStarted(interrupts=interrupts):
+                self._interrupted_at = at if interrupts else None
+            case SpeechStopped():
+                self._interrupted_at = None
+                if any(isinstance(order, ResumePlayout) for order in orders):
+                    self._note("false_start", {})
+                else:
+                    self._turns.append(at)
+            case AgentSpoke(item_id=item_id, text=text):
+                self._texts[item_id] = text
+                if (item := self._untold.pop(item_id, None)) is not None:
+                    self._tell(item)
+
+    def _add_up(self, noted: Noted) -> None:
+        """Keep what the record says of the whole call."""
+        if noted.name == "usage":
+            self._used.update({name: n for name, n in noted.fields.items() if isinstance(n, int | float)})
+        elif noted.name == "agent_retry":
+            self._last_retry = str(noted.fields.get("detail", ""))
+
+    def _usage(self) -> dict[str, Scalar]:
+        """Return the tokens of the whole call and their estimated cost; nothing when none were used."""
+        if not self._used:
+            return {}
+        tokens: dict[str, Scalar] = {
+            "tokens_in": int(self._used["text_in"] + self._used["audio_in"]),
+            "tokens_out": int(self._used["text_out"] + self._used["audio_out"]),
+        }
+        cost = self._price(self._used)
+        return tokens if cost is None else tokens | {"cost_usd": round(cost, 6)}
+
+    def _note_turn(self, item: PlayedItem, first_at: float) -> None:
+        """Write how long the caller waited for this item, if it is the first one since the caller spoke."""
+        ended = [at for at in self._turns if at <= first_at]
+        if not ended:
+            return
+        self._turns = self._turns[len(ended) :]
+        latency_ms = round((first_at - ended[-1]) * 1000)
+        self._note("turn", {"item_id": item.item_id, "turn_latency_ms": latency_ms})
+
+    def _tell(self, item: PlayedItem) -> None:
+        """Write what the caller heard of an item; later, if its transcript is still to come."""
+        text = self._texts.pop(item.item_id, None)
+        if text is None:
+            self._tell_rest()
+            self._untold[item.item_id] = item
+            return
+        self._tell_rest()
+        self._note_heard(item, text)
+
+    def _tell_rest(self) -> None:
+        """Write what was heard without a transcript: from here on the order would be wrong."""
+        for item in self._untold.values():
+            self._note_heard(item, "")
+        self._untold.clear()
+
+    def _note_heard(self, item: PlayedItem, text: str) -> None:
+        cut = not item.complete
+        said = heard_text(text, item.played_ms, item.received_ms) if cut else text
+        fields: dict[str, Scalar] = {"item_id": item.item_id, "text": said, "played_ms": item.played_ms, "cut": cut}
+        self._note("agent_heard", fields)
+
+    def _fields_at(self, phase: Phase, event: CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
+        """Return what the record says about entering ``phase``."""
+        match phase:
+            case Phase.RINGING:
+                return {"ringing_at": self._clock.now()}
+            case Phase.ACTIVE:
+                self._answered = self._clock.monotonic()
+                setup_ms = round((self._answered - self._began) * 1000)
+                return {"answered_at": self._clock.now(), "setup_ms": setup_ms}
+            case Phase.ENDED if outcome is not None:
+                why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
+                told = event.code if isinstance(event, LegClosed) else outcome.sip_code
+                return {
+                    "ended_at": self._clock.now(),
+                    "end_reason": outcome.reason.value,
+                    "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
+                    "ended_by": outcome.ended_by.value,
+                    "sip_code": told if self._answered is None else 200,
+                    **self._usage(),
+                }
+            case _:
+                return {}
+
+    def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
+        self._store.note(self._call_id, name, **fields, **self._first_audio())
+
+    def _first_audio(self) -> dict[str, Scalar]:
+        """Return ``first_audio_ms`` once, with the first note written after the agent was heard."""
+        heard = self._playout.first_frame_at
+        if self._first_audio_noted or self._answered is None or heard is None:
+            return {}
+        self._first_audio_noted = True
+        return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}
+
+
+def heard_text(text: str, played_ms: int, received_ms: int) -> str:
+    """
+    Return the part of an item's transcript that was heard before the item was cut off.
+
+    An estimate: as large a share of the letters as of the audio, up to the end of the last whole word (of the last
+    letter, in writing without blanks). Speech is not even, so it may be a word off.
+    """
+    if played_ms >= received_ms:
+        return text
+    end = len(text) * played_ms // received_ms
+    return text[: max(0, text.rfind(" ", 0, end + 1))] if " " in text else text[:end]
+
+
+def _fields_of(event: CallEvent) -> dict[str, Scalar]:
+    """Return what an event itself says, named as in the record and the stream of events."""
+    match event:
+        case AgentReady(session_id=session_id) | AgentBack(session_id=session_id):
+            return {"upstream_session_id": session_id}
+        case MediaUp(codec=codec):
+            return {"codec": codec}
+        case SpeechStarted(item_id=str(item_id), played_ms=played_ms):
+            return {"item_id": item_id, "played_ms": played_ms}
+        case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
+            return {"item_id": item_id, "text": text}
+        case AgentAway(detail=detail):
+            return {"detail": detail}
+        case AgentExpiring(left_s=left_s):
+            return {"left_s": left_s}
+        case TransferEnded(code=code, reason=reason):
+            return {"code": code, "reason": reason}
+        case _:
+            return _fields_of_tool(event)
+
+
+def _fields_of_tool(event: CallEvent) -> dict[str, Scalar]:
+    match event:
+        case ToolAsked(name=name, arguments=arguments):
+            asked: dict[str, Scalar] = {"name": name, "arguments": arguments}
+        case ToolFinished(name=name, output=output, failed=failed, took_ms=took_ms):
+            asked = {"name": name, "output": output, "failed": failed, "took_ms": took_ms}
+        case HangUpAsked(reason=reason):
+            asked = {"reason": reason}
+        case TransferAsked(target=target):
+            asked = {"target": target}
+        case DigitsAsked(digits=digits):
+            asked = {"digits": digits}
+        case WaitAsked():
+            asked = {}
+        case _:
+            return {}
+    return {"tool_call_id": event.tool_call_id, **asked}

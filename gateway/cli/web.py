@@ -1,0 +1,89 @@
+"""``gateway web``: the HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from gateway.cli.render import say
+from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.model import Dialplan
+from gateway.errors import ConfigError
+from gateway.logs import configure_logs
+from gateway.realtime.secrets import SecretMinter
+from gateway.sessions.store import RedisSessionStore
+from gateway.settings import Settings, load_settings
+from gateway.threads import check_threads
+from gateway.web.mint import Audit, MintEndpoint
+from gateway.web.server import WebServer
+
+
+def web(
+    config: Annotated[
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port instead of the configured one; 0 takes a free one")] = None,
+    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral client secrets for trusted clients."""
+    settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
+    configure_logs(settings.log)
+    check_threads(enabled=settings.log.debug_threads)
+    plan = load_dialplan(settings.dialplan)
+    _check(settings, plan)
+    uvloop.run(_serve(settings, plan))
+
+
+def _check(settings: Settings, plan: Dialplan) -> None:
+    problems = []
+    if settings.realtime.api_key is None:
+        problems.append(
+            "realtime.api_key: no key to mint secrets with: set OPENAI_API_KEY or GATEWAY_REALTIME__API_KEY"
+        )
+    unknown = [name for name in settings.web.profiles or () if name not in plan.agents]
+    if unknown:
+        problems.append(
+            f"web.profiles: {settings.dialplan} has no agent {', '.join(unknown)}; it has {', '.join(plan.agents)}"
+        )
+    if problems:
+        raise ConfigError(*problems)
+
+
+async def _serve(settings: Settings, plan: Dialplan) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        audit = await _audit(settings, stack)
+        minter = await stack.enter_async_context(SecretMinter(settings.realtime))
+        mint = MintEndpoint(settings=settings.web, dialplan=plan, minter=minter, audit=audit)
+        server = await stack.enter_async_context(WebServer(settings.web, mint))
+        if not settings.web.clients:
+            say("no client may ask for secrets: name one with GATEWAY_WEB__CLIENTS__NAME=token")
+        say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
+        await stop.wait()
+    say("gateway web stopped")
+
+
+async def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None:
+    """Return where requests are written down beside the log: the stream in Redis, if one is configured."""
+    if settings.redis.url is None:
+        say("no Redis is configured: requests are audited in the log alone")
+        return None
+    store = RedisSessionStore(settings.redis, f"web-{socket.gethostname()}-{os.getpid()}", takes_calls=False)
+    await store.open()
+    stack.push_async_callback(store.close)
+
+    def audit(fields: Mapping[str, str | int | float]) -> None:
+        store.audit(**fields)
+
+    return audit

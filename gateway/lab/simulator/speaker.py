@@ -1,0 +1,189 @@
+"""The agent's side of a session: which response goes on, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from gateway.lab.simulator.answer import Answer, Failed, Say
+from gateway.lab.simulator.context import Context
+from gateway.lab.simulator.echo import Echo
+from gateway.lab.simulator.faults import parse_fault
+from gateway.lab.simulator.function_calls import FunctionCalls
+from gateway.lab.simulator.items import Conversation
+from gateway.lab.simulator.link import Link
+from gateway.lab.simulator.options import SimulatorOptions
+from gateway.lab.simulator.output import CallOutput, new_id
+from gateway.lab.simulator.performance import Performance
+from gateway.lab.simulator.plan import Plan
+from gateway.lab.simulator.response import Response
+from gateway.lab.simulator.schema import ClientMistake
+from gateway.lab.simulator.script import ScriptCursor
+from gateway.lab.simulator.speech import Utterance, utterance
+from gateway.lab.simulator.usage import RateLimit, Tokens
+from gateway.lab.speech import agent_sentences
+
+GREETING = re.compile(r"\b(greet\w*|welcome|hello|say hi|introduce yourself)\b", re.IGNORECASE)
+RATE_LIMITS_S = 0.04
+TOO_LONG = Failed(status="failed", code="context_length_exceeded")
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Speaker:
+    """
+    Starts responses, one at a time in the conversation, and lets them speak.
+
+    Args:
+        options: the simulator's.
+        link: where events go.
+        conversation: receives what is said.
+        cursor: the script's answers; None has none.
+        spawn: runs a coroutine beside the session.
+        on_done: told of each response in the conversation that ended.
+    """
+
+    def __init__(
+        self,
+        options: SimulatorOptions,
+        link: Link,
+        conversation: Conversation,
+        *,
+        cursor: ScriptCursor | None,
+        spawn: Spawn,
+        on_done: Callable[[Response], None],
+    ) -> None:
+        self.calls = FunctionCalls(conversation)
+        self._options = options
+        self._link = link
+        self._conversation = conversation
+        self._conversation_id = new_id("conv")
+        self._context = Context(conversation, options.context_tokens)
+        self._cursor = cursor
+        self._spawn = spawn
+        self._on_done = on_done
+        self._echo = Echo() if options.echo else None
+        self._limit = RateLimit()
+        self._running: dict[str, Response] = {}
+        self._next_sentence = 0
+        self._begun = 0
+
+    @property
+    def active(self) -> Response | None:
+        """The response that speaks in the conversation now; there is one at most."""
+        if not self._running:
+            return None
+        return next((each for each in self._running.values() if each.plan.conversation_id is not None), None)
+
+    def check_create(self, overrides: dict[str, Any]) -> None:
+        """
+        Judge a ``response.create`` by what goes on.
+
+        Raises:
+            ClientMistake: another response is active.
+        """
+        if overrides.get("conversation", "auto") == "none":
+            return
+        active = self.active
+        if active is not None:
+            message = (
+                f"Conversation already has an active response in progress: {active.id}. "
+                "Wait until the response is finished before creating a new one."
+            )
+            raise ClientMistake("conversation_already_has_active_response", message)
+        unanswered = self.calls.take_unanswered()
+        if unanswered:
+            self._link.connection.note_violation(f"response.create before the output of {', '.join(unanswered)}")
+
+    def begin(self, session: dict[str, Any], overrides: dict[str, Any]) -> Response:
+        """Start a response; it speaks by itself, but for the echo, which waits for the caller's audio."""
+        read = self._context.read(session)
+        taken, cached = read or (Tokens(), Tokens())
+        plan = Plan.of(session, overrides, conversation_id=self._conversation_id, taken=taken, cached=cached)
+        answer = None
+        if self._echo is None or plan.modality == "text" or plan.conversation_id is None:
+            answer = self._answer(plan)
+            if read is None:
+                answer = answer.model_copy(update={"end": TOO_LONG})
+            for told in answer.faults:
+                self._link.add_fault(parse_fault(told))
+        response = Response(plan, self._conversation, self._link, on_done=self._done)
+        self._running[response.id] = response
+        if answer is not None:
+            self._spawn(self._perform(response, answer))
+        return response
+
+    def send_back(self, session: dict[str, Any], encoded: str, audio: bytes) -> None:
+        """Return the caller's audio, where the simulator is an echo and the session asks for speech."""
+        if self._echo is None or session["output_modalities"] != ["audio"]:
+            return
+        response = self.active or self.begin(session, {})
+        self._echo.send_back(response, encoded, audio, session["audio"]["input"]["format"]["type"])
+
+    def interrupt(self) -> None:
+        """Cancel the response that speaks, because the caller does."""
+        active = self.active
+        if active is not None:
+            active.finish("cancelled", reason="turn_detected")
+
+    def cancel(self, response_id: str | None) -> None:
+        """
+        Cancel a response because the client asks.
+
+        Raises:
+            ClientMistake: it does not go on.
+        """
+        response = self.active if response_id is None else self._running.get(response_id)
+        if response is None:
+            raise ClientMistake("response_cancel_not_active", "Cancellation failed: no active response found.")
+        response.finish("cancelled", reason="client_cancelled")
+
+    def _answer(self, plan: Plan) -> Answer:
+        """Return what is said: the script's next, or one sentence; then what the faults make of it."""
+        self._begun += 1
+        scripted = self._cursor is not None and plan.conversation_id is not None
+        answer = self._cursor.take() if self._cursor is not None and scripted else Answer()
+        for fault in self._link.faults:
+            answer = fault.answer(answer, self._begun)
+        parts = [
+            part.model_copy(update={"sentence": self._choose(plan.instructions)})
+            if isinstance(part, Say) and part.sentence is None
+            else part
+            for part in answer.output
+        ]
+        return answer.model_copy(update={"output": tuple(parts)})
+
+    def _choose(self, instructions: str) -> int:
+        """Return which sentence is said: the greeting first and when asked for one, then the others in turn."""
+        if self._next_sentence == 0 or GREETING.search(instructions):
+            self._next_sentence = max(self._next_sentence, 1)
+            return 0
+        chosen = self._next_sentence
+        self._next_sentence = chosen % (len(agent_sentences()) - 1) + 1
+        return chosen
+
+    async def _perform(self, response: Response, answer: Answer) -> None:
+        delta_ms = self._options.delta_ms
+
+        def speech_of(part: Say) -> Utterance:
+            return utterance(part.sentence or 0, response.plan.format_type, delta_ms, part.say, part.for_s)
+
+        await Performance(response, answer, self._options, speech_of).run()
+        if response.status not in ("completed", "incomplete"):
+            return
+        await asyncio.sleep(RATE_LIMITS_S)
+        taken, _, given = response.used()
+        limits = self._limit.spend(taken.total + given.total, asyncio.get_running_loop().time())
+        self._link.emit({"type": "rate_limits.updated", "rate_limits": limits})
+
+    def _done(self, response: Response) -> None:
+        del self._running[response.id]
+        if response.plan.conversation_id is None:
+            return
+        if response.status == "completed":  # what a cut answer asked for need not be done
+            for output in response.outputs:
+                if isinstance(output, CallOutput):
+                    self.calls.expect(output.call_id, output.name)
+        self._on_done(response)

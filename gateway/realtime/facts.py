@@ -1,0 +1,47 @@
+"""What a session's messages mean for the one who carries them: call events, and these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.call.events import CallEvent
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudio:
+    """Speech of item ``item_id`` in the session's output format: any number of bytes, far ahead of playback."""
+
+    item_id: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudioDone:
+    """No more speech of item ``item_id`` will come."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message the protocol wants sent on its own account."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBegan:
+    """The service created the session; ``expires_at`` in Unix seconds of its clock, None when it does not say."""
+
+    session_id: str
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryResponse:
+    """A response failed and may be asked for once more in ``after_s`` seconds (``RealtimeProtocol.retry_response``)."""
+
+    after_s: float
+
+
+Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | RetryResponse

@@ -1,0 +1,108 @@
+"""Opens the sessions of one call: the same configuration, key and caller each time, and a memory they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import SecretStr
+
+from gateway.dialplan.model import AgentProfile
+from gateway.errors import AgentRefused
+from gateway.ids import CallId
+from gateway.realtime.calls import ToolCalls
+from gateway.realtime.facts import Fact
+from gateway.realtime.history import History
+from gateway.realtime.protocol import RealtimeProtocol
+from gateway.realtime.session_config import offered_tools, session_config
+from gateway.realtime.socket import RealtimeSocket
+from gateway.realtime.tools import OwnTool
+from gateway.realtime.upstream import (
+    SECRET_LIFE_S,
+    Minter,
+    Redactor,
+    handshake_headers,
+    safety_identifier,
+    session_url,
+)
+from gateway.realtime.wire_session import SessionConfig
+from gateway.settings import RealtimeSettings
+
+
+class Opener:
+    """
+    Makes the sockets of one call.
+
+    Args:
+        call_id: our id of the call.
+        settings: where the service is.
+        profile: how the agent behaves.
+        caller: URI of the caller.
+        own_tools: definitions of the profile's plugins.
+        secrets: tokens of MCP servers, by name in lower case.
+        minter: makes ephemeral keys; needed if the profile wants them.
+
+    Attributes:
+        history: what was said in the call.
+        calls: the tools called in it.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: CallId,
+        settings: RealtimeSettings,
+        profile: AgentProfile,
+        caller: str,
+        own_tools: Sequence[OwnTool],
+        secrets: Mapping[str, SecretStr],
+        minter: Minter | None,
+    ) -> None:
+        self._call_id = call_id
+        self._settings = settings
+        self._profile = profile
+        self._caller = caller
+        self._own_tools = own_tools
+        self._secrets = secrets
+        self._minter = minter
+        self._redact = Redactor(settings, secrets)
+        self.history = History()
+        self.calls = ToolCalls(call_id, offered_tools(profile, own_tools), self.history)
+
+    async def open(self, take: Callable[[RealtimeSocket, Fact], None]) -> RealtimeSocket:
+        """
+        Begin to connect; the socket tells the rest.
+
+        Raises:
+            AgentRefused: the session cannot be asked for, or no ephemeral key is to be had.
+            AgentLost: who mints the keys cannot be reached.
+            WireError: the minted key makes no sense.
+        """
+        config = session_config(self._profile, self._own_tools, self._secrets)
+        minted = await self._mint(config) if self._profile.client_secret else None
+        protocol = RealtimeProtocol(
+            self._call_id,
+            config,
+            redact=self._redact,
+            interrupts=self._profile.turn_detection.interrupt_response,
+            history=self.history,
+            calls=self.calls,
+        )
+        return RealtimeSocket(
+            call_id=self._call_id,
+            settings=self._settings,
+            url=session_url(str(self._settings.url), self._profile.model, self._settings.model_parameter),
+            headers=handshake_headers(self._settings, minted=minted, caller=self._caller),
+            protocol=protocol,
+            take=take,
+            redact=self._redact,
+        )
+
+    async def _mint(self, config: SessionConfig) -> SecretStr:
+        if self._minter is None:
+            raise AgentRefused("the profile wants ephemeral keys, and nobody here mints them")
+        identifier = safety_identifier(self._settings, self._caller)
+        minted = await self._minter.mint(
+            config, model=self._profile.model, seconds=SECRET_LIFE_S, safety_identifier=identifier
+        )
+        self._redact.add(minted.value)
+        return minted.value

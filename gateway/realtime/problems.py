@@ -1,0 +1,92 @@
+"""Problems the service reports: told without secrets, each kind once, with the event of ours that caused it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import structlog
+
+from gateway.call.events import CallEvent, Noted
+from gateway.ids import CallId
+from gateway.realtime.wire_objects import ErrorDetails
+
+_log = structlog.get_logger(__name__)
+
+MAX_PROBLEMS = 64
+"""Different errors that are told."""
+
+LONGEST_DELAY_S = 30.0
+
+CLIENT_EVENTS = {
+    "configure": "session.update",
+    "respond": "response.create",
+    "cancel": "response.cancel",
+    "cut": "conversation.item.truncate",
+    "item": "conversation.item.create",
+}
+"""What our event ids begin with -> the event's type."""
+
+
+class Problems:
+    """
+    The problems of one session.
+
+    Args:
+        call_id: goes into every entry.
+        redact: takes secrets out of text.
+    """
+
+    def __init__(self, call_id: CallId, redact: Callable[[str], str]) -> None:
+        self._call_id = call_id
+        self._redact = redact
+        self._told: set[tuple[str | None, str | None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def cleaned(self, error: ErrorDetails) -> ErrorDetails:
+        """Return the error without secrets."""
+        return ErrorDetails(**{name: self._redact(text) if text else text for name, text in error})
+
+    def tell(self, name: str, error: ErrorDetails, *, each: bool = False, **more: str) -> list[CallEvent]:
+        """
+        Log a problem and note it in the call's record, the first time: the same may come back 50 times a second.
+
+        Args:
+            name: of the note.
+            error: what the service said, without secrets.
+            each: note it every time; it cannot come often.
+            more: further fields.
+        """
+        kind = (error.code or error.message, error.param)
+        is_new = kind not in self._told and len(self._told) < MAX_PROBLEMS
+        if not is_new and not each:
+            return []
+        words = words_of(error)
+        if is_new:
+            self._told.add(kind)
+            _log.warning(name, call_id=self._call_id, code=error.code, param=error.param, detail=words, **more)
+        said = {"code": error.code, "param": error.param, "event_id": error.event_id, "detail": words, **more}
+        return [Noted(self._call_id, name, {field: text for field, text in said.items() if text})]
+
+
+def client_event_of(event_id: str | None) -> str:
+    """Return the type of our event that had this id; empty when the error is about none."""
+    return CLIENT_EVENTS.get((event_id or "").partition("-")[0], "")
+
+
+def words_of(error: ErrorDetails) -> str:
+    """Return an error in words, with its code and parameter."""
+    words = error.message or error.type or "no reason given"
+    marks = [f"code {error.code}"] if error.code else []
+    marks += [f"parameter {error.param}"] if error.param else []
+    return f"{words} ({', '.join(marks)})" if marks else words
+
+
+def stated_delay_s(message: str | None) -> float:
+    """Return the delay of a "try again in 1.5s" (or "800ms"); 1 s when none is stated, never above 30 s."""
+    found = re.search(r"try again in (\d+(?:\.\d+)?)\s*(ms|s)", message or "", re.IGNORECASE)
+    if found is None:
+        return 1.0
+    return min(float(found[1]) / (1000 if found[2].lower() == "ms" else 1), LONGEST_DELAY_S)

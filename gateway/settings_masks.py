@@ -1,0 +1,44 @@
+"""How a setting's value is shown to people: secrets are masked, also those that stand where none belongs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AnyUrl, BaseModel, SecretStr
+
+
+def shown(value: object) -> str:
+    """Return a value fit for printing."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case SecretStr():
+            return "********"
+        case AnyUrl():
+            return _masked_url(urlsplit(str(value)))
+        case BaseModel():
+            return " ".join(f"{name}={shown(inner)}" for name, inner in value if inner is not None)
+        case Mapping():
+            return ", ".join(f"{name}: {shown(inner)}" for name, inner in value.items()) or "none"
+        case tuple():
+            return ", ".join(shown(inner) for inner in value) or "none"
+        case _:
+            return masked_text(str(value))
+
+
+def masked_text(text: str) -> str:
+    """Mask a key that stands where none belongs."""
+    return re.sub(r"\b([es]k)[-_][\w-]+", r"\1-********", text)
+
+
+def _masked_url(parts: SplitResult) -> str:
+    user, at, host = parts.netloc.rpartition("@")
+    login = f"{user.partition(':')[0]}:********@" if ":" in user else user + at
+    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:pass|key|token|secret)[^=&]*=)[^&]*", r"\1********", parts.query)
+    return f"{parts.scheme}://{login}{host}{parts.path}{'?' if query else ''}{query}"

@@ -1,0 +1,218 @@
+"""
+The places settings come from: environment, ``.env``, the configuration file, the command line. Read, not yet checked.
+
+What a setting means stands in ``settings.py``. This is the only reader of the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dotenv.parser import parse_stream
+
+ENV_PREFIX = "GATEWAY_"
+CONFIG_VARIABLE = "GATEWAY_CONFIG"
+DEFAULT_CONFIG = Path("gateway.toml")
+DOTENV = Path(".env")
+# Kubernetes and old Docker links put these into every container beside a service called "gateway".
+_SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
+
+
+class Given(NamedTuple):
+    """A value as it was found, and the place: a file, ``command line``, or the variable's name."""
+
+    value: object
+    place: str
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting: ``sip.port`` -> ``GATEWAY_SIP__PORT``."""
+    return ENV_PREFIX + name.upper().replace(".", "__")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """
+    Knows the names to look for.
+
+    Args:
+        fields: every setting by its dotted name.
+        mappings: those whose value is a mapping -> the name of an entry from the end of a variable
+            (``GATEWAY_SECRETS__CRM``: ``CRM`` -> ``crm``); None: its names do not fit into variables, nor are they
+            folded to lower case.
+        fallbacks: variables of other programs -> the setting they give when nothing else does.
+    """
+
+    fields: tuple[str, ...]
+    mappings: Mapping[str, Callable[[str], str] | None]
+    fallbacks: Mapping[str, str]
+
+    def collect(self, config: Path | None, overrides: Mapping[str, Any], problems: list[str]) -> dict[str, Given]:
+        """
+        Return what is given by its dotted name; an entry of a mapping has a name of its own: ``secrets.crm``.
+
+        Adds a line ``place: field: problem, cure`` to ``problems`` for every mistake.
+        """
+        environ = {name: value for name, value in os.environ.items() if value.strip()}
+        dotenv = _read_dotenv(problems)
+        given: dict[str, Given] = {}
+        for variables, place in ((dotenv, f"{DOTENV}: "), (environ, "")):
+            given |= {self.fallbacks[v]: Given(variables[v], place + v) for v in self.fallbacks if v in variables}
+        named = config or environ.get(CONFIG_VARIABLE) or dotenv.get(CONFIG_VARIABLE)
+        path = Path(named) if named else None
+        given |= self._flatten(_read_config(path, problems), str(path or DEFAULT_CONFIG), problems)
+        given |= self._from_variables(dotenv, f"{DOTENV}: ", problems)
+        given |= self._from_variables(environ, "", problems)
+        given |= self._flatten(overrides, "command line", problems)
+        return given
+
+    def mapping_of(self, name: str) -> str | None:
+        """Return the mapping that ``secrets.crm`` is an entry of; None when it is a setting itself."""
+        return next((mapping for mapping in self.mappings if name.startswith(f"{mapping}.")), None)
+
+    @property
+    def _sections(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.fields if "." in name))
+
+    def _flatten(self, table: Mapping[str, Any], place: str, problems: list[str]) -> dict[str, Given]:
+        flat: dict[str, object] = {}
+        for name, value in table.items():
+            if name in self._sections and isinstance(value, Mapping):
+                flat |= {f"{name}.{inner}": deeper for inner, deeper in value.items()}
+            elif name in self._sections:
+                problems.append(f"{place}: {name}: is a section, write [{name}] and its settings below it")
+            else:
+                flat[name] = value
+        known = {name for name in flat if name in self.fields or self.mapping_of(name)}
+        for name in flat.keys() - known:
+            section = name.partition(".")[0]
+            near = [field for field in self.fields if section in self._sections and field.startswith(f"{section}.")]
+            hint = _did_you_mean(name, near or [*self.fields, *self._sections])
+            problems.append(f"{place}: {name}: unknown setting, {hint}")
+        found: dict[str, Given] = {}
+        for name, value in flat.items():
+            if name in known and value is not None:
+                found |= self._entries(name, Given(value, place), problems)
+        return found
+
+    def _entries(self, name: str, given: Given, problems: list[str]) -> dict[str, Given]:
+        """Return a mapping's entries one by one, so that each place may add some; anything else as it is."""
+        if name not in self.mappings:
+            return {name: given}
+        if not isinstance(given.value, Mapping):
+            problems.append(f"{given.place}: {name}: should be a table of names and values")
+            return {}
+        found: dict[str, Given] = {}
+        for key, value in given.value.items():
+            entry = f"{name}.{key.lower() if self.mappings[name] else key}"
+            if entry in found:
+                problems.append(
+                    f"{given.place}: {entry}: is given twice, large and small letters are the same; keep one"
+                )
+            found[entry] = Given(value, given.place)
+        return found
+
+    def _from_variables(self, variables: Mapping[str, str], place: str, problems: list[str]) -> dict[str, Given]:
+        names = {variable_of(name): name for name in self.fields}
+        whole: dict[str, Given] = {}
+        single: dict[str, Given] = {}
+        for variable, value in variables.items():
+            given = Given(value, place + variable)
+            name = names.get(variable)
+            if name is not None and name in self.mappings:
+                whole |= self._entries(name, self._parsed(name, given, problems), problems)
+            elif name is not None:
+                single[name] = given
+            elif (entry := self._entry_of(variable)) is not None:
+                single[entry] = given
+            elif not self._foreign(variable, value):
+                known_ends = [known.removeprefix(ENV_PREFIX) for known in (*names, CONFIG_VARIABLE)]
+                hint = _did_you_mean(variable.upper().removeprefix(ENV_PREFIX), known_ends, ENV_PREFIX)
+                problems.append(f"{place}{variable}: unknown setting, {hint}")
+        return whole | single
+
+    def _entry_of(self, variable: str) -> str | None:
+        for mapping, name_in in self.mappings.items():
+            end = variable.removeprefix(f"{variable_of(mapping)}__")
+            if name_in is not None and end not in ("", variable):
+                return f"{mapping}.{name_in(end)}"
+        return None
+
+    def _parsed(self, name: str, given: Given, problems: list[str]) -> Given:
+        try:
+            value = json.loads(str(given.value))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            problems.append(f'{given.place}: {name}: should be a JSON object such as {{"name": ...}}')
+            value = {}
+        return Given(value, given.place)
+
+    def _foreign(self, variable: str, value: str) -> bool:
+        ours = variable.upper().startswith(ENV_PREFIX) and variable != CONFIG_VARIABLE
+        linked = _SERVICE_LINK.fullmatch(variable) or (variable == "GATEWAY_PORT" and "://" in value)
+        return not ours or bool(linked)
+
+
+def _read_dotenv(problems: list[str]) -> dict[str, str]:
+    try:
+        text = DOTENV.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{DOTENV}: cannot be read ({_why(error)}), correct or remove it")
+        return {}
+    found: dict[str, str] = {}
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            problems.append(f"{DOTENV}:{binding.original.line}: not of the form NAME=value, correct or remove the line")
+        elif binding.key and binding.value and binding.value.strip():
+            found[binding.key] = binding.value
+    return found
+
+
+def _read_config(named: Path | None, problems: list[str]) -> dict[str, Any]:
+    path = named or DEFAULT_CONFIG
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        if named is not None:
+            problems.append(f"{path}: no such configuration file, correct --config or {CONFIG_VARIABLE}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: not TOML: {error}, correct that line")
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        problems.append(f"{path}: cannot be read ({_why(error)}), give a TOML file in UTF-8")
+    return {}
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case OSError(strerror=str() as reason):
+            return reason
+        case UnicodeDecodeError():
+            return "it is not UTF-8 text"
+        case _:
+            return "it is nested too deeply"
+
+
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
+
+
+def environment_for_child(variables: Mapping[str, str], without: Iterable[str]) -> dict[str, str]:
+    """Return this process's environment without any setting of the gateway and ``without``, but with ``variables``."""
+    left_out = frozenset(without)
+    foreign = {
+        name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX) and name not in left_out
+    }
+    return {**foreign, **variables}

@@ -1,0 +1,46 @@
+"""What the model is told when a tool has come to its end: short text or compact JSON, never more than it can use."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+MAX_BYTES = 16_384
+"""Longer outputs are cut: every byte is read by the model, paid for, and waited for by the caller."""
+CUT = " [cut here: the answer was longer than 16 kB]"
+
+
+class Answer(NamedTuple):
+    """A tool's output, as the model reads it."""
+
+    output: str
+    failed: bool = False
+
+
+def succeeded(value: object) -> Answer:
+    """
+    Return the answer of a tool that worked.
+
+    Args:
+        value: text, which is passed on as it is, or anything that JSON can say; nothing becomes ``{"ok":true}``.
+
+    Raises:
+        TypeError: JSON cannot say it.
+        ValueError: it contains itself.
+    """
+    if value is None or value == "":
+        return Answer('{"ok":true}')
+    text = value if isinstance(value, str) else _compact(value)
+    data = text.encode("utf-8", "replace")  # half a surrogate pair could not be sent
+    if len(data) > MAX_BYTES:
+        return Answer(data[:MAX_BYTES].decode("utf-8", "ignore") + CUT)
+    return Answer(data.decode("utf-8"))
+
+
+def failed(problem: str, **more: str) -> Answer:
+    """Return the answer of a tool that did not work: ``{"error": problem}``, in words that the model can act upon."""
+    return Answer(_compact({"error": problem, **more}).encode("utf-8", "replace").decode("utf-8"), failed=True)
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,88 @@
+"""What the model passes to a tool, checked against the tool's JSON Schema before anybody acts on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from gateway.tools.answer import Answer, failed
+
+MAX_CHARACTERS = 65_536
+MAX_TOLD = 5
+"""Mistakes told at once; the model corrects these first."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Parameters:
+    """
+    The arguments that a tool takes.
+
+    Args:
+        schema: JSON Schema (2020-12) of an object. References lead inside it only: nothing is ever fetched.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._validator = Draft202012Validator(dict(schema), registry=Registry())
+
+    def read(self, text: str) -> dict[str, Any] | Answer:
+        """Return the arguments, or what to tell the model: which one is wrong and what was expected."""
+        if len(text) > MAX_CHARACTERS:
+            return failed("the arguments are too long; shorten them")
+        try:
+            arguments = json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError):
+            return failed("the arguments are not valid JSON; call the tool again with a JSON object")
+        if not isinstance(arguments, dict):
+            return failed("the arguments are not a JSON object; call the tool again with one")
+        try:
+            mistakes = [_told(mistake) for mistake, _ in zip(self._mistakes(arguments), range(MAX_TOLD), strict=False)]
+        except (Unresolvable, RecursionError) as error:
+            _log.error("tool_schema_unusable", error=str(error))
+            return failed("this tool is not set up correctly and cannot be used")
+        if mistakes:
+            return failed("wrong arguments; correct them and call the tool again: " + "; ".join(mistakes))
+        return arguments
+
+    def _mistakes(self, arguments: dict[str, Any]) -> Iterator[ValidationError]:
+        yield from self._validator.iter_errors(arguments)
+
+
+def schema_problem(schema: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a tool's schema, for the person who wrote it; None when it can be used."""
+    if schema.get("type") != "object":
+        return "the schema is not that of an object; write `type: object` and `properties`"
+    outside = next((ref for ref in _references(schema) if not ref.startswith("#")), None)
+    if outside is not None:
+        return f"the reference {outside!r} leads outside the schema; write its content into it"
+    try:
+        Draft202012Validator.check_schema(dict(schema))
+    except SchemaError as error:
+        return f"no JSON Schema: {error.json_path}: {error.message}"
+    return None
+
+
+def _references(part: object) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        for name, inner in part.items():
+            if name in ("$ref", "$dynamicRef") and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _references(inner)
+    elif isinstance(part, list | tuple):
+        for inner in part:
+            yield from _references(inner)
+
+
+def _told(mistake: ValidationError) -> str:
+    """Return one mistake: ``order.amount: 'x' is not of type 'number'``."""
+    place = ".".join(str(step) for step in mistake.absolute_path)
+    words = mistake.message if len(mistake.message) <= 200 else f"{mistake.message[:200]}..."
+    return f"{place}: {words}" if place else words

@@ -1,0 +1,188 @@
+"""The own tools of one call: run in the background, each with its limit, each with exactly one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from pydantic import SecretStr
+
+from gateway.call.events import ToolFinished
+from gateway.call.ports import EmitEvent
+from gateway.dialplan.model import Plugin, ToolSet, Webhook
+from gateway.ids import CallId
+from gateway.realtime.tools import ToolDefinition
+from gateway.tools.answer import Answer, failed, succeeded
+from gateway.tools.arguments import Parameters
+from gateway.tools.plugin import CallFacts, load_plugin
+from gateway.tools.webhook import WebhookClient, headers_of
+
+MAX_RUNNING = 16
+CLOSE_LIMIT_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def own_definitions(tool_set: ToolSet) -> tuple[ToolDefinition, ...]:
+    """
+    Return how the profile's own tools are offered to the model, webhooks first.
+
+    Raises:
+        ConfigError: a plugin that is not installed or cannot be used.
+    """
+    webhooks = (ToolDefinition(tool.name, tool.description, tool.parameters) for tool in tool_set.webhooks)
+    return (*webhooks, *(load_plugin(tool.name).definition for tool in tool_set.plugins))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    parameters: Parameters
+    timeout_s: float
+    work: Callable[[dict[str, Any]], Awaitable[Answer]]
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """One use of a tool. ``emit`` is None once the model was answered, or nobody is to hear of it any more."""
+
+    tool_call_id: str
+    name: str
+    emit: EmitEvent | None
+    started_at: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[Answer] | None = None
+    limit: asyncio.TimerHandle | None = None
+
+
+class OwnTools:
+    """
+    The ``Tools`` of ``call/ports.py`` for one call. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        tool_set: the profile's tools; those built in are not run here.
+        secrets: the secrets of the settings, names in lower case.
+        facts: what tools are told of the call beside its id, such as ``from`` and ``to``.
+        http: the worker's client, open.
+
+    Raises:
+        ConfigError: a secret or a plugin is not there; ``check_tools`` finds that at start.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: CallId,
+        tool_set: ToolSet,
+        secrets: Mapping[str, SecretStr],
+        facts: Mapping[str, str],
+        http: WebhookClient,
+    ) -> None:
+        self._call_id = call_id
+        self._facts = dict(facts)
+        self._http = http
+        self._tools = {
+            **{tool.name: self._webhook(tool, secrets) for tool in tool_set.webhooks},
+            **{tool.name: self._plugin(tool) for tool in tool_set.plugins},
+        }
+        self._runs: set[_Run] = set()
+        self._closed = False
+
+    def _webhook(self, webhook: Webhook, secrets: Mapping[str, SecretStr]) -> _Tool:
+        work = functools.partial(
+            self._http.ask,
+            webhook,
+            call={**self._facts, "call_id": self._call_id},
+            headers=headers_of(webhook, secrets),
+            signing_secret=secrets[webhook.signed_with.lower()] if webhook.signed_with else None,
+        )
+        return _Tool(Parameters(webhook.parameters), webhook.timeout_s, work)
+
+    def _plugin(self, plugin: Plugin) -> _Tool:
+        loaded = load_plugin(plugin.name)
+
+        async def work(arguments: dict[str, Any]) -> Answer:
+            return succeeded(await loaded.run(arguments, CallFacts(self._call_id, self._facts)))
+
+        return _Tool(Parameters(loaded.definition.parameters), plugin.timeout_s, work)
+
+    def run(self, tool_call_id: str, name: str, arguments: str, emit: EmitEvent) -> None:
+        """
+        Run a tool in the background.
+
+        One ``ToolFinished`` follows through ``emit``, at the tool's limit at the latest and never before this returns;
+        none once ``close`` was called.
+        """
+        if self._closed:
+            return
+        run = _Run(tool_call_id, name, emit)
+        tool = self._tools.get(name)
+        loop = asyncio.get_running_loop()
+        busy = len(self._runs) >= MAX_RUNNING
+        attempt = self._attempt(tool, name, arguments, busy=busy)
+        run.task = asyncio.create_task(attempt, name=f"tool {name} {self._call_id}")
+        run.task.add_done_callback(functools.partial(self._ended, run))
+        if tool is not None:
+            run.limit = loop.call_later(tool.timeout_s, self._timed_out, run, tool.timeout_s)
+        self._runs.add(run)
+
+    async def close(self) -> None:
+        """
+        Cancel what still runs; nothing is emitted once this was called.
+
+        On return no task is left, save one that refuses to be cancelled, and no request. The thread of a plain
+        function cannot be stopped.
+        """
+        self._closed = True
+        tasks = {run.task for run in self._runs if run.task is not None}
+        for run in self._runs:
+            self._settle(run)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=CLOSE_LIMIT_S)
+            for task in left:
+                _log.error("tool_cannot_be_stopped", call_id=self._call_id, task=task.get_name())
+
+    async def _attempt(self, tool: _Tool | None, name: str, arguments: str, *, busy: bool) -> Answer:
+        if tool is None:
+            there = ", ".join(self._tools) or "none"
+            return failed(f"there is no tool {name[:64]!r}; there are: {there}")
+        if busy:
+            return failed("too many tools are running; wait for their answers")
+        read = tool.parameters.read(arguments)
+        return read if isinstance(read, Answer) else await tool.work(read)
+
+    def _timed_out(self, run: _Run, limit_s: float) -> None:
+        self._tell(run, failed(f"the tool did not answer within {limit_s:g} s; go on without it or try again later"))
+        if run.task is not None:
+            run.task.cancel()
+
+    def _ended(self, run: _Run, task: asyncio.Task[Answer]) -> None:
+        self._runs.discard(run)
+        if task.cancelled():
+            self._tell(run, failed("the tool was stopped"))  # it cancelled itself, or the limit spoke already
+        elif (error := task.exception()) is not None:
+            _log.error("tool_raised", call_id=self._call_id, tool=run.name, exc_info=error)
+            self._tell(run, failed(f"the tool failed with {type(error).__name__}; go on without it"))
+        else:
+            self._tell(run, task.result())
+
+    def _tell(self, run: _Run, answer: Answer) -> None:
+        emit = self._settle(run)
+        if emit is None:
+            return
+        took_ms = round((time.monotonic() - run.started_at) * 1000)
+        _log.info("tool_finished", call_id=self._call_id, tool=run.name, failed=answer.failed, took_ms=took_ms)
+        emit(ToolFinished(self._call_id, run.tool_call_id, run.name, answer.output, answer.failed, took_ms))
+
+    def _settle(self, run: _Run) -> EmitEvent | None:
+        """Return whom to tell, once."""
+        emit, run.emit = run.emit, None
+        if run.limit is not None:
+            run.limit.cancel()
+        return emit

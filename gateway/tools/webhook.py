@@ -1,0 +1,186 @@
+"""Tools behind HTTP requests."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import structlog
+from pydantic import SecretStr
+from yarl import URL
+
+from gateway.dialplan.model import Webhook
+from gateway.errors import ConfigError
+from gateway.tools.answer import MAX_BYTES, Answer, failed, succeeded
+from gateway.tools.signing import sign
+
+MAX_CONNECTIONS = 100
+EXCERPT_CHARACTERS = 1000
+"""How much of a refusal's text the model is shown."""
+
+_SECRET = re.compile(r"\$\{([A-Za-z0-9_-]{1,64})\}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
+_OURS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+_TEXT = re.compile(r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-ndjson|yaml)")
+
+_log = structlog.get_logger(__name__)
+
+
+def headers_of(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> dict[str, str]:
+    """
+    Return the webhook's own headers with every ``${NAME}`` replaced.
+
+    Raises:
+        ConfigError: a secret that is not there, or a header that cannot be sent; all of them, without any value.
+    """
+    problems: list[str] = []
+    headers: dict[str, str] = {}
+    for name, template in webhook.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("gateway-"):
+            problems.append(f"headers.{name}: not a header of yours to set; leave it out")
+        wanted = _SECRET.findall(template)
+        problems += [f"headers.{name}: {_missing(secret)}" for secret in wanted if secret.lower() not in secrets]
+        value = _SECRET.sub(lambda found: _value_of(secrets, found[1]), template)
+        if "${" in _SECRET.sub("", template) or not value.isprintable() or not value.isascii():
+            problems.append(
+                f"headers.{name}: no header can have this value; write ASCII text and ${{NAME}} for a secret"
+            )
+        headers[name] = value
+    if webhook.signed_with is not None and webhook.signed_with.lower() not in secrets:
+        problems.append(f"signed_with: {_missing(webhook.signed_with)}")
+    if problems:
+        raise ConfigError(*problems)
+    return headers
+
+
+def _value_of(secrets: Mapping[str, SecretStr], name: str) -> str:
+    secret = secrets.get(name.lower())
+    return secret.get_secret_value() if secret else ""
+
+
+def _missing(name: str) -> str:
+    return f"there is no secret {name!r}; set it in the section [secrets] or as GATEWAY_SECRETS__{name.upper()}"
+
+
+class WebhookClient:
+    """
+    The HTTP client of all webhooks of a worker: connections are kept and shared, cookies are not. Thread: loop.
+
+    Proxy variables of the environment are not obeyed, and no redirect is followed: signed requests and headers with
+    secrets go to the configured place and nowhere else.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Get ready; nothing is connected yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),  # the tool's own limit counts
+            headers={"User-Agent": "sip-voice-gateway", "Accept": "application/json, text/*"},
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections; safe more than once."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def __aenter__(self) -> Self:
+        """Open it."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    async def ask(
+        self,
+        webhook: Webhook,
+        arguments: dict[str, Any],
+        *,
+        call: Mapping[str, str],
+        headers: Mapping[str, str],
+        signing_secret: SecretStr | None,
+    ) -> Answer:
+        """
+        Send one request and return what to tell the model. Waits without limit: the caller of this sets one.
+
+        Args:
+            webhook: where to, and how.
+            arguments: checked arguments of the model.
+            call: facts of the call, ``call_id`` among them.
+            headers: those of ``headers_of``.
+            signing_secret: signs the request; None sends it unsigned.
+        """
+        if self._session is None:
+            raise RuntimeError("the webhook client is not open")
+        url, body = _request(webhook, arguments, call)
+        sent = {**headers, "Gateway-Call-Id": call["call_id"], "Gateway-Tool": webhook.name}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        if signing_secret is not None:
+            signed = url.raw_path_qs.encode() if body is None else body
+            sent |= sign(signing_secret, signed, timestamp=int(time.time()))
+        try:
+            async with self._session.request(
+                webhook.method, url, data=body, headers=sent, allow_redirects=False
+            ) as response:
+                return await _answer(response)
+        except (aiohttp.ClientError, OSError) as error:
+            _log.warning("webhook_unreachable", tool=webhook.name, error=f"{type(error).__name__}: {error}")
+            return failed("the service behind this tool cannot be reached; go on without it or try again later")
+
+
+def _request(webhook: Webhook, arguments: dict[str, Any], call: Mapping[str, str]) -> tuple[URL, bytes | None]:
+    url = URL(str(webhook.url))
+    if webhook.method != "GET":
+        return url, json.dumps({"tool": webhook.name, "arguments": arguments, "call": dict(call)}).encode()
+    query = {name: value if isinstance(value, str) else json.dumps(value) for name, value in arguments.items()}
+    return url.update_query({_sendable(name): _sendable(value) for name, value in query.items()}), None
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Answer:
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(4096):
+        data += chunk
+        if len(data) > MAX_BYTES:
+            response.close()  # the rest is not wanted, nor is a connection with it in the way
+            break
+    text = _text(response, bytes(data))
+    status = response.status
+    if status >= 500:
+        return failed(f"the service behind this tool failed ({status}); go on without it or try again later")
+    if status >= 400:
+        return failed(f"the service behind this tool refused ({status})", answer=(text or "")[:EXCERPT_CHARACTERS])
+    if status >= 300:
+        return failed(f"the service behind this tool answered with a redirect ({status}), which is not followed")
+    if text is None:
+        return failed(f"the service behind this tool answered with {response.content_type}, which is not text")
+    return succeeded(text)
+
+
+def _text(response: aiohttp.ClientResponse, data: bytes) -> str | None:
+    """Return a body as text; None when it is something else."""
+    if data and "Content-Type" in response.headers and not _TEXT.fullmatch(response.content_type):
+        return None
+    try:
+        # The end of a body that is too long may be half a character.
+        return data.decode(response.charset or "utf-8", "ignore" if len(data) > MAX_BYTES else "strict")
+    except (UnicodeDecodeError, LookupError):
+        return None

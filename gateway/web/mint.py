@@ -1,0 +1,181 @@
+"""
+``POST /v1/client-secrets``: a trusted client gets an ephemeral key for one of the dialplan's agents.
+
+The key is for a browser or an app that talks to the voice service directly. The gateway is not in the path of such a
+session, so the tools that the gateway runs are not offered there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.dialplan.model import AgentProfile, Dialplan, ToolSet
+from gateway.errors import AgentError, AgentLost
+from gateway.realtime.secrets import LONGEST_S, SHORTEST_S, SecretMinter
+from gateway.realtime.session_config import session_config
+from gateway.realtime.wire_session import SessionConfig
+from gateway.settings import WebSettings
+from gateway.web.limits import TokenBuckets
+from gateway.web.refusal import NO_STORE, Refusal
+
+DEFAULT_S = 600
+BODY_LIMIT_S = 5.0
+RETRY_AFTER_S = 5
+MINTED = "minted"
+UNAUTHORIZED = "unauthorized"
+STRANGERS_PER_MINUTE = 60
+"""Refusals of unknown clients that are written to the audit stream; more stand in the log alone."""
+
+Audit = Callable[[Mapping[str, str | int | float]], None]
+
+_log = structlog.get_logger(__name__)
+
+
+class _MintRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    profile: Annotated[str, Field(min_length=1, max_length=128)]
+    seconds: int | None = None
+
+
+class MintEndpoint:
+    """
+    Decides who gets a secret, for which agent and how long, and writes down every request. Thread: loop.
+
+    Args:
+        settings: the clients and their limits.
+        dialplan: the agents.
+        minter: open.
+        audit: takes the fields of each request's entry; None leaves the log as the only place.
+        buckets: how often each client may ask; by default as the settings say, counted in this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: WebSettings,
+        dialplan: Dialplan,
+        minter: SecretMinter,
+        audit: Audit | None,
+        buckets: TokenBuckets | None = None,
+    ) -> None:
+        self._settings = settings
+        self._agents = dialplan.agents
+        self._minter = minter
+        self._audit = audit
+        self._buckets = buckets or TokenBuckets(settings.mint_limit_per_minute)
+        self._strangers = TokenBuckets(STRANGERS_PER_MINUTE)
+        self._digests = {name: _digest(token.get_secret_value()) for name, token in settings.clients.items()}
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Answer one request; what came of it is audited, also when it is refused or fails."""
+        story: dict[str, str | int | float] = {"source": request.remote or "", "result": "internal_error"}
+        try:
+            return await self._grant(request, story)
+        except Refusal as refusal:
+            story["result"] = refusal.code
+            return refusal.response()
+        except web.HTTPException as error:
+            story["result"] = error.reason
+            raise
+        finally:
+            self._write_down(story)
+
+    async def _grant(self, request: web.Request, story: dict[str, str | int | float]) -> web.Response:
+        client = self._authenticate(request.headers.get("Authorization", ""))
+        story["client"] = client
+        wait_s = self._buckets.take(client)
+        if wait_s > 0:
+            after = {"Retry-After": str(math.ceil(wait_s))}
+            raise Refusal(429, "too_many_requests", "too many requests; wait as Retry-After says", headers=after)
+        wanted = await _read(request)
+        seconds = min(DEFAULT_S, self._settings.mint_seconds_max) if wanted.seconds is None else wanted.seconds
+        story |= {"profile": wanted.profile, "seconds": seconds}
+        profile = self._profile(wanted.profile)
+        longest_s = min(LONGEST_S, self._settings.mint_seconds_max)
+        if not SHORTEST_S <= seconds <= longest_s:
+            raise Refusal(400, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
+        try:
+            secret = await self._minter.mint(direct_session(profile), model=profile.model, seconds=seconds)
+        except AgentError as error:
+            story["detail"] = error.detail
+            raise _upstream_refusal(error) from None
+        story |= {"result": MINTED, "expires_at": secret.expires_at}
+        body = {"value": secret.value.get_secret_value(), "expires_at": int(secret.expires_at)}
+        return web.json_response(body, headers=NO_STORE)
+
+    def _authenticate(self, header: str) -> str:
+        """Return the client's name. Every token is compared, whole, so the time taken tells nothing."""
+        scheme, _, token = header.partition(" ")
+        digest = _digest(token.strip()) if scheme.lower() == "bearer" else b""
+        found = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        if not found:
+            challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110 section 11.6.1
+            raise Refusal(401, UNAUTHORIZED, "give a token of a known client: Authorization: Bearer", headers=challenge)
+        return found[0]
+
+    def _profile(self, name: str) -> AgentProfile:
+        profile = self._agents.get(name)
+        if profile is None:
+            raise Refusal(404, "unknown_profile", "there is no such profile")
+        if self._settings.profiles is not None and name not in self._settings.profiles:
+            raise Refusal(403, "profile_not_allowed", "no secrets are minted for this profile")
+        return profile
+
+    def _write_down(self, story: Mapping[str, str | int | float]) -> None:
+        _log.info("client_secret_asked", **story)
+        # Who has no token must not be able to push the others' entries out of the stream.
+        if self._audit is not None and (story["result"] != UNAUTHORIZED or self._strangers.take("") == 0):
+            self._audit(story)
+
+
+def direct_session(profile: AgentProfile) -> SessionConfig:
+    """
+    Return the profile's session for a client that talks to the service itself.
+
+    Left out are functions, since nobody would run them, and MCP servers with an access token, since who holds the
+    secret may read the session.
+
+    Raises:
+        AgentRefused: the session could not be asked for.
+    """
+    servers = tuple(server for server in profile.tools.mcp if server.authorization is None)
+    return session_config(profile.model_copy(update={"tools": ToolSet(builtin=(), mcp=servers)}))
+
+
+async def _read(request: web.Request) -> _MintRequest:
+    if request.content_type != "application/json":
+        raise Refusal(415, "not_json", "send JSON with the content type application/json")
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
+    try:
+        return _MintRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])[:128]
+        message = f"{place}: {first['msg']}" if place else first["msg"]
+        raise Refusal(400, "invalid_request", message) from None
+
+
+def _upstream_refusal(error: AgentError) -> Refusal:
+    """What the service said may be about our key; the client is told where to look, not what."""
+    if isinstance(error, AgentLost):
+        after = {"Retry-After": str(RETRY_AFTER_S)}
+        return Refusal(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
+    return Refusal(502, "upstream_refused", "the voice service refused; the gateway's log says why")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

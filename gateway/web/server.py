@@ -1,0 +1,100 @@
+"""The HTTP server: its routes, its limits, and the boundary behind which no request's fault reaches another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from gateway.errors import ConfigError
+from gateway.settings import WebSettings
+from gateway.web.mint import MintEndpoint
+from gateway.web.refusal import NO_STORE, Refusal
+
+MAX_BODY_BYTES = 4096
+KEEPALIVE_S = 15.0
+STOP_LIMIT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class WebServer:
+    """
+    Serves the HTTP API inside its ``async with`` block. Thread: loop.
+
+    Args:
+        settings: where to listen.
+        mint: answers ``POST /v1/client-secrets``.
+
+    Attributes:
+        port: the TCP port it listens on.
+    """
+
+    def __init__(self, settings: WebSettings, mint: MintEndpoint) -> None:
+        self._settings = settings
+        self._mint = mint
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """
+        Listen.
+
+        Raises:
+            ConfigError: the address or port cannot be had.
+        """
+        app = web.Application(middlewares=[_boundary], client_max_size=MAX_BODY_BYTES)
+        app.router.add_post("/v1/client-secrets", self._mint.post)
+        app.router.add_get("/healthz", _health)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,  # what matters is audited
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_S,
+            shutdown_timeout=STOP_LIMIT_S,
+        )
+        await self._runner.setup()
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(f"web.port: cannot listen on {host}:{port}: {error.strerror}; choose another") from None
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take no more requests, let those at work end within a few seconds, and close."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"http://{host}:{self.port}"
+
+
+async def _health(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"}, headers=NO_STORE)
+
+
+@web.middleware
+async def _boundary(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn whatever a request raises into an answer in JSON."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        code = error.reason.lower().replace(" ", "_")
+        return Refusal(error.status, code, error.reason, headers=allow).response()
+    except Exception:  # noqa: BLE001 - the boundary of a request: its fault must not touch another
+        _log.exception("request_failed", method=request.method, path=request.path)
+        return Refusal(500, "internal_error", "a fault in the gateway; its log says more").response()

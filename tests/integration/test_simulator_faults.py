@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from gateway.lab.simulator import Simulator, SimulatorOptions
+from tests.fakes.realtime import RawClient, connected
+
+pytestmark = pytest.mark.integration
+
+KEY = {"Authorization": "Bearer sk-test"}
+
+
+def quick(*faults: str) -> SimulatorOptions:
+    return SimulatorOptions(speed=1000.0, think_ms=0, faults=faults)
+
+
+async def _respond(client: RawClient) -> dict[str, object]:
+    await client.send("response.create")
+    response: dict[str, object] = (await client.next("response.done"))["response"]
+    return response
+
+
+async def test_a_refused_upgrade_says_when_to_come_back_and_the_next_one_passes() -> None:
+    async with Simulator(quick("http=429:7,first=1")) as simulator:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(simulator.url + "?model=gpt-realtime", additional_headers=KEY).__aenter__()
+        assert caught.value.response.status_code == 429
+        assert caught.value.response.headers["Retry-After"] == "7"
+        async with connected(simulator) as client:
+            await client.configure()
+        assert [connection.refused for connection in simulator.connections] == ["http 429", None]
+
+
+async def test_a_proxy_may_hide_the_reason_of_a_refusal() -> None:
+    async with Simulator(quick("refuse=invalid_model:1005")) as simulator:
+        address = simulator.url + "?model=gpt-realtime"
+        async with connect(address, additional_headers=KEY) as socket:
+            client = RawClient(socket)
+            assert (await client.next("error"))["error"]["code"] == "invalid_model"
+            assert await client.closed() == (1005, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "types"),
+    [
+        ("close=session.update", 1000, []),
+        ("close=session.update:1005", 1005, []),
+        ("close=session.updated", 1000, ["session.updated"]),
+        ("drop=session.update", 1006, []),
+        ("server_error=session.update:1000", 1000, ["error"]),
+        ("server_error=session.updated", 1011, ["session.updated", "error"]),
+    ],
+)
+async def test_a_session_ends_right_behind_its_first_update(fault: str, code: int, types: list[str]) -> None:
+    async with Simulator(quick(fault)) as simulator, connected(simulator) as client:
+        await client.send("session.update", session={"type": "realtime"})
+        assert (await client.closed())[0] == code
+        assert client.types(since=1) == types
+        seen = await simulator.connection(1)
+        await seen.wait_closed()
+        assert (seen.closed_by, seen.violations) == ("simulator", [])
+
+
+async def test_a_server_error_may_leave_the_session_open() -> None:
+    async with Simulator(quick("server_error=session.update:open")) as simulator, connected(simulator) as client:
+        await client.send("session.update", session={"type": "realtime"})
+        assert (await client.next("error"))["error"]["type"] == "server_error"
+        await client.configure()
+
+
+async def test_a_short_session_says_when_it_ends() -> None:
+    async with Simulator(quick("expire=1")) as simulator, connected(simulator) as client:
+        began = time.time()
+        assert began <= client.events[0]["session"]["expires_at"] <= began + 2
+        assert await client.closed() == (1001, "session_expired")
+        assert time.time() - began >= 0.9
+        assert client.events[-1]["error"]["code"] == "session_expired"
+
+
+async def test_events_may_be_missing_late_or_doubled() -> None:
+    faults = ("missing=response.output_audio.done", "twice=response.done", "late=response.created:0.2")
+    async with Simulator(quick(*faults)) as simulator, connected(simulator) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.next("response.created")
+        types = client.types()
+        assert types.count("response.done") == 2
+        assert "response.output_audio.done" not in types
+        assert types.index("response.created") > types.index("response.done")
+        first, second = (event for event in client.events if event["type"] == "response.done")
+        assert first["event_id"] == second["event_id"]
+
+
+async def test_what_is_held_holds_back_what_comes_behind() -> None:
+    async with Simulator(quick("hold=response.created:0.2")) as simulator, connected(simulator) as client:
+        await client.configure()
+        began = time.monotonic()
+        await client.send("response.create")
+        assert (await client.next())["type"] == "response.created"
+        assert time.monotonic() - began >= 0.19
+
+
+async def test_unknown_events_and_fields_come_between_the_others() -> None:
+    async with Simulator(quick("unknown_events", "unknown_fields")) as simulator:
+        address = simulator.url + "?model=gpt-realtime"
+        async with connect(address, additional_headers=KEY) as socket:
+            client = RawClient(socket, strict=False)
+            updated = await client.configure()
+            assert "x_unheard_of" in updated["session"]["audio"]["input"]
+            assert client.types() == ["session.created", "simulator.unheard_of", "session.updated"]
+            assert (await _respond(client))["status"] == "completed"
+
+
+async def test_latency_and_jitter_delay_every_event_and_keep_their_order() -> None:
+    async with Simulator(quick("latency=100", "jitter=50")) as simulator, connected(simulator) as client:
+        began = time.monotonic()
+        await client.configure()
+        assert 0.1 <= time.monotonic() - began < 0.4
+        began = time.monotonic()
+        await _respond(client)
+        assert time.monotonic() - began < 0.5, "events travel at the same time, not one after the other"
+        ids = [event["event_id"] for event in client.events]
+        assert ids == sorted(ids)
+
+
+async def test_a_good_event_may_be_refused_and_is_no_violation() -> None:
+    fault = "reject=session.update:invalid_value:session.audio.output.voice"
+    async with Simulator(quick(fault)) as simulator, connected(simulator) as client:
+        error = await client.refused("session.update", session={"type": "realtime"})
+        assert (error["code"], error["param"]) == ("invalid_value", "session.audio.output.voice")
+        assert (await simulator.connection(1)).violations == []
+
+
+async def test_a_field_of_an_update_may_be_ignored() -> None:
+    async with Simulator(quick("ignore=audio.output.voice")) as simulator, connected(simulator) as client:
+        session = (await client.configure(audio={"output": {"voice": "cedar", "speed": 1.25}}))["session"]
+        assert session["audio"]["output"]["voice"] == "alloy"
+        assert session["audio"]["output"]["speed"] == 1.25
+
+
+@pytest.mark.parametrize("when", ["", ":after"])
+async def test_a_cancelled_answer_may_have_deltas_on_their_way(when: str) -> None:
+    options = SimulatorOptions(speed=1.0, think_ms=0, faults=(f"late_deltas=3{when}",))
+    async with Simulator(options) as simulator, connected(simulator) as client:
+        await client.configure()
+        await client.send("response.create")
+        item_id = (await client.next("response.output_audio.delta"))["item_id"]
+        await client.send("response.cancel")
+        await client.next("response.done")
+        mark = len(client.events)
+        await client.send("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
+        await client.next("conversation.item.truncated")
+        behind = client.types(since=mark)[:-1]
+        assert behind == (["response.output_audio.delta"] * 3 if when else [])
+        assert client.types().count("response.output_audio.delta") == 4
+
+
+async def test_answers_may_fail_for_a_while() -> None:
+    faults = ("fail=rate_limit_exceeded:1", "two_items")
+    async with Simulator(quick(*faults)) as simulator, connected(simulator) as client:
+        await client.configure()
+        failed = await _respond(client)
+        assert failed["status"] == "failed"
+        assert "try again in 1.5s" in str(failed["status_details"])
+        doubled = await _respond(client)
+        assert isinstance(doubled["output"], list)
+        assert len(doubled["output"]) == 2
+
+
+@pytest.mark.parametrize(("fault", "at_once"), [("pace=1", 1), ("burst=1", 4)])
+async def test_audio_comes_slowly_or_in_bursts(fault: str, at_once: int) -> None:
+    options = SimulatorOptions(speed=1.0, think_ms=0, faults=(fault,))
+    async with Simulator(options) as simulator, connected(simulator) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.next("response.output_audio.delta")
+        await asyncio.sleep(0.1)
+        sent = [event.type for event in (await simulator.connection(1)).sent]
+        assert sent.count("response.output_audio.delta") == at_once
+
+
+async def test_pings_come_as_often_as_told() -> None:
+    async with Simulator(quick("ping=0.02")) as simulator, connected(simulator) as client:
+        pings: list[bytes] = []
+        parser = client.socket.protocol.recv_frame
+        client.socket.protocol.recv_frame = lambda frame: (pings.append(frame.data), parser(frame))[1]  # type: ignore[method-assign, func-returns-value]
+        async with asyncio.timeout(2):
+            while len(pings) < 3:
+                await asyncio.sleep(0.01)
+        await client.configure()
+
+
+async def test_a_close_may_draw_nothing() -> None:
+    async with Simulator(quick("close_reply=never")) as simulator:
+        async with connected(simulator) as client:
+            began = time.monotonic()
+            await client.socket.close()
+            assert 0.9 <= time.monotonic() - began < 3, "the client's own limit of 1 s ends it"
+        seen = await simulator.connection(1)
+        await seen.wait_closed()
+        assert (seen.closed_by, seen.close_code, seen.violations) == ("client", 1000, [])
+
+
+async def test_a_close_may_draw_a_reset() -> None:
+    async with Simulator(quick("close_reply=drop")) as simulator:
+        async with connected(simulator) as client:
+            began = time.monotonic()
+            await client.socket.close()
+            assert time.monotonic() - began < 0.5
+            assert client.socket.close_code == 1006
+        seen = await simulator.connection(1)
+        await seen.wait_closed()
+        assert (seen.closed_by, seen.violations) == ("client", [])
+
+
+async def test_a_frozen_session_answers_nothing_and_does_not_keep_the_simulator() -> None:
+    async with Simulator(quick("freeze=session.update")) as simulator:
+        client_side = connected(simulator)
+        client = await client_side.__aenter__()
+        await client.send("session.update", session={"type": "realtime"})
+        async with asyncio.timeout(2):
+            while simulator.connections[0].closed_by is None:
+                await asyncio.sleep(0.005)
+        pong = await client.socket.ping()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await pong
+    with pytest.raises(ConnectionClosed):
+        await client.socket.recv()
+    await client_side.__aexit__(None, None, None)
+    seen = simulator.connections[0]
+    assert (seen.open, seen.closed_by, seen.violations) == (False, "simulator", [])
+
+
+async def test_a_slow_handshake_and_a_tcp_connection_without_one_end_with_the_simulator() -> None:
+    async with Simulator(quick("handshake=0.2")) as simulator:
+        _, silent = await asyncio.open_connection("127.0.0.1", simulator.port)
+        began = time.monotonic()
+        async with connected(simulator):
+            assert time.monotonic() - began >= 0.19
+    silent.close()
+
+
+async def test_clients_that_give_up_before_there_is_a_websocket_are_noted() -> None:
+    async with Simulator(quick("handshake=5")) as simulator:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connect(simulator.url + "?model=gpt-realtime", additional_headers=KEY).__aenter__()
+        seen = await simulator.connection(1)
+        await seen.wait_closed()
+        assert (seen.refused, seen.closed_by, seen.violations) == ("no upgrade", "client", [])
+
+
+async def test_a_safety_identifier_is_missed_where_it_is_required() -> None:
+    async with Simulator(SimulatorOptions(require_safety_identifier=True)) as simulator:
+        async with connected(simulator), connected(simulator, **{"OpenAI-Safety-Identifier": "hash"}):
+            pass
+        assert [each.violations for each in simulator.connections] == [["no OpenAI-Safety-Identifier"], []]

@@ -1,0 +1,375 @@
+"""The HTTP API on loopback: the server, its audit in a real Redis, and the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.dialplan.model import Dialplan
+from gateway.errors import ConfigError
+from gateway.realtime.secrets import SecretMinter
+from gateway.sessions.store import RedisSessionStore
+from gateway.settings import RealtimeSettings, WebSettings, environment_for_child
+from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
+from gateway.web.server import WebServer
+from tests.fakes.minting import MintingService
+from tests.integration.redis_server import RedisServer, until
+
+pytestmark = pytest.mark.integration
+
+KEY = "sk-very-secret-1234567890"
+TOKEN = "0123456789abcdef-shop"
+PLAN = Dialplan.model_validate(
+    {
+        "agents": {
+            "hello": {"instructions": "Be brief.", "voice": "cedar"},
+            "night": {"instructions": "Be quiet."},
+        },
+        "routes": [{"name": "all", "agent": "hello"}],
+    }
+)
+
+
+class Shop:
+    """A trusted client, and what the gateway wrote down about it."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self.url = url
+        self.audited: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}
+
+    async def ask(self, body: Any, *, token: str | None = TOKEN, **given: Any) -> tuple[int, Any]:
+        """Ask for a secret; return status and JSON, keep the headers."""
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers |= {"Content-Type": "application/json", **given.pop("headers", {})}
+        async with self._http.post(f"{self.url}/v1/client-secrets", data=data, headers=headers, **given) as response:
+            self.headers = dict(response.headers)
+            assert response.headers["Cache-Control"] == "no-store"
+            return response.status, await response.json()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[MintingService]:
+    service = MintingService()
+    await service.server.start_server()
+    yield service
+    await service.server.close()
+
+
+@asynccontextmanager
+async def serving(service: MintingService, **given: Any) -> AsyncIterator[Shop]:
+    settings = WebSettings.model_validate({"port": 0, "clients": {"shop": TOKEN, "portal": TOKEN[::-1]}, **given})
+    realtime = RealtimeSettings.model_validate(
+        {"url": f"ws://127.0.0.1:{service.server.port}/v1/realtime", "api_key": KEY, "connect_timeout_s": 0.3}
+    )
+    async with SecretMinter(realtime) as minter, aiohttp.ClientSession() as http:
+        shop = Shop(http, "")
+        mint = MintEndpoint(
+            settings=settings, dialplan=PLAN, minter=minter, audit=lambda fields: shop.audited.append(dict(fields))
+        )
+        async with WebServer(settings, mint) as server:
+            shop.url = server.url
+            yield shop
+
+
+async def test_a_known_client_gets_a_secret_for_a_profile_and_that_is_audited(service: MintingService) -> None:
+    with capture_logs() as logs:
+        async with serving(service) as shop:
+            status, body = await shop.ask({"profile": "hello", "seconds": 60})
+    assert status == 200
+    assert body == {"value": "ek_1", "expires_at": body["expires_at"]}
+    assert isinstance(body["expires_at"], int)
+    (asked,) = service.bodies
+    assert asked["expires_after"]["seconds"] == 60
+    assert asked["session"]["model"] == PLAN.agents["hello"].model
+    assert asked["session"]["audio"]["output"]["voice"] == "cedar"
+    assert asked["session"]["tools"] == []
+    (entry,) = shop.audited
+    assert entry == {
+        "client": "shop",
+        "profile": "hello",
+        "seconds": 60,
+        "expires_at": body["expires_at"],
+        "source": "127.0.0.1",
+        "result": "minted",
+    }
+    assert [{**log, "event": ""} for log in logs if log["event"] == "client_secret_asked"] == [
+        {**entry, "event": "", "log_level": "info"}
+    ]
+    assert "ek_1" not in str((logs, shop.audited))
+
+
+async def test_without_seconds_a_secret_lives_for_ten_minutes_or_less_if_the_limit_is_lower(
+    service: MintingService,
+) -> None:
+    async with serving(service) as shop:
+        assert (await shop.ask({"profile": "hello"}))[0] == 200
+    async with serving(service, mint_seconds_max=30) as shop:
+        assert (await shop.ask({"profile": "hello", "seconds": None}))[0] == 200
+    assert [body["expires_after"]["seconds"] for body in service.bodies] == [600, 30]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token": None},
+        {"token": "wrong"},
+        {"token": ""},
+        {"token": TOKEN + "x"},
+        {"token": None, "headers": {"Authorization": f"Basic {TOKEN}"}},
+        {"token": None, "headers": {"Authorization": TOKEN}},
+        {"token": None, "headers": {"Authorization": "Bearer \u00fc"}},
+    ],
+)
+async def test_nobody_without_a_known_token_gets_anything(service: MintingService, given: dict[str, Any]) -> None:
+    async with serving(service) as shop:
+        status, body = await shop.ask({"profile": "hello"}, **given)
+        assert (status, body["error"]["code"]) == (401, "unauthorized")
+        assert shop.headers["WWW-Authenticate"] == "Bearer"
+        assert shop.audited == [{"source": "127.0.0.1", "result": "unauthorized"}]
+    assert service.bodies == []
+
+
+async def test_without_clients_nobody_is_known(service: MintingService) -> None:
+    async with serving(service, clients={}) as shop:
+        assert (await shop.ask({"profile": "hello"}, token=""))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"profile": "other"}, 404, "unknown_profile"),
+        ({"profile": "night"}, 403, "profile_not_allowed"),
+        ({"profile": "hello", "seconds": 9}, 400, "seconds_out_of_range"),
+        ({"profile": "hello", "seconds": 601}, 400, "seconds_out_of_range"),
+        ({"profile": "hello", "seconds": 10**30}, 400, "seconds_out_of_range"),
+        ({"profile": "hello", "seconds": "60"}, 400, "invalid_request"),
+        ({"profile": "hello", "seconds": 60.5}, 400, "invalid_request"),
+        ({"profile": "hello", "instructions": "x"}, 400, "invalid_request"),
+        ({"profile": 1}, 400, "invalid_request"),
+        ({"profile": "x" * 129}, 400, "invalid_request"),
+        ({}, 400, "invalid_request"),
+        ([], 400, "invalid_request"),
+        (b"", 400, "invalid_request"),
+        (b"{", 400, "invalid_request"),
+        (b"\xff", 400, "invalid_request"),
+        (b'{"profile": "\\ud800"}', 400, "invalid_request"),
+        (b"[" * 4000, 400, "invalid_request"),
+        (b'{"profile": "' + b"x" * 5000 + b'"}', 413, "request_entity_too_large"),
+    ],
+)
+async def test_a_wrong_request_is_refused_in_words_and_audited(
+    service: MintingService, body: Any, status: int, code: str
+) -> None:
+    async with serving(service, profiles="hello") as shop:
+        answered = await shop.ask(body)
+        assert (answered[0], answered[1]["error"]["code"]) == (status, code)
+        assert answered[1]["error"]["message"]
+        assert [entry["client"] for entry in shop.audited] == ["shop"]
+        assert shop.audited[0]["result"] != "minted"
+    assert service.bodies == []
+
+
+async def test_only_json_is_taken(service: MintingService) -> None:
+    async with serving(service) as shop:
+        status, body = await shop.ask({"profile": "hello"}, headers={"Content-Type": "text/plain"})
+        assert (status, body["error"]["code"]) == (415, "not_json")
+
+
+async def test_seconds_may_be_as_long_as_the_limit_and_the_service_allow(service: MintingService) -> None:
+    async with serving(service, mint_seconds_max=7200) as shop:
+        assert (await shop.ask({"profile": "hello", "seconds": 7200}))[0] == 200
+        assert (await shop.ask({"profile": "hello", "seconds": 7201}))[0] == 400
+
+
+async def test_a_client_that_asks_too_often_is_told_when_to_come_back_and_others_are_not_held_up(
+    service: MintingService,
+) -> None:
+    async with serving(service, mint_limit_per_minute=2) as shop:
+        statuses = [(await shop.ask({"profile": "hello"}))[0] for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        assert 1 <= int(shop.headers["Retry-After"]) <= 30
+        assert shop.audited[-1] == {"client": "shop", "source": "127.0.0.1", "result": "too_many_requests"}
+        assert (await shop.ask({"profile": "hello"}, token=TOKEN[::-1]))[0] == 200
+
+
+async def test_strangers_cannot_push_the_clients_out_of_the_audit(service: MintingService) -> None:
+    async with serving(service) as shop:
+        for _ in range(STRANGERS_PER_MINUTE + 5):
+            assert (await shop.ask({}, token="x"))[0] == 401
+        assert len(shop.audited) <= STRANGERS_PER_MINUTE + 1
+        await shop.ask({"profile": "hello"})
+        assert shop.audited[-1]["result"] == "minted"
+
+
+async def test_a_service_that_refuses_or_is_lost_is_told_without_its_words(service: MintingService) -> None:
+    service.answer = {"error": {"code": "invalid_api_key", "message": f"Incorrect API key provided: {KEY}"}}
+    async with serving(service) as shop:
+        service.status = 401
+        status, body = await shop.ask({"profile": "hello"})
+        assert (status, body["error"]["code"]) == (502, "upstream_refused")
+        assert "key" not in body["error"]["message"]
+        assert "Incorrect API key provided: ***" in shop.audited[-1]["detail"]
+        service.status = 500
+        status, body = await shop.ask({"profile": "hello"})
+        assert (status, body["error"]["code"], shop.headers["Retry-After"]) == (503, "upstream_lost", "5")
+        service.status, service.answer = 200, {"nothing": 1}
+        assert (await shop.ask({"profile": "hello"}))[0] == 502
+        service.answer, service.delay_s = None, 1
+        assert (await shop.ask({"profile": "hello"}))[0] == 503
+        assert [entry["result"] for entry in shop.audited] == [
+            *("upstream_refused", "upstream_lost", "upstream_refused", "upstream_lost")
+        ]
+
+
+async def test_a_fault_of_ours_is_told_once_and_the_server_goes_on(
+    service: MintingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(service) as shop:
+        with monkeypatch.context() as broken, capture_logs() as logs:
+            broken.setattr("gateway.web.mint.direct_session", lambda profile: 1 / 0)
+            status, body = await shop.ask({"profile": "hello"})
+        assert (status, body["error"]["code"]) == (500, "internal_error")
+        assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["request_failed"]
+        assert shop.audited[-1]["result"] == "internal_error"
+        assert (await shop.ask({"profile": "hello"}))[0] == 200
+
+
+async def test_health_and_what_is_not_there(service: MintingService) -> None:
+    async with serving(service) as shop, aiohttp.ClientSession() as http:
+        async with http.get(f"{shop.url}/healthz") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+        async with http.get(f"{shop.url}/v1/client-secrets") as response:
+            assert (response.status, response.headers["Allow"]) == (405, "POST")
+            assert (await response.json())["error"]["code"] == "method_not_allowed"
+        async with http.get(f"{shop.url}/nothing") as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+        assert shop.audited == []
+
+
+async def test_a_port_that_is_taken_is_told(service: MintingService) -> None:
+    async with serving(service) as shop:
+        port = int(shop.url.rpartition(":")[2])
+        with pytest.raises(ConfigError, match=rf"web.port: cannot listen on 127.0.0.1:{port}"):
+            async with serving(service, port=port):
+                pass
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+def audited(redis: RedisServer) -> list[dict[str, str]]:
+    with redis.client() as client:
+        return [fields for _, fields in client.xrange("gateway:audit")]
+
+
+async def test_the_audit_stands_in_a_stream_of_its_own_and_survives_a_loss_of_redis(redis: RedisServer) -> None:
+    store = RedisSessionStore(redis.settings(), "web-1", takes_calls=False, now=lambda: 1_700_000_000.5)
+    await store.open()
+    store.audit(client="shop", result="minted", seconds=60)
+    await until(lambda: audited(redis))
+    redis.pause()
+    store.audit(client="shop", result="unknown_profile")
+    await until(lambda: store.away)
+    redis.resume()
+    await until(lambda: len(audited(redis)) == 2)
+    await store.close()
+    store.audit(client="late")
+    first, second = audited(redis)
+    assert first == {
+        "client": "shop",
+        "result": "minted",
+        "seconds": "60",
+        "at": "1700000000.5",
+        "worker": "web-1",
+    }
+    assert second["result"] == "unknown_profile"
+    assert redis.events() == []
+    assert redis.keys() == {"gateway:audit"}
+
+
+async def test_the_command_serves_until_it_is_told_to_stop(
+    redis: RedisServer, service: MintingService, tmp_path: Path
+) -> None:
+    plan = Path(__file__).parents[2] / "dialplans" / "hello.yaml"
+    environment = environment_for_child(
+        {
+            "GATEWAY_DIALPLAN": str(plan),
+            "GATEWAY_REALTIME__URL": f"ws://127.0.0.1:{service.server.port}/v1/realtime",
+            "GATEWAY_REALTIME__API_KEY": KEY,
+            "GATEWAY_REDIS__URL": redis.url,
+            "GATEWAY_WEB__CLIENTS__SHOP": TOKEN,
+            "GATEWAY_LOG__FORMAT": "json",
+        }
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "web", "--port", "0"),
+        env=environment,
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            ready = (await process.stdout.readline()).decode()
+        found = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+), clients: shop\n", ready)
+        assert found, ready
+        async with aiohttp.ClientSession() as http:
+            shop = Shop(http, found[1])
+            status, body = await shop.ask({"profile": "hello"})
+        assert (status, body["value"]) == (200, "ek_1")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, out.decode()) == (0, "gateway web stopped\n")
+    assert [json.loads(line)["result"] for line in err.splitlines() if b"client_secret_asked" in line] == ["minted"]
+    assert not any(secret in out + err for secret in (KEY.encode(), TOKEN.encode(), b"ek_1"))
+    (entry,) = audited(redis)
+    assert {name: entry[name] for name in ("client", "profile", "result", "source")} == {
+        "client": "shop",
+        "profile": "hello",
+        "result": "minted",
+        "source": "127.0.0.1",
+    }
+    assert "ek_1" not in str(entry)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({}, "realtime.api_key: no key to mint secrets with"),
+        ({"GATEWAY_REALTIME__API_KEY": KEY, "GATEWAY_WEB__PROFILES": "nobody"}, "has no agent nobody; it has hello"),
+    ],
+)
+async def test_the_command_does_not_start_with_settings_that_cannot_work(
+    variables: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    plan = Path(__file__).parents[2] / "dialplans" / "hello.yaml"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "web"),
+        env=environment_for_child({"GATEWAY_DIALPLAN": str(plan), **variables}),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert told in err.decode()

@@ -1,0 +1,513 @@
+"""A session over the Realtime API, told by its messages: tools, the agent's turns, records."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.call.events import (
+    AgentFailed,
+    AgentReady,
+    CallEvent,
+    HangUpAsked,
+    Noted,
+    SpeechStarted,
+    ToolAsked,
+    WaitAsked,
+)
+from gateway.dialplan.model import AgentProfile, TurnDetection
+from gateway.errors import AgentRefused
+from gateway.ids import CallId
+from gateway.realtime.calls import ToolCalls
+from gateway.realtime.facts import Fact, RetryResponse, Send
+from gateway.realtime.history import History
+from gateway.realtime.problems import stated_delay_s
+from gateway.realtime.protocol import RealtimeProtocol
+from gateway.realtime.session_config import session_config
+from gateway.realtime.tools import OfferedTools
+from gateway.realtime.wire_client import UserMessage
+
+pytestmark = pytest.mark.unit
+
+Json = dict[str, Any]
+
+CALL = CallId("call-1")
+OFFERED = OfferedTools(builtin=("hang_up", "wait"), own=frozenset({"find_table"}))
+USAGE = {"input_token_details": {"text_tokens": 10, "audio_tokens": 5}, "output_token_details": {"audio_tokens": 7}}
+
+
+class Talk:
+    """A session that is ready."""
+
+    def __init__(self, *, guard_ms: int = 0, interrupt_response: bool = True) -> None:
+        turns = TurnDetection(guard_ms=guard_ms, interrupt_response=interrupt_response)
+        profile = AgentProfile(instructions="Be brief.", turn_detection=turns)
+        self.history = History()
+        self.calls = ToolCalls(CALL, OFFERED, self.history)
+        self.protocol = RealtimeProtocol(
+            CALL,
+            session_config(profile),
+            interrupts=interrupt_response,
+            history=self.history,
+            calls=self.calls,
+        )
+        asked = json.loads(self.protocol.configure()[0])["session"]
+        [ready] = self.hear("session.updated", session=asked | {"id": "sess_1"})
+        assert isinstance(ready, AgentReady)
+
+    def hear(self, name: str, /, **fields: Any) -> list[Fact]:
+        return self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+
+    def begin(self, response_id: str = "resp_1") -> list[Fact]:
+        return self.hear("response.created", response={"id": response_id, "status": "in_progress"})
+
+    def finish(self, response_id: str = "resp_1", status: str = "completed", **response: Any) -> list[Fact]:
+        return self.hear("response.done", response={"id": response_id, "status": status} | response)
+
+    def fail(self, code: str, message: str = "No.", response_id: str = "resp_1") -> list[Fact]:
+        details = {"type": "failed", "error": {"type": "error", "code": code, "message": message}}
+        return self.finish(response_id, "failed", status_details=details)
+
+    def speak(self, item_id: str = "item_a", ms: int = 100, response_id: str = "resp_1") -> list[Fact]:
+        delta = base64.b64encode(bytes(48 * ms)).decode()
+        return self.hear("response.output_audio.delta", response_id=response_id, item_id=item_id, delta=delta)
+
+    def call(
+        self, name: str, arguments: str = "{}", *, call_id: str = "call_1", response_id: str = "resp_1"
+    ) -> list[Fact]:
+        """Tell a function call by both of its events."""
+        ids = {"response_id": response_id, "output_index": 0}
+        item = {"id": f"item_{call_id}", "type": "function_call", "name": name, "call_id": call_id}
+        done = {"item_id": item["id"], "call_id": call_id, "name": name, "arguments": arguments}
+        facts = self.hear("response.output_item.added", item=item | {"arguments": ""}, **ids)
+        facts += self.hear("response.function_call_arguments.done", **done, **ids)
+        item |= {"arguments": arguments, "status": "completed"}
+        return facts + self.hear("response.output_item.done", item=item, **ids)
+
+
+def events(facts: list[Fact]) -> list[CallEvent]:
+    return [fact for fact in facts if isinstance(fact, CallEvent) and not isinstance(fact, Noted)]
+
+
+def notes(facts: list[Fact], name: str) -> list[Json]:
+    return [dict(fact.fields) for fact in facts if isinstance(fact, Noted) and fact.name == name]
+
+
+def sent(facts: list[Fact] | tuple[str, ...]) -> list[Json]:
+    texts = [fact.text if isinstance(fact, Send) else fact for fact in facts if isinstance(fact, Send | str)]
+    return [json.loads(text) for text in texts]
+
+
+def types(facts: list[Fact] | tuple[str, ...]) -> list[str]:
+    return [message["type"] for message in sent(facts)]
+
+
+# Tools
+
+
+def test_a_function_call_is_one_event_though_it_is_told_twice() -> None:
+    talk = Talk()
+    talk.begin()
+
+    assert events(talk.call("find_table", '{"at":"noon"}')) == [
+        ToolAsked(CALL, "call_1", "find_table", '{"at":"noon"}')
+    ]
+
+
+@pytest.mark.parametrize("missing", ["response.function_call_arguments.done", "response.output_item.done"])
+def test_a_function_call_is_an_event_though_it_is_told_only_once(missing: str) -> None:
+    talk = Talk()
+    talk.begin()
+    ids = {"response_id": "resp_1", "output_index": 0}
+    facts: list[Fact] = []
+    if missing != "response.function_call_arguments.done":
+        done = {"item_id": "item_f", "call_id": "call_1", "name": "wait", "arguments": "{}"}
+        facts += talk.hear("response.function_call_arguments.done", **done, **ids)
+    if missing != "response.output_item.done":
+        item = {"id": "item_f", "type": "function_call", "name": "wait", "call_id": "call_1", "arguments": "{}"}
+        facts += talk.hear("response.output_item.done", item=item, **ids)
+
+    assert events(facts) == [WaitAsked(CALL, "call_1")]
+
+
+def test_the_agent_speaks_about_an_output_once_its_response_is_done() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call("find_table")
+
+    [output] = sent(talk.protocol.answer_tool("call_1", "yes", respond=True))
+    assert output["item"] == {"type": "function_call_output", "call_id": "call_1", "output": "yes"}
+
+    assert types(talk.finish()) == ["response.create"]
+    assert types(talk.finish()) == []
+
+
+def test_several_calls_get_all_outputs_and_one_response() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call("find_table", call_id="call_1")
+    talk.call("find_table", call_id="call_2")
+    assert types(talk.finish()) == []
+
+    assert types(talk.protocol.answer_tool("call_2", "no", respond=True)) == ["conversation.item.create"]
+    both = ["conversation.item.create", "response.create"]
+    assert types(talk.protocol.answer_tool("call_1", "yes", respond=False)) == both
+    assert talk.protocol.answer_tool("call_1", "yes", respond=True) == ()
+
+
+def test_a_hang_up_and_a_wait_make_nobody_speak() -> None:
+    talk = Talk()
+    talk.begin()
+    assert events(talk.call("hang_up", '{"reason":"done"}', call_id="call_1")) == [HangUpAsked(CALL, "call_1", "done")]
+    talk.call("wait", call_id="call_2")
+    talk.protocol.answer_tool("call_1", "ok", respond=False)
+    talk.protocol.answer_tool("call_2", "ok", respond=False)
+
+    assert sent(talk.finish()) == []
+    assert not talk.protocol.responding
+
+
+def test_a_bad_call_is_answered_without_bothering_the_call() -> None:
+    talk = Talk()
+    talk.begin()
+
+    facts = talk.call("fly", '{"to":"the moon"}')
+
+    assert events(facts) == []
+    [note] = notes(facts, "tool_rejected")
+    assert (note["tool"], note["tool_call_id"]) == ("fly", "call_1")
+    [output] = sent(facts)
+    assert "there is no tool 'fly'" in json.loads(output["item"]["output"])["error"]
+    assert types(talk.finish()) == ["response.create"]
+
+
+def test_an_answer_to_a_call_nobody_made_is_dropped() -> None:
+    assert Talk().protocol.answer_tool("call_9", "yes", respond=True) == ()
+
+
+def test_while_the_caller_speaks_an_output_waits_for_the_answer_to_that_turn() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call("find_table")
+    talk.finish()
+    talk.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert not talk.protocol.responding
+
+
+def test_a_call_of_an_answer_that_was_cut_off_is_not_carried_out() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    facts = talk.call("hang_up")
+
+    assert events(facts) == []
+    assert "began to speak" in sent(facts)[0]["item"]["output"]
+
+
+# Turns of the agent
+
+
+def test_cancel_names_the_active_response_once() -> None:
+    talk = Talk()
+    assert talk.protocol.cancel() == ()
+    talk.begin()
+
+    [cancel] = sent(talk.protocol.cancel())
+
+    assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
+    assert talk.protocol.cancel() == ()
+    assert talk.speak() == []
+    talk.finish("resp_1", "cancelled")
+    assert talk.protocol.cancel() == ()
+
+
+def test_what_the_server_cancels_is_not_cancelled_again() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    assert talk.protocol.cancel() == ()
+
+
+def test_with_a_guard_the_gateway_decides_what_interrupts() -> None:
+    talk = Talk(guard_ms=300)
+    talk.begin()
+    talk.speak()
+
+    assert talk.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL, interrupts=True)]
+
+    assert talk.speak() != []
+    assert types(talk.protocol.truncate("item_a", 40)) == ["conversation.item.truncate"]
+    assert types(talk.protocol.cancel()) == ["response.cancel"]
+    assert talk.speak() == []
+
+
+def test_items_behind_the_one_that_was_cut_off_were_not_heard_at_all() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.speak("item_a")
+    talk.speak("item_b")
+
+    cuts = [(cut["item_id"], cut["audio_end_ms"]) for cut in sent(talk.protocol.truncate("item_a", 60))]
+
+    assert cuts == [("item_a", 60), ("item_b", 0)]
+    assert talk.protocol.truncate("item_b", 100) == ()
+
+
+def test_a_goodbye_cuts_the_answer_off_and_calls_no_tools() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.protocol.greet("something else")
+
+    assert types(talk.protocol.say_goodbye("Say goodbye.")) == ["response.cancel"]
+    [create] = sent(talk.finish("resp_1", "cancelled"))
+
+    assert create["response"] == {"instructions": "Say goodbye.", "tool_choice": "none"}
+
+
+def test_a_goodbye_is_said_at_once_when_nobody_speaks() -> None:
+    assert types(Talk().protocol.say_goodbye("Say goodbye.")) == ["response.create"]
+
+
+def test_a_goodbye_cuts_off_an_answer_that_was_only_asked_for() -> None:
+    talk = Talk()
+    talk.protocol.respond()
+    assert talk.protocol.say_goodbye("Say goodbye.") == ()
+
+    assert types(talk.begin()) == ["response.cancel"]
+    assert sent(talk.finish("resp_1", "cancelled"))[0]["response"]["instructions"] == "Say goodbye."
+
+
+def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call("find_table")
+    talk.protocol.say_goodbye("Say goodbye.")
+    talk.protocol.answer_tool("call_1", "yes", respond=True)
+
+    [create] = sent(talk.finish("resp_1", "cancelled"))
+
+    assert create["response"]["instructions"] == "Say goodbye."
+
+
+def test_responding_begins_with_the_wish_and_ends_with_the_response() -> None:
+    talk = Talk()
+    assert not talk.protocol.responding
+    talk.protocol.greet("Say hello.")
+    assert talk.protocol.responding
+    talk.begin()
+    assert talk.protocol.responding
+    assert not talk.protocol.is_quiet
+    talk.finish()
+    assert not talk.protocol.responding
+    assert talk.protocol.is_quiet
+
+
+# Failed responses
+
+
+def test_a_response_that_hit_a_rate_limit_is_asked_for_again_once() -> None:
+    talk = Talk()
+    talk.protocol.greet("Say hello.")
+    talk.begin()
+
+    facts = talk.fail("rate_limit_exceeded", "Rate limit reached. Please try again in 1.5s.")
+
+    assert [fact for fact in facts if isinstance(fact, RetryResponse)] == [RetryResponse(1.5)]
+    assert notes(facts, "response_failed")[0]["code"] == "rate_limit_exceeded"
+    assert talk.protocol.responding
+    [create] = sent(talk.protocol.retry_response())
+    assert create["response"] == {"instructions": "Say hello."}
+    talk.begin("resp_2")
+    again = talk.fail("rate_limit_exceeded", response_id="resp_2")
+    assert not any(isinstance(fact, RetryResponse) for fact in again)
+    assert len(notes(again, "response_failed")) == 1
+    assert not talk.protocol.responding
+
+
+def test_after_a_response_that_worked_the_next_may_be_tried_again() -> None:
+    talk = Talk()
+    for number in range(3):
+        talk.begin(f"resp_{number}a")
+        facts = talk.fail("rate_limit_exceeded", response_id=f"resp_{number}a")
+        assert any(isinstance(fact, RetryResponse) for fact in facts)
+        assert types(talk.protocol.retry_response()) == ["response.create"]
+        talk.begin(f"resp_{number}b")
+        talk.finish(f"resp_{number}b")
+
+
+def test_a_response_is_not_tried_again_when_the_caller_speaks_by_then() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.fail("rate_limit_exceeded")
+    talk.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    assert talk.protocol.retry_response() == ()
+    assert talk.protocol.retry_response() == ()
+    assert not talk.protocol.responding
+
+
+def test_an_empty_quota_ends_the_agent() -> None:
+    talk = Talk()
+    talk.begin()
+
+    with capture_logs():
+        facts = talk.fail("insufficient_quota", "You exceeded your quota.")
+
+    [failed] = events(facts)
+    assert isinstance(failed, AgentFailed)
+    assert isinstance(failed.error, AgentRefused)
+    assert failed.error.code == "insufficient_quota"
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds"),
+    [
+        ("Please try again in 1.5s.", 1.5),
+        ("please Try Again in 800ms", 0.8),
+        ("try again in 3 s", 3),
+        ("try again in 999s", 30),
+        ("try again later", 1),
+        (None, 1),
+    ],
+)
+def test_the_stated_delay_is_read(message: str | None, seconds: float) -> None:
+    assert stated_delay_s(message) == seconds
+
+
+# Records
+
+
+def test_tokens_and_limits_are_noted() -> None:
+    talk = Talk()
+    talk.begin()
+
+    [usage] = notes(talk.finish(usage=USAGE), "usage")
+    limits = [{"name": "tokens", "limit": 100, "remaining": 40, "reset_seconds": 2}]
+    [left] = notes(talk.hear("rate_limits.updated", rate_limits=limits), "rate_limits")
+    completed = "conversation.item.input_audio_transcription.completed"
+    used = {"type": "duration", "seconds": 3}
+    [heard] = notes(talk.hear(completed, item_id="item_u", transcript="Hi.", usage=used), "usage")
+
+    assert (usage["text_in"], usage["audio_in"], usage["audio_out"]) == (10, 5, 7)
+    assert left == {"tokens_limit": 100, "tokens_remaining": 40, "tokens_reset_s": 2}
+    assert heard == {"transcription_seconds": 3.0}
+
+
+@pytest.mark.parametrize("kind", ["respond", "cut", "cancel", "item"])
+def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None:
+    talk = Talk()
+    talk.begin()
+    talk.speak()
+    talk.call("find_table")
+    orders = {
+        "cut": lambda: talk.protocol.truncate("item_a", 10),
+        "cancel": talk.protocol.cancel,
+        "item": lambda: talk.protocol.answer_tool("call_1", "x", respond=False),
+        "respond": lambda: talk.protocol.greet("Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
+    }
+    [order] = sent(orders[kind]())
+    error = {"type": "invalid_request_error", "code": None, "message": "No.", "event_id": order["event_id"]}
+
+    with capture_logs() as logs:
+        facts = [fact for _ in range(20) for fact in talk.hear("error", error=error)]
+
+    [note] = notes(facts, "upstream_error")
+    assert note["client_event"] == order["type"]
+    assert note["event_id"] == order["event_id"]
+    assert len(logs) == 1
+
+
+def test_a_transcription_that_fails_is_noted_once() -> None:
+    talk = Talk()
+    failed = "conversation.item.input_audio_transcription.failed"
+    error = {"code": "DeploymentNotFound", "message": "No such deployment."}
+
+    facts = [fact for n in range(5) for fact in talk.hear(failed, item_id=f"item_{n}", error=error)]
+
+    assert [note["code"] for note in notes(facts, "transcription_failed")] == ["DeploymentNotFound"]
+
+
+# What another session would have to know
+
+
+def test_the_conversation_is_kept_in_order_and_a_cut_answer_is_cut() -> None:
+    talk = Talk()
+    talk.hear("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
+    talk.begin()
+    item = {"id": "item_a", "type": "message", "role": "assistant", "content": []}
+    talk.hear("conversation.item.added", item=item, previous_item_id="item_u")
+    said = {"response_id": "resp_1", "item_id": "item_a"}
+    talk.hear("response.output_audio_transcript.delta", delta="One two three four", **said)
+    talk.speak("item_a", 100)
+    completed = "conversation.item.input_audio_transcription.completed"
+    talk.hear(completed, item_id="item_u", transcript="Count.")
+    talk.protocol.truncate("item_a", 50)
+
+    seeded = [message["item"] for message in sent(talk.protocol.seed(talk.history.items()))]
+
+    assert [(item["role"], item["content"][0]["text"]) for item in seeded] == [
+        ("user", "Count."),
+        ("assistant", "One two"),
+    ]
+    assert len({message["event_id"] for message in sent(talk.protocol.seed(talk.history.items()))}) == 2
+
+
+def test_nothing_is_owed_between_turns() -> None:
+    talk = Talk()
+    talk.hear("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
+    talk.begin()
+    talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="Hello.")
+    talk.finish()
+
+    assert talk.protocol.owed() is None
+
+
+def test_a_turn_without_its_answer_is_owed() -> None:
+    for until in ("started", "committed", "created"):
+        talk = Talk()
+        talk.hear("input_audio_buffer.speech_started", item_id="item_u")
+        if until != "started":
+            talk.hear("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
+        if until == "created":
+            talk.begin()
+        owed = talk.protocol.owed()
+        assert owed is not None
+        assert owed.response is None
+
+
+def test_a_greeting_of_which_nothing_was_heard_is_owed_as_it_was() -> None:
+    talk = Talk()
+    talk.protocol.greet("Say hello.")
+
+    owed = talk.protocol.owed()
+
+    assert owed is not None
+    assert owed.response is not None
+    assert owed.response.instructions == "Say hello."
+    assert sent(Talk().protocol.respond(owed))[0]["response"] == {"instructions": "Say hello."}
+
+
+def test_items_of_another_session_are_told_with_ids_of_their_own() -> None:
+    talk = Talk()
+    items = [UserMessage.model_validate({"content": [{"type": "input_text", "text": "Hi."}]})] * 2
+
+    first, second = sent(talk.protocol.seed(items))
+
+    assert (
+        first["item"]
+        == second["item"]
+        == {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "Hi."}],
+        }
+    )
+    assert first["event_id"] != second["event_id"]

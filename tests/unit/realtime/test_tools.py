@@ -1,0 +1,202 @@
+"""What the model may call, and what a call of it means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.call.events import CallEvent, DigitsAsked, HangUpAsked, ToolAsked, TransferAsked, WaitAsked
+from gateway.ids import CallId
+from gateway.realtime.calls import MAX_CALLS, Rejected, ToolCalls
+from gateway.realtime.history import History
+from gateway.realtime.tools import (
+    MAX_ARGUMENTS,
+    OfferedTools,
+    ToolDefinition,
+    builtin_definitions,
+    own_definition,
+    tool_event,
+)
+
+pytestmark = pytest.mark.unit
+
+CALL = CallId("call-1")
+ALL = OfferedTools(
+    builtin=("hang_up", "transfer_call", "send_dtmf", "wait"),
+    transfer_targets={"sales": "sip:sales@192.0.2.1", "support": "tel:+15550100"},
+    own=frozenset({"find_table"}),
+)
+
+
+def ask(name: str, arguments: str, offered: OfferedTools = ALL) -> CallEvent | str:
+    return tool_event(CALL, "call_1", name, arguments, offered)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "event"),
+    [
+        ("hang_up", '{"reason": "done"}', HangUpAsked(CALL, "call_1", "done")),
+        ("hang_up", "", HangUpAsked(CALL, "call_1", "")),
+        ("hang_up", ' {\n"reason" : 7 } ', HangUpAsked(CALL, "call_1", "")),
+        ("transfer_call", '{"target":"sales"}', TransferAsked(CALL, "call_1", "sip:sales@192.0.2.1")),
+        ("send_dtmf", '{"digits":"12#wA,*"}', DigitsAsked(CALL, "call_1", "12#wA,*")),
+        ("wait", "{}", WaitAsked(CALL, "call_1")),
+        ("find_table", '{"at": "noon"}', ToolAsked(CALL, "call_1", "find_table", '{"at": "noon"}')),
+    ],
+)
+def test_a_call_of_a_tool_is_one_event(name: str, arguments: str, event: CallEvent) -> None:
+    assert ask(name, arguments) == event
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("fly", "{}", "there is no tool 'fly'; there is: hang_up"),
+        ("hang_up", "{", "not valid JSON"),
+        ("hang_up", "NaN", "not valid JSON"),
+        ("hang_up", "[" * 100_000, "too long"),
+        ("hang_up", "[" * 60_000, "not valid JSON"),
+        ("hang_up", "[]", "not a JSON object"),
+        ("find_table", '"noon"', "not a JSON object"),
+        ("find_table", " " * (MAX_ARGUMENTS + 1), "too long"),
+        ("transfer_call", "{}", "name one of sales, support"),
+        ("transfer_call", '{"target":"sip:evil@192.0.2.9"}', "name one of sales, support"),
+        ("transfer_call", '{"target":["sales"]}', "name one of sales, support"),
+        ("send_dtmf", '{"digits":""}', "1 to 64"),
+        ("send_dtmf", '{"digits":"12345678901234567890123456789012345678901234567890123456789012345"}', "1 to 64"),
+        ("send_dtmf", '{"digits":"1\\n"}', "1 to 64"),
+        ("send_dtmf", '{"digits":"E"}', "1 to 64"),
+        ("send_dtmf", '{"digits":12}', "1 to 64"),
+    ],
+)
+def test_a_call_that_cannot_be_done_is_told_to_the_model(name: str, arguments: str, words: str) -> None:
+    told = ask(name, arguments)
+
+    assert isinstance(told, str)
+    assert words in told
+
+
+def test_what_is_not_offered_cannot_be_called() -> None:
+    for name in ALL.builtin:
+        told = ask(name, '{"target":"sales","digits":"1"}', OfferedTools())
+        assert isinstance(told, str)
+        assert told.endswith("there is: none")
+
+
+def test_a_long_reason_is_cut() -> None:
+    event = ask("hang_up", json.dumps({"reason": "x" * 5000}))
+
+    assert isinstance(event, HangUpAsked)
+    assert len(event.reason) == 200
+
+
+def test_tools_are_offered_with_a_schema() -> None:
+    tools = {tool.name: tool for tool in builtin_definitions(ALL)}
+
+    assert tuple(tools) == ALL.builtin
+    for tool in tools.values():
+        assert tool.description
+        assert tool.parameters is not None
+        assert tool.parameters["type"] == "object"
+    transfer = tools["transfer_call"].parameters
+    assert transfer is not None
+    assert transfer["properties"]["target"]["enum"] == ["sales", "support"]
+    assert transfer["required"] == ["target"]
+
+
+def test_own_tools_are_offered_as_they_are_defined() -> None:
+    tool = own_definition(ToolDefinition("find_table", "Finds one.", {"type": "object", "properties": {}}))
+
+    assert json.loads(tool.model_dump_json(exclude_unset=True)) == {
+        "type": "function",
+        "name": "find_table",
+        "description": "Finds one.",
+        "parameters": {"type": "object", "properties": {}},
+    }
+
+
+# Several calls
+
+
+def new_calls() -> ToolCalls:
+    return ToolCalls(CALL, ALL, History())
+
+
+def take(calls: ToolCalls, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected | None:
+    return calls.take(response_id, f"item_{tool_call_id}", tool_call_id, "find_table", "{}", stale=False)
+
+
+def test_a_call_is_taken_once_and_only_when_it_is_told_in_full() -> None:
+    calls = new_calls()
+
+    assert calls.take("resp_1", "item_1", None, "wait", "{}", stale=False) is None
+    assert calls.take("resp_1", "item_1", "call_1", None, "{}", stale=False) is None
+    assert isinstance(take(calls, "call_1"), ToolAsked)
+    assert take(calls, "call_1") is None
+
+
+def test_the_agent_may_speak_once_after_all_answers_and_the_end_of_the_response() -> None:
+    calls = new_calls()
+    take(calls, "call_1")
+    take(calls, "call_2")
+    assert calls.pending
+    assert calls.answer("call_1", "yes", respond=True)
+    calls.end_response("resp_1")
+    assert not calls.take_due()
+
+    assert calls.answer("call_2", "no", respond=False)
+
+    assert not calls.pending
+    assert calls.take_due()
+    assert not calls.take_due()
+
+
+def test_answers_that_want_no_response_bring_none() -> None:
+    calls = new_calls()
+    take(calls, "call_1")
+    calls.end_response("resp_1")
+    calls.answer("call_1", "ok", respond=False)
+
+    assert not calls.take_due()
+
+
+def test_an_answer_nobody_waits_for_is_dropped() -> None:
+    calls = new_calls()
+    assert not calls.answer("call_1", "yes", respond=True)
+
+    take(calls, "call_1")
+    assert calls.answer("call_1", "yes", respond=True)
+    assert not calls.answer("call_1", "yes", respond=True)
+
+
+def test_the_end_of_a_session_ends_its_responses() -> None:
+    calls = new_calls()
+    take(calls, "call_1")
+    calls.end_session()
+    assert not calls.take_due()
+
+    calls.answer("call_1", "yes", respond=True)
+
+    assert calls.take_due()
+
+
+def test_a_call_of_a_response_that_was_cut_off_is_not_done() -> None:
+    calls = new_calls()
+
+    rejected = calls.take("resp_1", "item_1", "call_1", "hang_up", "{}", stale=True)
+
+    assert isinstance(rejected, Rejected)
+    assert "began to speak" in json.loads(rejected.output)["error"]
+
+
+def test_memory_of_calls_is_bounded() -> None:
+    calls = new_calls()
+    for number in range(1000):
+        take(calls, f"call_{number}", f"resp_{number}")
+        calls.answer(f"call_{number}", "ok", respond=True)
+        calls.end_response(f"resp_{number}")
+        assert calls.take_due()
+
+    assert len(calls) == MAX_CALLS
+    assert calls._ended == set()
