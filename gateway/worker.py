@@ -16,7 +16,7 @@ import structlog
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import UplinkTap
+from gateway.audio.uplink import Doorbell, UplinkTap
 from gateway.call.events import IncomingInvite
 from gateway.call.ports import TimerHandle
 from gateway.costs import estimate
@@ -108,7 +108,7 @@ class Worker:
             reaper = asyncio.create_task(self._reap(store), name="reaper")
             stack.push_async_callback(_cancelled, reaper)
             sip = SipThread(self._settings.sip, lambda event: switchboard.on_event(event))
-            build = partial(self._build, sip, webhooks, minter)
+            build = partial(self._build, sip, Doorbell(loop), webhooks, minter)
             switchboard = self._switchboard(sip, build, store)
             stack.push_async_callback(sip.stop)
             info = await sip.start()
@@ -165,7 +165,13 @@ class Worker:
             yield store
 
     def _build(
-        self, sip: SipThread, webhooks: WebhookClient, minter: SecretMinter, invite: IncomingInvite, route: Route
+        self,
+        sip: SipThread,
+        doorbell: Doorbell,
+        webhooks: WebhookClient,
+        minter: SecretMinter,
+        invite: IncomingInvite,
+        route: Route,
     ) -> CallParts:
         """Make everything one call needs."""
         settings, profile = self._settings, route.profile
@@ -181,6 +187,7 @@ class Worker:
             own_tools=self._plugins[route.agent_name],
             secrets=settings.secrets,
             minter=minter,
+            doorbell=doorbell,
         )
         tools = OwnTools(
             call_id=invite.call_id,

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 from pydantic import SecretStr
 
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import UplinkTap
+from gateway.audio.uplink import Doorbell, UplinkTap
 from gateway.call.events import (
     AgentBack,
     AgentClosed,
@@ -76,6 +77,7 @@ class RealtimeAgent:
         own_tools: definitions of the profile's plugins (those of its webhooks are in the profile).
         secrets: secrets that the profile names, by name in lower case.
         minter: makes ephemeral keys; needed if the profile wants them.
+        doorbell: of the process; None for one of its own.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class RealtimeAgent:
         own_tools: Sequence[OwnTool] = (),
         secrets: Mapping[str, SecretStr] | None = None,
         minter: Minter | None = None,
+        doorbell: Doorbell | None = None,
     ) -> None:
         self._call_id = call_id
+        self._doorbell = doorbell
         self._profile = profile
         self._playout = playout
         early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
@@ -134,12 +138,8 @@ class RealtimeAgent:
         if self._emit is not None or self._over:
             return
         self._emit = emit
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(self._hear)
-
-        self._caller_voice.listen(wake)
+        doorbell = self._doorbell or Doorbell(asyncio.get_running_loop())
+        self._caller_voice.listen(partial(doorbell.ring, self._hear))
         self._crew.start(self._live(), "live")
 
     def greet(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
-from gateway.audio.pcm import BYTES_PER_SAMPLE, PHONE
+from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.resample import Downsampler, Upsampler
 from gateway.audio.uplink import UplinkTap
@@ -101,8 +101,3 @@ class AgentVoice:
         """Say that no more speech comes of whatever was being said: its session is gone."""
         if self._speaking is not None:
             self.end(self._speaking)
-
-
-def bytes_per_ms(audio_format: AudioFormatName) -> int:
-    """Return how many bytes of the session's format make a millisecond."""
-    return 48 if audio_format == "pcm" else PHONE.bytes_per_ms // BYTES_PER_SAMPLE

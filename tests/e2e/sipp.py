@@ -68,7 +68,7 @@ WAIT_FOR_RINGING = '<recv response="180"/>'
 ACK = f"<send>{_message('ACK [next_url] SIP/2.0', '1 ACK')}</send>"
 ACK_REFUSAL = f"<send>{_message(f'ACK {_TARGET}', '1 ACK', via=_SAME_BRANCH)}</send>"
 ANSWERED = f'{RINGING}\n<recv response="200" rrs="true"/>\n{ACK}'
-BYE = f'<send retrans="500">{_message("BYE [next_url] SIP/2.0", "2 BYE")}</send>\n<recv response="200"/>'
+BYE = f'<send retrans="500">{_message("BYE [next_url] SIP/2.0", "9 BYE")}</send>\n<recv response="200"/>'
 CANCEL = (
     f'<send retrans="500">{_message(f"CANCEL {_TARGET}", "1 CANCEL", via=_SAME_BRANCH, to_tag="")}</send>'
     f'\n<recv response="200"/>\n<recv response="487"/>\n{ACK_REFUSAL}'
@@ -98,7 +98,7 @@ def expect_refer(outcome: str) -> str:
     contact = "\n      Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
     notify = _message(
         "NOTIFY [next_url] SIP/2.0",
-        "3 NOTIFY",
+        "2 NOTIFY",
         more="\n      Event: refer\n      Subscription-State: terminated;reason=noresource"
         "\n      Content-Type: message/sipfrag",
         body=f"SIP/2.0 {outcome}\n",

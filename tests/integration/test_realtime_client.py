@@ -7,6 +7,7 @@ import base64
 import http
 import json
 import logging
+import ssl
 import time
 import wave
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -491,6 +492,67 @@ async def test_an_upstream_that_takes_no_data_is_lost_and_memory_stays_bounded(
     assert isinstance(error, AgentLost)
     assert "took no data" in error.detail
     assert call.uplink.dropped_frames > 0
+
+
+async def test_a_pause_of_the_network_loses_no_order_and_the_audio_goes_on() -> None:
+    peer = RawPeer()
+    async with peer.serving() as url, calling(url) as call:
+        await peer.make_ready()
+        await call.event()
+        socket = call.agent._sessions.current
+        assert socket is not None
+        peer.reading.clear()
+        async with asyncio.timeout(30):
+            while socket.has_room:  # fill the kernel's buffers, then ours
+                await call.speak(50)
+                await asyncio.sleep(0)
+        call.agent.greet()
+        await call.speak(5)
+        peer.reading.set()
+        async with asyncio.timeout(LIMIT_S):
+            while not socket.has_room:
+                await asyncio.sleep(0.01)
+        await call.speak(2)
+
+        def sent() -> list[str]:
+            return [json.loads(bytes(frame.data))["type"] for frame in peer.frames if frame.opcode is Opcode.TEXT]
+
+        async with asyncio.timeout(LIMIT_S):
+            while "response.create" not in sent() or sent()[-1] != "input_audio_buffer.append":
+                await asyncio.sleep(0.01)
+        assert len(call.events) == 1
+
+
+async def test_orders_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime_socket, "MAX_ORDERS", 3)
+    peer = RawPeer()
+    async with peer.serving() as url, calling(url) as call:
+        await peer.make_ready()
+        await call.event()
+        socket = call.agent._sessions.current
+        assert socket is not None
+        peer.reading.clear()
+        async with asyncio.timeout(30):
+            while socket.has_room:
+                await call.speak(50)
+                await asyncio.sleep(0)
+        with capture_logs() as logs:
+            socket.send(tuple(f'{{"number":{number}}}' for number in range(10)))
+        assert [entry["event"] for entry in logs] == ["upstream_takes_no_orders"]
+        peer.reading.set()
+
+
+async def test_a_certificate_that_is_not_trusted_refuses_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reject(*_: Any, **__: Any) -> None:
+        raise ssl.SSLCertVerificationError("self-signed certificate")
+
+    monkeypatch.setattr(realtime_socket, "_Connect", reject)
+    async with calling("ws://127.0.0.1:9/") as call:
+        error = await call.error()
+
+    assert isinstance(error, AgentRefused)
+    assert "self-signed certificate" in error.detail
+    assert call.noted("agent_retry") == []
 
 
 # Closing

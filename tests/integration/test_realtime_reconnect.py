@@ -129,6 +129,22 @@ async def test_a_greeting_that_was_not_heard_is_said_by_the_next_session() -> No
     assert "Hello." in second.events[1]["response"]["instructions"]
 
 
+async def test_a_greeting_asked_for_while_the_agent_is_away_is_said_when_it_is_back() -> None:
+    async def first(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await socket.close(1012)
+
+    second = Second()
+    async with serving(in_turn(first, second)) as url, calling(url, profile=coming_back()) as call:
+        await call.first(AgentAway)
+        call.agent.greet()
+        assert call.agent.responding
+        await call.first(AgentBack)
+        await asyncio.sleep(0.1)
+
+    assert "Hello." in second.events[-1]["response"]["instructions"]
+
+
 async def test_an_answer_that_was_interrupted_is_told_as_far_as_it_was_heard() -> None:
     async def first(socket: ServerConnection) -> None:
         await make_ready(socket)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from gateway.audio.uplink import UplinkTap
+from gateway.audio.uplink import GATHER_S, Doorbell, UplinkTap
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
@@ -90,3 +91,60 @@ def test_listening_that_ends_while_a_frame_is_written_does_not_break_the_clock()
     clock_writes(tap, b"1", b"2")
     assert tap.read() == b"12"
     assert rings == [1]
+
+
+class LoopByHand:
+    """Takes what is to be called, and calls it when told."""
+
+    def __init__(self) -> None:
+        self.soon: list[tuple[Any, ...]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
+        self.soon.append((function, *args))
+
+    def call_soon(self, function: Callable[..., object]) -> None:
+        self.soon.append((function,))
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        self.later.append((seconds, function))
+
+    def turn(self) -> None:
+        soon, self.soon = self.soon, []
+        for function, *args in soon:
+            function(*args)
+        later, self.later = self.later, []
+        for seconds, visit in later:
+            assert seconds == GATHER_S
+            visit()
+
+
+def rung(doorbell: Doorbell, *visits: Callable[[], None]) -> None:
+    enter_role("clock")
+    try:
+        for visit in visits:
+            doorbell.ring(visit)
+    finally:
+        enter_role("loop")
+
+
+def test_the_loop_is_woken_once_for_all_calls_of_a_tick() -> None:
+    loop, visited = LoopByHand(), []
+    doorbell = Doorbell(loop)  # type: ignore[arg-type]
+    rung(doorbell, lambda: visited.append(1), lambda: visited.append(2), lambda: visited.append(3))
+    assert len(loop.soon) == 1
+    loop.turn()
+    assert visited == [1, 2, 3]
+    rung(doorbell, lambda: visited.append(4))
+    loop.turn()
+    assert visited == [1, 2, 3, 4]
+
+
+def test_a_visit_that_fails_does_not_cost_the_others_theirs() -> None:
+    loop, visited = LoopByHand(), []
+    doorbell = Doorbell(loop)  # type: ignore[arg-type]
+    rung(doorbell, lambda: visited.append(1 // 0), lambda: visited.append(2))
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    loop.turn()
+    assert visited == [2]
