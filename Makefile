@@ -9,7 +9,7 @@ ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTE
 # A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
 apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
 
-.PHONY: help run demo test check bench format clean
+.PHONY: help run demo test check bench soak format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ check: $(VENV)/dev ## format, lint, types, import contracts
 
 bench: $(VENV)/lab /usr/bin/sipp ## CPU, memory and latency of one full worker, 60 s; also in out/bench.json
 	$(BIN)/python -m gateway.lab.bench $(ARGS)
+
+soak: $(VENV)/dev /usr/bin/sipp ## 30 minutes of calls with random faults upstream, watched for leaks
+	$(BIN)/python -m tests.soak $(ARGS)
 
 format: $(VENV)/dev ## put the code into shape
 	$(BIN)/ruff format .

@@ -293,10 +293,9 @@ class RealtimeProtocol:
         return []
 
     def _on_transcript_done(self, event: server.OutputTranscriptDone) -> list[Fact]:
-        if self._responses.is_over(event.response_id) or not event.transcript.strip():
-            return []  # of a response that was cut off it tells more than was said
-        self._history.agent_said(event.item_id, event.transcript)
-        return [AgentSpoke(self._call_id, event.item_id, event.transcript)]
+        if event.transcript.strip() and not self._responses.is_over(event.response_id):  # else it is more than was said
+            self._history.agent_said(event.item_id, event.transcript)
+        return [AgentSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
 
     def _on_function(self, event: server.FunctionArgumentsDone) -> list[Fact]:
         return self._tool_called(event.response_id, event.item_id, event.call_id, event.name, event.arguments)
