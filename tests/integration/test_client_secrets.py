@@ -251,5 +251,5 @@ async def test_the_simulator_refuses_a_wrong_key_and_a_wrong_session() -> None:
         right = RealtimeSettings.model_validate({"url": simulator.url, "api_key": KEY})
         async with SecretMinter(right) as minter:
             with pytest.raises(AgentRefused, match=r"\(session\.audio\.output\.voice\)") as caught:
-                await minter.mint(session_config(AgentProfile(instructions="Be brief.", voice="marine")))
+                await minter.mint(session_config(AgentProfile(instructions="Be brief.", voice="tenor")))
         assert caught.value.http_status == 400
