@@ -47,6 +47,10 @@ class LogChoice(Protocol):
         """``text`` or ``json``."""
 
 
+CHATTY = ("websockets", "aiohttp.access")
+"""Libraries that tell of every connection; heard below ``warning`` only when everything is (``debug``)."""
+
+
 def configure_logs(settings: LogChoice) -> None:
     """Send our entries and those of libraries to standard error, in the same form. Calling it again replaces that."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -81,6 +85,8 @@ def configure_logs(settings: LogChoice) -> None:
             root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
 
 
 def bind_call(call_id: CallId) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from gateway.ids import CallId
-from gateway.logs import MASK, bind_call, configure_logs, mask_text
+from gateway.logs import CHATTY, MASK, bind_call, configure_logs, mask_text
 from gateway.settings import LogSettings
 
 pytestmark = pytest.mark.unit
@@ -22,6 +22,8 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(logging.NOTSET)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -54,6 +56,15 @@ def test_entries_below_the_level_are_not_written(capsys: pytest.CaptureFixture[s
     logging.getLogger("websockets").info("quiet")
     structlog.get_logger("gateway.x").warning("loud")
     assert [entry["event"] for entry in entries(capsys)] == ["loud"]
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", []), ("debug", ["connection open"])])
+def test_libraries_tell_of_every_connection_only_when_everything_is_wanted(
+    capsys: pytest.CaptureFixture[str], level: str, heard: list[str]
+) -> None:
+    configure_logs(LogSettings.model_validate({"level": level, "format": "json"}))
+    logging.getLogger("websockets.server").info("connection open")
+    assert [entry["event"] for entry in entries(capsys)] == heard
 
 
 def test_configuring_again_replaces_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
