@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from typing import Any
 
 from gateway.lab.simulator.items import Conversation, Item
@@ -17,7 +18,7 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
-class Output:
+class Output(ABC):
     """
     One item: announced when it is made, closed once.
 
@@ -63,12 +64,13 @@ class Output:
             self._link.emit({"type": "conversation.item.done", "previous_item_id": previous, "item": wire})
         self._link.emit({"type": "response.output_item.done", **self._place, "item": wire})
 
+    @abstractmethod
     def tokens(self) -> Tokens:
         """Return what it counts as output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close_content(self) -> None:
-        raise NotImplementedError
+        """End the item's parts."""
 
 
 class MessageOutput(Output):
