@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
-
 from gateway.call.events import IncomingInvite
 from gateway.ids import new_call_id
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
 from gateway.sip.guard import callback
 from gateway.sip.message import bare_uri, clean, headers_of, request_uri
-
-_log = structlog.get_logger(__name__)
 
 
 class GatewayAccount(pj.Account):

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import structlog
-
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, LegClosed, LegFailed, LegRinging, MediaLost, MediaUp, TransferEnded
@@ -17,8 +15,6 @@ from gateway.sip.binding import pj
 from gateway.sip.guard import callback, describe
 from gateway.sip.media_port import AgentMediaPort
 from gateway.threads import runs_on
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass
