@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AnyUrl,
@@ -20,8 +20,6 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    StringConstraints,
-    UrlConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -31,7 +29,22 @@ from pydantic_core import ErrorDetails
 
 from gateway import settings_sources
 from gateway.errors import ConfigError
+from gateway.settings_base import (
+    HeaderName,
+    Name,
+    Port,
+    PositiveSeconds,
+    RedisUrl,
+    Section,
+    UsDollars,
+    WebSocketUrl,
+    WebUrl,
+    listed,
+)
 from gateway.settings_masks import masked_text, shown
+from gateway.settings_sip import RecordingSettings as RecordingSettings
+from gateway.settings_sip import SipSettings as SipSettings
+from gateway.settings_sip import TrunkSettings as TrunkSettings
 from gateway.settings_sources import Given, Sources
 from gateway.settings_sources import variable_of as variable_of
 
@@ -44,65 +57,6 @@ SECRET_FIELDS = frozenset(
     }
 )
 """Values that are or may hold a secret: no message repeats them."""
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-WebSocketUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["ws", "wss"])]
-WebUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["http", "https"])]
-RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss", "unix"])]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$", to_lower=True)]
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", to_lower=True)]
-UsDollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, unknown keys refused, every value explained by its ``description``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-
-class SipSettings(Section):
-    """The SIP user agent and its RTP."""
-
-    host: str = Field("0.0.0.0", description="IPv4 address to listen on; 0.0.0.0 is every interface")
-    port: Port = Field(5060, description="SIP port, UDP and TCP; 0 takes any free one")
-    udp: bool = Field(True, description="listen for SIP over UDP")
-    tcp: bool = Field(True, description="listen for SIP over TCP")
-    public_address: str | None = Field(
-        None, description="address that callers reach us at, written into Contact and SDP (behind NAT)"
-    )
-    rtp_port_min: Port = Field(10000, description="first RTP port; an even number")
-    rtp_port_max: Port = Field(10199, description="last RTP port; a call takes two (RTP, RTCP)")
-    no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP packet came for this long; 0 never does")
-    retry_after_s: int = Field(5, ge=0, description="Retry-After of a 503 refusal")
-    log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
-
-    @field_validator("host", "public_address")
-    @classmethod
-    def _ipv4(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            address = ipaddress.ip_address(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not an IP address; give one such as 192.0.2.10") from None
-        if address.version == 6:
-            raise ValueError("this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front")
-        return value
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if not (self.udp or self.tcp):
-            raise ValueError("udp and tcp are both off: nobody could call; switch one on")
-        if self.rtp_port_min % 2:
-            raise ValueError(f"rtp_port_min {self.rtp_port_min} is odd; RTP takes even ports (RFC 3550 section 11)")
-        if self.udp and self.rtp_port_min <= self.port <= self.rtp_port_max:
-            raise ValueError(f"port {self.port} lies between rtp_port_min and rtp_port_max; move one of them")
-        if self.rtp_port_max - self.rtp_port_min < 15:
-            raise ValueError(
-                "the RTP range is too small: a worker needs at least 16 ports (two for each call and spare)"
-            )
-        return self
 
 
 class RealtimeSettings(Section):
@@ -189,6 +143,8 @@ class CallSettings(Section):
     setup_limit_s: PositiveSeconds = Field(8, description="an agent not ready by then means a refused call")
     refusal_code: int = Field(503, ge=400, le=699, description="SIP status when the agent cannot be had")
     max_length_s: PositiveSeconds = Field(3600, description="longest answered call")
+    ring_limit_s: PositiveSeconds = Field(45, description="a call of ours that nobody answered by then is given up")
+    hold_limit_s: PositiveSeconds = Field(900, description="a caller who keeps us on hold longer is hung up on")
     drain_limit_s: float = Field(30, ge=0, description="how long live calls may go on after SIGTERM")
 
 
@@ -215,7 +171,7 @@ class WebSettings(Section):
     @field_validator("profiles", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        return listed(value)
 
     @field_validator("clients")
     @classmethod
@@ -267,9 +223,12 @@ class Settings(BaseModel):
     realtime: RealtimeSettings = RealtimeSettings()
     redis: RedisSettings = RedisSettings()
     call: CallSettings = CallSettings()
+    recording: RecordingSettings = RecordingSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
-    secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans name: name -> value")
+    trunks: dict[Name, TrunkSettings] = Field({}, description="carriers and PBXs: name -> table, see docs/trunks.md")
+    secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans and trunks name: name -> value")
+    secrets_folder: Path | None = Field(None, description="each file in it is a secret: its name -> its content")
     prices: dict[str, ModelPrices] = Field({}, description="what models cost: model -> prices (USD)")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -301,7 +260,13 @@ def _header_name(end: str) -> str:
 
 SOURCES = Sources(
     fields=tuple(FIELDS),
-    mappings={"secrets": str.lower, "web.clients": str.lower, "realtime.headers": _header_name, "prices": None},
+    mappings={
+        "secrets": str.lower,
+        "web.clients": str.lower,
+        "realtime.headers": _header_name,
+        "prices": None,
+        "trunks": None,
+    },
     fallbacks=FALLBACKS,
 )
 

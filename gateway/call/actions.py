@@ -27,6 +27,11 @@ class Answer(CallAction):
 
 
 @dataclass(frozen=True, slots=True)
+class Dial(CallAction):
+    """Place the outbound call of this session."""
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp(CallAction):
     """End the SIP leg: a final response ``code`` before the answer, a BYE with ``Reason`` after it."""
 
@@ -129,6 +134,61 @@ class SendDigits(CallAction):
     """Send DTMF digits to the caller's side (RFC 4733)."""
 
     digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class MuteCaller(CallAction):
+    """Let the agent hear nothing of the caller from now on; its own turn detection rests meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmuteCaller(CallAction):
+    """Let the agent hear the caller again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellAgent(CallAction):
+    """Give the agent a message of the gateway's (keys, how a transfer went); ``respond`` lets it speak."""
+
+    text: str
+    respond: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallSecond(CallAction):
+    """Call ``target`` on a second leg; ``SecondRinging``, ``SecondUp``, ``SecondClosed`` follow."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class TalkToSecond(CallAction):
+    """The agent now talks with the second leg; the caller hears a waiting tone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TalkToCaller(CallAction):
+    """The agent talks with the caller again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinLegs(CallAction):
+    """Connect the caller with the second leg; neither hears the agent any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropSecond(CallAction):
+    """End the second leg. ``SecondClosed`` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRecording(CallAction):
+    """Write both sides of the call into its recording from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRecording(CallAction):
+    """Write nothing until it is started again."""
 
 
 @dataclass(frozen=True, slots=True)

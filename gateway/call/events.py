@@ -9,9 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.errors import AgentError
 from gateway.ids import CallId
+
+
+@dataclass(frozen=True, slots=True)
+class Keypad:
+    """
+    What the caller's keys do beside the agent.
+
+    Attributes:
+        to_agent: the agent is told which keys were pressed, together once none came for ``pause_s`` or at ``#``.
+        pause_s: the pause that ends a number.
+        shortcuts: key -> URI the caller is transferred to at once.
+        masked: keys stand as ``*`` in records and logs (card numbers); the agent is told them all the same.
+    """
+
+    to_agent: bool = True
+    pause_s: float = 1.5
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,9 @@ class IncomingInvite(CallEvent):
         to_uri: SIP URI that was called (the Request-URI).
         source: ``address:port`` the INVITE came from.
         headers: header name in lower case -> value, first one wins.
+        trunk: name of the trunk it came through; empty when from none.
+        caller: the caller's number as the trunk's settings read it (E.164 where they can), else the user part.
+        called: the called number, likewise.
     """
 
     sip_call_id: str
@@ -42,6 +64,9 @@ class IncomingInvite(CallEvent):
     to_uri: str
     source: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    trunk: str = ""
+    caller: str = ""
+    called: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +113,64 @@ class LegFailed(CallEvent):
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class LegHeld(CallEvent):
+    """The far end put us on hold (its media is sendonly, inactive or has no address): it does not listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegResumed(CallEvent):
+    """The far end took us off hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed(CallEvent):
+    """
+    The far end pressed a key, once for each press, however it was told (RFC 4733, SIP INFO).
+
+    Attributes:
+        digit: one of ``0-9*#A-D``.
+        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
+        played_ms: milliseconds of it that were clocked out.
+    """
+
+    digit: str
+    item_id: str | None = None
+    played_ms: int = 0
+
+
+# The second leg: somebody else who is called for this call (a transfer that the gateway makes itself)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondRinging(CallEvent):
+    """The second leg rings, or sounds already (183): ``code`` is its provisional answer."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecondUp(CallEvent):
+    """The second leg was answered and audio flows there."""
+
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondDigit(CallEvent):
+    """Whoever is on the second leg pressed a key."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondClosed(CallEvent):
+    """The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``."""
+
+    code: int
+    reason: str
+
+
 # The route
 
 
@@ -97,6 +180,12 @@ class Routed(CallEvent):
     The dialplan chose an agent: the call can begin. Always the machine's first event.
 
     Attributes:
+        outbound: we place this call; the far end is called once the agent is ready.
+        ring_limit_s: outbound: how long it may ring; also for a second leg.
+        hold_limit_s: the longest time on hold.
+        keypad: what the caller's keys do.
+        transfers: how callers are transferred: by REFER, by REFER or else in the gateway, or always in the gateway.
+        recording: record from the answer on.
         setup_limit_s: how long the caller may ring before the agent is ready.
         max_length_s: longest answered call.
         refusal_code: SIP status for a caller whose agent cannot be had.
@@ -113,6 +202,12 @@ class Routed(CallEvent):
     guard_ms: int = 0
     goodbye_limit_s: float = 10
     tool_filler_after_s: float | None = None
+    outbound: bool = False
+    ring_limit_s: float = 45
+    hold_limit_s: float = 900
+    keypad: Keypad = Keypad()
+    transfers: Literal["refer", "refer_or_bridge", "bridge"] = "refer_or_bridge"
+    recording: bool = False
 
 
 # The agent
@@ -265,10 +360,20 @@ class HangUpAsked(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class TransferAsked(CallEvent):
-    """The agent wants the caller transferred (built-in tool ``transfer_call``), once what it said has been heard."""
+    """
+    The agent wants the caller transferred (built-in tool ``transfer_call``), once what it said has been heard.
+
+    Attributes:
+        tool_call_id: empty when it was a key of the caller's, not the agent, who wants it.
+        target: SIP or tel URI.
+        warm: the agent speaks with whoever answers first, who then takes the caller with the key 1 (or not, with 2).
+        summary: warm: what the agent shall tell them.
+    """
 
     tool_call_id: str
     target: str
+    warm: bool = False
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +389,36 @@ class WaitAsked(CallEvent):
     """The agent wants to stay silent until it is spoken to (built-in tool ``wait``)."""
 
     tool_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveMessageAsked(CallEvent):
+    """The agent reached a voicemail (built-in tool ``leave_message``): it says its message, then the call ends."""
+
+    tool_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingAsked(CallEvent):
+    """The agent wants the recording to go on, or to pause (built-in tools ``start_recording``, ``pause_recording``)."""
+
+    tool_call_id: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFailed(CallEvent):
+    """The recording stopped for good (disk full); the call goes on."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSaved(CallEvent):
+    """The recording is complete at ``path``; comes while the call is being closed."""
+
+    path: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

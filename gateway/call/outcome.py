@@ -15,6 +15,13 @@ class EndReason(StrEnum):
     CALLER_CANCELLED = "caller_cancelled"
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
+    MESSAGE_LEFT = "message_left"
+    BUSY = "busy"
+    NO_ANSWER = "no_answer"
+    DECLINED = "declined"
+    NO_SUCH_NUMBER = "no_such_number"
+    UNREACHABLE = "unreachable"
+    HELD_TOO_LONG = "held_too_long"
     SESSION_EXPIRED = "session_expired"
     AGENT_CLOSED = "agent_closed"
     AGENT_REFUSED = "agent_refused"
@@ -43,6 +50,13 @@ _SIDES = {
     EndReason.NO_RTP: Side.CALLER,
     EndReason.AGENT_HUNG_UP: Side.AGENT,
     EndReason.TRANSFERRED: Side.AGENT,
+    EndReason.MESSAGE_LEFT: Side.AGENT,
+    EndReason.BUSY: Side.CALLER,
+    EndReason.NO_ANSWER: Side.CALLER,
+    EndReason.DECLINED: Side.CALLER,
+    EndReason.NO_SUCH_NUMBER: Side.CALLER,
+    EndReason.UNREACHABLE: Side.CALLER,
+    EndReason.HELD_TOO_LONG: Side.CALLER,
     EndReason.SESSION_EXPIRED: Side.AGENT,
     EndReason.AGENT_CLOSED: Side.AGENT,
     EndReason.AGENT_REFUSED: Side.AGENT,

@@ -30,11 +30,29 @@ class SipLeg(Protocol):
     def hang_up(self, code: int, reason: str) -> None:
         """End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows."""
 
+    def dial(self) -> None:
+        """Place the call, for a leg made with a target; ``LegRinging``, ``MediaUp``, ``LegClosed`` follow."""
+
     def transfer(self, target: str) -> None:
         """Send the far end to the URI ``target`` by REFER (RFC 3515); ``TransferEnded`` follows."""
 
     def send_digits(self, digits: str) -> None:
-        """Send DTMF digits (``0-9*#A-D``) as RFC 4733 events."""
+        """Send DTMF digits (``0-9*#A-D``), as the trunk wants them (RFC 4733 or SIP INFO)."""
+
+    def call_second(self, target: str) -> None:
+        """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
+
+    def talk_to_second(self) -> None:
+        """Connect the agent with the second leg; the caller hears a waiting tone."""
+
+    def talk_to_caller(self) -> None:
+        """Connect the agent with the caller again; the second leg hears nothing."""
+
+    def join(self) -> None:
+        """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
+
+    def drop_second(self) -> None:
+        """End the second leg; ``SecondClosed`` follows. Nothing happens when there is none."""
 
 
 class Agent(Protocol):
@@ -61,6 +79,15 @@ class Agent(Protocol):
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``."""
+
+    def tell(self, text: str, *, respond: bool) -> None:
+        """Give the model a message of the gateway's (a system item); ``respond`` lets it speak."""
+
+    def mute_caller(self) -> None:
+        """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
+
+    def unmute_caller(self) -> None:
+        """Send the caller's voice again, with turn detection as the profile says."""
 
     @property
     def responding(self) -> bool:
@@ -140,6 +167,19 @@ class Tools(Protocol):
 
     async def close(self) -> None:
         """Cancel what still runs; nothing is emitted afterwards. On return no task or socket is left."""
+
+
+class Recorder(Protocol):
+    """The recording of one call. Thread: loop; what it writes, a thread of its own writes."""
+
+    def start(self, emit: EmitEvent) -> None:
+        """Record from now on, or go on; ``RecordingFailed`` may follow."""
+
+    def pause(self) -> None:
+        """Record nothing until ``start``; the pause takes no time in the file."""
+
+    async def close(self) -> None:
+        """Complete the file; ``RecordingSaved`` is emitted before it returns, unless nothing was recorded."""
 
 
 class SessionStore(Protocol):

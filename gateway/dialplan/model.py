@@ -5,12 +5,15 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Text = Annotated[str, Field(min_length=1, max_length=32_000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-BuiltinTool = Literal["hang_up", "transfer_call", "send_dtmf", "wait"]
+BuiltinTool = Literal[
+    "hang_up", "transfer_call", "send_dtmf", "wait", "leave_message", "start_recording", "pause_recording"
+]
+Digit = Annotated[str, Field(pattern=r"^[0-9*#A-D]$")]
 
 
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
@@ -92,12 +95,45 @@ class McpServer(Part):
     require_approval: Literal["never"] = Field("never", description="nobody is there to approve a call")
 
 
+class TransferTarget(Part):
+    """Somebody the agent may transfer to."""
+
+    uri: Annotated[str, Field(min_length=1)] = Field(description="SIP or tel URI")
+    warm: bool = Field(
+        False, description="the agent tells them first what it is about; they take the caller with the key 1"
+    )
+
+
+def _target(value: object) -> object:
+    return {"uri": value} if isinstance(value, str) else value
+
+
+class KeypadRules(Part):
+    """What the caller's telephone keys do beside the agent."""
+
+    to_agent: bool = Field(True, description="the agent is told which keys were pressed")
+    pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
+    shortcuts: dict[Digit, str] = Field(
+        default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
+    )
+    masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")
+
+
+class RecordingRules(Part):
+    """Whether calls are recorded; where to is a setting."""
+
+    mode: Literal["off", "on", "by_tool"] = Field(
+        "off", description="on: from the answer; by_tool: the agent starts it"
+    )
+    announcement: Text | None = Field(None, description="the agent says this first, before its greeting")
+
+
 class ToolSet(Part):
     """What an agent can do beside talking."""
 
     builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="tools of the gateway that are offered")
-    transfer_targets: dict[Name, str] = Field(
-        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI"
+    transfer_targets: dict[Name, Annotated[TransferTarget, BeforeValidator(_target)]] = Field(
+        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI, or more of it"
     )
     webhooks: tuple[Webhook, ...] = Field((), description="tools behind HTTP requests")
     plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
@@ -166,6 +202,11 @@ class AgentProfile(Part):
     )
     early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
     on_loss: OnLoss = OnLoss()
+    on_hold: Literal["pause", "silence"] = Field(
+        "pause", description="what the model hears while the caller has us on hold: nothing is sent, or silence"
+    )
+    keypad: KeypadRules = KeypadRules()
+    recording: RecordingRules = RecordingRules()
     filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
     roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
     client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")

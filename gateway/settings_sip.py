@@ -1,0 +1,166 @@
+"""The SIP side's settings: the user agent itself, and the trunks it lives among."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from gateway.settings_base import Name, Port, PositiveSeconds, Section, listed
+
+Codec = Literal["G722", "PCMU", "PCMA"]
+Srtp = Literal["off", "optional", "required"]
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?(:\d{1,5})?")
+
+
+def _host(text: str) -> str:
+    if _HOST.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a host; give a name or an IPv4 address, with :port if it is not the usual")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network; give one such as 192.0.2.0/24 or 192.0.2.7") from None
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)]
+Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value  # variables are text
+
+
+class TrunkSettings(Section):
+    """
+    A carrier or PBX: calls from its addresses are its own, calls out may go through it.
+
+    Its password is not here: ``password_from`` names one of the ``secrets``.
+    """
+
+    host: Host = Field(description="registrar or peer: name or IPv4 address, with :port if it is not the usual")
+    transport: Literal["udp", "tcp", "tls"] = Field("udp", description="how it is reached")
+    register_here: bool = Field(False, alias="register", description="register there (RFC 3261 section 10)")
+    register_expires_s: int = Field(300, ge=30, le=86400, description="how long a registration is asked for")
+    register_retry_s: int = Field(30, ge=1, le=3600, description="the first delay after a failed registration; doubles")
+    username: str | None = Field(None, min_length=1, description="account: user part of our address there")
+    auth_username: str | None = Field(None, min_length=1, description="name for the digest; none takes username")
+    password_from: Name | None = Field(None, description="which of the `secrets` is the password")
+    realm: str = Field("*", min_length=1, description="realm of the digest; * is any")
+    outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
+    networks: Networks = Field((), description="addresses its calls come from; an IPv4 address as host is one already")
+    challenge: bool = Field(False, description="its INVITEs must bring our digest (username, password_from)")
+    codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order; none takes sip.codecs")
+    srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
+    dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how digits are sent")
+    caller_id: str | None = Field(None, min_length=1, description="number we call as, unless the order says another")
+    caller_id_header: Literal["from", "p-asserted-identity", "both"] = Field(
+        "from", description="where our number is told (RFC 3325); with privacy only p-asserted-identity tells it"
+    )
+    privacy: bool = Field(False, description="ask the trunk to withhold our number (RFC 3323)")
+    trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity")
+    country: str | None = Field(
+        None, pattern=r"^[A-Z]{2}$", description="ISO 3166 country whose national numbers it uses; none leaves numbers"
+    )
+    dial_format: Literal["e164", "national", "as_given"] = Field("as_given", description="how numbers are sent to it")
+    max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
+    allow_refer: bool = Field(False, description="obey its REFER: it may send our calls elsewhere, at our cost")
+    transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
+        "refer_or_bridge", description="how callers are transferred: by REFER, in the gateway, or one after the other"
+    )
+
+
+class SipSettings(Section):
+    """The SIP user agent and its RTP."""
+
+    host: str = Field("0.0.0.0", description="IPv4 address to listen on; 0.0.0.0 is every interface")
+    port: Port = Field(5060, description="SIP port, UDP and TCP; 0 takes any free one")
+    udp: bool = Field(True, description="listen for SIP over UDP")
+    tcp: bool = Field(True, description="listen for SIP over TCP")
+    tls: bool = Field(False, description="listen for SIP over TLS; old OpenSSL inside: for trunks, not for strangers")
+    tls_port: Port = Field(5061, description="SIP port of TLS; 0 takes any free one")
+    tls_certificate: Path | None = Field(None, description="PEM file with our certificate and its chain")
+    tls_key: Path | None = Field(None, description="PEM file with its private key")
+    tls_authorities: Path | None = Field(None, description="PEM file of authorities; given, trunks are verified by it")
+    public_address: str | None = Field(
+        None, description="address that callers reach us at, written into Contact and SDP (behind NAT)"
+    )
+    stun_server: Host | None = Field(None, description="host[:port] that tells our public address (RFC 5389)")
+    rtp_port_min: Port = Field(10000, description="first RTP port; an even number")
+    rtp_port_max: Port = Field(10199, description="last RTP port; a call takes two (RTP, RTCP)")
+    codecs: Codecs = Field(("PCMU", "PCMA"), description="in order; G722 makes the worker's audio 16 kHz")
+    ptime_ms: Annotated[Literal[10, 20, 30, 40, 60], BeforeValidator(_number)] = Field(
+        20, description="audio per RTP packet, unless the far end asks for another"
+    )
+    srtp: Srtp = Field("off", description="SDES of calls from no trunk: off, optional or required")
+    jitter_start_ms: int = Field(40, ge=0, le=500, description="jitter buffer: delay at the start of a call")
+    jitter_min_ms: int = Field(40, ge=0, le=500, description="jitter buffer: least delay")
+    jitter_max_ms: int = Field(200, ge=40, le=2000, description="jitter buffer: longest delay")
+    reliable_ringing: Literal["off", "optional", "required"] = Field("optional", description="100rel (RFC 3262)")
+    session_timer: Literal["off", "optional", "required"] = Field("optional", description="RFC 4028")
+    session_expires_s: int = Field(1800, ge=90, description="session interval that we ask for")
+    session_min_s: int = Field(90, ge=90, description="least session interval (Min-SE); less gets 422")
+    no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP packet came for this long; 0 never does")
+    retry_after_s: int = Field(5, ge=0, description="Retry-After of a 503 refusal")
+    allow_from: Networks | None = Field(
+        None, description="networks that may call without being a trunk; none: anyone, but nobody once there are trunks"
+    )
+    deny_code: int = Field(403, ge=400, le=699, description="SIP status for a caller from nowhere allowed")
+    requests_per_second: float = Field(
+        50, gt=0, description="new requests a source may send; more get no answer for a while"
+    )
+    scanners: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        ("friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "vaxsipuseragent", "pplsip"),
+        description="User-Agents that get no answer at all: any that contains one of these",
+    )
+    trace: Literal["off", "failed", "all"] = Field("off", description="whose SIP messages are kept: of which calls")
+    trace_folder: Path = Field(Path("traces"), description="where a ladder (.txt) and a capture (.pcap) of each go")
+    quality_every_s: PositiveSeconds = Field(10, description="how often a call's quality is measured and noted")
+    log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
+
+    @field_validator("host", "public_address")
+    @classmethod
+    def _ipv4(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IP address; give one such as 192.0.2.10") from None
+        if address.version == 6:
+            raise ValueError("this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front")
+        return value
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if not (self.udp or self.tcp or self.tls):
+            raise ValueError("udp, tcp and tls are all off: nobody could call; switch one on")
+        if self.tls and not (self.tls_certificate and self.tls_key):
+            raise ValueError("tls is on without tls_certificate and tls_key; name both PEM files")
+        if self.rtp_port_min % 2:
+            raise ValueError(f"rtp_port_min {self.rtp_port_min} is odd; RTP takes even ports (RFC 3550 section 11)")
+        if self.udp and self.rtp_port_min <= self.port <= self.rtp_port_max:
+            raise ValueError(f"port {self.port} lies between rtp_port_min and rtp_port_max; move one of them")
+        if self.rtp_port_max - self.rtp_port_min < 15:
+            raise ValueError(
+                "the RTP range is too small: a worker needs at least 16 ports (two for each call and spare)"
+            )
+        if not self.jitter_min_ms <= self.jitter_start_ms <= self.jitter_max_ms:
+            raise ValueError("jitter_start_ms must lie between jitter_min_ms and jitter_max_ms; change one of them")
+        if self.session_expires_s < self.session_min_s:
+            raise ValueError(f"session_expires_s {self.session_expires_s} is less than session_min_s; raise it")
+        return self
+
+
+class RecordingSettings(Section):
+    """Where recordings of calls go; whether a call is recorded is its agent's matter."""
+
+    folder: Path = Field(Path("recordings"), description="folder of the recordings, a stereo WAV for each call")
+    keep_days: float = Field(0, ge=0, description="older recordings are deleted; 0 keeps them")
