@@ -40,7 +40,7 @@ OWNED = {
 }
 READ_THE_ENVIRONMENT = {"gateway/settings_sources.py"}
 PURE = re.compile(
-    r"gateway/(call/(machine|talk|events|actions|outcome|ports|notes|samples|diagram)|dialplan/matcher|costs"
+    r"gateway/(call/(machine|talk|events/\w+|actions|outcome|ports|notes|samples|diagram)|dialplan/matcher|costs"
     r"|realtime/(protocol|wire\w*|responses|speech|calls|history|problems|facts|usage|failures|expiry|tools|upstream))\.py"
 )
 IMPURE_LIBRARIES = {"asyncio", "threading", "socket", "time", "pjsua2", "websockets", "redis"}

@@ -1,0 +1,141 @@
+"""What happens on the SIP side: the caller's leg, and a second one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.call.events.base import CallEvent
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingInvite(CallEvent):
+    """
+    Someone calls. For the switchboard, which makes a call of it; the machine never sees this one.
+
+    Attributes:
+        sip_call_id: the ``Call-ID`` header.
+        from_uri: SIP URI of the caller, without display name and parameters.
+        to_uri: SIP URI that was called (the Request-URI).
+        source: ``address:port`` the INVITE came from.
+        headers: header name in lower case -> value, first one wins.
+        trunk: name of the trunk it came through; empty when from none.
+        caller: the caller's number as the trunk's settings read it (E.164 where they can), else the user part.
+        called: the called number, likewise.
+    """
+
+    sip_call_id: str
+    from_uri: str
+    to_uri: str
+    source: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    trunk: str = ""
+    caller: str = ""
+    called: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LegRinging(CallEvent):
+    """The far end of a call that we placed answered provisionally with ``code`` (180, 183)."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaUp(CallEvent):
+    """The call is answered (200 OK went out) and audio flows both ways; ``codec`` as in SDP, e.g. ``PCMU/8000``."""
+
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost(CallEvent):
+    """No RTP has come from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
+
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LegClosed(CallEvent):
+    """
+    The SIP dialog is over. Always the leg's last event, exactly once.
+
+    Attributes:
+        by_caller: the far end ended it (BYE, CANCEL or a failure of its own).
+        code: last SIP status of the call (200 after a BYE, 487 after a CANCEL).
+        reason: its reason phrase.
+    """
+
+    by_caller: bool
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegFailed(CallEvent):
+    """The SIP stack could not carry out an order, or a callback raised; ``detail`` says which."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegHeld(CallEvent):
+    """The far end put us on hold (its media is sendonly, inactive or has no address): it does not listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegResumed(CallEvent):
+    """The far end took us off hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed(CallEvent):
+    """
+    The far end pressed a key, once for each press, however it was told (RFC 4733, SIP INFO).
+
+    Attributes:
+        digit: one of ``0-9*#A-D``.
+        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
+        played_ms: milliseconds of it that were clocked out.
+    """
+
+    digit: str
+    item_id: str | None = None
+    played_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SecondRinging(CallEvent):
+    """The second leg rings, or sounds already (183): ``code`` is its provisional answer."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SecondUp(CallEvent):
+    """The second leg was answered and audio flows there."""
+
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondDigit(CallEvent):
+    """Whoever is on the second leg pressed a key."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondClosed(CallEvent):
+    """The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded(CallEvent):
+    """The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here."""
+
+    code: int
+    reason: str
