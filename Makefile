@@ -20,7 +20,7 @@ run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one
 demo: $(VENV)/lab ## one real SIP call against the simulator, told as a table; leaves out/demo.wav and out/demo.png
 	$(BIN)/gateway demo
 
-test: check /usr/bin/sipp /usr/bin/redis-server ## all checks and all tests
+test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio ## all checks and all tests
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "unit or integration"
 	$(BIN)/coverage report --fail-under=85
@@ -63,3 +63,9 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 
 /usr/bin/redis-server:
 	$(call apt,redis-server)
+
+/usr/bin/baresip:
+	$(call apt,baresip-core)
+
+/usr/sbin/kamailio:
+	$(call apt,kamailio)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AnyUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -40,12 +41,14 @@ from gateway.settings_base import (
     WebSocketUrl,
     WebUrl,
     listed,
+    tabled,
 )
+from gateway.settings_checks import trunk_mistakes
 from gateway.settings_masks import masked_text, shown
 from gateway.settings_sip import RecordingSettings as RecordingSettings
 from gateway.settings_sip import SipSettings as SipSettings
 from gateway.settings_sip import TrunkSettings as TrunkSettings
-from gateway.settings_sources import Given, Sources
+from gateway.settings_sources import Given, Sources, did_you_mean
 from gateway.settings_sources import variable_of as variable_of
 
 FALLBACKS = {"OPENAI_API_KEY": "realtime.api_key", "REDIS_URL": "redis.url"}
@@ -226,7 +229,9 @@ class Settings(BaseModel):
     recording: RecordingSettings = RecordingSettings()
     web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
-    trunks: dict[Name, TrunkSettings] = Field({}, description="carriers and PBXs: name -> table, see docs/trunks.md")
+    trunks: dict[Name, Annotated[TrunkSettings, BeforeValidator(tabled)]] = Field(
+        {}, description="carriers and PBXs: name -> table, see docs/trunks.md"
+    )
     secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans and trunks name: name -> value")
     secrets_folder: Path | None = Field(None, description="each file in it is a secret: its name -> its content")
     prices: dict[str, ModelPrices] = Field({}, description="what models cost: model -> prices (USD)")
@@ -252,6 +257,8 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 
 FIELDS: dict[str, FieldInfo] = dict(_fields(Settings))
 """Every setting by its dotted name."""
+ENTRIES: Mapping[str, type[BaseModel]] = {"trunks": TrunkSettings, "prices": ModelPrices}
+"""What the entries of a mapping are made of, where they are more than a value."""
 
 
 def _header_name(end: str) -> str:
@@ -265,7 +272,7 @@ SOURCES = Sources(
         "web.clients": str.lower,
         "realtime.headers": _header_name,
         "prices": None,
-        "trunks": None,
+        "trunks": str.lower,
     },
     fallbacks=FALLBACKS,
 )
@@ -284,6 +291,7 @@ def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | 
     """
     problems: list[str] = []
     given = SOURCES.collect(config, overrides or {}, problems)
+    settings_sources.add_secrets_of_folder(given, problems)
     settings = _validated(given, problems)
     if settings is None or problems:
         raise ConfigError(*problems)
@@ -304,6 +312,9 @@ def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | No
     except ValidationError as error:
         problems.extend(_problem(details, given) for details in error.errors())
         return None
+    for name, message in trunk_mistakes(settings.sip, settings.trunks, settings.secrets):
+        place = next((found.place for at, found in given.items() if name == at or name.startswith(f"{at}.")), "default")
+        problems.append(f"{place}: {name}: {message}")
     settings._origins.update({name: place for name, (_, place) in given.items()})
     return settings
 
@@ -311,20 +322,39 @@ def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | No
 def _problem(details: ErrorDetails, given: Mapping[str, Given]) -> str:
     name = ".".join(str(part) for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-    # In a mapping the mistake may lie deeper than what was given: secrets.crm.[key], prices.gpt-realtime.text_in.
-    around = [at for at in given if name == at or (SOURCES.mapping_of(at) and name.startswith(f"{at}."))]
+    # The mistake may lie deeper than what was given: sip.codecs.0, secrets.crm.[key], trunks.main.transport.
+    around = [at for at in given if name == at or name.startswith(f"{at}.")]
     if around:
         entry = around[0]
         place = given[entry].place
         field = SOURCES.mapping_of(entry) or entry
-        if details["type"] != "value_error":
-            value = "" if field in SECRET_FIELDS else f", not {str(details['input'])[:40]!r}"
-            message = f"{message}{value} ({FIELDS[field].description})"
+        if details["type"] == "extra_forbidden":
+            message = f"unknown key, {did_you_mean(str(details['loc'][-1]), _keys_of(field))}"
+        elif details["type"] != "value_error":
+            value = (
+                "" if field in SECRET_FIELDS or details["type"] == "missing" else f", not {_short(details['input'])}"
+            )
+            message = f"{message}{value} ({_description(field, name.removeprefix(f'{entry}.'))})"
     else:  # about several settings of a section: name the places of those it speaks of
         inside = {field.rpartition(".")[2]: at.place for field, at in given.items() if field.startswith(f"{name}.")}
         spoken_of = {place for field, place in inside.items() if field in message} or set(inside.values())
         place = " and ".join(sorted(spoken_of)) or "default"
     return masked_text(f"{place}: {name}: {message}")
+
+
+def _short(value: object) -> str:
+    return repr(str(value)[:40])
+
+
+def _keys_of(mapping: str) -> dict[str, str]:
+    """Return the keys that each entry of a mapping may have -> what they mean."""
+    model = ENTRIES.get(mapping)
+    fields = model.model_fields if model is not None else {}
+    return {field.alias or name: field.description or "" for name, field in fields.items()}
+
+
+def _description(field: str, inner: str) -> str:
+    return _keys_of(field).get(inner.partition(".")[0]) or FIELDS[field].description or ""
 
 
 def _value(settings: Settings, name: str) -> object:

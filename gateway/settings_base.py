@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, UrlConstraints
@@ -25,3 +26,16 @@ class Section(BaseModel):
 def listed(value: object) -> object:
     """Split text at its commas: variables are text, lists are written with commas between."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def tabled(value: object) -> object:
+    """Read text as a JSON object: variables are text, tables are written in JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        table = json.loads(value)
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise ValueError('should be a table, in a variable a JSON object such as {"host": "sip.example.com"}')
+    return table

@@ -37,6 +37,12 @@ def masked_text(text: str) -> str:
     return re.sub(r"\b([es]k)[-_][\w-]+", r"\1-********", text)
 
 
+def without_password(url: str) -> str:
+    """Return scheme, place and path of a URL: what may be printed."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _masked_url(parts: SplitResult) -> str:
     user, at, host = parts.netloc.rpartition("@")
     login = f"{user.partition(':')[0]}:********@" if ":" in user else user + at

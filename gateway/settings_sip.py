@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from gateway.numbers import is_country
 from gateway.settings_base import Name, Port, PositiveSeconds, Section, listed
 
 Codec = Literal["G722", "PCMU", "PCMA"]
@@ -16,7 +17,12 @@ Srtp = Literal["off", "optional", "required"]
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?(:\d{1,5})?")
 
 
+NO_IPV6 = "this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front (an edge such as Kamailio)"
+
+
 def _host(text: str) -> str:
+    if text.count(":") > 1:
+        raise ValueError(NO_IPV6)
     if _HOST.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a host; give a name or an IPv4 address, with :port if it is not the usual")
     return text
@@ -24,14 +30,26 @@ def _host(text: str) -> str:
 
 def _network(text: str) -> str:
     try:
-        return str(ipaddress.ip_network(text, strict=False))
+        network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is not a network; give one such as 192.0.2.0/24 or 192.0.2.7") from None
+    if network.version == 6:
+        raise ValueError(NO_IPV6)
+    return str(network)
 
 
 Host = Annotated[str, AfterValidator(_host)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)]
 Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+def _country(code: str) -> str:
+    if not is_country(code):
+        raise ValueError(f"{code!r} is no country with telephone numbers; write two letters of ISO 3166: DE, US, GB")
+    return code
+
+
+Country = Annotated[str, AfterValidator(_country)]
 
 
 def _number(value: object) -> object:
@@ -66,8 +84,8 @@ class TrunkSettings(Section):
     )
     privacy: bool = Field(False, description="ask the trunk to withhold our number (RFC 3323)")
     trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity")
-    country: str | None = Field(
-        None, pattern=r"^[A-Z]{2}$", description="ISO 3166 country whose national numbers it uses; none leaves numbers"
+    country: Country | None = Field(
+        None, description="ISO 3166 country whose national numbers it uses; none leaves numbers"
     )
     dial_format: Literal["e164", "national", "as_given"] = Field("as_given", description="how numbers are sent to it")
     max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
@@ -135,7 +153,7 @@ class SipSettings(Section):
         except ValueError:
             raise ValueError(f"{value!r} is not an IP address; give one such as 192.0.2.10") from None
         if address.version == 6:
-            raise ValueError("this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front")
+            raise ValueError(NO_IPV6)
         return value
 
     @model_validator(mode="after")

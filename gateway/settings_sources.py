@@ -23,6 +23,7 @@ ENV_PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 DEFAULT_CONFIG = Path("gateway.toml")
 DOTENV = Path(".env")
+MAX_SECRET_BYTES = 65536
 # Kubernetes and old Docker links put these into every container beside a service called "gateway".
 _SERVICE_LINK = re.compile(r"GATEWAY_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 
@@ -96,7 +97,7 @@ class Sources:
         for name in flat.keys() - known:
             section = name.partition(".")[0]
             near = [field for field in self.fields if section in self._sections and field.startswith(f"{section}.")]
-            hint = _did_you_mean(name, near or [*self.fields, *self._sections])
+            hint = did_you_mean(name, near or [*self.fields, *self._sections])
             problems.append(f"{place}: {name}: unknown setting, {hint}")
         found: dict[str, Given] = {}
         for name, value in flat.items():
@@ -136,7 +137,7 @@ class Sources:
                 single[entry] = given
             elif not self._foreign(variable, value):
                 known_ends = [known.removeprefix(ENV_PREFIX) for known in (*names, CONFIG_VARIABLE)]
-                hint = _did_you_mean(variable.upper().removeprefix(ENV_PREFIX), known_ends, ENV_PREFIX)
+                hint = did_you_mean(variable.upper().removeprefix(ENV_PREFIX), known_ends, ENV_PREFIX)
                 problems.append(f"{place}{variable}: unknown setting, {hint}")
         return whole | single
 
@@ -194,17 +195,57 @@ def _read_config(named: Path | None, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
+def add_secrets_of_folder(given: dict[str, Given], problems: list[str]) -> None:
+    """
+    Add each file of ``secrets_folder`` as a secret: its name -> its content without white space around it.
+
+    A secret that is given elsewhere too keeps that value. Hidden files and folders are passed over: that is how
+    Kubernetes lays a secret out.
+    """
+    named = given.get("secrets_folder")
+    if named is None:
+        return
+    folder = Path(str(named.value))
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    except OSError as error:
+        problems.append(f"{named.place}: secrets_folder: {folder}: {error.strerror}, name a folder that can be read")
+        return
+    for path in paths:
+        name = f"secrets.{path.name.lower()}"
+        try:
+            content = _secret_in(path)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            problems.append(f"{path}: {name}: cannot be read ({_why(error)}), correct or remove the file")
+            continue
+        given.setdefault(name, Given(content, str(path)))
+
+
+def _secret_in(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_SECRET_BYTES + 1)
+    if len(data) > MAX_SECRET_BYTES:
+        raise ValueError(f"it has more than {MAX_SECRET_BYTES} bytes")
+    content = data.decode("utf-8").strip()
+    if not content:
+        raise ValueError("it is empty")
+    return content
+
+
 def _why(error: Exception) -> str:
     match error:
         case OSError(strerror=str() as reason):
             return reason
         case UnicodeDecodeError():
             return "it is not UTF-8 text"
+        case ValueError():
+            return str(error)
         case _:
             return "it is nested too deeply"
 
 
-def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return a hint for an unknown name: the known one that is most like it."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
 

@@ -1,9 +1,10 @@
 """
-The three threads of a worker, and the mark that says on which one a method runs.
+The threads of a worker, and the mark that says on which one a method runs.
 
 ``loop``  asyncio, the worker's main thread: everything except pjsua2.
 ``sip``   our own thread that created the pjsua2 library and polls it: every pjsua2 call and callback.
 ``clock`` PJMEDIA's conference bridge: reads or writes one buffer every 20 ms and nothing else.
+``recorder`` writes recordings to the disk; nothing else waits for it.
 
 See ``docs/threads.md``.
 """
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
 
-ThreadRole = Literal["loop", "sip", "clock"]
+ThreadRole = Literal["loop", "sip", "clock", "recorder"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,7 +26,7 @@ _checking = False
 
 
 def enter_role(role: ThreadRole) -> None:
-    """Tell that the current thread is the worker's ``loop`` or ``sip`` thread from now on."""
+    """Tell that the current thread is the worker's ``loop``, ``sip`` or ``recorder`` thread from now on."""
     _local.role = role
 
 

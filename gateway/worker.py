@@ -9,35 +9,30 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 
 import structlog
 
-from gateway.audio.filler import load_filler
-from gateway.audio.pcm import PHONE
-from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import Doorbell, UplinkTap
-from gateway.call.events import IncomingInvite
+from gateway.audio.recorder import RecordingWriter
+from gateway.audio.uplink import Doorbell
+from gateway.builder import CallBuilder, prepare
+from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
-from gateway.costs import estimate
-from gateway.dialplan.matcher import Route
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
-from gateway.realtime.client import RealtimeAgent
 from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings, Settings
-from gateway.sip.endpoint import SipInfo
+from gateway.sip.endpoint import SipInfo, phone_format
 from gateway.sip.thread import SipThread
-from gateway.switchboard import CallParts, Switchboard
+from gateway.sip.trunks import TrunkChanged
+from gateway.switchboard import DialOrder, Switchboard
 from gateway.threads import enter_role
-from gateway.tools.check import check_tools
-from gateway.tools.runner import OwnTools, own_definitions
 from gateway.tools.webhook import WebhookClient
 
 _log = structlog.get_logger(__name__)
-UPLINK_CAPACITY_MS = 2000
 _STORE_CLOSE_S = 2.0
 
 NO_KEY = (
@@ -76,12 +71,9 @@ class Worker:
         if settings.realtime.api_key is None:
             raise ConfigError(NO_KEY)
         self._settings = settings
-        self._dialplan = dialplan
         self._announce = announce
-        check_tools(dialplan, settings.secrets)
-        folder = settings.dialplan.parent
-        self._fillers = {name: load_filler(agent.filler, folder) for name, agent in dialplan.agents.items()}
-        self._plugins = {name: own_definitions(agent.tools) for name, agent in dialplan.agents.items()}
+        self._phone = phone_format(settings.sip, settings.trunks)
+        self._plan = prepare(dialplan, settings, self._phone)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -103,17 +95,75 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
-            webhooks = await stack.enter_async_context(WebhookClient())
-            minter = await stack.enter_async_context(SecretMinter(self._settings.realtime))
             reaper = asyncio.create_task(self._reap(store), name="reaper")
             stack.push_async_callback(_cancelled, reaper)
-            sip = SipThread(self._settings.sip, lambda event: switchboard.on_event(event))
-            build = partial(self._build, sip, Doorbell(loop), webhooks, minter)
-            switchboard = self._switchboard(sip, build, store)
-            stack.push_async_callback(sip.stop)
-            info = await sip.start()
-            self._tell_ready(info)
+            sip, switchboard = await self._open(stack, store)
+            self._tell_ready(await sip.start())
             await self._until_stopped(sip, switchboard)
+
+    async def dial(self, order: DialOrder) -> Outcome:
+        """
+        Place one call, without taking any, and return how it ended; SIGTERM or SIGINT ends it.
+
+        Raises:
+            ConfigError: there is no such agent or trunk, or the target cannot be called.
+            SipError: the SIP stack could not start, or failed later.
+            StoreError: Redis could not be reached at start.
+        """
+        enter_role("loop")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self._store())
+            sip, switchboard = await self._open(stack, store, register=False)
+            await sip.start()
+            call = asyncio.ensure_future(switchboard.dial(order))
+            asked = asyncio.ensure_future(self._stop_asked.wait())
+            await asyncio.wait((call, asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            await switchboard.stop("stopped by the operator")
+            return await call
+
+    async def _open(
+        self, stack: AsyncExitStack, store: RedisSessionStore, *, register: bool = True
+    ) -> tuple[SipThread, Switchboard]:
+        """Make what calls are made of; the SIP thread is not started yet, and is stopped by ``stack``."""
+        settings = self._settings
+        webhooks = await stack.enter_async_context(WebhookClient())
+        minter = await stack.enter_async_context(SecretMinter(settings.realtime))
+        recordings = RecordingWriter(settings.recording)
+        recordings.start()
+        stack.push_async_callback(recordings.stop)
+        sip = SipThread(
+            settings.sip,
+            lambda event: switchboard.on_event(event),
+            trunks=settings.trunks,
+            secrets=settings.secrets,
+            on_trunk=partial(self._note_trunk, store),
+            register=register,
+        )
+        builder = CallBuilder(
+            settings,
+            self._plan,
+            sip=sip,
+            doorbell=Doorbell(asyncio.get_running_loop()),
+            webhooks=webhooks,
+            minter=minter,
+            recordings=recordings,
+            phone=self._phone,
+        )
+        switchboard = Switchboard(
+            dialplan=self._plan.dialplan,
+            limits=settings.call,
+            build=builder.build,
+            refuse=sip.refuse,
+            store=store,
+            clock=LoopClock(),
+            worker=self.name,
+        )
+        stack.push_async_callback(sip.stop)
+        return sip, switchboard
 
     def stop(self) -> None:
         """Ask for a drain; asked again, for the end."""
@@ -164,59 +214,15 @@ class Worker:
             stack.push_async_callback(store.close, _STORE_CLOSE_S)
             yield store
 
-    def _build(
-        self,
-        sip: SipThread,
-        doorbell: Doorbell,
-        webhooks: WebhookClient,
-        minter: SecretMinter,
-        invite: IncomingInvite,
-        route: Route,
-    ) -> CallParts:
-        """Make everything one call needs."""
-        settings, profile = self._settings, route.profile
-        uplink = UplinkTap(capacity_frames=UPLINK_CAPACITY_MS // PHONE.ptime_ms)
-        playout = PlayoutBuffer(PHONE, filler=self._fillers[route.agent_name])
-        agent = RealtimeAgent(
-            call_id=invite.call_id,
-            settings=settings.realtime,
-            profile=profile,
-            uplink=uplink,
-            playout=playout,
-            caller=invite.from_uri,
-            own_tools=self._plugins[route.agent_name],
-            secrets=settings.secrets,
-            minter=minter,
-            doorbell=doorbell,
-        )
-        tools = OwnTools(
-            call_id=invite.call_id,
-            tool_set=profile.tools,
-            secrets=settings.secrets,
-            facts={"from": invite.from_uri, "to": invite.to_uri, "route": route.name},
-            http=webhooks,
-        )
-        price = partial(estimate, prices=settings.prices.get(profile.model))
-        return CallParts(sip.leg(invite.call_id, uplink, playout), agent, playout, tools, price)
-
-    def _switchboard(
-        self, sip: SipThread, build: Callable[[IncomingInvite, Route], CallParts], store: RedisSessionStore
-    ) -> Switchboard:
-        return Switchboard(
-            dialplan=self._dialplan,
-            limits=self._settings.call,
-            build=build,
-            refuse=sip.refuse,
-            store=store,
-            clock=LoopClock(),
-            worker=self.name,
-        )
+    def _note_trunk(self, store: RedisSessionStore, change: TrunkChanged) -> None:
+        fields = asdict(change)
+        store.note_trunk(fields.pop("trunk"), **fields)
 
     def _tell_ready(self, info: SipInfo) -> None:
-        self._announce(f"pjsua2 {info.version}: this build holds {info.capacity} calls at once; more get 486 Busy Here")
+        self._announce(f"pjsua2 {info.version}: this build holds {info.capacity} calls at once; more get 503")
         self._announce(
             f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
-            f"agents: {', '.join(self._dialplan.agents)}"
+            f"agents: {', '.join(self._plan.dialplan.agents)}"
         )
 
 

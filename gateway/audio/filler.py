@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gateway.audio.pcm import BYTES_PER_SAMPLE, PHONE, PcmFormat
+from gateway.audio.pcm import BYTES_PER_SAMPLE, PHONE, WIDEBAND, PcmFormat
+from gateway.audio.resample import Resampler, delay_ms
 from gateway.audio.wav import read_wav
 from gateway.errors import ConfigError
 
@@ -26,16 +27,18 @@ _PULSES_S = (0.2, 0.7)  # two soft notes, then silence to the end of the round
 _PULSE_S = 0.45
 _NOTES_HZ = (440.0, 554.37)  # a and c sharp: a third up, which no busy or ringing tone has (ITU-T E.180)
 _OVERTONE = 0.15  # share of the octave: rounder than a bare sine
+_FILE_RATES_HZ = (PHONE.rate_hz, WIDEBAND.rate_hz)
+_ROUND_MS = 10  # more than the resampler's filter is long
 
 
-def tone_filler() -> bytes:
+def tone_filler(fmt: PcmFormat = PHONE) -> bytes:
     """
     Return a round of the comfort tone: two soft notes every ``LOOP_S`` seconds.
 
     Returns:
-        Signed 16-bit little-endian mono PCM at 8 kHz that begins and ends in silence.
+        Signed 16-bit little-endian mono PCM in ``fmt`` that begins and ends in silence.
     """
-    rate_hz = PHONE.rate_hz
+    rate_hz = fmt.rate_hz
     sound = np.zeros(round(LOOP_S * rate_hz))
     count = round(_PULSE_S * rate_hz)
     seconds = np.arange(count) / rate_hz
@@ -50,16 +53,17 @@ def tone_filler() -> bytes:
     return bytes(samples)
 
 
-def load_filler(name: str, base: Path) -> bytes:
+def load_filler(name: str, base: Path, fmt: PcmFormat = PHONE) -> bytes:
     """
     Return the filler that a profile names.
 
     Args:
-        name: ``tone``, ``none`` or the path of a WAV file: 8 kHz, mono, 16 bits.
+        name: ``tone``, ``none`` or the path of a WAV file: 8 or 16 kHz, mono, 16 bits.
         base: directory that a relative path starts from.
+        fmt: what the call's leg carries; a file of the other rate is converted, once, here.
 
     Returns:
-        Signed 16-bit little-endian mono PCM at 8 kHz, to be repeated; empty for ``none``.
+        Signed 16-bit little-endian mono PCM in ``fmt``, to be repeated; empty for ``none``.
 
     Raises:
         ConfigError: no such file, or one of another kind; says which and the cure.
@@ -67,17 +71,27 @@ def load_filler(name: str, base: Path) -> bytes:
     if name == NONE:
         return b""
     if name == TONE:
-        return tone_filler()
+        return tone_filler(fmt)
     path = base / name
     rate_hz, pcm = read_wav(path)
-    if rate_hz != PHONE.rate_hz:
+    if rate_hz not in _FILE_RATES_HZ:
         raise ConfigError(
-            f"{path}: {rate_hz} samples per second, a filler has {PHONE.rate_hz}; "
+            f"{path}: {rate_hz} samples per second, a filler has {' or '.join(map(str, _FILE_RATES_HZ))}; "
             f"convert it, for example: sox {path} -r {PHONE.rate_hz} out.wav"
         )
     if not any(pcm):
         raise ConfigError(f"{path}: nothing but silence; give a file with sound, or filler: {NONE}")
-    return pcm
+    return pcm if rate_hz == fmt.rate_hz else _converted(pcm, PcmFormat(rate_hz), fmt)
+
+
+def _converted(pcm: bytes, source: PcmFormat, fmt: PcmFormat) -> bytes:
+    """Return a loop at another rate: its end goes before it and its beginning behind, so that the seam stays smooth."""
+    whole = pcm[: len(pcm) // (2 * BYTES_PER_SAMPLE) * (2 * BYTES_PER_SAMPLE)]  # whole samples at 8 kHz too
+    rounds = whole * (source.bytes_of(_ROUND_MS) // max(1, len(whole)) + 1)
+    margin = source.bytes_of(_ROUND_MS)
+    out = Resampler(source.rate_hz, fmt.rate_hz).process(rounds[-margin:] + whole + rounds[:margin])
+    late = round((_ROUND_MS + delay_ms(source.rate_hz, fmt.rate_hz)) * fmt.rate_hz / 1000) * BYTES_PER_SAMPLE
+    return out[late : late + len(whole) * fmt.rate_hz // source.rate_hz]
 
 
 class FillerLoop:

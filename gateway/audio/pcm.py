@@ -47,5 +47,8 @@ class PcmFormat:
 PHONE = PcmFormat(8000)
 """What the SIP leg carries once G.711 is decoded."""
 
+WIDEBAND = PcmFormat(16000)
+"""What the SIP leg carries in a worker that offers G.722 (which samples at 16 kHz, RFC 3551 section 4.5.2)."""
+
 MODEL = PcmFormat(24000)
 """What the Realtime API calls ``audio/pcm``."""

@@ -1,9 +1,9 @@
 """
-Streaming conversion between 8 kHz (the phone) and 24 kHz (the model).
+Streaming conversion between the rates of a call: 8 or 16 kHz (the phone) and 24 kHz (the model), 8 and 16 kHz.
 
-One linear-phase low-pass at 24 kHz, 123 taps under a Kaiser window, serves both ways: it removes the images
-after zero-stuffing and the aliases before decimation. Only the products that count are computed (polyphase),
-several output samples in one matrix product.
+For each pair of rates one linear-phase low-pass at their common multiple, under a Kaiser window, serves both ways: it
+removes the images after zero-stuffing and the aliases before decimation. Only the products that count are computed
+(polyphase), several output samples in one matrix product.
 
 The taps are whole multiples of 2**-22, so every product and sum is exact in float64: the same audio gives the
 same bytes however it is cut, on any machine. Design and measured figures: ``docs/performance.md``.
@@ -11,70 +11,115 @@ same bytes however it is cut, on any machine. Design and measured figures: ``doc
 
 from __future__ import annotations
 
+import functools
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL, PHONE
+from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL, PHONE, WIDEBAND
 
 FloatArray = NDArray[np.float64]
 
-RATIO = MODEL.rate_hz // PHONE.rate_hz
-TAPS = 123
-CUTOFF_HZ = 3590  # with this window: -0.3 dB at 3300 Hz, -72 dB from 4050 Hz on
 KAISER_BETA = 7.0
 GRID = 2.0**22
 
-# The filter's centre, counted in samples at 24 kHz. Down, the newest of three samples is already used.
-UP_DELAY_MS = (TAPS // 2) / MODEL.rate_hz * 1000
-DOWN_DELAY_MS = (TAPS // 2 - (RATIO - 1)) / MODEL.rate_hz * 1000
-
-_PHONE_BLOCK = 8  # samples at 8 kHz per row of a matrix product; measured: cheapest for 20 ms and for 250 ms
+_UNITS = 8  # smallest exchanges of whole samples per row of a matrix product; measured: cheapest for 20 ms and 250 ms
 _ROWS = 64  # rows per product: fits the cache and stays below the size at which BLAS wakes its threads
 _SILENCE = bytes(BYTES_PER_SAMPLE)
 
 
-def design_taps() -> FloatArray:
-    """Return the low-pass: ``TAPS`` symmetric values with sum 1, on the grid that makes sums exact."""
-    centred = np.arange(TAPS) - TAPS // 2
-    ideal = np.sinc(2 * CUTOFF_HZ / MODEL.rate_hz * centred)
-    taps = ideal * np.kaiser(TAPS, KAISER_BETA)
-    return np.asarray(np.rint(taps / taps.sum() * GRID) / GRID)
-
-
-def _up_matrix(taps: FloatArray) -> FloatArray:
-    """Return the matrix that turns a window of 8 kHz samples into one block at 24 kHz."""
-    per_phase = TAPS // RATIO
-    matrix = np.zeros((per_phase - 1 + _PHONE_BLOCK, RATIO * _PHONE_BLOCK))
-    for sample in range(_PHONE_BLOCK):
-        for phase in range(RATIO):
-            # Zero-stuffing divides the level by the ratio; the filter gives it back.
-            matrix[sample : sample + per_phase, RATIO * sample + phase] = RATIO * taps[phase::RATIO][::-1]
-    return matrix
-
-
-def _down_matrix(taps: FloatArray) -> FloatArray:
-    """Return the matrix that turns a window of 24 kHz samples into one block at 8 kHz."""
-    matrix = np.zeros((TAPS - RATIO + RATIO * _PHONE_BLOCK, _PHONE_BLOCK))
-    for sample in range(_PHONE_BLOCK):
-        matrix[RATIO * sample : RATIO * sample + TAPS, sample] = taps[::-1]
-    return matrix
-
-
-class _Resampler:
+@dataclass(frozen=True, slots=True)
+class LowPass:
     """
-    A streaming filter given as a matrix: (history + block) samples in, one block of output out.
+    The filter of a pair of rates.
+
+    Attributes:
+        rate_hz: the rate it runs at, a multiple of both.
+        taps: how many values, an odd number.
+        cutoff_hz: where it falls by 6 dB.
+    """
+
+    rate_hz: int
+    taps: int
+    cutoff_hz: int
+
+    def design(self) -> FloatArray:
+        """Return its symmetric values with sum 1, on the grid that makes sums exact."""
+        centred = np.arange(self.taps) - self.taps // 2
+        ideal = np.sinc(2 * self.cutoff_hz / self.rate_hz * centred)
+        taps = ideal * np.kaiser(self.taps, KAISER_BETA)
+        return np.asarray(np.rint(taps / taps.sum() * GRID) / GRID)
+
+
+LOW_PASSES = {
+    # -0.3 dB at 3300 Hz, -72 dB from 4050 Hz on
+    frozenset((PHONE.rate_hz, MODEL.rate_hz)): LowPass(24000, 123, 3590),
+    frozenset((PHONE.rate_hz, WIDEBAND.rate_hz)): LowPass(16000, 83, 3590),
+    # -0.3 dB at 6850 Hz (G.722 ends at 7000), -70 dB from 8100 Hz on
+    frozenset((WIDEBAND.rate_hz, MODEL.rate_hz)): LowPass(48000, 143, 7330),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """
+    How one rate becomes another: a matrix, and how many samples must be together.
+
+    Attributes:
+        matrix: shape (history and block of input samples, block of output samples).
+        block: new input samples per row.
+        unit: input samples that give whole output samples.
+        delay_ms: by which the sound is later.
+    """
+
+    matrix: FloatArray
+    block: int
+    unit: int
+    delay_ms: float
+
+
+@functools.cache
+def _plan(source_hz: int, target_hz: int) -> _Plan:
+    filter_ = LOW_PASSES.get(frozenset((source_hz, target_hz)))
+    if filter_ is None:
+        raise ValueError(f"no filter between {source_hz} and {target_hz} Hz; there is one for {list(LOW_PASSES)}")
+    up, down = filter_.rate_hz // source_hz, filter_.rate_hz // target_hz
+    newest = down - 1  # of the places an output sample could stand at, the latest: no input after it is needed
+    history = (filter_.taps - 1 - newest) // up
+    taps = up * filter_.design()  # zero-stuffing divides the level by the ratio; the filter gives it back
+    matrix = np.zeros((history + _UNITS * down, _UNITS * up))
+    for sample in range(_UNITS * up):
+        places = sample * down + newest - np.arange(filter_.taps)  # at the filter's rate, of what each tap meets
+        heard = places % up == 0  # all others are the zeros between
+        matrix[history + places[heard] // up, sample] = taps[heard]
+    delay_ms = (filter_.taps // 2 - newest) / filter_.rate_hz * 1000
+    return _Plan(matrix, block=_UNITS * down, unit=down, delay_ms=delay_ms)
+
+
+def delay_ms(source_hz: int, target_hz: int) -> float:
+    """Return by how much a ``Resampler`` delays the sound."""
+    return _plan(source_hz, target_hz).delay_ms
+
+
+class Resampler:
+    """
+    A stream of 16-bit PCM from one rate to another; delays the sound by 1.5 to 2.6 ms.
+
+    One per call and direction: it keeps state between chunks. No locks; use it from one thread.
 
     Args:
-        matrix: shape (window, samples out per block).
-        block: new input samples per block.
-        unit: input samples that must be together before anything can be put out.
+        source_hz: samples per second of what comes in.
+        target_hz: the same of what is wanted; the two are one of the pairs in ``LOW_PASSES``, either way round.
     """
 
-    def __init__(self, matrix: FloatArray, *, block: int, unit: int) -> None:
-        self._matrix = matrix
-        self._block = block
-        self._unit_bytes = unit * BYTES_PER_SAMPLE
-        self._history_size = matrix.shape[0] - block
+    def __init__(self, source_hz: int, target_hz: int) -> None:
+        plan = _plan(source_hz, target_hz)
+        self._matrix = plan.matrix
+        self._block = plan.block
+        self._unit = plan.unit
+        self._history_size = plan.matrix.shape[0] - plan.block
         self.reset()
 
     def reset(self) -> None:
@@ -93,7 +138,7 @@ class _Resampler:
             As many whole samples at the other rate as can be told now; may be empty.
         """
         data = self._carry + pcm if self._carry else pcm
-        usable = len(data) - len(data) % self._unit_bytes
+        usable = len(data) - len(data) % (self._unit * BYTES_PER_SAMPLE)
         self._carry = data[usable:]
         if not usable:
             return b""
@@ -105,10 +150,10 @@ class _Resampler:
 
         Half a sample that waits for its other byte is dropped; whole samples of an unfinished unit are not.
         """
-        whole = len(self._carry) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE
-        self._carry = self._carry[:whole]
-        held = self._history_size + whole // BYTES_PER_SAMPLE
-        ended = self.process(_SILENCE * held)
+        waiting = len(self._carry) // BYTES_PER_SAMPLE
+        self._carry = self._carry[: waiting * BYTES_PER_SAMPLE]
+        wanted = math.ceil((waiting + self._history_size) / self._unit) * self._unit
+        ended = self.process(_SILENCE * (wanted - waiting))
         self.reset()
         return ended
 
@@ -133,28 +178,15 @@ class _Resampler:
         return wanted.astype("<i2").tobytes()
 
 
-_TAPS = design_taps()
-_UP = _up_matrix(_TAPS)
-_DOWN = _down_matrix(_TAPS)
-
-
-class Upsampler(_Resampler):
-    """
-    8 kHz to 24 kHz, three samples for each; delays the speech by 2.5 ms.
-
-    One per call and direction: it keeps state between chunks. No locks; use it from one thread.
-    """
+class Upsampler(Resampler):
+    """8 kHz to 24 kHz, three samples for each."""
 
     def __init__(self) -> None:
-        super().__init__(_UP, block=_PHONE_BLOCK, unit=1)
+        super().__init__(PHONE.rate_hz, MODEL.rate_hz)
 
 
-class Downsampler(_Resampler):
-    """
-    24 kHz to 8 kHz, one sample for each three; delays the speech by 2.5 ms.
-
-    One per call and direction: it keeps state between chunks. No locks; use it from one thread.
-    """
+class Downsampler(Resampler):
+    """24 kHz to 8 kHz, one sample for each three."""
 
     def __init__(self) -> None:
-        super().__init__(_DOWN, block=RATIO * _PHONE_BLOCK, unit=RATIO)
+        super().__init__(MODEL.rate_hz, PHONE.rate_hz)

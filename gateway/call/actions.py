@@ -163,7 +163,7 @@ class CallSecond(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class TalkToSecond(CallAction):
-    """The agent now talks with the second leg; the caller hears a waiting tone."""
+    """The agent talks with the second leg, as soon as it is up; the caller hears a waiting tone from now on."""
 
 
 @dataclass(frozen=True, slots=True)

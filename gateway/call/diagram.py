@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.call.actions import AnswerTool, CallAction, CancelTimer, Finish, HangUp, StartTimer
+from gateway.call.actions import AnswerTool, CallAction, CancelTimer, Finish, HangUp, StartTimer, TellAgent
 from gateway.call.events import CallEvent
 from gateway.call.machine import ENDING_LIMIT_S, CallMachine, Phase
 from gateway.call.samples import SAMPLES, TURNS, WAYS
@@ -19,12 +19,12 @@ from gateway.errors import IllegalEvent
 _HEAD = f"""\
 # The states of a call
 
-<!-- Printed by `python -m gateway.call.diagram`. Change `gateway/call/machine.py` or `talk.py`, then print it anew. -->
+<!-- Printed by `python -m gateway.call.diagram`. Change the machine or the talk, then print it anew. -->
 
 A call is driven by events (what happened) and answers with orders (what to do). Every ending passes one door:
 the agent is closed if it was opened, running timers are cancelled, speech that still waits is dropped, and the SIP
-side is hung up unless it is closed already. Then the call waits in `ending` for the SIP side's `LegClosed`,
-{ENDING_LIMIT_S:g} s at the most.
+side is hung up unless it is closed already, a second leg with it. Then the call waits in `ending` for the SIP side's
+`LegClosed`, {ENDING_LIMIT_S:g} s at the most.
 The first cause of an ending stands. `HangUp(code)` is a final response before the answer, a BYE after it.
 
 | Phase | Means |
@@ -32,7 +32,10 @@ The first cause of an ending stands. `HangUp(code)` is a final response before t
 | routing | the INVITE is here, the dialplan is asked |
 | ringing | 180 went out, the agent's session is being opened |
 | answering | the agent is ready, 200 OK is on its way |
+| preparing | we are to place a call, the agent's session is being opened |
+| dialing | the agent is ready, the far end is being called |
 | active | caller and agent hear each other |
+| joined | the caller talks with the second leg, the agent is closed |
 | ending | the end is decided, the SIP dialog is not over yet |
 | ended | everything the call held is released |
 """
@@ -43,8 +46,8 @@ _LEGEND = """\
 """
 
 _TALK = """\
-What a call holds beside its phase: speech that is held, last words that are being heard, tools that run, the filler.
-Each table is one call that is `active`, one event after the other.
+What a call holds beside its phase: speech that is held, last words that are being heard, transfers, keys, tools, the
+filler. Each table is one call that is `active`, one event after the other.
 """
 
 
@@ -157,6 +160,8 @@ def _order(phase: Phase, action: CallAction) -> str:
             return f"{name}({timer})"
         case AnswerTool(output=output, respond=respond):
             return f"{name}({output!r}{'' if respond else ', silent'})"
+        case TellAgent(text=text, respond=respond):
+            return f"{name}({text.partition(',')[0]!r}{'' if respond else ', silent'})"
         case HangUp(code=code):
             return f"{name}({code})"
         case Finish() if phase is Phase.ENDING:

@@ -7,53 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from gateway.call.actions import CallAction, ResumePlayout
+from gateway.call.actions import CallAction, ResumePlayout, TalkToCaller, TalkToSecond, TellAgent
 from gateway.call.events import (
-    AgentAway,
-    AgentBack,
-    AgentExpiring,
-    AgentReady,
     AgentSpoke,
     CallerSpoke,
     CallEvent,
-    DigitsAsked,
-    HangUpAsked,
+    DigitPressed,
     LegClosed,
-    MediaUp,
+    LegRinging,
     Noted,
     SpeechStarted,
     SpeechStopped,
-    ToolAsked,
-    ToolFinished,
-    TransferAsked,
-    TransferEnded,
-    WaitAsked,
 )
+from gateway.call.keypad import KeyMask
 from gateway.call.machine import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import Clock, PlayedItem, Playout, Scalar, SessionStore
+from gateway.call.told import NOTABLE, fields_of, heard_text
 from gateway.ids import CallId
 
 Price = Callable[[Mapping[str, int | float]], float | None]
 
-_NOTABLE: Mapping[type[CallEvent], str] = {
-    MediaUp: "media_up",
-    SpeechStarted: "speech_started",
-    SpeechStopped: "speech_stopped",
-    AgentSpoke: "agent_spoke",
-    CallerSpoke: "caller_spoke",
-    AgentAway: "agent_away",
-    AgentBack: "agent_back",
-    AgentExpiring: "agent_expiring",
-    ToolAsked: "tool_asked",
-    ToolFinished: "tool_finished",
-    HangUpAsked: "hang_up_asked",
-    TransferAsked: "transfer_asked",
-    TransferEnded: "transfer_ended",
-    DigitsAsked: "digits_asked",
-    WaitAsked: "wait_asked",
-}
-"""Events that stand in the call's history though they change no phase."""
+_SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail", "end_detail"})
+"""Fields in which a number may stand that the caller keyed in."""
 
 
 class CallNotes:
@@ -67,6 +43,7 @@ class CallNotes:
         playout: tells what the caller heard.
         facts: first fields of the call's record, named as in it.
         price: what used tokens cost in US dollars; None where that is not known.
+        masked: keys of the caller are hidden, wherever they would be written.
     """
 
     def __init__(
@@ -77,6 +54,8 @@ class CallNotes:
         playout: Playout,
         facts: Mapping[str, Scalar],
         price: Price,
+        *,
+        masked: bool = False,
     ) -> None:
         self._call_id = call_id
         self._store = store
@@ -89,6 +68,10 @@ class CallNotes:
         self._began = clock.monotonic()
         self._answered: float | None = None  # monotonic seconds of the first MediaUp
         self._first_audio_noted = False
+        self._mask = KeyMask() if masked else None
+        self._with_second = False  # the agent talks with the second leg
+        self._rang = False
+        self._last: dict[str, Scalar] | None = None  # the last note, held back until everything is released
         self._over = False
         self._texts: dict[str, str] = {}  # transcripts of items that are not played yet
         self._untold: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
@@ -122,24 +105,34 @@ class CallNotes:
             after: phase of the call now.
             outcome: how the call ended; None as long as it has not.
         """
+        told = self._told(event)
         if after is not before:
             if after in (Phase.ENDING, Phase.ENDED):
                 self.heard()
                 self._tell_rest()
-            fields = _fields_of(event) | self._fields_at(after, event, outcome)
-            self._note(after.value, {"state": after.value, **fields})
-            self._log.info("call_state", state=after.value, **fields)
-            self._over = after is Phase.ENDED
+            fields: dict[str, Scalar] = {"state": after.value, **told, **self._fields_at(after, event, outcome)}
+            if after is Phase.ENDED:
+                self._last = fields
+                return
+            self._note_state(after, fields)
             return
         if isinstance(event, CallerSpoke):
             self._tell_rest()  # the agent was heard before
         if isinstance(event, Noted):
             self._note(event.name, event.fields)
             self._add_up(event)
-        elif (name := _NOTABLE.get(type(event))) is not None:
-            self._note(name, _fields_of(event))
+        elif (name := NOTABLE.get(type(event))) is not None:
+            self._note(name, told)
         self._follow(event, at, orders)
         self.heard()
+
+    def end(self) -> None:
+        """Write the last note, once everything of the call is released; nothing follows it."""
+        if self._over or self._last is None:
+            return
+        self._over = True
+        fields = {**self._last, "ended_at": self._clock.now(), **self._usage()}
+        self._note_state(Phase.ENDED, fields)
 
     def heard(self) -> None:
         """Write what the caller heard since the last time, and how long it took."""
@@ -160,6 +153,12 @@ class CallNotes:
 
     def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
         """Keep what later notes are made of."""
+        for order in orders:
+            if isinstance(order, TalkToSecond | TalkToCaller):
+                self.heard()  # by the one before
+                self._with_second = isinstance(order, TalkToSecond)
+            elif isinstance(order, TellAgent) and self._mask is not None:
+                self._mask.end()
         match event:
             case SpeechStarted(interrupts=interrupts):
                 self._interrupted_at = at if interrupts else None
@@ -221,6 +220,8 @@ class CallNotes:
         cut = not item.complete
         said = heard_text(text, item.played_ms, item.received_ms) if cut else text
         fields: dict[str, Scalar] = {"item_id": item.item_id, "text": said, "played_ms": item.played_ms, "cut": cut}
+        if self._with_second:
+            fields["with"] = "second"
         self._note("agent_heard", fields)
 
     def _fields_at(self, phase: Phase, event: CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
@@ -236,18 +237,43 @@ class CallNotes:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
                 told = event.code if isinstance(event, LegClosed) else outcome.sip_code
                 return {
-                    "ended_at": self._clock.now(),
                     "end_reason": outcome.reason.value,
                     "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
                     "ended_by": outcome.ended_by.value,
                     "sip_code": told if self._answered is None else 200,
-                    **self._usage(),
                 }
             case _:
                 return {}
 
+    def _told(self, event: CallEvent) -> dict[str, Scalar]:
+        """Return what an event says, and what the record says because of it."""
+        told = fields_of(event)
+        if isinstance(event, LegRinging) and not self._rang:
+            self._rang = True
+            told["ringing_at"] = self._clock.now()
+        elif isinstance(event, DigitPressed) and self._mask is not None:
+            self._mask.press(event.digit)
+            told["digit"] = "*"
+        elif isinstance(event, CallerSpoke | AgentSpoke) and self._with_second:
+            told["with"] = "second"
+        return told
+
+    def _note_state(self, phase: Phase, fields: Mapping[str, Scalar]) -> None:
+        self._note(phase.value, fields)
+        self._log.info("call_state", **self._masked(fields))
+
     def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
-        self._store.note(self._call_id, name, **fields, **self._first_audio())
+        self._store.note(self._call_id, name, **self._masked(fields), **self._first_audio())
+
+    def _masked(self, fields: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Hide keys of the caller in what was said, asked and found."""
+        mask = self._mask
+        if mask is None:
+            return fields
+        return {
+            name: mask.hide(text) if name in _SPOKEN and isinstance(text, str) else text
+            for name, text in fields.items()
+        }
 
     def _first_audio(self) -> dict[str, Scalar]:
         """Return ``first_audio_ms`` once, with the first note written after the agent was heard."""
@@ -256,56 +282,3 @@ class CallNotes:
             return {}
         self._first_audio_noted = True
         return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}
-
-
-def heard_text(text: str, played_ms: int, received_ms: int) -> str:
-    """
-    Return the part of an item's transcript that was heard before the item was cut off.
-
-    An estimate: as large a share of the letters as of the audio, up to the end of the last whole word (of the last
-    letter, in writing without blanks). Speech is not even, so it may be a word off.
-    """
-    if played_ms >= received_ms:
-        return text
-    end = len(text) * played_ms // received_ms
-    return text[: max(0, text.rfind(" ", 0, end + 1))] if " " in text else text[:end]
-
-
-def _fields_of(event: CallEvent) -> dict[str, Scalar]:
-    """Return what an event itself says, named as in the record and the stream of events."""
-    match event:
-        case AgentReady(session_id=session_id) | AgentBack(session_id=session_id):
-            return {"upstream_session_id": session_id}
-        case MediaUp(codec=codec):
-            return {"codec": codec}
-        case SpeechStarted(item_id=str(item_id), played_ms=played_ms):
-            return {"item_id": item_id, "played_ms": played_ms}
-        case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
-            return {"item_id": item_id, "text": text}
-        case AgentAway(detail=detail):
-            return {"detail": detail}
-        case AgentExpiring(left_s=left_s):
-            return {"left_s": left_s}
-        case TransferEnded(code=code, reason=reason):
-            return {"code": code, "reason": reason}
-        case _:
-            return _fields_of_tool(event)
-
-
-def _fields_of_tool(event: CallEvent) -> dict[str, Scalar]:
-    match event:
-        case ToolAsked(name=name, arguments=arguments):
-            asked: dict[str, Scalar] = {"name": name, "arguments": arguments}
-        case ToolFinished(name=name, output=output, failed=failed, took_ms=took_ms):
-            asked = {"name": name, "output": output, "failed": failed, "took_ms": took_ms}
-        case HangUpAsked(reason=reason):
-            asked = {"reason": reason}
-        case TransferAsked(target=target):
-            asked = {"target": target}
-        case DigitsAsked(digits=digits):
-            asked = {"digits": digits}
-        case WaitAsked():
-            asked = {}
-        case _:
-            return {}
-    return {"tool_call_id": event.tool_call_id, **asked}

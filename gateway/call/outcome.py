@@ -104,3 +104,22 @@ def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
             return Outcome(EndReason.SIP_ERROR, str(error), 500)
         case _:
             return Outcome(EndReason.INTERNAL_ERROR, str(error), 500)
+
+
+_UNANSWERED = {
+    **dict.fromkeys((486, 600), EndReason.BUSY),
+    **dict.fromkeys((408, 480, 487), EndReason.NO_ANSWER),
+    **dict.fromkeys((403, 603, 607, 608), EndReason.DECLINED),
+    **dict.fromkeys((404, 410, 484, 604), EndReason.NO_SUCH_NUMBER),
+}
+
+
+def outcome_of_no_answer(code: int, reason: str) -> Outcome:
+    """
+    Turn the final response to a call of ours that was not answered into an outcome.
+
+    Args:
+        code: its status, 300 or more (RFC 3261 section 21; 607: RFC 8197, 608: RFC 8688).
+        reason: its reason phrase.
+    """
+    return Outcome(_UNANSWERED.get(code, EndReason.UNREACHABLE), f"{code} {reason}".rstrip(), code)

@@ -19,7 +19,7 @@ EmitEvent = Callable[[CallEvent], None]
 
 
 class SipLeg(Protocol):
-    """The SIP side of one call. Orders after the leg has closed are ignored. Thread: loop."""
+    """The SIP side of one call. Orders after the leg has closed are ignored, but for ``drop_second``. Thread: loop."""
 
     def ring(self) -> None:
         """Send 180 Ringing."""
@@ -28,7 +28,11 @@ class SipLeg(Protocol):
         """Send 200 OK; ``MediaUp`` or ``LegFailed`` follows."""
 
     def hang_up(self, code: int, reason: str) -> None:
-        """End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows."""
+        """
+        End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows.
+
+        A leg that we place is ended by CANCEL before its answer; one that was not dialled yet just closes.
+        """
 
     def dial(self) -> None:
         """Place the call, for a leg made with a target; ``LegRinging``, ``MediaUp``, ``LegClosed`` follow."""
@@ -43,7 +47,7 @@ class SipLeg(Protocol):
         """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
 
     def talk_to_second(self) -> None:
-        """Connect the agent with the second leg; the caller hears a waiting tone."""
+        """Connect the agent with the second leg, as soon as it is up; the caller hears a waiting tone from now on."""
 
     def talk_to_caller(self) -> None:
         """Connect the agent with the caller again; the second leg hears nothing."""
@@ -52,7 +56,7 @@ class SipLeg(Protocol):
         """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
 
     def drop_second(self) -> None:
-        """End the second leg; ``SecondClosed`` follows. Nothing happens when there is none."""
+        """End the second leg, also after the first has closed; ``SecondClosed`` follows. No harm when there is none."""
 
 
 class Agent(Protocol):

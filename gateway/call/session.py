@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,31 +17,46 @@ from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
+    CallSecond,
     CancelResponse,
     CancelTimer,
     CloseAgent,
+    Dial,
+    DropSecond,
     Finish,
     FlushPlayout,
     Greet,
     HangUp,
+    JoinLegs,
+    MuteCaller,
     OpenAgent,
     PausePlayout,
+    PauseRecording,
     ResumePlayout,
     Ring,
     RunTool,
     SayGoodbye,
     SendDigits,
     StartFiller,
+    StartRecording,
     StartTimer,
     StopFiller,
+    TalkToCaller,
+    TalkToSecond,
+    TellAgent,
     Transfer,
     Truncate,
+    UnmuteCaller,
 )
 from gateway.call.events import (
     CallEvent,
+    DigitPressed,
     OrderFailed,
     PlayedOut,
     Routed,
+    SecondClosed,
+    SecondDigit,
+    SecondUp,
     SpeechStarted,
     StopAsked,
     TimerFired,
@@ -50,8 +65,7 @@ from gateway.call.events import (
 from gateway.call.machine import ENDING, CallMachine, Phase
 from gateway.call.notes import CallNotes, Price
 from gateway.call.outcome import Outcome
-from gateway.call.ports import Agent, Clock, Playout, Scalar, SessionStore, SipLeg, TimerHandle, Tools
-from gateway.call.talk import GUARD
+from gateway.call.ports import Agent, Clock, Playout, Recorder, Scalar, SessionStore, SipLeg, TimerHandle, Tools
 from gateway.errors import IllegalEvent
 from gateway.ids import CallId
 
@@ -61,6 +75,9 @@ CLOSE_LIMIT_S = 5.0
 QUIET_POLL_S = 0.05
 QUIET_S = 0.15
 """Silence that counts as the end of speech: the last frames are still on their way to RTP, others perhaps to us."""
+
+_STAMPED = (SpeechStarted, DigitPressed, SecondUp, SecondDigit, SecondClosed, TimerFired)
+"""Events that may cut the agent off: they tell what was being played."""
 
 _QUIET = "quiet"  # the poll's name among the timers; none of the machine's
 
@@ -74,6 +91,7 @@ class CallSession:
         leg: the SIP side, already told of us.
         agent: the voice model's side, not opened yet.
         tools: the own tools of the agent's profile; None when it has none.
+        recorder: records the call; None when it is not to be recorded.
         playout: the agent's speech on its way to the caller.
         store: where the call is written down.
         clock: time.
@@ -99,14 +117,16 @@ class CallSession:
         routed: Routed,
         facts: Mapping[str, Scalar],
         tools: Tools | None = None,
+        recorder: Recorder | None = None,
         price: Price = lambda used: None,
     ) -> None:
         self.call_id = call_id
         self._agent = agent
         self._tools = tools
+        self._recorder = recorder
         self._playout = playout
         self._clock = clock
-        self._notes = CallNotes(call_id, store, clock, playout, facts, price)
+        self._notes = CallNotes(call_id, store, clock, playout, facts, price, masked=routed.keypad.masked)
         self._machine = CallMachine()
         self._inbox: asyncio.Queue[tuple[float, CallEvent]] = asyncio.Queue()  # with the time of arrival
         self._timers: dict[str, TimerHandle] = {}
@@ -115,17 +135,28 @@ class CallSession:
         self._log = structlog.get_logger().bind(call_id=call_id)
         self.outcome: Outcome | None = None
         self.illegal_events = 0
-        self._orders = self._orders_for(leg)
-        self.post(routed)
+        self._orders = {**self._orders_to_leg(leg), **self._orders_to_agent(), **self._orders_to_playout()}
+        self.post(replace(routed, can_record=recorder is not None))
 
-    def _orders_for(self, leg: SipLeg) -> Mapping[type[CallAction], Callable[[Any], None]]:
-        agent, playout = self._agent, self._playout
+    @staticmethod
+    def _orders_to_leg(leg: SipLeg) -> Mapping[type[CallAction], Callable[[Any], None]]:
         return {
             Ring: lambda _: leg.ring(),
             Answer: lambda _: leg.answer(),
+            Dial: lambda _: leg.dial(),
             HangUp: lambda order: leg.hang_up(order.code, order.reason),
             Transfer: lambda order: leg.transfer(order.target),
             SendDigits: lambda order: leg.send_digits(order.digits),
+            CallSecond: lambda order: leg.call_second(order.target),
+            TalkToSecond: lambda _: leg.talk_to_second(),
+            TalkToCaller: lambda _: leg.talk_to_caller(),
+            JoinLegs: lambda _: leg.join(),
+            DropSecond: lambda _: leg.drop_second(),
+        }
+
+    def _orders_to_agent(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
+        agent = self._agent
+        return {
             OpenAgent: lambda _: agent.open(self.post),
             CloseAgent: lambda _: self._start_closing(),
             Greet: lambda _: agent.greet(),
@@ -133,13 +164,23 @@ class CallSession:
             CancelResponse: lambda _: agent.cancel(),
             SayGoodbye: lambda order: agent.say_goodbye(order.detail),
             AnswerTool: lambda order: agent.answer_tool(order.tool_call_id, order.output, respond=order.respond),
+            TellAgent: lambda order: agent.tell(order.text, respond=order.respond),
+            MuteCaller: lambda _: agent.mute_caller(),
+            UnmuteCaller: lambda _: agent.unmute_caller(),
             RunTool: self._run_tool,
+        }
+
+    def _orders_to_playout(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
+        playout, recorder = self._playout, self._recorder
+        return {
             FlushPlayout: lambda _: playout.flush(),
             PausePlayout: lambda _: playout.pause(),
             ResumePlayout: lambda _: playout.resume(),
             StartFiller: lambda _: playout.start_filler(),
             StopFiller: lambda _: playout.stop_filler(),
             AwaitPlayedOut: lambda _: self._await_quiet(),
+            StartRecording: lambda _: recorder.start(self.post) if recorder is not None else None,
+            PauseRecording: lambda _: recorder.pause() if recorder is not None else None,
             StartTimer: self._start_timer,
             CancelTimer: lambda order: self._cancel_timer(order.name),
             Finish: self._finish,
@@ -159,8 +200,8 @@ class CallSession:
         Run the call to its end.
 
         Whatever happens here, cancellation and faults of the gateway included, the leg is told to hang up, the
-        agent is closed, the timers are stopped and the end is written down; then an exception goes on to the
-        caller of this function, and ``outcome`` is set all the same.
+        agent, tools and recorder are closed, the timers are stopped and the end is written down, last of all; then an
+        exception goes on to the caller of this function, and ``outcome`` is set all the same.
         """
         try:
             self._listen(asyncio.get_running_loop())
@@ -176,7 +217,17 @@ class CallSession:
                 self._playout.listen(None)
                 for name in tuple(self._timers):
                     self._cancel_timer(name)
-                await self._finish_closing()
+                try:
+                    await self._finish_closing()
+                finally:
+                    self._note_the_end()
+
+    def _note_the_end(self) -> None:
+        """Write what came while the call was being closed (where its recording is), then that it has ended."""
+        with ExitStack() as steps:
+            steps.callback(self._notes.end)
+            while not self._inbox.empty():
+                self._step(*self._inbox.get_nowait())
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have it written down as soon as an item was heard, not only with the next event."""
@@ -204,11 +255,11 @@ class CallSession:
 
     def _stamped(self, event: CallEvent) -> CallEvent:
         """Add what is being played now, for the events that ask for it."""
-        if not (isinstance(event, SpeechStarted) or (isinstance(event, TimerFired) and event.name == GUARD)):
+        if not isinstance(event, _STAMPED):
             return event
         item_id, played_ms = self._playout.position() or (None, 0)
-        event = replace(event, item_id=item_id, played_ms=played_ms)
-        return replace(event, responding=self._agent.responding) if isinstance(event, SpeechStarted) else event
+        stamped = replace(event, item_id=item_id, played_ms=played_ms)
+        return replace(stamped, responding=self._agent.responding) if isinstance(stamped, SpeechStarted) else stamped
 
     def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
         after = self._machine.phase
@@ -229,17 +280,23 @@ class CallSession:
         self._closing = asyncio.create_task(self._close(), name=f"close agent {self.call_id}")
 
     async def _close(self) -> None:
-        """Close agent and tools, both at once; their faults are logged and end here."""
-        closes = [self._agent.close()] + ([self._tools.close()] if self._tools is not None else [])
+        """Close agent and tools, both at once."""
+        await self._close_all(self._agent.close(), *([self._tools.close()] if self._tools is not None else []))
+
+    async def _close_rest(self) -> None:
+        """Close the recording, and wait for agent and tools."""
+        begun = [self._closing] if self._closing is not None else []
+        await self._close_all(*begun, *([self._recorder.close()] if self._recorder is not None else []))
+
+    async def _close_all(self, *closes: Awaitable[None]) -> None:
+        """Wait for them all; their faults are logged and end here."""
         for fault in await asyncio.gather(*closes, return_exceptions=True):
             if fault is not None:
                 self._log.error("close_failed", exc_info=fault)
 
     async def _finish_closing(self) -> None:
-        """Wait until agent and tools are closed, within ``CLOSE_LIMIT_S``."""
-        closing = self._closing
-        if closing is None:
-            return
+        """Wait until agent, tools and recording are closed, within ``CLOSE_LIMIT_S``."""
+        closing = asyncio.create_task(self._close_rest(), name=f"close {self.call_id}")
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         limit = self._clock.call_later(CLOSE_LIMIT_S, partial(expired.set_result, None))
         try:

@@ -1,7 +1,8 @@
 """
-What a call holds beside its phase: speech that is held, last words that are being heard, tools that run, the filler.
+What a call does while its phase stays the same: it listens, waits for last words, transfers, records, counts keys.
 
-A part of ``CallMachine`` and as pure: facts in, orders out.
+A part of ``CallMachine`` and as pure: facts in, orders out. Its own parts, by subject: ``speech.py`` (interruptions,
+hold), ``errands.py`` (tools, the filler), ``keypad.py`` (keys), ``handover.py`` (transfers, the second leg).
 """
 
 from __future__ import annotations
@@ -13,29 +14,34 @@ from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
-    CancelResponse,
-    CancelTimer,
-    FlushPlayout,
-    PausePlayout,
-    ResumePlayout,
-    RunTool,
+    Greet,
+    PauseRecording,
     SayGoodbye,
     SendDigits,
-    StartFiller,
+    StartRecording,
     StartTimer,
-    StopFiller,
-    Transfer,
-    Truncate,
+    TellAgent,
 )
+from gateway.call.errands import FILLER, Errands
 from gateway.call.events import (
     AgentAway,
     AgentBack,
     AgentExpiring,
     CallEvent,
+    DigitPressed,
     DigitsAsked,
     HangUpAsked,
+    LeaveMessageAsked,
+    LegHeld,
+    LegResumed,
     PlayedOut,
+    RecordingAsked,
+    RecordingFailed,
     Routed,
+    SecondClosed,
+    SecondDigit,
+    SecondRinging,
+    SecondUp,
     SpeechStarted,
     SpeechStopped,
     TimerFired,
@@ -45,24 +51,16 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
+from gateway.call.handover import BRIEFING, GOODBYE, SECOND, TRANSFER, Back, Course, Handover, Join
+from gateway.call.keypad import KEYS, KeyCollector
 from gateway.call.outcome import EndReason, Outcome
+from gateway.call.speech import GUARD, HOLD, Speech
 
-GUARD = "guard"
-"""Timer: how long the caller's speech may be taken for a false start."""
+MESSAGE_LIMIT_S = 120.0
+"""The longest message that is left in a voicemail: the voicemail itself would not take much more."""
 
-GOODBYE = "goodbye"
-"""Timer: how long the agent's last words may take."""
-
-TRANSFER = "transfer"
-"""Timer: how long the far end may take to say what became of a transfer."""
-
-FILLER = "filler"
-"""Timer: how long a tool may run in silence."""
-
-TRANSFER_LIMIT_S = 30.0
-
-Reply = tuple[CallAction, ...] | Outcome
-"""What a rule answers with: orders, or the outcome with which the call is to end now."""
+Reply = tuple[CallAction, ...] | Outcome | Join
+"""What a rule answers with: orders, the outcome with which the call is to end now, or the join with the second leg."""
 
 
 class Talk:
@@ -74,237 +72,262 @@ class Talk:
     """
 
     def __init__(self, routed: Routed) -> None:
-        self._guard_s = routed.guard_ms / 1000
-        self._goodbye_limit_s = routed.goodbye_limit_s
-        self._filler_after_s = routed.tool_filler_after_s
-        self._held = False  # playout is paused until the guard tells a false start from speech
+        self._routed = routed
+        self._speech = Speech(routed.guard_ms / 1000, routed.hold_limit_s)
+        self._errands = Errands(routed.tool_filler_after_s)
+        self._keys = KeyCollector(routed.keypad)
+        self._handover = Handover(routed, self._speech, self._errands)
+        self._held_early = False
+        self._expiring_early: AgentExpiring | None = None
         self._leaving: Outcome | None = None  # with which the call ends once the last words are heard
-        self._transfer: TransferAsked | None = None
-        self._transfer_sent = False
         self._overdue: tuple[Outcome, str] | None = None  # what else ends the call if the transfer fails
         self._lost: Outcome | None = None  # the agent is gone, its last words are not
-        self._asked: set[str] = set()  # every tool call, so that none is answered twice
-        self._running: set[str] = set()  # tools that have not finished
-        self._patient = False  # the filler's timer runs
-        self._slow = False  # it ran out
-        self._away = False
-        self._filler_on = False
+        self._can_record = routed.can_record
+
+    # Before the talk, at its beginning and its end
+
+    def before(self, event: CallEvent) -> None:
+        """Keep in mind what happens while the call is not up yet."""
+        match event:
+            case LegHeld() | LegResumed():
+                self._held_early = isinstance(event, LegHeld)
+            case AgentExpiring():
+                self._expiring_early = event
+
+    def begin(self) -> tuple[CallAction, ...]:
+        """Open the talk: the media is up."""
+        record = (StartRecording(),) if self._routed.recording and self._can_record else ()
+        expiring = self._expiring_early
+        words = (Greet(),) if expiring is None else self._leave(*_expired(expiring))
+        return (*record, *words, *(self._speech.hold() if self._held_early else ()))
 
     def handle(self, event: CallEvent) -> Reply:
         """Take one fact of those in ``RULES``."""
         return self.RULES[type(event)](self, event)
 
     def timer_fired(self, event: TimerFired) -> Reply:
-        """Take the end of one of the timers of this file."""
+        """Take the end of one of the timers of a talk."""
         return self._TIMERS[event.name](self, event)
 
     def leave(self, outcome: Outcome, detail: str) -> Reply:
         """End the call once the agent has said goodbye; ``detail`` tells it why. A transfer under way goes first."""
         if self._leaving is not None:
             return ()
-        if self._transfer is not None:
+        if self._handover.under_way:
             self._overdue = self._overdue or (outcome, detail)
             return ()
-        self._leaving = outcome
-        return (SayGoodbye(detail), *self._await_goodbye())
+        return outcome if self._speech.on_hold else self._leave(outcome, detail)  # on hold nobody would hear it
 
     def lose_agent(self, outcome: Outcome) -> Reply:
         """End the call, but let last words that are on their way to the caller be heard."""
-        if self._leaving is None and self._transfer is None:
+        if self._leaving is None and not self._handover.under_way:
             return outcome
         self._lost = outcome
-        return self._let_go()
+        reply = self._go_on(self._handover.lose_agent())
+        return (*self._speech.let_go(), *reply) if isinstance(reply, tuple) else reply
+
+    def lose_media(self, outcome: Outcome) -> Reply:
+        """End the call, unless silence is what must be expected: on hold, or of a voicemail that listens."""
+        message = self._leaving is not None and self._leaving.reason is EndReason.MESSAGE_LEFT
+        return () if message or self._speech.on_hold else outcome
+
+    def caller_left(self) -> Outcome | None:
+        """Return how a call ends whose caller hangs up, if it is not simply that."""
+        return self._handover.caller_left()
 
     def close(self) -> tuple[CallAction, ...]:
-        """Let go of what sounds."""
-        filler_on, self._filler_on = self._filler_on, False
-        return (StopFiller(),) if filler_on else ()
+        """Let go of what sounds, and of the second leg."""
+        return (*self._errands.close(), *self._handover.drop())
 
-    # Interruption
+    # Interruption and hold
 
     def _speech_started(self, event: SpeechStarted) -> Reply:
-        if not event.interrupts:
-            return ()
-        if not self._guard_s:
-            return _cut(event.item_id, event.played_ms)
-        if self._held or (event.item_id is None and not event.responding):
-            return ()
-        self._held = True
-        return PausePlayout(), StartTimer(GUARD, self._guard_s)
+        return self._speech.started(event)
 
     def _speech_stopped(self, _event: SpeechStopped) -> Reply:
-        return self._let_go()
-
-    def _let_go(self) -> tuple[CallAction, ...]:
-        """Go on with held speech: it was a false start, or nobody is left who could tell."""
-        if not self._held:
-            return ()
-        self._held = False
-        return CancelTimer(GUARD), ResumePlayout()
+        return self._speech.let_go()
 
     def _guard_fired(self, event: TimerFired) -> Reply:
-        self._held = False
-        return (CancelResponse(), *_cut(event.item_id, event.played_ms))
+        return self._speech.guard_fired(event.item_id, event.played_ms)
 
-    # Last words
+    def _held(self, _event: LegHeld) -> Reply:
+        return self._speech.hold()
+
+    def _resumed(self, _event: LegResumed) -> Reply:
+        return self._speech.resume()
+
+    def _hold_fired(self, _event: TimerFired) -> Reply:
+        return Outcome(EndReason.HELD_TOO_LONG, f"on hold for {self._routed.hold_limit_s:g} s")
+
+    # Keys
+
+    def _digit_pressed(self, event: DigitPressed) -> Reply:
+        """Take a key of the caller's, unless it cannot be meant for the agent: hold music has tones too."""
+        elsewhere = self._speech.on_hold or self._speech.with_second
+        if self._leaving is not None or self._lost is not None or elsewhere or not self._keys.counts(event.digit):
+            return ()
+        target = self._keys.shortcut(event.digit)
+        if target is None:
+            cut = self._speech.stop(event.item_id, event.played_ms)
+            return (*cut, *self._keys.add(event.digit, respond=self._parting() is None))
+        if self._parting() is not None:
+            return ()
+        cut = self._speech.stop(event.item_id, event.played_ms)
+        reply = self._go_on(self._handover.ask_at_once(TransferAsked(event.call_id, "", target)))
+        return (*cut, *reply) if isinstance(reply, tuple) else reply
+
+    def _keys_fired(self, _event: TimerFired) -> Reply:
+        told = self._keys.tell(respond=self._parting() is None and not self._speech.on_hold)
+        return told if self._lost is None else ()
+
+    # The end of the call, and transfers
 
     def _hang_up_asked(self, event: HangUpAsked) -> Reply:
-        if not self._is_new(event.tool_call_id):
-            return ()
-        if (refusal := self._parting()) is not None:
-            return (AnswerTool(event.tool_call_id, refusal, respond=False),)
+        if (refusal := self._refusal(event.tool_call_id)) is not None:
+            return refusal
         self._leaving = Outcome(EndReason.AGENT_HUNG_UP, event.reason, 200)
-        return (AnswerTool(event.tool_call_id, "ok", respond=False), *self._await_goodbye())
+        return (AnswerTool(event.tool_call_id, "ok", respond=False), *self._await_words())
+
+    def _leave_message_asked(self, event: LeaveMessageAsked) -> Reply:
+        if (refusal := self._refusal(event.tool_call_id)) is not None:
+            return refusal
+        self._leaving = Outcome(EndReason.MESSAGE_LEFT, "the agent left a message", 200)
+        words = "Say the message now, in one go; the call ends after it."
+        answer = AnswerTool(event.tool_call_id, words, respond=True)
+        # A voicemail goes on talking, and beeps: nothing of it is to cut the message off.
+        return (*self._speech.deafen(), answer, AwaitPlayedOut(), StartTimer(GOODBYE, MESSAGE_LIMIT_S))
 
     def _transfer_asked(self, event: TransferAsked) -> Reply:
-        if not self._is_new(event.tool_call_id):
+        if event.tool_call_id and (refusal := self._refusal(event.tool_call_id)) is not None:
+            return refusal
+        return () if self._parting() is not None else self._handover.ask(event)
+
+    def _refusal(self, tool_call_id: str) -> tuple[CallAction, ...] | None:
+        """Return what to answer to a wish that cannot be fulfilled; None when it can."""
+        if not self._errands.is_new(tool_call_id):
             return ()
-        if (refusal := self._parting()) is not None:
-            return (AnswerTool(event.tool_call_id, refusal, respond=False),)
-        self._transfer = event
-        return self._await_goodbye()
+        words = self._parting()
+        return None if words is None else (AnswerTool(tool_call_id, words, respond=False),)
 
     def _parting(self) -> str | None:
         """Return why the call cannot be ended or transferred once more."""
         if self._leaving is not None:
             return "Error: the call is ending already."
-        return "Error: a transfer is under way already." if self._transfer is not None else None
+        return "Error: a transfer is under way already." if self._handover.under_way else None
 
-    def _await_goodbye(self) -> tuple[CallAction, ...]:
-        return AwaitPlayedOut(), StartTimer(GOODBYE, self._goodbye_limit_s)
+    def _leave(self, outcome: Outcome, detail: str) -> tuple[CallAction, ...]:
+        self._leaving = outcome
+        return (SayGoodbye(detail), *self._await_words())
+
+    def _await_words(self) -> tuple[CallAction, ...]:
+        return AwaitPlayedOut(), StartTimer(GOODBYE, self._routed.goodbye_limit_s)
 
     def _played_out(self, _event: PlayedOut) -> Reply:
-        if self._leaving is not None:
-            return self._leaving
-        if self._transfer is None or self._transfer_sent:
-            return ()
-        return (CancelTimer(GOODBYE), *self._send_transfer(self._transfer))
+        return self._leaving or self._go_on(self._handover.words_heard())
 
-    def _goodbye_fired(self, _event: TimerFired) -> Reply:
-        if self._leaving is not None:
-            return self._leaving
-        return self._send_transfer(self._transfer) if self._transfer is not None else ()
+    def _goodbye_fired(self, event: TimerFired) -> Reply:
+        return self._leaving or self._go_on(self._handover.words_overdue(event))
 
-    def _send_transfer(self, asked: TransferAsked) -> tuple[CallAction, ...]:
-        self._transfer_sent = True
-        return Transfer(asked.target), StartTimer(TRANSFER, TRANSFER_LIMIT_S)
-
-    def _transfer_ended(self, event: TransferEnded) -> Reply:
-        if self._transfer is None or not self._transfer_sent:
-            return ()
-        if 200 <= event.code < 300:
-            return Outcome(EndReason.TRANSFERRED, self._transfer.target, 200)
-        reply = self._stay(self._transfer, f"{event.code} {event.reason}".rstrip())
-        return reply if isinstance(reply, Outcome) else (CancelTimer(TRANSFER), *reply)
-
-    def _transfer_fired(self, _event: TimerFired) -> Reply:
-        if self._transfer is None:
-            return ()
-        return self._stay(self._transfer, f"no answer within {TRANSFER_LIMIT_S:g} s")
-
-    def _stay(self, asked: TransferAsked, cause: str) -> Reply:
-        """Go on after a transfer that failed, if there is still somebody to go on with."""
-        self._transfer, self._transfer_sent = None, False
+    def _go_on(self, course: Course) -> Reply:
+        """Do as a transfer says; after one that failed go on, if there is still somebody to go on with."""
+        if not isinstance(course, Back):
+            return course
         if self._lost is not None:
             return self._lost
         overdue, self._overdue = self._overdue, None
-        words = f"The transfer failed: {cause}. The caller is still here."
-        answer = AnswerTool(asked.tool_call_id, words, respond=overdue is None)
+        here = "You speak with the caller again." if course.spoke else "The caller is still here."
+        words, asked = f"The transfer failed: {course.cause}. {here}", course.asked
+        told = (
+            AnswerTool(asked.tool_call_id, words, respond=overdue is None)
+            if asked.tool_call_id
+            else TellAgent(words, respond=overdue is None)
+        )
         if overdue is None:
-            return (answer,)
-        self._leaving, detail = overdue
-        return (answer, SayGoodbye(detail), *self._await_goodbye())
+            return (*course.orders, told)
+        return (*course.orders, told, *self._leave(*overdue))
 
     def _agent_expiring(self, event: AgentExpiring) -> Reply:
-        outcome = Outcome(EndReason.SESSION_EXPIRED, f"the agent's session had {event.left_s:g} s left")
-        return self.leave(outcome, "the longest time for a conversation is over")
+        return self.leave(*_expired(event))
 
-    # Tools
+    # What the agent asks for besides
 
     def _tool_asked(self, event: ToolAsked) -> Reply:
-        if not self._is_new(event.tool_call_id):
-            return ()
-        self._running.add(event.tool_call_id)
-        run = RunTool(event.tool_call_id, event.name, event.arguments)
-        if self._filler_after_s is None or self._patient or self._slow:
-            return (run,)
-        self._patient = True
-        return run, StartTimer(FILLER, self._filler_after_s)
+        return self._errands.run(event) if self._errands.is_new(event.tool_call_id) else ()
 
     def _tool_finished(self, event: ToolFinished) -> Reply:
-        if event.tool_call_id not in self._running:
-            return ()
-        self._running.remove(event.tool_call_id)
-        answer = AnswerTool(event.tool_call_id, event.output)
-        if self._running:
-            return (answer,)
-        stop_timer = (CancelTimer(FILLER),) if self._patient else ()
-        self._patient = self._slow = False
-        return (answer, *stop_timer, *self._filler())
+        return self._errands.finished(event)
 
     def _digits_asked(self, event: DigitsAsked) -> Reply:
-        if not self._is_new(event.tool_call_id):
+        if not self._errands.is_new(event.tool_call_id):
             return ()
         return SendDigits(event.digits), AnswerTool(event.tool_call_id, "sent")
 
     def _wait_asked(self, event: WaitAsked) -> Reply:
-        if not self._is_new(event.tool_call_id):
+        if not self._errands.is_new(event.tool_call_id):
             return ()
         return (AnswerTool(event.tool_call_id, "waiting", respond=False),)
 
-    def _is_new(self, tool_call_id: str) -> bool:
-        if tool_call_id in self._asked:
-            return False
-        self._asked.add(tool_call_id)
-        return True
+    def _recording_asked(self, event: RecordingAsked) -> Reply:
+        if not self._errands.is_new(event.tool_call_id):
+            return ()
+        if not self._can_record:
+            return (AnswerTool(event.tool_call_id, "Error: this call cannot be recorded."),)
+        if event.on:
+            return StartRecording(), AnswerTool(event.tool_call_id, "The recording runs.")
+        return PauseRecording(), AnswerTool(event.tool_call_id, "The recording is paused.")
 
-    # The filler
+    def _recording_failed(self, _event: RecordingFailed) -> Reply:
+        self._can_record = False
+        return ()
 
     def _filler_fired(self, _event: TimerFired) -> Reply:
-        self._patient, self._slow = False, True
-        return self._filler()
+        return self._errands.filler_fired()
 
     def _agent_away(self, _event: AgentAway) -> Reply:
-        self._away = True
-        return (*self._let_go(), *self._filler())
+        return (*self._speech.let_go(), *self._errands.away(away=True))
 
     def _agent_back(self, _event: AgentBack) -> Reply:
-        self._away = False
-        return self._filler()
-
-    def _filler(self) -> tuple[CallAction, ...]:
-        wanted = self._away or self._slow
-        if wanted is self._filler_on:
-            return ()
-        self._filler_on = wanted
-        return (StartFiller() if wanted else StopFiller(),)
+        return self._errands.away(away=False)
 
     RULES: ClassVar[Mapping[type[CallEvent], Callable[[Talk, Any], Reply]]] = {
         SpeechStarted: _speech_started,
         SpeechStopped: _speech_stopped,
+        LegHeld: _held,
+        LegResumed: _resumed,
+        DigitPressed: _digit_pressed,
         HangUpAsked: _hang_up_asked,
+        LeaveMessageAsked: _leave_message_asked,
         TransferAsked: _transfer_asked,
-        TransferEnded: _transfer_ended,
+        TransferEnded: lambda self, event: self._go_on(self._handover.refer_ended(event)),
+        SecondRinging: lambda _self, _event: (),
+        SecondUp: lambda self, event: self._go_on(self._handover.second_up(event)),
+        SecondDigit: lambda self, event: self._go_on(self._handover.second_digit(event)),
+        SecondClosed: lambda self, event: self._go_on(self._handover.second_closed(event)),
         PlayedOut: _played_out,
         AgentExpiring: _agent_expiring,
         ToolAsked: _tool_asked,
         ToolFinished: _tool_finished,
         DigitsAsked: _digits_asked,
         WaitAsked: _wait_asked,
+        RecordingAsked: _recording_asked,
+        RecordingFailed: _recording_failed,
         AgentAway: _agent_away,
         AgentBack: _agent_back,
     }
 
     _TIMERS: ClassVar[Mapping[str, Callable[[Talk, TimerFired], Reply]]] = {
         GUARD: _guard_fired,
+        HOLD: _hold_fired,
+        KEYS: _keys_fired,
         GOODBYE: _goodbye_fired,
-        TRANSFER: _transfer_fired,
         FILLER: _filler_fired,
+        TRANSFER: lambda self, _event: self._go_on(self._handover.refer_overdue()),
+        SECOND: lambda self, event: self._go_on(self._handover.second_overdue(event)),
+        BRIEFING: lambda self, event: self._go_on(self._handover.briefing_overdue(event)),
     }
 
 
-def _cut(item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
-    """Drop what waits; what was played to its end already is not told as cut."""
-    if item_id is None:
-        return (FlushPlayout(),)
-    return FlushPlayout(), Truncate(item_id, played_ms)
+def _expired(event: AgentExpiring) -> tuple[Outcome, str]:
+    """Return how a call ends whose agent has no time left, and the words for it."""
+    outcome = Outcome(EndReason.SESSION_EXPIRED, f"the agent's session had {event.left_s:g} s left")
+    return outcome, "the longest time for a conversation is over"

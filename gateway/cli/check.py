@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,10 @@ import typer
 from gateway.cli.render import fail, say, table
 from gateway.dialplan.loader import load_dialplan
 from gateway.dialplan.model import Dialplan, ToolSet
+from gateway.dialplan.words import conditions_in_words, step_in_words
 from gateway.errors import ConfigError, StoreError
 from gateway.sessions.embedded import find_redis_server
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings, TrunkSettings, load_settings
 from gateway.tools.check import check_tools
 
 
@@ -35,8 +37,9 @@ def check(
         raise typer.Exit(1) from None
     rows = [(name, shown.value, shown.origin) for name, shown in settings.masked().items()]
     table("Settings", ("setting", "value", "from"), rows)
+    _say_trunks(settings.trunks)
     try:
-        plan = load_dialplan(settings.dialplan)
+        plan = load_dialplan(settings.dialplan, settings.trunks)
         check_tools(plan, settings.secrets)
         redis = _redis_words(settings)
     except (ConfigError, StoreError) as error:
@@ -50,14 +53,30 @@ def check(
         say("API key: there (not tried)")
 
 
+def _say_trunks(trunks: Mapping[str, TrunkSettings]) -> None:
+    if not trunks:
+        return
+    rows = (
+        (
+            name,
+            f"{trunk.host} over {trunk.transport}",
+            f"as {trunk.username}" if trunk.register_here else "no",
+            trunk.caller_id or trunk.username or "gateway",
+            ", ".join(trunk.networks) or "host alone",
+        )
+        for name, trunk in trunks.items()
+    )
+    table("Trunks", ("trunk", "reached at", "registers", "calls as", "its calls come from"), rows)
+
+
 def _say_dialplan(path: Path, plan: Dialplan) -> None:
     agents = (
         (name, agent.model, agent.voice, agent.greeting or "none", _tools_words(agent.tools))
         for name, agent in plan.agents.items()
     )
     table(f"Agents of {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
-    routes = ((rule.name, rule.called or "any number", rule.agent) for rule in plan.routes)
-    table("Routes, first match answers", ("route", "called", "agent"), routes)
+    routes = ((rule.name, conditions_in_words(rule.match), step_in_words(rule.step)) for rule in plan.routes)
+    table(f"Routes, the first match decides (version {plan.version})", ("route", "match", "step"), routes)
 
 
 def _tools_words(tools: ToolSet) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from gateway.cli import call, check, demo, render, serve, simulator, web
+from gateway.cli import call, check, demo, dial, dialplan, render, serve, simulator, web
 from gateway.errors import GatewayError
 
 app = typer.Typer(
@@ -17,11 +17,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("dial")(dial.dial)
 app.command("check")(check.check)
 app.command("call")(call.call)
 app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)
 app.command("web")(web.web)
+app.add_typer(dialplan.app, name="dialplan")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,10 +50,17 @@ def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
 
 
 async def _serve(settings: Settings, *, simulate: bool) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        if simulate:
-            simulator = await stack.enter_async_context(Simulator(SimulatorOptions(keep_audio_s=0)))
-            given = {**settings.realtime.model_dump(), "url": simulator.url, "api_key": SIMULATED_KEY}
-            settings = settings.model_copy(update={"realtime": RealtimeSettings.model_validate(given)})
-            say(f"simulating: the agent is the built-in simulator at {simulator.url}; no key is used")
-        await Worker(settings, load_dialplan(settings.dialplan), say).run()
+    async with simulated(settings, simulate=simulate) as used:
+        await Worker(used, load_dialplan(used.dialplan), say).run()
+
+
+@contextlib.asynccontextmanager
+async def simulated(settings: Settings, *, simulate: bool) -> AsyncIterator[Settings]:
+    """Run a simulator and give the settings that lead to it; without ``simulate`` the settings as they are."""
+    if not simulate:
+        yield settings
+        return
+    async with Simulator(SimulatorOptions(keep_audio_s=0)) as simulator:
+        given = {**settings.realtime.model_dump(), "url": simulator.url, "api_key": SIMULATED_KEY}
+        say(f"simulating: the agent is the built-in simulator at {simulator.url}; no key is used")
+        yield settings.model_copy(update={"realtime": RealtimeSettings.model_validate(given)})

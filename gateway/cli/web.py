@@ -63,10 +63,11 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        audit = await _audit(settings, stack)
+        store = await _store(settings, stack)
         minter = await stack.enter_async_context(SecretMinter(settings.realtime))
-        mint = MintEndpoint(settings=settings.web, dialplan=plan, minter=minter, audit=audit)
-        server = await stack.enter_async_context(WebServer(settings.web, mint))
+        mint = MintEndpoint(settings=settings.web, dialplan=plan, minter=minter, audit=_audit_in(store))
+        trunks = store.trunks if store is not None else None
+        server = await stack.enter_async_context(WebServer(settings.web, mint, trunks))
         if not settings.web.clients:
             say("no client may ask for secrets: name one with GATEWAY_WEB__CLIENTS__NAME=token")
         say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
@@ -74,14 +75,20 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
     say("gateway web stopped")
 
 
-async def _audit(settings: Settings, stack: contextlib.AsyncExitStack) -> Audit | None:
-    """Return where requests are written down beside the log: the stream in Redis, if one is configured."""
+async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisSessionStore | None:
+    """Return the Redis that requests are audited in and trunks are looked up in, if one is configured."""
     if settings.redis.url is None:
         say("no Redis is configured: requests are audited in the log alone")
         return None
     store = RedisSessionStore(settings.redis, f"web-{socket.gethostname()}-{os.getpid()}", takes_calls=False)
     await store.open()
     stack.push_async_callback(store.close)
+    return store
+
+
+def _audit_in(store: RedisSessionStore | None) -> Audit | None:
+    if store is None:
+        return None
 
     def audit(fields: Mapping[str, str | int | float]) -> None:
         store.audit(**fields)

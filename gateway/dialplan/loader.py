@@ -1,112 +1,84 @@
-"""A dialplan file read from disk: a ``Dialplan``, or every mistake in it with its line."""
+"""A dialplan read from disk: a ``Dialplan``, or every mistake in it with its line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
-from gateway.dialplan.mistakes import did_you_mean, explain
+from gateway.dialplan.compose import PlanFile, compose, read_files, version_of
+from gateway.dialplan.inherit import inherit
+from gateway.dialplan.mistakes import explain
 from gateway.dialplan.model import Dialplan
-from gateway.dialplan.tree import MAX_DEPTH, MAX_NODES, YamlTree, mistake_at
+from gateway.dialplan.review import names_unknown, review
+from gateway.dialplan.tree import YamlTree
+from gateway.dialplan.written import Written
 from gateway.errors import DialplanError, Mistake
 
-MAX_BYTES = 1 << 20
+MAX_MISTAKES = 500
+"""Mistakes that are told at once."""
 
 
-def load_dialplan(path: Path) -> Dialplan:
+def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan:
     """
     Read and check a dialplan.
+
+    Args:
+        path: a YAML file, or a folder whose ``*.yaml`` files make one plan in the order of their names.
+        trunks: names of the trunks in the settings; None does not ask whether those of the plan are there.
 
     Raises:
         DialplanError: with all mistakes of the first kind found: file, syntax, structure and content.
     """
-    name = str(path)
-    text = _read(path, name)
-    root = _compose(text, name)
-    tree = YamlTree(name)
-    plain = tree.value(root)
-    if not tree.mistakes and not isinstance(plain, dict):
-        tree.refuse(root, (), "a dialplan is a mapping with the keys agents and routes")
-    if tree.mistakes:
-        raise DialplanError(*tree.mistakes)
-    mistakes = list(_unknown_agents(plain, tree))
+    files = read_files(path)
+    written = _written(files)
+    folder = path if path.is_dir() else path.parent
+    mistakes = [*written.mistakes, *names_unknown(written)]
     try:
-        dialplan = Dialplan.model_validate(plain)
+        plan = Dialplan.model_validate(written.plain)
     except ValidationError as error:
-        # The model itself speaks of one unknown agent without a place; found here already, all and with their lines.
-        told = [e for e in error.errors() if e["loc"] or not mistakes]
-        mistakes += [explain(details, tree) for details in told]
-        raise DialplanError(*sorted(mistakes, key=lambda mistake: (mistake.line, mistake.column))) from None
-    return dialplan
+        # The model itself speaks of one unknown name without a place; found here already, all and with their lines.
+        # A list whose entries are all wrong counts as empty for it besides.
+        told = [
+            details
+            for details in error.errors(include_url=False)
+            if (details["loc"] or not mistakes) and not (details["type"] == "too_short" and details["input"])
+        ]
+        raise _refusal(files, [*mistakes, *(explain(details, written) for details in told)]) from None
+    if not mistakes:
+        mistakes = list(review(plan, written, folder, trunks))
+    if mistakes:
+        raise _refusal(files, mistakes)
+    return plan.read_from(folder, version_of(files))
 
 
-def _unknown_agents(plain: object, tree: YamlTree) -> Iterator[Mistake]:
-    match plain:
-        case {"agents": dict(agents), "routes": list(routes)} if agents:
-            for index, rule in enumerate(routes):
-                name = rule.get("agent") if isinstance(rule, dict) else None
-                if isinstance(name, str) and name not in agents:
-                    problem = f"there is no agent {name!r}; {did_you_mean(name, agents)}"
-                    yield tree.mistake(("routes", index, "agent"), problem)
+def _written(files: list[PlanFile]) -> Written:
+    """Return what stands in the files, with defaults and extensions put in."""
+    written = Written()
+    mistakes: list[Mistake] = []
+    for file in files:
+        tree = YamlTree(file.name)
+        try:
+            root = compose(file)
+            plain = tree.value(root)
+        except DialplanError as error:
+            mistakes += error.mistakes
+            continue
+        if not tree.mistakes and not isinstance(plain, dict):
+            tree.refuse(root, (), "a dialplan is a mapping with the keys agents and routes")
+        mistakes += tree.mistakes
+        if isinstance(plain, dict):
+            written.add(tree, plain)
+    if mistakes:
+        raise _refusal(files, mistakes)
+    inherit(written)
+    return written
 
 
-def _read(path: Path, name: str) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise DialplanError(Mistake(name, 0, 0, "", "not a regular file; give a YAML file"))
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise DialplanError(Mistake(name, 0, 0, "", "no such file; correct the setting `dialplan`")) from None
-    except (OSError, ValueError) as error:
-        raise DialplanError(Mistake(name, 0, 0, "", f"cannot be read: {error}")) from None
-    if len(data) > MAX_BYTES:
-        raise DialplanError(Mistake(name, 0, 0, "", f"larger than {MAX_BYTES} bytes; that is no dialplan"))
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-        problem = f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise DialplanError(Mistake(name, line, column, "", problem)) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Composes nodes, and stops at files that are too deep or too large to compose."""
-
-    depth = 0
-    count = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self.depth += 1
-        self.count += 1
-        if self.depth > MAX_DEPTH or self.count > MAX_NODES:
-            problem = "nested too deeply" if self.depth > MAX_DEPTH else "too many values"
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem=f"{problem} for a dialplan", problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _compose(text: str, name: str) -> yaml.Node:
-    loader = None
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = ", ".join(part for part in (error.context, error.problem) if part)
-        raise DialplanError(mistake_at(name, mark, f"not YAML: {problem}")) from None
-    except yaml.reader.ReaderError as error:
-        line, column = text.count("\n", 0, error.position) + 1, error.position - text.rfind("\n", 0, error.position)
-        problem = f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it"
-        raise DialplanError(Mistake(name, line, column, "", problem)) from None
-    except (ValueError, OverflowError) as error:  # an escape beyond Unicode, a version number of thousands of digits
-        raise DialplanError(mistake_at(name, loader.get_mark() if loader else None, f"not YAML: {error}")) from None
-    if root is None:
-        raise DialplanError(Mistake(name, 1, 1, "", "empty; a dialplan has the keys agents and routes"))
-    return root
+def _refusal(files: list[PlanFile], mistakes: Iterable[Mistake]) -> DialplanError:
+    """Return the mistakes in the order of the files, each once."""
+    order = {file.name: number for number, file in enumerate(files)}
+    unique = dict.fromkeys(mistakes)
+    ordered = sorted(unique, key=lambda mistake: (order.get(mistake.file, 0), mistake.line, mistake.column))
+    return DialplanError(*ordered[:MAX_MISTAKES])

@@ -1,21 +1,21 @@
-"""Which route of a dialplan answers a call."""
+"""Which route of a dialplan takes a call, and everything of it filled in for this call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from urllib.parse import unquote
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from gateway.call.events import IncomingInvite
-from gateway.dialplan.model import AgentProfile, Dialplan
+from gateway.dialplan.agent import AgentProfile, KeypadRules
+from gateway.dialplan.facts import CallFacts, facts_of
+from gateway.dialplan.model import Dialplan
+from gateway.dialplan.route import Limits
+from gateway.dialplan.steps import AgentStep, AnyStep, DialStep, RedirectStep, RejectStep, is_number, is_uri
+from gateway.dialplan.templates import TemplateFailed, Values, clean, fill
 
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The rule ``name`` matched: the agent ``agent_name`` answers, behaving as ``profile`` says."""
-
-    name: str
-    agent_name: str
-    profile: AgentProfile
+NO_ROUTE = 404
+_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +26,194 @@ class Rejection:
     detail: str
 
 
-def find_route(dialplan: Dialplan, invite: IncomingInvite) -> Route | Rejection:
-    """Return the first rule whose conditions hold, or a rejection with 404 (RFC 3261 section 21.4.5)."""
-    names = called_names(invite.to_uri)
-    for rule in dialplan.routes:
-        if rule.called is None or rule.called in names:
-            return Route(rule.name, rule.agent, dialplan.agents[rule.agent])
-    return Rejection(404, f"no route for {invite.to_uri}")
+@dataclass(frozen=True, slots=True)
+class Dialled:
+    """Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in."""
+
+    target: str
+    trunk: str | None
+    headers: Mapping[str, str]
 
 
-def called_names(uri: str) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Route:
     """
-    Return the forms of a URI's user part a rule may name; none when the URI has no user.
+    The rule that matched, with the call it matched: a call keeps it however the plan may change meanwhile.
 
-    Upper and lower case differ, and ``%61`` is ``a`` (RFC 3261 section 19.1.4). Reserved characters are decoded too:
-    people write ``+49...`` in a dialplan, and some phones send ``%2B49...``. A password is left out. Of a telephone
-    number with parameters (``sip:1000;isub=7@host``, ``tel:1000;ext=7``) the bare number is a second form.
+    Attributes:
+        name: the rule's.
+        step: what happens first; steps inside it hold templates, which the methods below fill in.
+        groups: what the named groups of its regular expressions found; empty for those that took no part.
+        limits: the rule's.
+        call: the facts it was decided by.
+        plan: the dialplan it stands in.
     """
-    scheme, _, rest = uri.strip().strip("<>").partition(":")
-    if scheme.lower() == "tel":
-        user = rest
-    else:
-        user, at, _ = rest.partition("@")
-        if not at:
-            return ()
-    user = user.partition(":")[0]
-    forms = (unquote(user), unquote(user.partition(";")[0]))
-    return tuple(dict.fromkeys(form for form in forms if form))
+
+    name: str
+    step: AnyStep
+    groups: Mapping[str, str]
+    limits: Limits
+    call: CallFacts
+    plan: Dialplan = field(repr=False)
+    _texts: Mapping[str, str] = field(repr=False)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """
+        The rule's metadata, filled in.
+
+        Raises:
+            TemplateFailed: a text cannot be filled in.
+        """
+        values = self._values({})
+        return {name: clean(fill(text, values)) for name, text in self._texts.items()}
+
+    @property
+    def agent_name(self) -> str:
+        """Name of the agent that answers first; empty when the step is another."""
+        return self.step.agent if isinstance(self.step, AgentStep) else ""
+
+    @property
+    def profile(self) -> AgentProfile:
+        """
+        Profile of the agent that answers first, filled in.
+
+        Raises:
+            TypeError: the step is another; ask ``step`` first.
+            TemplateFailed: a text cannot be filled in.
+        """
+        if not isinstance(self.step, AgentStep):
+            raise TypeError(f"route {self.name} begins with {self.step.action}, not with an agent")
+        return self.profile_for(self.step)
+
+    def profile_for(self, step: AgentStep) -> AgentProfile:
+        """
+        Return the profile of a step's agent with its texts filled in and the step's keypad merged.
+
+        Raises:
+            TemplateFailed: a text cannot be filled in for this call.
+        """
+        profile = self.agent(step.agent)
+        return profile if step.keypad is None else _with_keypad(profile, step.keypad)
+
+    def agent(self, name: str) -> AgentProfile:
+        """
+        Return the profile of an agent with its texts filled in; also for the agent of a menu.
+
+        Raises:
+            TemplateFailed: a text cannot be filled in for this call.
+        """
+        return filled_profile(self.plan.agents[name], self._values(self.metadata))
+
+    def text(self, source: str) -> str:
+        """
+        Return a text of the route filled in: what a menu says.
+
+        Raises:
+            TemplateFailed: it cannot be filled in for this call.
+        """
+        return fill(source, self._values(self.metadata))
+
+    def reason(self, step: RejectStep) -> str | None:
+        """
+        Return the reason phrase of a refusal on one line; None for the usual one.
+
+        Raises:
+            TemplateFailed: it cannot be filled in for this call.
+        """
+        return None if step.reason is None else clean(self.text(step.reason))
+
+    def contacts(self, step: RedirectStep) -> tuple[str, ...]:
+        """
+        Return the URIs of a redirection.
+
+        Raises:
+            TemplateFailed: one cannot be filled in for this call.
+        """
+        values = self._values(self.metadata)
+        contacts = tuple(fill(text, values, "uri").strip() for text in step.contacts)
+        for contact in contacts:
+            if not is_uri(contact):
+                raise TemplateFailed(f"the contact {contact[:80]!r} is no URI in this call")
+        return contacts
+
+    def dialled(self, step: DialStep) -> Dialled:
+        """
+        Return whom a step calls.
+
+        Raises:
+            TemplateFailed: something cannot be filled in for this call.
+        """
+        values = self._values(self.metadata)
+        headers = {name: _one_line(fill(text, values)) for name, text in step.headers.items()}
+        target = fill(step.to, values, "uri").strip()
+        if not (is_uri(target) or (step.trunk is not None and is_number(target))):
+            raise TemplateFailed(f"{target[:80]!r} can not be dialled: no URI, or no trunk for a number")
+        return Dialled(target, step.trunk, headers)
+
+    def _values(self, metadata: Mapping[str, str]) -> Values:
+        call = self.call
+        at = self.plan.calendar.local(call.at, None)
+        return Values(call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name, metadata)
+
+
+def find_route(dialplan: Dialplan, call: CallFacts | IncomingInvite) -> Route | Rejection:
+    """
+    Return the first route whose conditions hold, or a rejection with 404 (RFC 3261 section 21.4.5).
+
+    Asks no clock: the time and the load are the call's facts. A bare ``IncomingInvite`` has neither and counts as a
+    call in 1970 on an idle worker; with conditions of time or load pass ``facts_of(invite, at=..., load=...)``.
+    """
+    if isinstance(call, IncomingInvite):
+        call = facts_of(call, at=_NO_TIME)
+    found = dialplan.index.find(call)
+    if found is None:
+        return Rejection(NO_ROUTE, f"no route for {call.to_uri}")
+    compiled, groups = found
+    rule = compiled.rule
+    groups = dict.fromkeys(rule.match.group_names, "") | groups
+    return Route(rule.name, rule.step, groups, rule.limits, call, dialplan, rule.metadata)
+
+
+def filled_profile(profile: AgentProfile, values: Values) -> AgentProfile:
+    """
+    Return a profile with its texts filled in; the very same one when it has no places to fill in.
+
+    Raises:
+        TemplateFailed: a text cannot be filled in.
+    """
+    texts = {"instructions": profile.instructions, "greeting": profile.greeting, "goodbye": profile.goodbye}
+    changed: dict[str, object] = {
+        name: filled for name, text in texts.items() if text is not None and (filled := fill(text, values)) != text
+    }
+    spoken = profile.recording.announcement
+    if spoken is not None and (filled := fill(spoken, values)) != spoken:
+        changed["recording"] = profile.recording.model_copy(update={"announcement": filled})
+    return profile.model_copy(update=changed) if changed else profile
+
+
+def profile_without_call(dialplan: Dialplan, name: str, at: datetime) -> AgentProfile:
+    """
+    Return an agent's profile for a use without a SIP call: numbers, headers, groups and metadata are empty.
+
+    Args:
+        dialplan: the plan.
+        name: the agent.
+        at: the time, with a zone.
+
+    Raises:
+        TemplateFailed: its texts need what only a call has.
+    """
+    local = dialplan.calendar.local(at, None)
+    return filled_profile(dialplan.agents[name], Values("", "", {}, {}, local, "", "", {}))
+
+
+def _with_keypad(profile: AgentProfile, keypad: KeypadRules) -> AgentProfile:
+    update = {name: getattr(keypad, name) for name in keypad.model_fields_set}
+    if "shortcuts" in update:
+        update["shortcuts"] = {**profile.keypad.shortcuts, **keypad.shortcuts}
+    return profile.model_copy(update={"keypad": profile.keypad.model_copy(update=update)})
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

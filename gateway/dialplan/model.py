@@ -1,236 +1,140 @@
-"""What people write in a dialplan: agents (how a voice behaves) and routes (who answers which call)."""
+"""
+A whole dialplan: agents (how a voice behaves) and routes (what happens to which call).
+
+Its parts: ``agent.py`` and ``agent_tools.py``, ``route.py``, ``match.py``, ``steps.py``.
+"""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Self
 
-from pydantic import AfterValidator, AnyHttpUrl, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-Text = Annotated[str, Field(min_length=1, max_length=32_000)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-BuiltinTool = Literal[
-    "hang_up", "transfer_call", "send_dtmf", "wait", "leave_message", "start_recording", "pause_recording"
+from gateway.dialplan.agent import VOICES, AgentProfile, KeypadRules, OnLoss, RecordingRules, TurnDetection
+from gateway.dialplan.agent_tools import BuiltinTool, McpServer, Plugin, ToolSet, TransferTarget, Webhook
+from gateway.dialplan.index import RouteIndex, compile_routes
+from gateway.dialplan.match import DaysList, LoadMatch, Match, TimeMatch, Zone
+from gateway.dialplan.part import Digit, Name, Part, Seconds, Text
+from gateway.dialplan.route import CallerLimits, Limits, Rule
+from gateway.dialplan.steps import (
+    AgentStep,
+    AnnounceStep,
+    AnyStep,
+    DialStep,
+    HuntStep,
+    MenuStep,
+    RedirectStep,
+    RejectStep,
+    Step,
+    steps_within,
+)
+from gateway.dialplan.times import Calendar, find_zone, parse_days
+
+__all__ = [
+    "VOICES",
+    "AgentProfile",
+    "AgentStep",
+    "AnnounceStep",
+    "AnyStep",
+    "BuiltinTool",
+    "CallerLimits",
+    "DialStep",
+    "Dialplan",
+    "Digit",
+    "HuntStep",
+    "KeypadRules",
+    "Limits",
+    "LoadMatch",
+    "Match",
+    "McpServer",
+    "MenuStep",
+    "Name",
+    "OnLoss",
+    "Part",
+    "Plugin",
+    "RecordingRules",
+    "RedirectStep",
+    "RejectStep",
+    "Rule",
+    "Seconds",
+    "Step",
+    "Text",
+    "TimeMatch",
+    "ToolSet",
+    "TransferTarget",
+    "TurnDetection",
+    "Webhook",
 ]
-Digit = Annotated[str, Field(pattern=r"^[0-9*#A-D]$")]
-
-
-VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
-
-
-def _known_voice(name: str) -> str:
-    """Let custom voices and those of other services pass, but not a slip of the pen."""
-    near = get_close_matches(name, VOICES, n=1, cutoff=0.7)
-    if near and name not in VOICES and not name.startswith("voice_"):
-        raise ValueError(f"there is no voice {name!r}; did you mean {near[0]!r}?")
-    return name
-
-
-class Part(BaseModel):
-    """A part of a dialplan: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TurnDetection(Part):
-    """When the model thinks the caller's turn is over."""
-
-    kind: Literal["server_vad", "semantic_vad"] = Field(
-        "server_vad", description="by loudness (server_vad) or by what is said (semantic_vad)"
-    )
-    threshold: float = Field(0.5, ge=0, le=1, description="server_vad: higher needs louder speech")
-    prefix_padding_ms: int = Field(300, ge=0, le=5000, description="server_vad: audio kept from before the speech")
-    silence_duration_ms: int = Field(500, ge=50, le=10_000, description="server_vad: silence that ends a turn")
-    idle_timeout_ms: int | None = Field(
-        None, ge=5000, le=30_000, description="server_vad: a caller silent for so long after the agent is asked again"
-    )
-    eagerness: Literal["low", "medium", "high", "auto"] = Field("auto", description="semantic_vad: how soon it answers")
-    interrupt_response: bool = Field(True, description="speech of the caller cuts the agent off")
-    guard_ms: int = Field(
-        0, ge=0, le=2000, description="speech shorter than this only pauses the agent (noise, a cough); 0 is off"
-    )
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
-        given = self.model_fields_set & {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
-        if self.kind == "semantic_vad" and given:
-            raise ValueError(f"{', '.join(sorted(given))}: only for kind server_vad; leave out or change kind")
-        if self.kind == "server_vad" and "eagerness" in self.model_fields_set:
-            raise ValueError("eagerness: only for kind semantic_vad; leave it out or change kind")
-        return self
-
-
-class Webhook(Part):
-    """A tool of your own behind an HTTP request."""
-
-    name: Name = Field(description="what the model calls it")
-    description: Text = Field(description="what it does, for the model")
-    parameters: dict[str, Any] = Field(
-        default_factory=lambda: {"type": "object", "properties": {}}, description="JSON Schema of its arguments"
-    )
-    url: AnyHttpUrl = Field(description="where the request goes")
-    method: Literal["POST", "PUT", "GET"] = Field("POST", description="GET sends the arguments in the query")
-    timeout_s: Seconds = Field(10, description="no answer by then is told to the model as a failure")
-    headers: dict[str, str] = Field(
-        default_factory=dict, description="extra headers; ${NAME} is replaced by the secret NAME of the settings"
-    )
-    signed_with: Name | None = Field(None, description="name of the secret that signs the body (HMAC-SHA256)")
-
-
-class Plugin(Part):
-    """A tool of your own in Python, found by its entry point in the group ``gateway.tools``."""
-
-    name: Name = Field(description="name of the entry point, and what the model calls it")
-    timeout_s: Seconds = Field(10, description="no result by then is told to the model as a failure")
-
-
-class McpServer(Part):
-    """An MCP server that the Realtime API itself calls."""
-
-    server_label: Name = Field(description="name of the server")
-    server_url: AnyHttpUrl = Field(description="where it is")
-    authorization: Name | None = Field(None, description="name of the secret that is its access token")
-    allowed_tools: tuple[str, ...] | None = Field(None, description="only these; none is all")
-    require_approval: Literal["never"] = Field("never", description="nobody is there to approve a call")
-
-
-class TransferTarget(Part):
-    """Somebody the agent may transfer to."""
-
-    uri: Annotated[str, Field(min_length=1)] = Field(description="SIP or tel URI")
-    warm: bool = Field(
-        False, description="the agent tells them first what it is about; they take the caller with the key 1"
-    )
-
-
-def _target(value: object) -> object:
-    return {"uri": value} if isinstance(value, str) else value
-
-
-class KeypadRules(Part):
-    """What the caller's telephone keys do beside the agent."""
-
-    to_agent: bool = Field(True, description="the agent is told which keys were pressed")
-    pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
-    shortcuts: dict[Digit, str] = Field(
-        default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
-    )
-    masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")
-
-
-class RecordingRules(Part):
-    """Whether calls are recorded; where to is a setting."""
-
-    mode: Literal["off", "on", "by_tool"] = Field(
-        "off", description="on: from the answer; by_tool: the agent starts it"
-    )
-    announcement: Text | None = Field(None, description="the agent says this first, before its greeting")
-
-
-class ToolSet(Part):
-    """What an agent can do beside talking."""
-
-    builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="tools of the gateway that are offered")
-    transfer_targets: dict[Name, Annotated[TransferTarget, BeforeValidator(_target)]] = Field(
-        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI, or more of it"
-    )
-    webhooks: tuple[Webhook, ...] = Field((), description="tools behind HTTP requests")
-    plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
-    mcp: tuple[McpServer, ...] = Field((), description="MCP servers, called by the Realtime API")
-    filler_after_s: Seconds | None = Field(2, description="a tool that takes longer lets the caller hear the filler")
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        names = [*self.builtin, *(tool.name for tool in self.webhooks), *(tool.name for tool in self.plugins)]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two tools are named {name!r}; rename one")
-        if "transfer_call" in self.builtin and not self.transfer_targets:
-            raise ValueError("transfer_call is offered without transfer_targets; name whom the agent may transfer to")
-        return self
-
-
-class OnLoss(Part):
-    """What happens when the model's service is lost in mid-call."""
-
-    action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or try to come back")
-    give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
-
-
-class AgentProfile(Part):
-    """How one voice agent behaves."""
-
-    model: str = Field("gpt-realtime-2.1", min_length=1, description="model (Azure: deployment) of the Realtime API")
-    instructions: Text = Field(description="who the agent is and what it should do")
-    greeting: Text | None = Field(None, description="what the agent says first; none lets the caller speak first")
-    goodbye: Text = Field(
-        "Say in one short sentence that the call has to end now, and goodbye.",
-        description="what the agent says when the gateway has to end the call",
-    )
-    goodbye_limit_s: Seconds = Field(10, description="the longest wait for a goodbye to be heard")
-    voice: Annotated[str, AfterValidator(_known_voice)] = Field(
-        "marin", min_length=1, max_length=64, description="voice: a name, or the id of a custom voice (voice_...)"
-    )
-    speed: float = Field(1.0, ge=0.25, le=1.5, description="how fast it speaks")
-    language: str | None = Field(
-        None, pattern=r"^[a-z]{2}$", description="language of the caller, ISO 639-1, helps the transcript"
-    )
-    transcription: str | None = Field(
-        "gpt-realtime-whisper", description="model that writes down what the caller says; null writes nothing"
-    )
-    turn_detection: TurnDetection = TurnDetection()
-    audio_format: Literal["pcm", "pcmu", "pcma"] = Field(
-        "pcm", description="pcm is 24 kHz; pcmu and pcma are the phone's own 8 kHz and spare the resampling"
-    )
-    noise_reduction: Literal["near_field", "far_field"] | None = Field(
-        None, description="applied before the model hears"
-    )
-    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = Field(
-        "inf", description="longest answer"
-    )
-    reasoning: Literal["minimal", "low", "medium", "high", "xhigh"] | None = Field(
-        None, description="effort of reasoning models; none leaves the model's default"
-    )
-    retention_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="when the context is full, keep this share; none lets the service decide"
-    )
-    tracing: Literal["auto"] | None = Field(None, description="traces on the service's side")
-    tools: ToolSet = ToolSet()
-    early_audio: Literal["hold", "discard"] = Field(
-        "discard", description="what the caller says before the agent is ready: send it then, or forget it"
-    )
-    early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
-    on_loss: OnLoss = OnLoss()
-    on_hold: Literal["pause", "silence"] = Field(
-        "pause", description="what the model hears while the caller has us on hold: nothing is sent, or silence"
-    )
-    keypad: KeypadRules = KeypadRules()
-    recording: RecordingRules = RecordingRules()
-    filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
-    roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
-    client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")
-
-
-class Rule(Part):
-    """One route: the first whose conditions hold answers the call."""
-
-    name: str = Field(min_length=1, max_length=64, description="shown in logs and in the call's record")
-    called: str | None = Field(None, min_length=1, description="user part of the called address; none is any")
-    agent: str = Field(description="name of the agent that answers")
 
 
 class Dialplan(Part):
     """A whole dialplan."""
 
     agents: dict[str, AgentProfile] = Field(min_length=1, description="the agents by name")
-    routes: tuple[Rule, ...] = Field(min_length=1, description="in order, first match wins")
+    routes: tuple[Rule, ...] = Field(min_length=1, description="in order, the first whose match fits decides")
+    holidays: dict[Name, DaysList] = Field(default_factory=dict, description="name -> list of dates")
+    timezone: Zone = Field("UTC", description="IANA time zone of hours, dates and days")
+
+    _version: str = PrivateAttr("")
+    _folder: Path = PrivateAttr(Path())
+
+    @property
+    def version(self) -> str:
+        """The first 12 hexadecimal digits of the SHA-256 of its files; empty when it was not read from files."""
+        return self._version
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of WAV files start from."""
+        return self._folder
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """Zone and holidays."""
+        zone = find_zone(self.timezone)
+        assert zone is not None
+        holidays = {name: tuple(map(parse_days, days)) for name, days in self.holidays.items()}
+        return Calendar(zone, holidays)
+
+    @cached_property
+    def index(self) -> RouteIndex:
+        """The routes made ready for deciding."""
+        return compile_routes(self.routes, self.calendar)
+
+    def read_from(self, folder: Path, version: str) -> Self:
+        """Remember where it came from; for the loader."""
+        self._folder, self._version = folder, version
+        return self
 
     @model_validator(mode="after")
-    def _agents_exist(self) -> Self:
+    def _names_are_known(self) -> Self:
+        twice = [name for name, count in Counter(rule.name for rule in self.routes).items() if count > 1]
+        if twice:
+            raise ValueError(f"two routes are named {twice[0]!r}; rename one")
+        known = ", ".join(map(repr, self.agents))
         for rule in self.routes:
-            if rule.agent not in self.agents:
-                raise ValueError(
-                    f"route {rule.name!r} names the agent {rule.agent!r}; there is {', '.join(map(repr, self.agents))}"
-                )
+            for _, name in agents_named(rule):
+                if name not in self.agents:
+                    raise ValueError(f"route {rule.name!r} names the agent {name!r}; there is {known}")
         return self
+
+
+Place = tuple[str | int, ...]
+
+
+def agents_named(rule: Rule) -> list[tuple[Place, str]]:
+    """Return the agents a route names, each with its path inside the route."""
+    found: list[tuple[Place, str]] = []
+    for path, step in all_steps(rule):
+        if isinstance(step, AgentStep | MenuStep) and step.agent is not None:
+            found.append(((*path, "agent"), step.agent))
+    return found
+
+
+def all_steps(rule: Rule) -> list[tuple[Place, AnyStep]]:
+    """Return every step of a route, also that of its limits, each with its path inside the route."""
+    over = [(("limits", "over", *path), step) for path, step in steps_within(rule.limits.over)]
+    return [*steps_within(rule.step), *over]

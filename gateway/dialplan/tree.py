@@ -14,7 +14,7 @@ import yaml
 from gateway.errors import DialplanError, Mistake
 
 MAX_DEPTH = 24
-MAX_NODES = 20_000
+MAX_NODES = 400_000
 """Nodes of a file, also with every alias written out: a few lines of nested aliases can mean billions."""
 
 _YAML = "tag:yaml.org,2002:"
@@ -41,11 +41,12 @@ class YamlTree:
     Turns nodes into dict, list, str and None.
 
     Attributes:
+        file: name of the file.
         mistakes: what cannot be turned: duplicate keys, odd tags, control characters.
     """
 
     def __init__(self, file: str) -> None:
-        self._file = file
+        self.file = file
         self._count = 0
         self._open: set[int] = set()
         self._values: dict[NodePath, yaml.Mark] = {}
@@ -58,11 +59,16 @@ class YamlTree:
         known = path
         while mark is None and (mark := self._values.get(known)) is None and known:
             known = known[:-1]
-        return mistake_at(self._file, mark, problem, path)
+        return mistake_at(self.file, mark, problem, path)
+
+    def line_of(self, path: NodePath) -> int:
+        """Return the line of the value of ``path``, from 1; 0 when it is not known."""
+        mark = self._values.get(path)
+        return mark.line + 1 if mark else 0
 
     def refuse(self, node: yaml.Node, path: NodePath, problem: str) -> None:
         """Add a mistake at ``node``."""
-        self.mistakes.append(mistake_at(self._file, node.start_mark, problem, path))
+        self.mistakes.append(mistake_at(self.file, node.start_mark, problem, path))
 
     def value(self, node: yaml.Node, path: NodePath = (), depth: int = 0) -> object:
         """

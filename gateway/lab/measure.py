@@ -17,6 +17,9 @@ SEGMENT_MS = 500
 BLOCK_MS = 10
 VOICED_RMS = 300.0  # -41 dB of full scale: speech, not line noise
 SILENT_RMS = 30.0
+STRETCH_MS = 60
+SHIFT_MS = 150.0  # a jitter buffer's delay moves within this
+ALIKE = 0.85
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,42 @@ def segment_correlation(
     A sender's and a receiver's clock differ a little, and a jitter buffer may stretch a pause: over a long call
     that spoils one correlation of the whole, but not this.
     """
+    found = segments(sent, received, rate_hz, max_lag_ms, segment_ms)
+    if not found:
+        return NOTHING_ALIKE
+    return Correlation(
+        float(np.median([each.peak for each in found])), float(np.median([each.lag_ms for each in found]))
+    )
+
+
+def segments(
+    sent: bytes, received: bytes, rate_hz: int, max_lag_ms: float, segment_ms: int = SEGMENT_MS, around_ms: float = 0.0
+) -> list[Correlation]:
+    """Return how alike each voiced stretch of ``sent`` is to what was received; as ``located_segments``."""
+    return [place for _, place in located_segments(sent, received, rate_hz, max_lag_ms, segment_ms, around_ms)]
+
+
+def located_segments(
+    sent: bytes, received: bytes, rate_hz: int, max_lag_ms: float, segment_ms: int = SEGMENT_MS, around_ms: float = 0.0
+) -> list[tuple[int, Correlation]]:
+    """
+    Find each voiced stretch of ``sent`` in ``received``.
+
+    Args:
+        sent: as for ``correlation``.
+        received: likewise.
+        rate_hz: samples per second of both.
+        max_lag_ms: furthest lag looked at, from ``around_ms`` either way.
+        segment_ms: length of a stretch.
+        around_ms: lag that is expected.
+
+    Returns:
+        For each, the millisecond of ``sent`` it begins at, and where and how well it was found.
+    """
     first, second = _samples(sent), _samples(received)
     length, reach = rate_hz * segment_ms // 1000, round(max_lag_ms * rate_hz / 1000)
+    around = round(around_ms * rate_hz / 1000)
+    second = second[around:] if around >= 0 else np.concatenate([np.zeros(-around), second])
     found = []
     for start in range(0, first.size - length + 1, length):
         segment = first[start : start + length]
@@ -84,12 +121,21 @@ def segment_correlation(
         low, high = max(0, start - reach), min(second.size, start + length + reach)
         if high > low:
             window[low - start + reach : high - start + reach] = second[low:high]
-        found.append(_best_place(segment, window, reach, rate_hz))
-    if not found:
-        return NOTHING_ALIKE
-    return Correlation(
-        float(np.median([each.peak for each in found])), float(np.median([each.lag_ms for each in found]))
-    )
+        place = _best_place(segment, window, reach, rate_hz)
+        found.append((start * 1000 // rate_hz, Correlation(place.peak, place.lag_ms + around / rate_hz * 1000)))
+    return found
+
+
+def damaged_share(sent: bytes, received: bytes, rate_hz: int, max_lag_ms: float) -> float:
+    """
+    Return the share of short voiced stretches of ``sent`` (60 ms) that cannot be found again in ``received``.
+
+    A stretch is looked for near where the audio around it is, so that a jitter buffer that has become longer or shorter
+    does not count, but the place where it did. What is lost and concealed counts.
+    """
+    typical = segment_correlation(sent, received, rate_hz, max_lag_ms)
+    found = segments(sent, received, rate_hz, SHIFT_MS, STRETCH_MS, typical.lag_ms)
+    return sum(each.peak < ALIKE for each in found) / len(found) if found else 1.0
 
 
 def longest_dropout_ms(sent: bytes, received: bytes, rate_hz: int, lag_ms: float) -> int:

@@ -156,9 +156,9 @@ class Robot:
         )
         try:
             await sip.start()
-            leg = sip.new_call(new_call_id(), self._uplink, self._playout)
+            leg = sip.new_call(new_call_id(), self._options.uri, self._uplink, self._playout)
             self._note("dialled", self._options.uri)
-            leg.dial(self._options.uri)
+            leg.dial()
             await _first_of(self._answered, self._closed, limit_s=self._options.answer_limit_s)
             if self._answered.is_set():
                 await self._talk()

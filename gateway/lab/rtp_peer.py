@@ -23,6 +23,7 @@ Codec = Literal["PCMU", "PCMA"]
 Address = tuple[str, int]
 
 PAYLOAD_TYPES: dict[Codec, int] = {"PCMU": 0, "PCMA": 8}  # RFC 3551 section 6
+_COMFORT_NOISE, _NOISE_LEVEL = 13, bytes((60,))  # RFC 3389: -60 dBov
 _ENCODE = {"PCMU": pcm_to_ulaw, "PCMA": pcm_to_alaw}
 _FRAME_S = PHONE.ptime_ms / 1000
 _PAIR_ATTEMPTS = 50
@@ -41,6 +42,9 @@ class RtpPeer:
         then_silence: when not looped, go on with silence instead of sending nothing.
         host: IPv4 address to bind.
         port: even port to bind, the next one too; 0 takes a free pair.
+
+    Attributes:
+        sent_at: when each packet was sent, on the scale of ``time.monotonic``.
     """
 
     def __init__(
@@ -70,12 +74,37 @@ class RtpPeer:
         self.port: int = self._rtp.getsockname()[1]
         self.reception = Reception()
         self.sent_packets = 0
+        self.sent_at: list[float] = []
         self.first_sent_at: float | None = None
+        # RFC 3550 section 5.1: random starts
+        self._sequence, self._timestamp, self._ssrc = secrets.randbits(15), secrets.randbits(31), secrets.randbits(32)
+        self._marker = 0x80
+        self._resting = self._noise_due = False
 
     def say(self, pcm: bytes) -> None:
         """From the next packet on, say this from its start; the stream and its numbers go on."""
         self._payloads = self._cut(pcm)
         self._turn = 0
+
+    def rest(self, *, comfort_noise: bool = False) -> None:
+        """
+        Send nothing for a while: the timestamps go on, the numbers do not (silence suppression, RFC 3551 section 4.1).
+
+        Args:
+            comfort_noise: one packet tells first how loud the line's noise is (RFC 3389).
+        """
+        self._resting, self._noise_due = True, comfort_noise
+
+    def go_on(self) -> None:
+        """Send again after ``rest``; the first packet has the marker."""
+        if self._resting:
+            self._resting, self._noise_due, self._marker = False, False, 0x80
+
+    def renumber(self, *, sequence: int | None = None, timestamp: int | None = None, ssrc: int | None = None) -> None:
+        """From the next packet on, count from other numbers: what a wrap, a restart or a new source looks like."""
+        self._sequence = self._sequence if sequence is None else sequence
+        self._timestamp = self._timestamp if timestamp is None else timestamp
+        self._ssrc = self._ssrc if ssrc is None else ssrc
 
     def _cut(self, pcm: bytes) -> list[bytes]:
         frame = PHONE.frame_bytes
@@ -145,23 +174,20 @@ class RtpPeer:
 
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()
-        sequence, timestamp = secrets.randbits(15), secrets.randbits(31)  # RFC 3550 section 5.1: random start
-        ssrc = secrets.randbits(32)
-        marker = 0x80
         due = loop.time()
         while True:
             payload = self._payload()
             if payload is None:
                 return
             target = self._target or self._learned
-            if target is not None:
-                kind = PAYLOAD_TYPES[self._codec] | marker
-                header = HEADER.pack(0x80, kind, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc)
-                self._send(header + payload, target)
-                marker = 0
+            if target is not None and self._noise_due:
+                self._noise_due = False
+                self._send_packet(_COMFORT_NOISE, _NOISE_LEVEL, target)
+            elif target is not None and not self._resting:
+                self._send_packet(PAYLOAD_TYPES[self._codec] | self._marker, payload, target)
+                self._marker = 0
                 self._turn += 1
-                sequence += 1
-            timestamp += PHONE.frame_samples
+            self._timestamp += PHONE.frame_samples
             due += _FRAME_S  # the next deadline, not the next sleep: lateness does not add up
             await asyncio.sleep(max(0.0, due - loop.time()))
 
@@ -170,6 +196,11 @@ class RtpPeer:
             return self._payloads[self._turn % len(self._payloads)]
         return self._silence if self._then_silence else None
 
+    def _send_packet(self, kind: int, payload: bytes, target: Address) -> None:
+        numbers = (self._sequence & 0xFFFF, self._timestamp & 0xFFFFFFFF, self._ssrc)
+        self._send(HEADER.pack(0x80, kind, *numbers) + payload, target)
+        self._sequence += 1
+
     def _send(self, packet: bytes, target: Address) -> None:
         if self.first_sent_at is None:
             self.first_sent_at = time.monotonic()
@@ -177,6 +208,7 @@ class RtpPeer:
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
             self._rtp.sendto(packet, target)
             self.sent_packets += 1
+            self.sent_at.append(time.monotonic())
 
 
 def _bind_pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:

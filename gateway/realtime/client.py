@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 from pydantic import SecretStr
 
+from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import Doorbell, UplinkTap
 from gateway.call.events import (
@@ -71,13 +72,14 @@ class RealtimeAgent:
         call_id: our id of the call.
         settings: where the service is and how long to wait for it.
         profile: how the agent behaves.
-        uplink: the caller's voice, 8 kHz.
-        playout: the agent's voice on its way to the caller, 8 kHz.
+        uplink: the caller's voice, as ``phone`` says.
+        playout: the agent's voice on its way to the caller, likewise.
         caller: URI of the caller, for the safety identifier.
         own_tools: definitions of the profile's plugins (those of its webhooks are in the profile).
         secrets: secrets that the profile names, by name in lower case.
         minter: makes ephemeral keys; needed if the profile wants them.
         doorbell: of the process; None for one of its own.
+        phone: the PCM of both.
     """
 
     def __init__(
@@ -93,15 +95,14 @@ class RealtimeAgent:
         secrets: Mapping[str, SecretStr] | None = None,
         minter: Minter | None = None,
         doorbell: Doorbell | None = None,
+        phone: PcmFormat = PHONE,
     ) -> None:
         self._call_id = call_id
         self._doorbell = doorbell
         self._profile = profile
         self._playout = playout
-        early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
-        audio_format = profile.audio_format
-        self._caller_voice = CallerVoice(uplink, audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms)
-        self._agent_voice = AgentVoice(playout, audio_format)
+        self._caller_voice = _caller_voice(uplink, settings, profile, phone)
+        self._agent_voice = AgentVoice(playout, profile.audio_format, phone=phone)
         opener = Opener(
             call_id=call_id,
             settings=settings,
@@ -128,6 +129,7 @@ class RealtimeAgent:
         self._retry: asyncio.TimerHandle | None = None
         self._former: RealtimeProtocol | None = None  # of the session that was lost
         self._owed: ResponseCreate | None = None  # what the next session is to be asked for
+        self._muted = False
         self._was_ready = False
         self._turn_at = 0.0  # monotonic seconds: the caller began or stopped to speak
 
@@ -176,6 +178,35 @@ class RealtimeAgent:
         if (socket := self._sessions.current) is not None:
             socket.send(socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
 
+    def tell(self, text: str, *, respond: bool) -> None:
+        """
+        Give the model a message of the gateway's; ``respond`` lets it speak once it says nothing else.
+
+        One that comes while there is no session is told to the next. While the caller speaks no response is asked
+        for: the answer to that turn will know the message.
+        """
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.tell(text, respond=respond))
+            return
+        self._history.told(text)
+        if respond:
+            self._owed = self._owed or ResponseCreate()
+
+    def mute_caller(self) -> None:
+        """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
+        self._muted = True
+        self._caller_voice.take_early()  # what was said and not sent is forgotten
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.mute())
+
+    def unmute_caller(self) -> None:
+        """Send the caller's voice again, from now on, with turn detection as the profile says."""
+        if self._muted:
+            self._caller_voice.take_early()
+        self._muted = False
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.unmute())
+
     @property
     def responding(self) -> bool:
         """Whether a response is wanted or being generated."""
@@ -217,11 +248,13 @@ class RealtimeAgent:
     def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
         """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
         protocol = socket.protocol
-        if self._was_ready:
-            note = SystemMessage(content=(InputText(text=RESUMED),))
-            socket.send(protocol.seed((*self._history.items(), *((note,) if replaced is None else ()))))
+        if self._muted:
+            socket.send(protocol.mute())
+        interrupted = self._was_ready and replaced is None
+        note = SystemMessage(content=(InputText(text=RESUMED),))
+        socket.send(protocol.seed((*self._history.items(), *((note,) if interrupted else ()))))
         socket.on_room = self._hear
-        if replaced is None:
+        if replaced is None and not self._muted:
             socket.send(protocol.append(self._caller_voice.take_early()))
         times = {"open_ms": socket.open_ms, "ready_ms": socket.ready_ms, "attempt": attempt}
         self.report(Noted(self._call_id, "session", {"session_id": socket.session_id, **times}))
@@ -277,13 +310,22 @@ class RealtimeAgent:
         """Send what the caller said; hold it while nobody listens, leave it in the tap while nothing goes through."""
         socket = self._sessions.current
         try:
-            if socket is None:
+            if self._muted:
+                self._hear_nothing(socket)
+            elif socket is None:
                 self._caller_voice.hold()
             elif socket.has_room:
                 socket.send(socket.protocol.append(self._caller_voice.take()))
         except Exception as fault:
             self._break_down(fault, "hear")
             raise
+
+    def _hear_nothing(self, socket: RealtimeSocket | None) -> None:
+        """Forget what the caller said; silence takes its place, if the profile wants it."""
+        if self._profile.on_hold == "silence" and socket is not None and socket.has_room:
+            socket.send(socket.protocol.append_silence(len(self._caller_voice.take())))
+        else:
+            self._caller_voice.take_early()
 
     def _break_down(self, fault: BaseException, where: str) -> None:
         """End the agent: a fault of the gateway must not leave a caller in silence."""
@@ -298,3 +340,10 @@ class RealtimeAgent:
         self.report(event)
         self._over = True
         self._caller_voice.listen(None)
+
+
+def _caller_voice(
+    uplink: UplinkTap, settings: RealtimeSettings, profile: AgentProfile, phone: PcmFormat
+) -> CallerVoice:
+    early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
+    return CallerVoice(uplink, profile.audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms, phone=phone)

@@ -17,6 +17,7 @@ from gateway.realtime.wire_client import (
     InputText,
     Item,
     OutputText,
+    SystemMessage,
     UserMessage,
 )
 
@@ -33,6 +34,7 @@ class Speaker(Enum):
     CALLER = auto()
     AGENT = auto()
     TOOL = auto()
+    GATEWAY = auto()
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class History:
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._by_id: dict[str, Entry] = {}
+        self._told = 0
 
     def caller_turn(self, item_id: str, previous_item_id: str | None) -> None:
         """Place a turn of the caller; its words come later, if at all."""
@@ -121,6 +124,11 @@ class History:
                 entry.text, entry.settled = output, True
                 return
 
+    def told(self, text: str) -> None:
+        """Place a message of the gateway's at the end."""
+        self._told += 1
+        self._place(Entry(f"told-{self._told}", Speaker.GATEWAY, text, settled=True), None)
+
     @property
     def waits_for_words(self) -> bool:
         """Whether the newest turn of the caller is not written down yet."""
@@ -131,10 +139,11 @@ class History:
     @property
     def is_unanswered(self) -> bool:
         """Whether the caller, or a tool that was answered, had the last word."""
-        if not self._entries:
+        said = (entry for entry in reversed(self._entries) if entry.speaker is not Speaker.GATEWAY)
+        last = next(said, None)
+        if last is None or last.speaker is Speaker.AGENT:
             return False
-        last = self._entries[-1]
-        return last.speaker is not Speaker.AGENT and (last.speaker is Speaker.CALLER or last.text is not None)
+        return last.speaker is Speaker.CALLER or last.text is not None
 
     def items(self) -> tuple[Item, ...]:
         """Return the newest of the conversation as items for a new session, oldest first."""
@@ -169,6 +178,8 @@ def _items_of(entry: Entry) -> tuple[Item, ...]:
         return call, FunctionCallOutput(call_id=entry.tool_call_id, output=entry.text)
     if not entry.text:
         return ()
+    if entry.speaker is Speaker.GATEWAY:
+        return (SystemMessage(content=(InputText(text=entry.text),)),)
     if entry.speaker is Speaker.CALLER:
         return (UserMessage(content=(InputText(text=entry.text),)),)
     return (AssistantMessage(content=(OutputText(text=entry.text),)),)

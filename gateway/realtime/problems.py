@@ -18,12 +18,17 @@ MAX_PROBLEMS = 64
 
 LONGEST_DELAY_S = 30.0
 
+MAX_MCP_SERVERS = 64
+"""Imports of tools that are remembered by name; the name goes into the note when one fails."""
+
 CLIENT_EVENTS = {
     "configure": "session.update",
     "respond": "response.create",
     "cancel": "response.cancel",
     "cut": "conversation.item.truncate",
     "item": "conversation.item.create",
+    "turns": "session.update",
+    "clear": "input_audio_buffer.clear",
 }
 """What our event ids begin with -> the event's type."""
 
@@ -41,6 +46,8 @@ class Problems:
         self._call_id = call_id
         self._redact = redact
         self._told: set[tuple[str | None, str | None]] = set()
+        self._mcp_servers: dict[str, str] = {}  # item of the import -> name of the server
+        self._unpriced = False
 
     def __len__(self) -> int:
         return len(self._told)
@@ -69,6 +76,24 @@ class Problems:
             _log.warning(name, call_id=self._call_id, code=error.code, param=error.param, detail=words, **more)
         said = {"code": error.code, "param": error.param, "event_id": error.event_id, "detail": words, **more}
         return [Noted(self._call_id, name, {field: text for field, text in said.items() if text})]
+
+    def mcp_announced(self, item_id: str, server_label: str) -> None:
+        """Take note of which tool server an import is about to ask."""
+        if len(self._mcp_servers) < MAX_MCP_SERVERS:
+            self._mcp_servers[item_id] = self._redact(server_label)[:64]
+
+    def mcp_failed(self, item_id: str | None) -> list[CallEvent]:
+        """Log and note that the tools of a server could not be imported: the agent has none of them."""
+        label = self._mcp_servers.pop(item_id or "", "")
+        fields = {"server_label": label} if label else {}
+        _log.warning("mcp_failed", call_id=self._call_id, **fields)
+        return [Noted(self._call_id, "mcp_failed", fields)]
+
+    def transcription_unpriced(self) -> None:
+        """Log, once, that the transcripts are billed by tokens, for which the price table has no place."""
+        if not self._unpriced:
+            self._unpriced = True
+            _log.info("transcription_not_in_cost", call_id=self._call_id, detail="billed by tokens, counted alone")
 
 
 def client_event_of(event_id: str | None) -> str:

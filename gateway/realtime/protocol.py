@@ -2,7 +2,8 @@
 One conversation over the Realtime API, without its socket: messages come in, facts go out; orders give text to send.
 
 State is kept by response id and item id, since responses and items overlap on the wire: ``responses.py`` has the order
-of responses, ``speech.py`` the audio received, ``calls.py`` the tools called, ``history.py`` what was said.
+of responses, ``listening.py`` the turns of the caller, ``speech.py`` the audio received, ``calls.py`` the tools called,
+``transcripts.py`` and ``history.py`` what was said.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import structlog
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
-    AgentSpoke,
-    CallerSpoke,
     Noted,
     SpeechStarted,
     SpeechStopped,
@@ -28,22 +27,27 @@ from gateway.realtime.calls import Rejected, ToolCalls
 from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send, SessionBegan
 from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of_close, find_row
 from gateway.realtime.history import History
+from gateway.realtime.listening import Listening
 from gateway.realtime.problems import Problems, client_event_of, stated_delay_s, words_of
 from gateway.realtime.responses import Responses
 from gateway.realtime.session_echo import find_difference
 from gateway.realtime.speech import SpokenItems
 from gateway.realtime.tools import OfferedTools
-from gateway.realtime.usage import rate_limit_fields, transcription_fields, usage_fields
+from gateway.realtime.transcripts import Transcripts
+from gateway.realtime.usage import rate_limit_fields, usage_fields
 from gateway.realtime.wire import encode, encode_append, parse_server_event
 from gateway.realtime.wire_client import (
+    ClientEvent,
     ConversationItemCreate,
     ConversationItemTruncate,
     FunctionCallOutput,
+    InputText,
     Item,
     ResponseCancel,
     ResponseCreate,
     ResponseOverrides,
     SessionUpdate,
+    SystemMessage,
 )
 from gateway.realtime.wire_objects import ErrorDetails, Response, StatusDetails
 from gateway.realtime.wire_session import PcmAudio, SessionConfig
@@ -79,26 +83,19 @@ class RealtimeProtocol:
         self._call_id = call_id
         self._config = config
         self._redact = redact
-        turns = config.audio.input.turn_detection if config.audio and config.audio.input else None
-        self._server_interrupts = turns is not None and turns.interrupt_response
-        self._interrupts = self._server_interrupts if interrupts is None else interrupts
+        self._listening = Listening(config, interrupts)
         self._history = history if history is not None else History()
         self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
         output = config.audio.output.format if config.audio and config.audio.output else None
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
         self._responses = Responses()
         self._problems = Problems(call_id, redact)
+        self._transcripts = Transcripts(call_id, self._history, self._responses, self._problems)
         self.ready = False
         self._failed = False
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
-        self._caller_speaks = False
         self._count = 0
         self.unknown_events = 0
-
-    @property
-    def active_response_id(self) -> str | None:
-        """The response that is being generated."""
-        return self._responses.active_id
 
     @property
     def responding(self) -> bool:
@@ -108,7 +105,7 @@ class RealtimeProtocol:
     @property
     def is_quiet(self) -> bool:
         """Whether neither side speaks and no tool runs, as far as the service tells."""
-        return self.ready and not (self.responding or self._caller_speaks or self._calls.pending)
+        return self.ready and not (self.responding or self._listening.caller_speaks or self._calls.pending)
 
     # Orders
 
@@ -119,6 +116,30 @@ class RealtimeProtocol:
     def append(self, audio: bytes) -> tuple[str, ...]:
         """Hand over caller audio, whole samples. Before the session is ready it is refused: none to send."""
         return (encode_append(audio),) if self.ready and audio else ()
+
+    def append_silence(self, size_bytes: int) -> tuple[str, ...]:
+        """Hand over silence in place of caller audio of that size; the service's buffer is emptied now and then."""
+        silence, more = self._listening.silence(size_bytes)
+        return (*self.append(silence), *self._encoded(more))
+
+    def mute(self) -> tuple[str, ...]:
+        """Let turn detection rest and forget what the service heard of an open turn. Before readiness: none to send."""
+        return self._encoded(self._listening.mute()) if self.ready else ()
+
+    def unmute(self) -> tuple[str, ...]:
+        """Detect the caller's turns again, as the session was asked for; nothing when it does."""
+        return self._encoded(self._listening.unmute())
+
+    def tell(self, text: str, *, respond: bool) -> tuple[str, ...]:
+        """
+        Put in a message of the gateway's; with ``respond`` the agent speaks as soon as no response is active.
+
+        While the caller speaks nothing is asked for: the service's own answer to that turn will know the message.
+        """
+        self._history.told(text)
+        if respond and not self._listening.caller_speaks:
+            self._responses.want()
+        return (self._create(SystemMessage(content=(InputText(text=text),))), *self._flush_wanted())
 
     def greet(self, instructions: str | None) -> tuple[str, ...]:
         """Let the agent speak, by these instructions instead of the session's; later if it is speaking now."""
@@ -146,17 +167,18 @@ class RealtimeProtocol:
 
         What is queued behind it was not heard at all. Audio of cut items that still comes is dropped.
         """
-        texts = []
+        events = []
         for cut in self._speech.cut(item_id, played_ms):
             self._history.cut(cut.item_id, cut.share)
-            event = ConversationItemTruncate(
-                event_id=self._next_id("cut"),
-                item_id=cut.item_id,
-                content_index=cut.content_index,
-                audio_end_ms=cut.end_ms,
+            events.append(
+                ConversationItemTruncate(
+                    event_id=self._next_id("cut"),
+                    item_id=cut.item_id,
+                    content_index=cut.content_index,
+                    audio_end_ms=cut.end_ms,
+                )
             )
-            texts.append(encode(event))
-        return tuple(texts)
+        return self._encoded(events)
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> tuple[str, ...]:
         """Give a tool's output, once; when all of its response are there and one wants it, the agent speaks."""
@@ -175,13 +197,13 @@ class RealtimeProtocol:
 
     def retry_response(self) -> tuple[str, ...]:
         """Ask again for the response that failed, unless someone speaks by now."""
-        self._responses.retry(wanted=not self._caller_speaks)
+        self._responses.retry(wanted=not self._listening.caller_speaks)
         return self._flush_wanted()
 
     def owed(self) -> ResponseCreate | None:
         """Return what another session would have to ask for, were this one gone: the unanswered; None if nothing is."""
         owed = self._responses.owed
-        if owed is None and (self.responding or self._caller_speaks or self._history.is_unanswered):
+        if owed is None and (self.responding or self._listening.caller_speaks or self._history.is_unanswered):
             return ResponseCreate()
         return owed
 
@@ -217,7 +239,7 @@ class RealtimeProtocol:
 
     def _on_session_updated(self, event: server.SessionUpdated) -> list[Fact]:
         if self.ready:
-            return []
+            return [SpeechStopped(self._call_id)] if self._listening.updated(event.session) else []
         if (difference := find_difference(self._config, event.session)) is not None:
             return self._fail(AgentRefused(f"the service did not take the session: {difference}"))
         self.ready = True
@@ -231,45 +253,30 @@ class RealtimeProtocol:
             return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
         self._last_error = error
         self._responses.refused(error.event_id, error.code)
-        return [*self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))]
+        facts = self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
+        return [*facts, *self._sends(self._encoded(self._listening.refused(error.event_id)))]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
-        self._caller_speaks = True
-        if self._server_interrupts:
+        if self._listening.server_interrupts:
             # The server cancels the active response by itself; what still comes of it is stale.
             self._responses.give_up(*self._speech.open_responses)
-        return [SpeechStarted(self._call_id, interrupts=self._interrupts)]
+        concerns = self._listening.speech_started()
+        return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)] if concerns else []
 
     def _on_speech_stopped(self, _event: server.InputSpeechStopped) -> list[Fact]:
-        self._caller_speaks = False
-        return [SpeechStopped(self._call_id)]
+        return [SpeechStopped(self._call_id)] if self._listening.speech_stopped() else []
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
-        self._caller_speaks = False
+        self._listening.speech_stopped()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
         return []
 
-    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
-        item = event.item
-        if item is not None and item.id and item.role == "assistant" and event.type == "conversation.item.added":
-            self._history.agent_turn(item.id, event.previous_item_id)
-        return []
+    def _on_words(self, event: server.ServerEvent) -> list[Fact]:
+        return self._transcripts.take(event)
 
-    def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[Fact]:
-        self._history.caller_said(event.item_id, event.transcript)
-        facts: list[Fact] = []
-        if event.transcript.strip():
-            facts.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
-        if event.usage:
-            facts.append(Noted(self._call_id, "usage", transcription_fields(event.usage)))
-        return facts
-
-    def _on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[Fact]:
-        if event.item_id:
-            self._history.caller_said(event.item_id, "")
-        error = self._problems.cleaned(event.error or ErrorDetails())
-        return [*self._problems.tell("transcription_failed", error)]
+    def _on_mcp_list(self, event: server.McpListTools) -> list[Fact]:
+        return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
 
     def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
         unwanted = self._responses.began(event.response.id)
@@ -286,16 +293,6 @@ class RealtimeProtocol:
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
         whole = not self._responses.is_over(event.response_id)
         return [AgentAudioDone(item_id) for item_id in self._speech.end(event.item_id, whole=whole)]
-
-    def _on_transcript_delta(self, event: server.OutputTranscriptDelta) -> list[Fact]:
-        if event.item_id and event.delta and not self._responses.is_over(event.response_id):
-            self._history.agent_says(event.item_id, event.delta)
-        return []
-
-    def _on_transcript_done(self, event: server.OutputTranscriptDone) -> list[Fact]:
-        if event.transcript.strip() and not self._responses.is_over(event.response_id):  # else it is more than was said
-            self._history.agent_said(event.item_id, event.transcript)
-        return [AgentSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
 
     def _on_function(self, event: server.FunctionArgumentsDone) -> list[Fact]:
         return self._tool_called(event.response_id, event.item_id, event.call_id, event.name, event.arguments)
@@ -356,7 +353,7 @@ class RealtimeProtocol:
 
     def _respond_if_due(self) -> tuple[str, ...]:
         # While the caller speaks the server's own answer to that turn will know the outputs too.
-        if self._calls.take_due() and not self._caller_speaks:
+        if self._calls.take_due() and not self._listening.caller_speaks:
             self._responses.want()
         return self._flush_wanted()
 
@@ -373,6 +370,10 @@ class RealtimeProtocol:
         return f"{kind}-{self._count}"
 
     @staticmethod
+    def _encoded(events: Iterable[ClientEvent]) -> tuple[str, ...]:
+        return tuple(map(encode, events))
+
+    @staticmethod
     def _sends(texts: tuple[str, ...]) -> list[Fact]:
         return [Send(text) for text in texts]
 
@@ -384,14 +385,11 @@ class RealtimeProtocol:
         server.InputSpeechStarted: _on_speech_started,
         server.InputSpeechStopped: _on_speech_stopped,
         server.InputCommitted: _on_committed,
-        server.ItemChanged: _on_item,
-        server.CallerTranscriptCompleted: _on_caller_transcript,
-        server.CallerTranscriptFailed: _on_transcript_failed,
+        **dict.fromkeys(Transcripts.HANDLERS, _on_words),
+        server.McpListTools: _on_mcp_list,
         server.ResponseCreated: _on_response_created,
         server.OutputAudioDelta: _on_audio,
         server.OutputAudioDone: _on_audio_done,
-        server.OutputTranscriptDelta: _on_transcript_delta,
-        server.OutputTranscriptDone: _on_transcript_done,
         server.FunctionArgumentsDone: _on_function,
         server.OutputItemChanged: _on_output_item,
         server.ResponseDone: _on_response_done,

@@ -124,11 +124,21 @@ def greeting_instructions(profile: AgentProfile) -> str | None:
     """
     Return the instructions of the first response; None when the caller is to speak first.
 
-    Instructions of a response replace the session's, so the essentials are repeated.
+    That the call is recorded is said before anything else, also by an agent without a greeting. Instructions of a
+    response replace the session's, so the essentials are repeated.
     """
-    if profile.greeting is None:
+    recording = profile.recording
+    announcement = recording.announcement if recording.mode == "on" else None
+    if profile.greeting is None and announcement is None:
         return None
-    return f"{profile.instructions}\n\nThe call was just answered. Say this now, then wait: {profile.greeting}"
+    lines = [profile.instructions, "", "The call was just answered."]
+    if announcement is not None:
+        lines.append(f"Begin with exactly this sentence: {announcement}")
+    if profile.greeting is None:
+        lines.append("Then wait for the caller to speak.")
+    else:
+        lines.append(f"Say this now, then wait: {profile.greeting}")
+    return "\n".join(lines)
 
 
 def goodbye_instructions(profile: AgentProfile, detail: str) -> str:

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Never, Protocol
 
-from gateway.call.events import CallEvent, DigitsAsked, HangUpAsked, ToolAsked, TransferAsked, WaitAsked
+from gateway.call.events import (
+    CallEvent,
+    DigitsAsked,
+    HangUpAsked,
+    LeaveMessageAsked,
+    RecordingAsked,
+    ToolAsked,
+    TransferAsked,
+    WaitAsked,
+)
 from gateway.ids import CallId
 from gateway.realtime.wire_session import FunctionTool
 
@@ -24,6 +33,21 @@ MAX_ARGUMENTS = 65_536
 """Characters of arguments that are read."""
 
 MAX_REASON = 200
+
+MAX_SUMMARY = 2000
+"""Characters of what a colleague is told before a warm transfer."""
+
+
+class Target(Protocol):
+    """Somebody the agent may transfer to."""
+
+    @property
+    def uri(self) -> str:
+        """SIP or tel URI."""
+
+    @property
+    def warm(self) -> bool:
+        """Whether the agent speaks with them first."""
 
 
 class OwnTool(Protocol):
@@ -57,12 +81,12 @@ class OfferedTools:
 
     Attributes:
         builtin: names of built-in tools.
-        transfer_targets: whom ``transfer_call`` may name -> SIP or tel URI.
+        transfer_targets: whom ``transfer_call`` may name.
         own: names of the profile's own tools.
     """
 
     builtin: tuple[str, ...] = ()
-    transfer_targets: Mapping[str, str] = field(default_factory=dict)
+    transfer_targets: Mapping[str, Target] = field(default_factory=dict)
     own: frozenset[str] = frozenset()
 
 
@@ -118,11 +142,16 @@ def _hang_up(call_id: CallId, tool_call_id: str, given: dict[str, Any], _: Offer
 
 
 def _transfer(call_id: CallId, tool_call_id: str, given: dict[str, Any], offered: OfferedTools) -> CallEvent | str:
-    target = given.get("target")
-    uri = offered.transfer_targets.get(target) if isinstance(target, str) else None
-    if uri is None:
-        return f"target: {target!r} is nobody to transfer to; name one of {', '.join(offered.transfer_targets)}"
-    return TransferAsked(call_id, tool_call_id, uri)
+    name = given.get("target")
+    target = offered.transfer_targets.get(name) if isinstance(name, str) else None
+    if target is None:
+        return f"target: {name!r} is nobody to transfer to; name one of {', '.join(offered.transfer_targets)}"
+    if not target.warm:
+        return TransferAsked(call_id, tool_call_id, target.uri)
+    summary = given.get("summary")
+    if not isinstance(summary, str) or not summary.strip():
+        return f"summary: say in a few sentences what {name} shall be told before they take the caller"
+    return TransferAsked(call_id, tool_call_id, target.uri, warm=True, summary=summary.strip()[:MAX_SUMMARY])
 
 
 def _send_dtmf(call_id: CallId, tool_call_id: str, given: dict[str, Any], _: OfferedTools) -> CallEvent | str:
@@ -136,11 +165,26 @@ def _wait(call_id: CallId, tool_call_id: str, _given: dict[str, Any], _: Offered
     return WaitAsked(call_id, tool_call_id)
 
 
+def _leave_message(call_id: CallId, tool_call_id: str, _given: dict[str, Any], _: OfferedTools) -> CallEvent | str:
+    return LeaveMessageAsked(call_id, tool_call_id)
+
+
+def _start_recording(call_id: CallId, tool_call_id: str, _given: dict[str, Any], _: OfferedTools) -> CallEvent | str:
+    return RecordingAsked(call_id, tool_call_id, on=True)
+
+
+def _pause_recording(call_id: CallId, tool_call_id: str, _given: dict[str, Any], _: OfferedTools) -> CallEvent | str:
+    return RecordingAsked(call_id, tool_call_id, on=False)
+
+
 _EVENTS: Mapping[str, Callable[[CallId, str, dict[str, Any], OfferedTools], CallEvent | str]] = {
     "hang_up": _hang_up,
     "transfer_call": _transfer,
     "send_dtmf": _send_dtmf,
     "wait": _wait,
+    "leave_message": _leave_message,
+    "start_recording": _start_recording,
+    "pause_recording": _pause_recording,
 }
 
 
@@ -160,11 +204,21 @@ def _hang_up_definition(_: OfferedTools) -> FunctionTool:
 
 
 def _transfer_definition(offered: OfferedTools) -> FunctionTool:
+    description = "Transfer the caller to someone else. Say so first, in the same answer."
+    target = {"type": "string", "enum": list(offered.transfer_targets), "description": "whom to transfer to"}
+    warm = [name for name, each in offered.transfer_targets.items() if each.warm]
+    if not warm:
+        return _function("transfer_call", description, "target", target=target)
     return _function(
         "transfer_call",
-        "Transfer the caller to someone else. Say so first, in the same answer.",
+        f"{description} You speak with {' or '.join(warm)} yourself before they take the caller, who waits meanwhile.",
         "target",
-        target={"type": "string", "enum": list(offered.transfer_targets), "description": "whom to transfer to"},
+        "summary",
+        target=target,
+        summary={
+            "type": "string",
+            "description": "what they shall be told: who calls, what it is about, what was done so far",
+        },
     )
 
 
@@ -188,9 +242,31 @@ def _wait_definition(_: OfferedTools) -> FunctionTool:
     )
 
 
+def _message_definition(_: OfferedTools) -> FunctionTool:
+    return _function(
+        "leave_message",
+        "Use it when you have reached a voicemail or an answering machine, not a person. Do not speak before: say your "
+        "message after the answer of this tool, once and in full. The call ends when it has been heard.",
+    )
+
+
+def _start_recording_definition(_: OfferedTools) -> FunctionTool:
+    return _function("start_recording", "Record this call from now on, or go on after a pause.")
+
+
+def _pause_recording_definition(_: OfferedTools) -> FunctionTool:
+    return _function(
+        "pause_recording",
+        "Pause the recording of this call, for example before the caller says the number of a card.",
+    )
+
+
 _DEFINITIONS: Mapping[str, Callable[[OfferedTools], FunctionTool]] = {
     "hang_up": _hang_up_definition,
     "transfer_call": _transfer_definition,
     "send_dtmf": _dtmf_definition,
     "wait": _wait_definition,
+    "leave_message": _message_definition,
+    "start_recording": _start_recording_definition,
+    "pause_recording": _pause_recording_definition,
 }

@@ -127,6 +127,7 @@ class ServerItem(Incoming):
     call_id: str | None = None
     arguments: str | None = None
     output: str | None = None
+    server_label: str | None = None
     content: tuple[ContentPart, ...] | None = None
 
 

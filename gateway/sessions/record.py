@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field
+
+_log = structlog.stdlib.get_logger(__name__)
 
 MAX_TEXT = 8192
 """Characters kept of one value: what a stranger puts into a header cannot fill Redis or the backlog."""
@@ -31,8 +34,8 @@ class CallRecord(BaseModel):
     state: str | None = Field(None, description="phase of the call; `ended` closes the record")
     codec: str | None = Field(None, description="codec towards the caller, as in SDP: PCMU/8000")
     upstream_session_id: str | None = Field(None, description="id of the session at the voice model's service")
-    created_at: float | None = Field(None, description="when the INVITE came")
-    ringing_at: float | None = Field(None, description="when 180 was sent")
+    created_at: float | None = Field(None, description="when the INVITE came, or the order to call")
+    ringing_at: float | None = Field(None, description="when 180 was sent; when it first came, for a call we place")
     answered_at: float | None = Field(None, description="when the call was up and audio flowed")
     ended_at: float | None = Field(None, description="when everything of the call was released")
     heartbeat_at: float | None = Field(None, description="when the worker last wrote this record of a live call")
@@ -87,3 +90,14 @@ def as_text(value: object) -> str:
         return repr(round(value, 6))
     # Half a surrogate pair (from bytes that were no UTF-8) cannot be sent and must not stop the writer.
     return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def readable(flat: dict[str, str]) -> CallRecord | None:
+    """Return the record; None for an expired one or one that something else wrote."""
+    if not flat:
+        return None
+    try:
+        return CallRecord.from_hash(flat)
+    except ValueError as error:
+        _log.warning("unreadable call record passed over", call_id=flat.get("call_id"), error=str(error))
+        return None

@@ -1,5 +1,5 @@
 """
-What runs inside Redis: two Lua scripts, each atomic there.
+What runs inside Redis: four Lua scripts, each atomic there.
 
 Their keys are not in one hash slot, so a Redis Cluster refuses them.
 """
@@ -34,4 +34,76 @@ if redis.call('EXISTS', KEYS[2]) == 1 or redis.call('SREM', KEYS[1], ARGV[1]) ==
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'call_id', ARGV[1], 'event', 'orphaned', 'at', ARGV[2],
   'worker', ARGV[3], 'state', 'ended', 'end_reason', 'worker_died', 'ended_by', 'gateway')
 return 1
+"""
+
+# KEYS[1] the call's mark, then for the route, and for its caller if that is limited, a live set and a day's hash.
+# ARGV: call id, expiry of a live place in ms, of the mark in ms, of a day in ms, then for each pair of keys the most
+# calls at once, calls in a day and milliseconds in a day; '' is no limit. Answers {number of the limit that is reached
+# or 0, milliseconds left or -1}. A call that has its mark has its place: it is asked about again, or ended meanwhile.
+ADMIT = """
+local time = redis.call('TIME')
+local now, left = time[1] * 1000 + math.floor(time[2] / 1000), -1
+local known = redis.call('EXISTS', KEYS[1]) == 1
+for i = 2, #KEYS, 2 do
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+  local day = redis.call('HMGET', KEYS[i + 1], 'calls', 'ms')
+  local used = {redis.call('ZCARD', KEYS[i]), tonumber(day[1] or '0'), tonumber(day[2] or '0')}
+  for each = 1, 3 do
+    local number = (i / 2 - 1) * 3 + each
+    local limit = tonumber(ARGV[4 + number])
+    if limit and used[each] >= limit and not known then return {number, 0} end
+    if limit and each == 3 and (left < 0 or limit - used[3] < left) then left = math.max(0, limit - used[3]) end
+  end
+end
+if known then return {0, left} end
+redis.call('HSET', KEYS[1], 'ms', 0)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for i = 2, #KEYS, 2 do
+  redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[i], ARGV[2])
+  redis.call('HINCRBY', KEYS[i + 1], 'calls', 1)
+  redis.call('PEXPIRE', KEYS[i + 1], ARGV[4])
+end
+return {0, left}
+"""
+
+# Brings what is counted of calls to their newest state. KEYS: those of ADMIT, call after call. ARGV: the three
+# expiries of ADMIT, then for each call its id, its milliseconds so far, 1 when it ended or 0, its count of keys. The
+# mark remembers what was counted, so a repeated or late attempt counts nothing twice; after the end nothing counts.
+# pcall for the same reason as in APPLY.
+COUNT = """
+local time = redis.call('TIME')
+local now, at, faults = time[1] * 1000 + math.floor(time[2] / 1000), 0, {}
+local function try(...)
+  local answer = redis.pcall(...)
+  if type(answer) == 'table' and answer.err then
+    faults[#faults + 1] = answer.err
+    return {}
+  end
+  return answer
+end
+for i = 4, #ARGV, 4 do
+  local mark, ms, ended = KEYS[at + 1], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1'
+  local seen = try('HMGET', mark, 'ms', 'ended')
+  if #seen == 2 and not seen[2] then
+    local counted = tonumber(seen[1] or '0')
+    if not ended then ms = math.max(ms, counted) end
+    for each = at + 2, at + ARGV[i + 3], 2 do
+      if ended then
+        try('ZREM', KEYS[each], ARGV[i])
+      else
+        try('ZADD', KEYS[each], now + ARGV[1], ARGV[i])
+        try('PEXPIRE', KEYS[each], ARGV[1])
+      end
+      if not seen[1] then try('HINCRBY', KEYS[each + 1], 'calls', 1) end
+      try('HINCRBY', KEYS[each + 1], 'ms', ms - counted)
+      try('PEXPIRE', KEYS[each + 1], ARGV[3])
+    end
+    try('HSET', mark, 'ms', ms)
+    if ended then try('HSET', mark, 'ended', 1) end
+    try('PEXPIRE', mark, ARGV[2])
+  end
+  at = at + ARGV[i + 3]
+end
+return faults
 """

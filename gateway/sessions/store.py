@@ -14,11 +14,10 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from redis.asyncio import Redis
@@ -28,9 +27,11 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from gateway.errors import StoreError
 from gateway.ids import CallId
-from gateway.sessions.record import RECORD_FIELDS, CallRecord, as_text
+from gateway.sessions.record import RECORD_FIELDS, CallRecord, as_text, readable
 from gateway.sessions.scripts import APPLY, REAP
+from gateway.sessions.trunk_states import TrunkStates, index_key, read_states
 from gateway.settings import RedisSettings
+from gateway.settings_masks import without_password
 from gateway.threads import runs_on
 
 COMMAND_LIMIT_S = 1.0
@@ -84,7 +85,7 @@ class RedisSessionStore:
         self._worker = worker
         self._takes_calls = takes_calls
         self._now = now
-        self._where = _without_password(url)
+        self._where = without_password(url)
         self._redis = Redis.from_url(
             url,
             decode_responses=True,
@@ -94,6 +95,7 @@ class RedisSessionStore:
             retry=Retry(NoBackoff(), 0),  # the writer has its own rule
         )
         self._marks = f"{self._prefix}:writer:{secrets.token_hex(8)}"
+        self._trunks = TrunkStates(self._prefix, worker, _ms(settings.expiry_s))
         self._live: dict[str, dict[str, str]] = {}
         self._ended: dict[str, dict[str, str]] = {}
         self._gone: dict[str, None] = {}
@@ -143,6 +145,14 @@ class RedisSessionStore:
         if not self._closed:
             flat = {name: as_text(value) for name, value in fields.items()}
             self._append("audit", {**flat, "at": as_text(self._now()), "worker": self._worker})
+
+    @runs_on("loop")
+    def note_trunk(self, trunk: str, /, **fields: str | int | float) -> None:
+        """Put the state of a trunk of this worker in the place of its last one; never waits or raises."""
+        if not self._closed:
+            flat = {name: as_text(value) for name, value in fields.items()}
+            self._trunks.note(trunk, {**flat, "at": as_text(self._now())})
+            self._wake.set()
 
     def _append(self, stream: str, entry: dict[str, str]) -> None:
         if len(self._events) >= self._settings.backlog:
@@ -209,7 +219,10 @@ class RedisSessionStore:
         if self._task is not None and not self.away:
             with suppress(*_AWAY):
                 async with asyncio.timeout(COMMAND_LIMIT_S):
-                    await self._ask("DEL", self._marks, self._key("worker", self._worker))
+                    own = self._trunks.keys()
+                    await self._ask("DEL", self._marks, self._key("worker", self._worker), *own)
+                    if own:
+                        await self._ask("SREM", index_key(self._prefix), *own)
         await self._redis.aclose()
 
     async def _write(self) -> None:
@@ -230,7 +243,7 @@ class RedisSessionStore:
                 delay_s = FIRST_RETRY_S
 
     async def _work_or_beat(self) -> None:
-        if self._events or self._dirty or self.away or self._closed:
+        if self._events or self._dirty or self._trunks.changed or self.away or self._closed:
             return
         self._wake.clear()
         with suppress(TimeoutError):
@@ -245,7 +258,10 @@ class RedisSessionStore:
         for call_id in dirty:
             del self._dirty[call_id]
         # After a loss everything is written again: the keys may have expired, or the server be a new one.
-        if monotonic >= self._beat_at or self.away:
+        beats = monotonic >= self._beat_at or self.away
+        if beats or self._trunks.changed:
+            commands.extend((0, words) for words in self._trunks.commands())
+        if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
             dirty |= dict.fromkeys(self._live)
             if self._takes_calls:
@@ -306,14 +322,14 @@ class RedisSessionStore:
                 for call_id in ids:
                     pipeline.execute_command("HGETALL", self._key("call", call_id))
                 hashes = await pipeline.execute()
-        records = [record for flat in hashes if (record := _readable(flat)) is not None]
+        records = [record for flat in hashes if (record := readable(flat)) is not None]
         return sorted(records, key=lambda record: record.created_at or 0)
 
     async def call(self, call_id: str) -> CallRecord | None:
         """Return a call, live or ended within ``retention_s``; None when there is none. Raises ``StoreError``."""
         async with self._reading():
             flat = await self._ask("HGETALL", self._key("call", call_id))
-        return _readable(flat)
+        return readable(flat)
 
     async def events(self, newest: int = 1000) -> list[dict[str, str]]:
         """
@@ -324,6 +340,11 @@ class RedisSessionStore:
         async with self._reading():
             entries = await self._ask("XREVRANGE", self._key("events"), "+", "-", "COUNT", str(newest))
         return [fields for _, fields in reversed(entries)]
+
+    async def trunks(self) -> list[dict[str, str]]:
+        """Return the state of every worker's trunks, as ``note_trunk`` was told it. Raises ``StoreError``."""
+        async with self._reading():
+            return await read_states(self._ask, self._prefix)
 
     async def call_keys(self) -> list[str]:
         """Return the keys of all calls that Redis still holds, ended ones too. Raises ``StoreError``."""
@@ -348,6 +369,11 @@ class RedisSessionStore:
                     reaped.append(call_id)
         return reaped
 
+    async def run(self, script: str, keys: Sequence[str], words: Sequence[str]) -> Any:
+        """Run a Lua script once on the server; return its answer. Raises ``StoreError``."""
+        async with self._reading():
+            return await self._ask("EVAL", script, str(len(keys)), *keys, *words)
+
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         try:
@@ -369,20 +395,3 @@ def _ms(seconds: float) -> str:
 
 def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _readable(flat: dict[str, str]) -> CallRecord | None:
-    """Return the record; None for an expired one or one that something else wrote."""
-    if not flat:
-        return None
-    try:
-        return CallRecord.from_hash(flat)
-    except ValueError as error:
-        _log.warning("unreadable call record passed over", call_id=flat.get("call_id"), error=str(error))
-        return None
-
-
-def _without_password(url: str) -> str:
-    """Return scheme, place and path of a Redis URL: what may be printed."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

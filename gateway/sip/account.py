@@ -1,15 +1,21 @@
-"""The account that takes every call."""
+"""One account of the library: calls come in through it, and a trunk's registration lives in it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gateway.call.events import IncomingInvite
 from gateway.ids import new_call_id
+from gateway.settings import TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
+from gateway.sip.caller_id import called_number, caller_number
 from gateway.sip.guard import callback
 from gateway.sip.message import bare_uri, clean, headers_of, request_uri
+
+RegistrationAnswer = Callable[[int, str, int, str, str], None]
+"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the answer as text and its source."""
 
 
 class GatewayAccount(pj.Account):
@@ -18,28 +24,51 @@ class GatewayAccount(pj.Account):
 
     Args:
         table: the calls of this process.
+        trunk: name of the trunk it serves; empty for calls from none.
+        settings: of that trunk.
+        answered: takes what came of a REGISTER. Thread: sip.
     """
 
-    def __init__(self, table: CallTable) -> None:
+    def __init__(
+        self,
+        table: CallTable,
+        trunk: str = "",
+        settings: TrunkSettings | None = None,
+        answered: RegistrationAnswer | None = None,
+    ) -> None:
         super().__init__()
         self._table = table
+        self._trunk = trunk
+        self._settings = settings
+        self._answered = answered
 
     @callback
     def onIncomingCall(self, prm: Any) -> None:
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
-        call = PjCall(self, new_call_id(), self._table, prm.callId)
+        call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
         message = prm.rdata.wholeMsg
         headers = headers_of(message)
+        called = request_uri(message)
         self._table.emit(
             IncomingInvite(
                 call.call_id,
                 sip_call_id=clean(call.getInfo().callIdString),
                 from_uri=bare_uri(headers.get("from", "")),
-                to_uri=bare_uri(request_uri(message)),
+                to_uri=bare_uri(called),
                 source=prm.rdata.srcAddress,
                 headers=headers,
+                trunk=self._trunk,
+                caller=caller_number(headers, self._settings),
+                called=called_number(called, headers, self._settings),
             )
         )
+
+    @callback
+    def onRegState(self, prm: Any) -> None:
+        """Hand on what came of a REGISTER."""
+        if self._answered is not None:
+            received = prm.rdata
+            self._answered(prm.code, clean(prm.reason), prm.expiration, received.wholeMsg, received.srcAddress)
 
     def failed(self, detail: str) -> None:
         """Nothing to tell: the callback's guard has logged it, and no call exists."""

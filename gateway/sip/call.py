@@ -1,20 +1,47 @@
-"""One SIP call: its pjsua2 callbacks, and the leg that the rest of the gateway sees."""
+"""The caller's call: its pjsua2 callbacks, its orders, and the table in which all calls of the process stand."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
+from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, LegClosed, LegFailed, LegRinging, MediaLost, MediaUp, TransferEnded
+from gateway.call.events import (
+    CallEvent,
+    DigitPressed,
+    LegClosed,
+    LegFailed,
+    LegHeld,
+    LegResumed,
+    LegRinging,
+    MediaLost,
+    MediaUp,
+    Noted,
+    SecondClosed,
+    TransferEnded,
+)
+from gateway.errors import SipError
 from gateway.ids import CallId
+from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.binding import pj
+from gateway.sip.bridge import Bridge, Talk
+from gateway.sip.dial import Dialled, dialled
+from gateway.sip.dialog import Dialog
 from gateway.sip.guard import callback, describe
-from gateway.sip.media_port import AgentMediaPort
+from gateway.sip.media_port import AgentMediaPort, RecorderTap
+from gateway.sip.second import SecondCall
+from gateway.sip.trace import Tracer
+from gateway.sip.watch import RtpWatch
 from gateway.threads import runs_on
+
+D = TypeVar("D", bound=Dialog)
+
+NOTIFY_LIMIT_S = 60.0
+"""A transfer that was accepted and of which nothing more is heard for so long has failed."""
 
 
 @dataclass
@@ -25,51 +52,94 @@ class CallTable:
     Attributes:
         emit: carries a fact to the loop.
         make_port: makes one more media port.
-        retry_after_s: what a 503 refusal tells the caller to wait.
-        calls: every call whose dialog is not over.
+        settings: of the user agent.
+        account_of: gives the ``pj.Account`` of a trunk by its name; of an empty one the account that takes every call.
+        trunks: the settings of each trunk.
+        pcm: what the bridge carries.
+        tracer: keeps the messages of calls, if anything does.
+        capacity: calls that this build of the library holds at once.
+        calls: every call whose dialog is not over, second legs too.
         idle_ports: media ports that no call uses.
     """
 
     emit: Callable[[CallEvent], None]
     make_port: Callable[[], AgentMediaPort]
-    retry_after_s: int
-    calls: dict[CallId, PjCall] = field(default_factory=dict)
+    settings: SipSettings
+    account_of: Callable[[str], Any] = lambda _trunk: None
+    trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
+    pcm: PcmFormat = PHONE
+    tracer: Tracer | None = None
+    capacity: int = 4
+    calls: dict[CallId, Dialog] = field(default_factory=dict)
     idle_ports: list[AgentMediaPort] = field(default_factory=list)
 
     def order(self, call_id: CallId, order: Callable[[PjCall], None]) -> None:
         """Carry out an order on a call; on one that is over it means nothing any more."""
         call = self.calls.get(call_id)
-        if call is None:
-            return
-        try:
-            order(call)
-        except pj.Error as error:
-            call.failed(describe(error))
+        if isinstance(call, PjCall):
+            _carry_out(call, order)
+
+    def watch(self, now: float) -> None:
+        """Look after every call, once a second; ``now`` on the scale of ``time.monotonic``."""
+        for call in tuple(self.calls.values()):
+            _carry_out(call, lambda each: each.watch(now))
+
+    def end_all(self, code: int, reason: str) -> None:
+        """End every call."""
+        for call in tuple(self.calls.values()):
+            _carry_out(call, lambda each: each.end(code, reason))
+
+    @property
+    def full(self) -> bool:
+        """Whether the library holds no further call."""
+        return len(self.calls) >= self.capacity
+
+    def calls_of(self, trunk: str) -> int:
+        """Return how many calls a trunk has now, in both directions."""
+        return sum(call.trunk == trunk for call in self.calls.values())
+
+    def let_go(self) -> None:
+        """Drop every call and port that is left: the library asserts when it ends before them."""
+        self.calls.clear()
+        self.idle_ports.clear()
+
+    def borrow_port(self) -> AgentMediaPort:
+        """Give a media port that nobody uses."""
+        return self.idle_ports.pop() if self.idle_ports else self.make_port()
 
 
-class PjCall(pj.Call):
+def _carry_out(call: D, order: Callable[[D], None]) -> None:
+    try:
+        order(call)
+    except pj.Error as error:
+        call.failed(describe(error))
+
+
+class PjCall(Dialog):
     """
-    The pjsua2 side of one call. It leaves the table in its DISCONNECTED callback, and no other reference is kept.
+    The call of one caller, or to one.
 
     Args:
         account: the ``pj.Account`` it belongs to.
         call_id: our id.
         table: where it is registered.
         pj_id: pjsua2's number of an incoming call; None for one to be placed.
+        trunk: the trunk it goes through; empty for none.
     """
 
-    def __init__(self, account: Any, call_id: CallId, table: CallTable, pj_id: int | None = None) -> None:
-        super().__init__(account) if pj_id is None else super().__init__(account, pj_id)
+    def __init__(
+        self, account: Any, call_id: CallId, table: CallTable, pj_id: int | None = None, *, trunk: str = ""
+    ) -> None:
+        super().__init__(account, call_id, table, pj_id, trunk=trunk)
         self.call_id = call_id
-        self._table = table
-        self._port: AgentMediaPort | None = None
-        self._buffers: tuple[UplinkTap, PlayoutBuffer] | None = None
-        self._media_index = -1
+        self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
+        self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
         self._media_up = False
-        self._hung_up_by_us = False
-        self._rtp_packets = 0
-        self._rtp_at = time.monotonic()
-        table.calls[call_id] = self
+        self._held = False
+        self._quality_at = 0.0
+        self._transfer_accepted = False
+        self._transfer_news_at: float | None = None
+        self._has_second = False
 
     # --- orders, from the loop by way of the thread's queue ---
 
@@ -79,201 +149,184 @@ class PjCall(pj.Call):
         self._respond(pj.PJSIP_SC_RINGING)
 
     @runs_on("sip")
-    def pick_up(self, uplink: UplinkTap, playout: PlayoutBuffer) -> None:
+    def pick_up(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
         """Send 200 OK; these buffers carry the audio."""
-        self._buffers = (uplink, playout)
+        self._bridge.serve(uplink, playout, recorder)
         self._respond(pj.PJSIP_SC_OK)
 
     @runs_on("sip")
-    def place(self, uri: str, uplink: UplinkTap, playout: PlayoutBuffer) -> None:
-        """Send an INVITE to ``uri``."""
-        self._buffers = (uplink, playout)
-        self.makeCall(uri, pj.CallOpParam(True))
-
-    @runs_on("sip")
-    def end(self, code: int, reason: str) -> None:
-        """Refuse the call with ``code`` while it is not answered, send BYE after that."""
-        self._hung_up_by_us = True
-        parameters = pj.CallOpParam()
-        if self.getInfo().state < pj.PJSIP_INV_STATE_CONFIRMED:
-            parameters.statusCode = code
-            parameters.reason = reason
-            if code == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
-                header = pj.SipHeader()  # RFC 3261 section 20.33
-                header.hName, header.hValue = "Retry-After", str(self._table.retry_after_s)
-                parameters.txOption.headers.append(header)
-        self.hangup(parameters)
+    def dial(
+        self, where: Dialled, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None
+    ) -> None:
+        """Send an INVITE; these buffers carry the audio once it is answered."""
+        self._bridge.serve(uplink, playout, recorder)
+        self.place(where)
 
     @runs_on("sip")
     def transfer(self, target: str) -> None:
         """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
+        self._transfer_accepted = False
+        self._transfer_news_at = time.monotonic()
         try:
             self.xfer(target, pj.CallOpParam(True))
         except pj.Error as error:
-            self._emit(TransferEnded(self.call_id, 500, describe(error)))
+            self._end_transfer(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, describe(error), refused=True)
 
     @runs_on("sip")
-    def send_digits(self, digits: str) -> None:
-        """Send DTMF as RFC 4733 events; to a far end that takes none, as SIP INFO."""
+    def send_key(self, key: str) -> None:
+        """Send a DTMF digit as the trunk wants it; to a far end that takes no RFC 4733, as SIP INFO."""
+        trunk = self._table.trunks.get(self.trunk)
+        if trunk is None or trunk.dtmf != "info":
+            try:
+                self.dialDtmf(key)
+                return
+            except pj.Error:
+                pass
+        parameters = pj.CallSendDtmfParam()
+        parameters.digits = key
+        parameters.method = pj.PJSUA_DTMF_METHOD_SIP_INFO
+        self.sendDtmf(parameters)
+
+    @runs_on("sip")
+    def call_second(self, target: str) -> None:
+        """Call ``target`` for this call, on its trunk; ``SecondClosed`` follows."""
+        if self._has_second:
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
+            return
         try:
-            self.dialDtmf(digits)
-        except pj.Error:
-            parameters = pj.CallSendDtmfParam()
-            parameters.digits = digits
-            parameters.method = pj.PJSUA_DTMF_METHOD_SIP_INFO
-            self.sendDtmf(parameters)
+            where = dialled(target, self._table.trunks, trunk=self.trunk)
+        except SipError as error:
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, str(error)))
+            return
+        self._has_second = True
+        SecondCall(
+            self._table.account_of(self.trunk),
+            self.call_id,
+            self._table,
+            self._bridge,
+            self._second_over,
+            trunk=self.trunk,
+        )
+        self._order_second(lambda second: second.place(where))
+
+    @runs_on("sip")
+    def let_talk(self, talk: Talk) -> None:
+        """Change who talks with whom."""
+        self._bridge.let_talk(talk)
+
+    @runs_on("sip")
+    def drop_second(self) -> None:
+        """End the second leg; nothing happens when there is none."""
+        self._order_second(lambda second: second.end(pj.PJSIP_SC_OK, ""))
+
+    def _order_second(self, order: Callable[[SecondCall], None]) -> None:
+        second = self._table.calls.get(SecondCall.key_for(self.call_id))
+        if isinstance(second, SecondCall):
+            _carry_out(second, order)
 
     def _respond(self, code: int) -> None:
         parameters = pj.CallOpParam()
         parameters.statusCode = code
         self.answer(parameters)
 
-    # --- once a second, from the thread's own loop ---
+    # --- once a second ---
 
     @runs_on("sip")
-    def watch_rtp(self, now: float, limit_s: float) -> None:
-        """Report ``MediaLost`` when no RTP packet came for ``limit_s``; a call on hold owes us none."""
-        if not self._media_up or not limit_s:
+    def watch(self, now: float) -> None:
+        """Miss the caller's audio, note the quality, give up a transfer without news."""
+        news_at = self._transfer_news_at
+        if news_at is not None and now - news_at >= NOTIFY_LIMIT_S:
+            self._end_transfer(pj.PJSIP_SC_REQUEST_TIMEOUT, f"nothing was heard of it for {NOTIFY_LIMIT_S:g} s")
+        if not self._media_up:
             return
-        # Each part is read while the whole is held: a SWIG proxy does not keep its parent alive.
-        statistics = self.getStreamStat(self._media_index)
-        packets = statistics.rtcp.rxStat.pkt
-        if packets != self._rtp_packets or not self._caller_may_send():
-            self._rtp_packets, self._rtp_at = packets, now
-        elif now - self._rtp_at >= limit_s:
-            self._emit(MediaLost(self.call_id, round(now - self._rtp_at, 1)))
-            self._rtp_at = now
+        counts = self._current_counts()
+        owed = counts is not None and not self._held
+        heard = (counts.rx_packets, counts.reports) if counts is not None else None
+        silent_s = self._watch.silent_s(heard, now, owed=owed, may_pause=self._may_pause)
+        if silent_s is not None:
+            self._emit(MediaLost(self.call_id, round(silent_s, 1)))
+        if now >= self._quality_at:
+            self._quality_at = now + self._table.settings.quality_every_s
+            self._note_quality()
 
-    def _caller_may_send(self) -> bool:
-        info = self.getInfo()
-        media = info.media[self._media_index]
-        return media.status == pj.PJSUA_CALL_MEDIA_ACTIVE and bool(media.dir & pj.PJMEDIA_DIR_DECODING)
+    def _note_quality(self) -> None:
+        codec = self._codec.partition("/")[0]
+        self._emit(Noted(self.call_id, "quality", self.counts().fields(codec)))
 
     # --- callbacks ---
 
     @callback
-    def onCallState(self, prm: Any) -> None:
-        """Follow the dialog."""
-        info = self.getInfo()
-        if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
-            self._emit(LegRinging(self.call_id, info.lastStatusCode))
-        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
-            self._report_media(info)
-        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self._closed(info)
-
-    @callback
-    def onCallMediaState(self, prm: Any) -> None:
-        """Join the call's stream with its port; called again after every re-INVITE."""
-        info = self.getInfo()
-        for media in info.media:
-            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in (
-                pj.PJSUA_CALL_MEDIA_ACTIVE,
-                pj.PJSUA_CALL_MEDIA_REMOTE_HOLD,
-            ):
-                self._media_index = media.index
-                self._join(self.getAudioMedia(media.index))
-                break
-        self._report_media(info)
-
-    @callback
     def onCallTransferStatus(self, prm: Any) -> None:
         """Follow a transfer of ours; only its end is told."""
-        if prm.finalNotify:
-            self._emit(TransferEnded(self.call_id, prm.statusCode, prm.reason))
-
-    @callback
-    def onCallTransferRequest(self, prm: Any) -> None:
-        """Refuse REFER: by default the library obeys it, and a stranger could dial on our account."""
-        prm.statusCode = pj.PJSIP_SC_DECLINE
-
-    @callback
-    def onCallReplaceRequest(self, prm: Any) -> None:
-        """Refuse an INVITE with Replaces (RFC 3891), which by default takes a running call over."""
-        prm.statusCode = pj.PJSIP_SC_BUSY_HERE
+        if not prm.finalNotify:
+            self._transfer_accepted = True
+            self._transfer_news_at = time.monotonic()
+        elif self._transfer_news_at is not None:
+            self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
 
     def failed(self, detail: str) -> None:
         """Report that the stack could not do what was asked."""
         self._emit(LegFailed(self.call_id, detail))
 
+    # --- what became of it ---
+
+    def _end_transfer(self, code: int, reason: str, *, refused: bool = False) -> None:
+        self._transfer_news_at = None
+        self._emit(TransferEnded(self.call_id, code, reason, refused=refused))
+
     def _emit(self, event: CallEvent) -> None:
         self._table.emit(event)
 
-    def _join(self, stream: Any) -> None:
-        if self._buffers is None:
+    def _ringing(self, code: int) -> None:
+        self._emit(LegRinging(self.call_id, code))
+
+    def _pressed(self, key: str) -> None:
+        self._emit(DigitPressed(self.call_id, key))
+
+    def _stream_gone(self) -> None:
+        self._bridge.stream_gone("caller")
+
+    def _media_changed(self, info: Any) -> None:
+        # Before the answer of whom we called there may be ringing or an announcement: not for the agent's ears.
+        if self._index < 0 or (info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED):
             return
-        if self._port is None:
-            self._port = self._table.idle_ports.pop() if self._table.idle_ports else self._table.make_port()
-            self._port.lend(*self._buffers)
-        stream.startTransmit(self._port)
-        self._port.startTransmit(stream)
-
-    def _report_media(self, info: Any) -> None:
-        ready = info.state == pj.PJSIP_INV_STATE_CONFIRMED and self._port is not None
-        if self._media_up or not ready:
+        self._bridge.stream_up("caller", self.getAudioMedia(self._index))
+        if info.state != pj.PJSIP_INV_STATE_CONFIRMED or not self._bridge.carries_caller:
             return
-        self._media_up = True
-        self._rtp_at = time.monotonic()
-        stream = self.getStreamInfo(self._media_index)
-        self._emit(MediaUp(self.call_id, f"{stream.codecName}/{stream.codecClockRate}"))
+        if not self._media_up:
+            self._media_up = True
+            now = time.monotonic()
+            self._watch.begin(now)
+            self._quality_at = now + self._table.settings.quality_every_s
+            self._emit(MediaUp(self.call_id, self._codec))
+        self._follow_hold(info)
 
-    def _closed(self, info: Any) -> None:
-        # The library has taken the stream off the bridge by now, and its connections with it.
-        if self._port is not None:
-            self._port.take_back()
-            self._table.idle_ports.append(self._port)
-            self._port = None
-        # Dropped here and nowhere later: the destructor of an old wrapper can hang up whoever has its slot by then.
-        self._table.calls.pop(self.call_id, None)
-        self._emit(LegClosed(self.call_id, not self._hung_up_by_us, info.lastStatusCode, info.lastReason))
+    def _follow_hold(self, info: Any) -> None:
+        media = info.media[self._index]
+        held = media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD or not media.dir & pj.PJMEDIA_DIR_ENCODING
+        if held == self._held:
+            return
+        self._held = held
+        self._bridge.hold(held=held)
+        self._emit(LegHeld(self.call_id) if held else LegResumed(self.call_id))
 
+    def _second_over(self, code: int, reason: str) -> None:
+        self._has_second = False
+        self._emit(SecondClosed(self.call_id, code, reason))
 
-class _Orders(Protocol):
-    """The part of ``SipThread`` that a leg needs."""
+    def _over(self, code: int, reason: str) -> None:
+        self._bridge.close()
+        self.drop_second()  # a safety net: whoever it was called for is gone
+        if self._media_up:
+            self._note_quality()
+        self._finish_trace(code)
+        self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))
 
-    def submit(self, order: Callable[[CallTable], None]) -> None:
-        """Have ``order`` carried out on the SIP thread."""
-
-
-class PjLeg:
-    """
-    The SIP side of one call as ``call/ports.py`` wants it. Thread: loop.
-
-    Args:
-        thread: where orders go.
-        call_id: our id of the call.
-        uplink: takes the caller's voice.
-        playout: gives the agent's speech.
-    """
-
-    def __init__(self, thread: _Orders, call_id: CallId, uplink: UplinkTap, playout: PlayoutBuffer) -> None:
-        self._thread = thread
-        self._call_id = call_id
-        self._buffers = (uplink, playout)
-
-    def ring(self) -> None:
-        """Send 180 Ringing."""
-        self._order(PjCall.ring)
-
-    def answer(self) -> None:
-        """Send 200 OK; ``MediaUp`` or ``LegFailed`` follows."""
-        self._order(lambda call: call.pick_up(*self._buffers))
-
-    def dial(self, uri: str) -> None:
-        """Place the call ``SipThread.new_call`` made room for; ``LegRinging``, ``MediaUp``, ``LegClosed`` follow."""
-        self._order(lambda call: call.place(uri, *self._buffers))
-
-    def hang_up(self, code: int, reason: str) -> None:
-        """End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows."""
-        self._order(lambda call: call.end(code, reason))
-
-    def transfer(self, target: str) -> None:
-        """Send the far end to the URI ``target``; ``TransferEnded`` follows."""
-        self._order(lambda call: call.transfer(target))
-
-    def send_digits(self, digits: str) -> None:
-        """Send DTMF digits."""
-        self._order(lambda call: call.send_digits(digits))
-
-    def _order(self, order: Callable[[PjCall], None]) -> None:
-        self._thread.submit(lambda table: table.order(self._call_id, order))
+    def _finish_trace(self, code: int) -> None:
+        tracer = self._table.tracer
+        if tracer is None or self.getId() < 0:
+            return
+        info = self.getInfo()
+        path = tracer.finish(info.callIdString, keep=code // 100 != 2)
+        if path is not None:
+            self._emit(Noted(self.call_id, "traced", {"sip_trace": str(path)}))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import ctypes
-import socket
-import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from gateway.audio.pcm import PHONE
+from gateway.audio.pcm import PHONE, WIDEBAND, PcmFormat
 from gateway.errors import SipError
-from gateway.settings import SipSettings
+from gateway.settings import SipSettings, TrunkSettings
+from gateway.settings_sip import Codec
 from gateway.sip.binding import pj
-from gateway.sip.guard import describe
+from gateway.sip.guard import callback, describe
+from gateway.sip.listening import Listening, listen
+from gateway.sip.native import native
 
 USER_AGENT = "sip-voice-gateway"
-CODECS = ("PCMU/8000/1", "PCMA/8000/1")
-# Measured: with the library's default the jitter buffer damages up to 7 % of the frames even on loopback.
-JITTER_BUFFER_MS = 40
+CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
+CODEC_FRAME_MS = 10  # what the library counts G.711 and G.722 in
 # PJMEDIA_JB_DISCARD_STATIC shortens only a buffer that stays too long. The default, progressive, takes 10 ms out of
 # nearly every call in its second second, which is a click.
 JITTER_DISCARD = 1
 
+_log = structlog.get_logger(__name__)
 _pjsip_log = structlog.get_logger("pjsip")
 
 
@@ -39,6 +41,8 @@ class SipInfo:
         port: SIP port.
         transports: names of the transports that listen there.
         frame_access: how audio frames are read.
+        tls_port: SIP port of TLS; 0 when it does not listen there.
+        pcm: what the bridge carries: 16 kHz when G.722 is among the codecs, else 8 kHz.
     """
 
     version: str
@@ -47,6 +51,44 @@ class SipInfo:
     port: int
     transports: tuple[str, ...]
     frame_access: str
+    tls_port: int = 0
+    pcm: PcmFormat = PHONE
+
+
+class GatewayEndpoint(pj.Endpoint):
+    """
+    The library itself, with the two questions it asks us. Thread: sip.
+
+    Attributes:
+        account_for: gives the number of the account that takes a request, from ``address:port`` and its text; None
+            leaves the choice to the library, which goes by the Request-URI, and anyone can write that.
+        connection_lost: hears that a TCP or TLS connection of ours is gone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account_for: Callable[[str, str], int] | None = None
+        self.connection_lost: Callable[[], None] | None = None
+
+    @callback
+    def onSelectAccount(self, prm: Any) -> None:
+        """Let the source decide whose call it is."""
+        if self.account_for is not None:
+            received = prm.rdata
+            prm.accountIndex = self.account_for(received.srcAddress, received.wholeMsg)
+
+    @callback
+    def onTransportState(self, prm: Any) -> None:
+        """Hear of broken connections."""
+        if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED and self.connection_lost is not None:
+            self.connection_lost()
+
+    def ask_nobody(self) -> None:
+        """Ask no questions any more: who could answer is going away."""
+        self.account_for = self.connection_lost = None
+
+    def failed(self, detail: str) -> None:
+        """Nothing to tell: the callback's guard has logged it."""
 
 
 class _PjLog(pj.LogWriter):
@@ -62,16 +104,9 @@ class _PjLog(pj.LogWriter):
 
 def quiet_start() -> None:
     """Keep the library from printing to standard output before its log is configured."""
-    native = _native("pj_log_set_level")
-    if native is not None:
-        native(0)
-
-
-def _native(name: str) -> Any:
-    """Return a function of the C library inside the extension module, or None where it is not exported."""
-    extension = sys.modules.get("pjsua2._pjsua2") or sys.modules.get("_pjsua2")
-    path = getattr(extension, "__file__", None)
-    return getattr(ctypes.CDLL(path), name, None) if path else None
+    set_level = native("pj_log_set_level")
+    if set_level is not None:
+        set_level(0)
 
 
 def call_capacity(configured: int) -> int:
@@ -83,17 +118,30 @@ def call_capacity(configured: int) -> int:
     Args:
         configured: what ``uaConfig.maxCalls`` offers by default; true for builds that export no C function.
     """
-    native = _native("pjsua_call_get_max_count")
-    return int(native()) if native is not None else configured
+    ask = native("pjsua_call_get_max_count")
+    return int(ask()) if ask is not None else configured
 
 
-def start_endpoint(settings: SipSettings, endpoint: Any) -> tuple[SipInfo, Any]:
+def phone_format(settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> PcmFormat:
+    """Return what a call's audio is here: 16 kHz when G.722 is among the codecs, else 8 kHz."""
+    return WIDEBAND if "G722" in codecs_wanted(settings, trunks) else PHONE
+
+
+def start_endpoint(
+    settings: SipSettings,
+    endpoint: Any,
+    trunks: Mapping[str, TrunkSettings] | None = None,
+    *,
+    before_listening: Callable[[], object] = lambda: None,
+) -> tuple[SipInfo, Any]:
     """
     Initialise and start an endpoint that ``libCreate`` was called on.
 
     Args:
         settings: address, ports, log level.
         endpoint: the ``pj.Endpoint``.
+        trunks: whose codecs are needed too, and whose TLS needs a transport of ours.
+        before_listening: called when the library is initialised and nobody can reach it yet.
 
     Returns:
         What came of it (without ``frame_access``), and the log writer, which must live as long as the endpoint.
@@ -103,43 +151,83 @@ def start_endpoint(settings: SipSettings, endpoint: Any) -> tuple[SipInfo, Any]:
 
     Thread: sip.
     """
+    trunks = trunks or {}
+    codecs = codecs_wanted(settings, trunks)
+    pcm = phone_format(settings, trunks)
     config = pj.EpConfig()
     default_calls = config.uaConfig.maxCalls
-    config.uaConfig.maxCalls = 1000  # cut down by the library to what the build holds
-    config.uaConfig.userAgent = USER_AGENT
-    config.uaConfig.threadCnt = 0
-    config.uaConfig.mainThreadOnly = True
     writer = _PjLog()
-    config.logConfig.level = config.logConfig.consoleLevel = settings.log_level
-    config.logConfig.msgLogging = settings.log_level >= 4
-    config.logConfig.decor = 0
-    config.logConfig.writer = writer
-    media = config.medConfig
-    media.clockRate = media.sndClockRate = PHONE.rate_hz  # the bridge resamples nothing
-    media.audioFramePtime = PHONE.ptime_ms
-    media.noVad = True  # RTP flows all the time: callers behind NAT and impatient peers need it
-    media.ecTailLen = 0
-    media.jbInit = media.jbMinPre = JITTER_BUFFER_MS
-    _set_jitter_discard(media, JITTER_DISCARD)
+    _set_agent(config, settings, writer)
+    _set_media(config.medConfig, settings, pcm)
     try:
         endpoint.libInit(config)
         endpoint.audDevManager().setNullDev()  # the bridge runs on its own clock, without a sound card
-        for codec in endpoint.codecEnum2():
-            rank = CODECS.index(codec.codecId) if codec.codecId in CODECS else None
-            endpoint.codecSetPriority(codec.codecId, 0 if rank is None else 255 - rank)
-        port, transports = _listen(settings, endpoint)
+        _set_codecs(endpoint, codecs, settings.ptime_ms)
+        before_listening()
+        listening: Listening = listen(settings, endpoint, client_tls=any(t.transport == "tls" for t in trunks.values()))
         endpoint.libStart()
     except pj.Error as error:
         raise SipError(f"pjsua2 did not start: {describe(error)}") from error
+    if not settings.tls and any(_srtp_of(trunk, settings) != "off" for trunk in (None, *trunks.values())):
+        _log.info("srtp_keys_in_clear", detail="SRTP is on; over UDP and TCP its keys travel in clear, use TLS")
     info = SipInfo(
         version=endpoint.libVersion().full,
         capacity=call_capacity(default_calls),
         host=settings.host,
-        port=port,
-        transports=transports,
+        port=listening.port,
+        transports=listening.names,
         frame_access="",
+        tls_port=listening.tls_port,
+        pcm=pcm,
     )
     return info, writer
+
+
+def codecs_wanted(settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> tuple[Codec, ...]:
+    """Return the codecs that this process must have, the settings' own first, in order."""
+    more = (codec for trunk in trunks.values() for codec in trunk.codecs or ())
+    return tuple(dict.fromkeys((*settings.codecs, *more)))
+
+
+def _srtp_of(trunk: TrunkSettings | None, settings: SipSettings) -> str:
+    return settings.srtp if trunk is None or trunk.srtp is None else trunk.srtp
+
+
+def _set_agent(config: Any, settings: SipSettings, writer: Any) -> None:
+    agent, log = config.uaConfig, config.logConfig
+    agent.maxCalls = 1000  # cut down by the library to what the build holds
+    agent.userAgent = USER_AGENT
+    agent.threadCnt = 0
+    agent.mainThreadOnly = True
+    log.level = log.consoleLevel = settings.log_level
+    log.msgLogging = settings.log_level >= 4
+    log.decor = 0
+    log.writer = writer
+
+
+def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat) -> None:
+    media.clockRate = media.sndClockRate = pcm.rate_hz  # the bridge resamples nothing
+    media.audioFramePtime = pcm.ptime_ms
+    media.noVad = True  # RTP flows all the time: callers behind NAT and impatient peers need it
+    media.ecTailLen = 0
+    media.jbInit = settings.jitter_start_ms
+    media.jbMinPre = settings.jitter_min_ms
+    media.jbMaxPre = settings.jitter_max_ms
+    media.jbMax = settings.jitter_max_ms + max(settings.jitter_max_ms // 4, 2 * pcm.ptime_ms)
+    _set_jitter_discard(media, JITTER_DISCARD)
+
+
+def _set_codecs(endpoint: Any, codecs: tuple[Codec, ...], ptime_ms: int) -> None:
+    ranks = {CODEC_IDS[codec]: 255 - rank for rank, codec in enumerate(codecs)}
+    for codec in endpoint.codecEnum2():
+        endpoint.codecSetPriority(codec.codecId, ranks.get(codec.codecId, 0))
+    for codec_id in ranks:
+        # A default: the far end's a=ptime counts above it (RFC 4566 section 6).
+        parameters = endpoint.codecGetParam(codec_id)
+        setting = parameters.setting
+        setting.frmPerPkt = max(1, ptime_ms // CODEC_FRAME_MS)
+        setting.plc = True
+        endpoint.codecSetParam(codec_id, parameters)
 
 
 def _set_jitter_discard(media: Any, algorithm: int) -> None:
@@ -148,54 +236,3 @@ def _set_jitter_discard(media: Any, algorithm: int) -> None:
     ctypes.c_int.from_address(int(pointer)).value = algorithm
     media.jbDiscardAlgo = pointer
     pointer.disown()  # else SWIG prints that it does not know how to free an int
-
-
-def _listen(settings: SipSettings, endpoint: Any) -> tuple[int, tuple[str, ...]]:
-    """Open the transports on one port; return it and their names."""
-    port = settings.port or _free_port(settings.host)
-    opened = []
-    for name, kind, wanted in (
-        ("UDP", pj.PJSIP_TRANSPORT_UDP, settings.udp),
-        ("TCP", pj.PJSIP_TRANSPORT_TCP, settings.tcp),
-    ):
-        if not wanted:
-            continue
-        config = pj.TransportConfig()
-        config.port = port
-        config.boundAddress = "" if settings.host == "0.0.0.0" else settings.host
-        config.publicAddress = settings.public_address or ""
-        try:
-            endpoint.transportCreate(kind, config)
-        except pj.Error as error:
-            raise SipError(
-                f"cannot listen for SIP on {settings.host}:{port} over {name}: {describe(error)}. "
-                "Is another program using it? Choose another with GATEWAY_SIP__PORT or --port"
-            ) from error
-        opened.append(name)
-    return port, tuple(opened)
-
-
-def _free_port(host: str) -> int:
-    """Return a port that neither UDP nor TCP uses now."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((host, 0))
-            port = int(udp.getsockname()[1])
-            try:
-                tcp.bind((host, port))
-            except OSError:
-                continue
-            return port
-
-
-def account_config(settings: SipSettings) -> Any:
-    """Return the configuration of the one account that takes every call. Thread: sip."""
-    config = pj.AccountConfig()
-    address = settings.public_address or (settings.host if settings.host != "0.0.0.0" else "127.0.0.1")
-    config.idUri = f"sip:gateway@{address}"
-    transport = config.mediaConfig.transportConfig
-    transport.port = settings.rtp_port_min
-    transport.portRange = settings.rtp_port_max - settings.rtp_port_min
-    transport.boundAddress = "" if settings.host == "0.0.0.0" else settings.host
-    transport.publicAddress = settings.public_address or ""
-    return config

@@ -36,3 +36,24 @@ def describe(error: BaseException) -> str:
     """Return an error in one line; a pjsua2 error's text is in its fields."""
     reason = getattr(error, "reason", "")
     return f"{reason} ({error.status})" if reason and hasattr(error, "status") else str(error)
+
+
+def answering(otherwise: int) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """
+    Mark a callback of the C library that answers with a number: what it raises is logged, ``otherwise`` is the answer.
+
+    Thread: sip.
+    """
+
+    def mark(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def guarded(self: Any, *args: Any) -> int:
+            try:
+                return function(self, *args)
+            except Exception:  # noqa: BLE001 - an exception in C is lost, and with it the answer
+                _log.exception("sip_callback_failed", callback=function.__qualname__)
+                return otherwise
+
+        return runs_on("sip")(guarded)
+
+    return mark

@@ -13,8 +13,9 @@ import sys
 from typing import Any
 
 from gateway.settings import SipSettings
+from gateway.sip.account_config import account_config
 from gateway.sip.binding import pj
-from gateway.sip.endpoint import account_config, quiet_start, start_endpoint
+from gateway.sip.endpoint import quiet_start, start_endpoint
 from gateway.sip.guard import callback
 from gateway.threads import enter_role, runs_on
 

@@ -7,25 +7,34 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import structlog
+from pydantic import SecretStr
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent
+from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
-from gateway.settings import SipSettings
-from gateway.sip.account import GatewayAccount
+from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.binding import pj
-from gateway.sip.call import CallTable, PjCall, PjLeg
-from gateway.sip.endpoint import SipInfo, account_config, quiet_start, start_endpoint
+from gateway.sip.call import CallTable, PjCall
+from gateway.sip.dial import Dialled, dialled
+from gateway.sip.door import Door
+from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
 from gateway.sip.frame_bytes import choose_frame_access
+from gateway.sip.leg import PjLeg
+from gateway.sip.listening import check_tls_files
 from gateway.sip.media_port import AgentMediaPort
+from gateway.sip.screen import Screen
+from gateway.sip.screening import Occupancy, Screening
+from gateway.sip.sources import Sources
+from gateway.sip.stun import with_public_address
+from gateway.sip.trace import Tracer
+from gateway.sip.trunks import Accounts, TrunkChanged
 from gateway.threads import enter_role, runs_on
 
 Order = Callable[[CallTable], None]
@@ -33,7 +42,7 @@ Order = Callable[[CallTable], None]
 _log = structlog.get_logger(__name__)
 _POLL_BUSY_MS = 10  # the longest an order waits while calls are up
 _POLL_IDLE_MS = 50
-_WATCH_S = 1.0
+_TICK_S = 1.0  # housekeeping: registrations, RTP, connections
 _GOODBYE_S = 2.0  # for the answers to our BYEs at the end
 
 
@@ -44,18 +53,36 @@ class SipThread:
     Args:
         settings: addresses, ports, limits.
         on_event: takes each fact, on the loop.
+        trunks: the carriers and PBXs it lives among, by name.
+        secrets: where their passwords are, by name.
+        on_trunk: takes each change of a trunk's state, on the loop.
+        register: register at the trunks that want it; a process for a single call need not.
     """
 
-    def __init__(self, settings: SipSettings, on_event: Callable[[CallEvent], None]) -> None:
+    def __init__(
+        self,
+        settings: SipSettings,
+        on_event: Callable[[CallEvent], None],
+        *,
+        trunks: Mapping[str, TrunkSettings] | None = None,
+        secrets: Mapping[str, SecretStr] | None = None,
+        on_trunk: Callable[[TrunkChanged], None] | None = None,
+        register: bool = True,
+    ) -> None:
         self._settings = settings
         self._on_event = on_event
+        self._trunks = dict(trunks or {})
+        self._secrets = dict(secrets or {})
+        self._on_trunk = on_trunk
+        self._register = register
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
-        self._account: Any = None
         self._loop: asyncio.AbstractEventLoop
         self._started: asyncio.Future[SipInfo]
         self.ended: asyncio.Future[None]
+        self.trunk_states: dict[str, TrunkChanged] = {}
+        """The newest state of each trunk. Thread: loop."""
 
     # --- from the loop ---
 
@@ -81,14 +108,45 @@ class SipThread:
         """Have ``order`` carried out on ``sip``, within 10 ms while calls are up."""
         self._orders.put(order)
 
-    def leg(self, call_id: CallId, uplink: UplinkTap, playout: PlayoutBuffer) -> PjLeg:
+    def leg(
+        self, call_id: CallId, uplink: UplinkTap, playout: PlayoutBuffer, recorder: Recorder | None = None
+    ) -> PjLeg:
         """Return the leg of a call that came in."""
-        return PjLeg(self, call_id, uplink, playout)
+        return PjLeg(self, call_id, uplink, playout, recorder)
 
-    def new_call(self, call_id: CallId, uplink: UplinkTap, playout: PlayoutBuffer) -> PjLeg:
-        """Return the leg of a call to be placed with ``dial``."""
-        self.submit(lambda table: _make_room(table, self._account, call_id))
-        return self.leg(call_id, uplink, playout)
+    def new_call(
+        self,
+        call_id: CallId,
+        target: str,
+        uplink: UplinkTap,
+        playout: PlayoutBuffer,
+        *,
+        trunk: str = "",
+        caller_id: str | None = None,
+        recorder: Recorder | None = None,
+    ) -> PjLeg:
+        """
+        Return the leg of a call of ours; its ``dial`` places it.
+
+        Args:
+            call_id: our id of the call.
+            target: a SIP URI, a tel URI or a bare number; the last two need a trunk.
+            uplink: takes the far end's voice.
+            playout: gives the agent's speech.
+            trunk: the trunk it goes through; empty for none.
+            caller_id: number to call as; None takes the trunk's.
+            recorder: what records the call, if anything.
+
+        Raises:
+            SipError: no such trunk, a number without one, or no target at all; the text names the cure.
+        """
+        where = self.dialled(target, trunk=trunk, caller_id=caller_id)
+        self.submit(lambda table: _make_room(table, call_id, where))
+        return PjLeg(self, call_id, uplink, playout, recorder, where)
+
+    def dialled(self, target: str, *, trunk: str = "", caller_id: str | None = None) -> Dialled:
+        """Work out where a call goes and as whom; raises ``SipError`` as ``new_call`` does."""
+        return dialled(target, self._trunks, trunk=trunk, caller_id=caller_id)
 
     def refuse(self, call_id: CallId, code: int, reason: str) -> None:
         """End a call that came in and gets no leg."""
@@ -101,13 +159,25 @@ class SipThread:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear it
             self._loop.call_soon_threadsafe(self._on_event, event)
 
+    def emit_trunk(self, change: TrunkChanged) -> None:
+        """Carry a trunk's new state to the loop."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_trunk, change)
+
+    @runs_on("loop")
+    def _note_trunk(self, change: TrunkChanged) -> None:
+        self.trunk_states[change.trunk] = change
+        if self._on_trunk is not None:
+            self._on_trunk(change)
+
     def _run(self) -> None:
         enter_role("sip")
         failure: SipError | None = None
         try:
             self._live()
         except SipError as error:
-            failure = error
+            # Without its traceback, which holds the endpoint: while one lives, making another aborts the process.
+            failure = SipError(str(error))
         except Exception as error:  # noqa: BLE001 - the border of a thread: what ends it must be told to the loop
             _log.exception("sip_thread_failed")
             failure = SipError(f"the SIP thread failed: {error}")
@@ -128,55 +198,95 @@ class SipThread:
     @runs_on("sip")
     def _live(self) -> None:
         quiet_start()
-        endpoint = pj.Endpoint()
-        endpoint.libCreate()
-        writer = table = None
-        try:
-            info, writer = start_endpoint(self._settings, endpoint)
+        check_tls_files(self._settings)
+        settings = with_public_address(self._settings)
+        # What is begun is ended in the reverse order: the library asserts when it ends before what was made of it.
+        with contextlib.ExitStack() as ending:
+            tracer = Tracer(settings)
+            ending.callback(tracer.close)
+            endpoint = GatewayEndpoint()
+            endpoint.libCreate()
+            ending.callback(endpoint.libDestroy)
+            sources = Sources(settings, self._trunks)
+            door = Door(sources)
+            occupied: list[CallTable] = []  # the screen asks for it, and comes before it
+            screen = Screen(self._rules(sources, occupied), tracer, door)
+            ending.callback(screen.remove)
+            info, writer = start_endpoint(settings, endpoint, self._trunks, before_listening=screen.install)
+            ending.callback(endpoint.ask_nobody)
+            door.tls_on(*filter(None, (info.tls_port,)))
+            tracer.listens_on(info.port)
             access = choose_frame_access()
             made: list[AgentMediaPort] = []
+            ending.callback(made.clear)
 
             def make_port() -> AgentMediaPort:
-                made.append(AgentMediaPort(access, len(made)))
+                made.append(AgentMediaPort(access, len(made), info.pcm))
                 return made[-1]
 
-            table = CallTable(self.emit, make_port, self._settings.retry_after_s)
-            self._account = GatewayAccount(table)
-            self._account.create(account_config(self._settings), True)
-            info = replace(info, frame_access=access.name)
-            self._loop.call_soon_threadsafe(self._started.set_result, info)
-            self._poll(endpoint, table, lambda: not self._stopping.is_set())
-            self._say_goodbye(endpoint, table)
-            table.idle_ports.clear()
-            made.clear()
-        finally:
-            if table is not None and table.calls:
-                table.calls.clear()
-            if self._account is not None:
-                self._account.shutdown()
-                self._account = None
-            endpoint.libDestroy()
-            del writer
+            accounts = Accounts(settings, self._trunks, self._secrets, self.emit_trunk, sources)
+            ending.callback(accounts.close)
+            table = CallTable(self.emit, make_port, settings, accounts.of, self._trunks, info.pcm, tracer)
+            ending.callback(table.calls.clear)
+            ending.callback(table.idle_ports.clear)
+            occupied.append(table)
+            accounts.open(table, register=self._register)
+            endpoint.account_for = accounts.account_for
+            endpoint.connection_lost = accounts.connection_lost
+            self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
+            parts = _Parts(endpoint, table, accounts, screen)
+            self._poll(parts, lambda: not self._stopping.is_set())
+            self._say_goodbye(parts)
+        del writer  # the library writes its last lines with it
 
-    def _poll(self, endpoint: Any, table: CallTable, go_on: Callable[[], bool]) -> None:
-        watch_at = time.monotonic() + _WATCH_S
+    def _rules(self, sources: Sources, occupied: list[CallTable]) -> Screening:
+        capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
+
+        def calls_of(trunk: str) -> int:
+            return sum(call.trunk == trunk for table in occupied for call in table.calls.values())
+
+        occupancy = Occupancy(
+            full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
+            draining=self._stopping.is_set,
+            calls_of=calls_of,
+        )
+        return Screening(self._settings, sources, self._trunks, secrets=self._secrets, occupancy=occupancy)
+
+    def _poll(self, parts: _Parts, go_on: Callable[[], bool]) -> None:
+        table = parts.table
+        tick_at = time.monotonic() + _TICK_S
         while go_on():
-            endpoint.libHandleEvents(_POLL_BUSY_MS if table.calls else _POLL_IDLE_MS)
+            parts.endpoint.libHandleEvents(_POLL_BUSY_MS if table.calls else _POLL_IDLE_MS)
             while not self._orders.empty():
                 self._orders.get_nowait()(table)
             now = time.monotonic()
-            if now >= watch_at:
-                watch_at = now + _WATCH_S
-                watch = partial(PjCall.watch_rtp, now=now, limit_s=self._settings.no_rtp_timeout_s)
-                for call_id in tuple(table.calls):
-                    table.order(call_id, watch)
+            if now >= tick_at:
+                tick_at = now + _TICK_S
+                parts.screen.tick(now)
+                parts.accounts.tick(now)
+                table.watch(now)
 
-    def _say_goodbye(self, endpoint: Any, table: CallTable) -> None:
-        for call_id in tuple(table.calls):
-            table.order(call_id, lambda call: call.end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "Shutting down"))
+    def _say_goodbye(self, parts: _Parts) -> None:
+        table, accounts = parts.table, parts.accounts
+        table.end_all(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "Shutting down")
+        accounts.leave()
         limit = time.monotonic() + _GOODBYE_S
-        self._poll(endpoint, table, lambda: bool(table.calls) and time.monotonic() < limit)
+
+        def waiting() -> bool:
+            return (bool(table.calls) or accounts.registered) and time.monotonic() < limit
+
+        self._poll(parts, waiting)
 
 
-def _make_room(table: CallTable, account: Any, call_id: CallId) -> None:
-    PjCall(account, call_id, table)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the thread works with while it lives."""
+
+    endpoint: GatewayEndpoint
+    table: CallTable
+    accounts: Accounts
+    screen: Screen
+
+
+def _make_room(table: CallTable, call_id: CallId, where: Dialled) -> None:
+    PjCall(table.account_of(where.trunk), call_id, table, trunk=where.trunk)

@@ -9,7 +9,7 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StoreError
 from gateway.settings import WebSettings
 from gateway.web.mint import MintEndpoint
 from gateway.web.refusal import NO_STORE, Refusal
@@ -17,6 +17,10 @@ from gateway.web.refusal import NO_STORE, Refusal
 MAX_BODY_BYTES = 4096
 KEEPALIVE_S = 15.0
 STOP_LIMIT_S = 5.0
+TOLD_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
+"""What anyone who reaches the port may know of a trunk."""
+
+ReadTrunks = Callable[[], Awaitable[list[dict[str, str]]]]
 
 _log = structlog.get_logger(__name__)
 
@@ -28,13 +32,15 @@ class WebServer:
     Args:
         settings: where to listen.
         mint: answers ``POST /v1/client-secrets``.
+        trunks: reads the state of every worker's trunks for ``GET /health``; None when no Redis is configured.
 
     Attributes:
         port: the TCP port it listens on.
     """
 
-    def __init__(self, settings: WebSettings, mint: MintEndpoint) -> None:
+    def __init__(self, settings: WebSettings, mint: MintEndpoint, trunks: ReadTrunks | None = None) -> None:
         self._settings = settings
+        self._trunks = trunks
         self._mint = mint
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -48,7 +54,8 @@ class WebServer:
         """
         app = web.Application(middlewares=[_boundary], client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/v1/client-secrets", self._mint.post)
-        app.router.add_get("/healthz", _health)
+        app.router.add_get("/healthz", _alive)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
             app,
             access_log=None,  # what matters is audited
@@ -73,6 +80,18 @@ class WebServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def _health(self, request: web.Request) -> web.Response:
+        """Tell how the gateway is: 200 with the trunks of all workers, 503 when nobody can tell."""
+        if self._trunks is None:
+            return web.json_response({"status": "ok", "redis": "none", "trunks": []}, headers=NO_STORE)
+        try:
+            states = await self._trunks()
+        except StoreError:
+            return web.json_response({"status": "unknown", "redis": "away"}, status=503, headers=NO_STORE)
+        trunks = [{name: state.get(name, "") for name in TOLD_OF_TRUNKS} for state in states]
+        status = "degraded" if any(trunk["state"] == "failed" for trunk in trunks) else "ok"
+        return web.json_response({"status": status, "redis": "ok", "trunks": trunks}, headers=NO_STORE)
+
     @property
     def url(self) -> str:
         """Where it is reached."""
@@ -80,7 +99,7 @@ class WebServer:
         return f"http://{host}:{self.port}"
 
 
-async def _health(request: web.Request) -> web.Response:
+async def _alive(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"}, headers=NO_STORE)
 
 

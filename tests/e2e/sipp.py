@@ -153,6 +153,7 @@ class Sipp:
     calls: int = 1
     at_once: int = 1
     transport: str = "u1"
+    port: int = field(default_factory=lambda: free_port())
     messages: list[Message] = field(default_factory=list)
     output: str = ""
 
@@ -167,7 +168,7 @@ class Sipp:
             "-sf": scenario,
             "-s": self.service,
             "-i": "127.0.0.1",
-            "-p": free_port(),
+            "-p": self.port,
             "-t": self.transport,
             "-m": self.calls,
             "-l": self.at_once,

@@ -141,13 +141,13 @@ async def test_a_caller_without_rtp_is_hung_up(house: MakeHouse, tmp_path: Path)
         assert (await here.ended_record())["end_reason"] == "no_rtp"
 
 
-async def test_a_fifth_call_is_busy_and_harms_no_other(house: MakeHouse, tmp_path: Path) -> None:
+async def test_a_fifth_call_is_told_to_come_back_and_harms_no_other(house: MakeHouse, tmp_path: Path) -> None:
     async with (
         house() as here,
         Sipp(here.port, (invite(), ANSWERED, pause(2500), BYE), tmp_path / "four", calls=4, at_once=4) as four,
     ):
         await until(lambda: len(here.simulator.connections) == 4)
-        await play(here.port, tmp_path / "fifth", invite(), refused(486))
+        await play(here.port, tmp_path / "fifth", invite(), refused(503))
         assert await four.finish() == 0, four.output
         await play(here.port, tmp_path / "sixth", invite(), ANSWERED, BYE)
 

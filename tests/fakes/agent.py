@@ -33,6 +33,9 @@ class FakeAgent:
         self.answers: list[tuple[str, str, bool]] = []
         """Tool call id, output, respond."""
         self.goodbyes: list[str] = []
+        self.told: list[tuple[str, bool]] = []
+        """Text, respond."""
+        self.muted = False
         self.responding = False
         self.close_gate: asyncio.Event | None = None
         """Set to hold ``close`` back until the event is set."""
@@ -60,6 +63,15 @@ class FakeAgent:
     def say_goodbye(self, detail: str) -> None:
         self.goodbyes.append(detail)
         self.responding = True
+
+    def tell(self, text: str, *, respond: bool) -> None:
+        self.told.append((text, respond))
+
+    def mute_caller(self) -> None:
+        self.muted = True
+
+    def unmute_caller(self) -> None:
+        self.muted = False
 
     async def close(self) -> None:
         self.closes += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.call.events import LegClosed, MediaUp
+from gateway.call.events import LegClosed, MediaUp, SecondClosed
 from gateway.call.ports import EmitEvent
 from gateway.ids import CallId
 
@@ -15,7 +15,8 @@ class FakeLeg:
 
     Args:
         call_id: the call of the events it emits.
-        obedient: answer at once with ``MediaUp`` and ``LegClosed`` through ``emit``; set ``emit`` first.
+        obedient: answer at once with ``MediaUp``, ``LegClosed`` and ``SecondClosed`` through ``emit``; set ``emit``
+            first.
     """
 
     def __init__(self, call_id: CallId = CALL, *, obedient: bool = False) -> None:
@@ -44,6 +45,26 @@ class FakeLeg:
 
     def send_digits(self, digits: str) -> None:
         self._obey("send_digits", digits)
+
+    def dial(self) -> None:
+        self._obey("dial")
+
+    def call_second(self, target: str) -> None:
+        self._obey("call_second", target)
+
+    def talk_to_second(self) -> None:
+        self._obey("talk_to_second")
+
+    def talk_to_caller(self) -> None:
+        self._obey("talk_to_caller")
+
+    def join(self) -> None:
+        self._obey("join")
+
+    def drop_second(self) -> None:
+        self._obey("drop_second")
+        if self.obedient and self.emit is not None:
+            self.emit(SecondClosed(self.call_id, 200, "OK"))
 
     @property
     def hung_up(self) -> int | None:

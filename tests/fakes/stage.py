@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.call.events import MediaUp, Routed
+from gateway.call.events import CallEvent, MediaUp, Routed
 from gateway.call.machine import Phase
 from gateway.call.notes import Price
 from gateway.call.outcome import Outcome
@@ -14,6 +14,7 @@ from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock
 from tests.fakes.leg import FakeLeg
 from tests.fakes.playout import FakePlayout
+from tests.fakes.recorder import FakeRecorder
 from tests.fakes.store import FakeStore
 from tests.fakes.tools import FakeTools
 
@@ -42,6 +43,7 @@ class Stage:
         self.leg = FakeLeg()
         self.agent = FakeAgent()
         self.tools = FakeTools()
+        self.recorder = FakeRecorder()
         self.playout = FakePlayout()
         self.store = FakeStore()
         self.clock = FakeClock()
@@ -50,6 +52,7 @@ class Stage:
             leg=self.leg,
             agent=self.agent,
             tools=self.tools,
+            recorder=self.recorder,
             playout=self.playout,
             store=self.store,
             clock=self.clock,
@@ -65,6 +68,19 @@ class Stage:
         await settle()
         assert self.session.phase is Phase.RINGING
 
+    async def prepare(self) -> None:
+        """Begin a call that we place: the limits say so."""
+        self.task = asyncio.create_task(self.session.run())
+        await settle()
+        assert self.session.phase is Phase.PREPARING
+
+    async def dial(self) -> None:
+        await self.prepare()
+        self.clock.advance(0.4)
+        self.agent.ready()
+        await settle()
+        assert self.session.phase is Phase.DIALING
+
     async def answer(self) -> None:
         await self.ring()
         self.clock.advance(0.4)
@@ -78,6 +94,12 @@ class Stage:
         self.session.post(MediaUp(CALL, "PCMU/8000"))
         await settle()
         assert self.session.phase is Phase.ACTIVE
+
+    async def post(self, *events: CallEvent) -> None:
+        """Let things happen, one after the other."""
+        for event in events:
+            self.session.post(event)
+            await settle()
 
     async def end(self) -> Outcome:
         assert self.task is not None

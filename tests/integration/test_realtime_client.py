@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from gateway.audio.pcm import MODEL, PHONE
-from gateway.audio.resample import Downsampler, Upsampler
+from gateway.audio.resample import Downsampler, Resampler, Upsampler
 from gateway.call.events import (
     AgentClosed,
     AgentReady,
@@ -328,10 +328,10 @@ async def test_a_message_that_is_not_the_protocol_ends_the_agent() -> None:
 
 
 async def test_a_fault_of_the_gateway_ends_the_agent_and_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_down(_self: Upsampler, _pcm: bytes) -> bytes:
+    def break_down(_self: Resampler, _pcm: bytes) -> bytes:
         raise ArithmeticError("broken")
 
-    monkeypatch.setattr(Upsampler, "process", break_down)
+    monkeypatch.setattr(Resampler, "process", break_down)
 
     async def script(socket: ServerConnection) -> None:
         await make_ready(socket)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,9 +10,12 @@ import numpy as np
 import pytest
 
 from gateway.audio.g711 import pcm_to_ulaw
+from gateway.audio.pcm import PHONE
+from gateway.dialplan.model import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.fakes.realtime import PCMU, connected, read_wav
+from tests.fakes.realtime_service import Call, calling
 
 pytestmark = pytest.mark.integration
 
@@ -253,3 +258,27 @@ async def test_echo_sends_every_frame_back_in_one_response(output: dict[str, Any
     await seen.wait_closed()
     assert _correlation(seen.spoken[0].pcm24k, seen.heard) > 0.99
     assert seen.violations == []
+
+
+async def test_the_echo_tells_how_long_the_way_through_an_agent_and_back_takes() -> None:
+    async with Simulator(SimulatorOptions(echo=True)) as simulator:
+        async with calling(simulator.url, profile=AgentProfile(instructions="x", audio_format="pcmu")) as call:
+            await call.event()
+            delays_ms = sorted([await _way_through_ms(call, level) for level in (4000, 8000, 16000, 4000, 8000)])
+        seen = await simulator.connection(1)
+        await seen.wait_closed()
+    assert delays_ms[2] < 60, f"the median of {delays_ms}"
+    assert seen.violations == []
+
+
+async def _way_through_ms(call: Call, level: int) -> float:
+    """Say one loud frame; return after how many milliseconds it waits to be played."""
+    began = time.monotonic()
+    await call.speak(1, level)
+    async with asyncio.timeout(5):
+        while (frame := await asyncio.to_thread(call.playout.read_frame)) is None:
+            await asyncio.sleep(0.001)
+    delay_ms = (time.monotonic() - began) * 1000
+    assert len(frame) == PHONE.frame_bytes
+    assert abs(int(np.frombuffer(frame, "<i2")[80]) - level) < level / 10
+    return delay_ms

@@ -93,9 +93,19 @@ async def test_faults_are_commanded_and_connections_looked_at_while_they_run() -
             assert (summary["number"], summary["open"]) == (1, True)
             assert summary["events"] == {"session.update": 1, "response.cancel": 1}
             assert summary["violations"][0].startswith("response.cancel")
+            assert (summary["heard_ms"], summary["listens"]) == (0, True)
             _, shown = await _asked(simulator, "GET", "/control/connections/1")
             assert [name for name, _ in shown["sent"]] == ["session.created", "session.updated", "error"]
             assert shown["session"]["id"] == shown["session_id"]
+            assert shown["told"] == []
+            await client.append(bytes(48 * 100))
+            await client.configure(audio={"input": {"turn_detection": None}})
+            text = {"type": "input_text", "text": "The caller is back."}
+            item = {"type": "message", "role": "system", "content": [text]}
+            await client.send("conversation.item.create", item=item)
+            await client.next("conversation.item.done")
+            _, shown = await _asked(simulator, "GET", "/control/connections/1")
+            assert (shown["told"], shown["heard_ms"], shown["listens"]) == (["The caller is back."], 100, False)
             status, _ = await _asked(simulator, "POST", "/control/connections/1/fault", fault="fail=insufficient_quota")
             assert status == 200
             await client.send("response.create")

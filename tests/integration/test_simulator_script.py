@@ -8,7 +8,7 @@ import pytest
 
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences
-from tests.fakes.realtime import RawClient, connected, scripted
+from tests.fakes.realtime import VAD, RawClient, connected, scripted
 
 pytestmark = pytest.mark.integration
 
@@ -231,6 +231,49 @@ async def test_a_silent_caller_is_asked_after_the_idle_timeout() -> None:
         seen = await simulator.connection(1)
         await seen.wait_closed()
         assert seen.violations == []
+
+
+async def test_nobody_is_asked_where_no_turns_are_detected() -> None:
+    async with Simulator(SimulatorOptions(speed=1000, think_ms=0)) as simulator:
+        async with connected(simulator) as client:
+            await client.configure_phone(idle_timeout_ms=5000)
+            await _respond(client)
+            seen = await simulator.connection(1)
+            assert seen.listens
+            await client.configure(audio={"input": {"turn_detection": None}})
+            assert not seen.listens
+            await client.speak_first_sentence()
+            for _ in range(40):
+                await client.append(b"\xff" * 8 * 500)
+            await client.send("input_audio_buffer.clear")
+            await client.next("input_audio_buffer.cleared")
+            session = await client.configure(audio={"input": {"turn_detection": VAD | {"idle_timeout_ms": 5000}}})
+            assert session["session"]["audio"]["input"]["turn_detection"]["idle_timeout_ms"] == 5000
+            for _ in range(4):
+                await client.append(b"\xff" * 8 * 500)
+            await client.speak_first_sentence()
+            await client.next("input_audio_buffer.speech_stopped")
+        await seen.wait_closed()
+        names = client.types()
+        assert "input_audio_buffer.timeout_triggered" not in names
+        assert names.count("input_audio_buffer.speech_started") == 1, "only what was said with detection on"
+        assert seen.heard_ms == 4000 + 20_000 + 2000 + 4000
+        assert seen.violations == []
+
+
+async def test_a_response_about_a_message_need_not_wait_for_a_function_call() -> None:
+    options = scripted({"output": [{"call": "transfer"}]}, {}, {}, {})
+    async with Simulator(options) as simulator, connected(simulator) as client:
+        await client.configure()
+        await _respond(client)
+        text = {"type": "input_text", "text": "They are on the line."}
+        await client.send("conversation.item.create", item={"type": "message", "role": "system", "content": [text]})
+        await _respond(client)
+        seen = await simulator.connection(1)
+        assert seen.told == ["They are on the line."]
+        assert seen.violations == []
+        await _respond(client)
+        assert seen.violations == ["response.create before the output of transfer"]
 
 
 async def test_a_conversation_that_does_not_fit_fails_where_truncation_is_off() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,15 +10,14 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp, TransferEnded
+from gateway.call.events import IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp, Noted, TransferEnded
 from gateway.errors import SipError
 from gateway.ids import new_call_id
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.settings import SipSettings
 from gateway.sip.binding import pj
-from gateway.sip.call import PjLeg
-from gateway.sip.endpoint import SipInfo
 from gateway.sip.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
+from gateway.sip.leg import PjLeg
 from gateway.sip.thread import SipThread
 from tests.e2e.sipp import (
     ANSWERED,
@@ -37,53 +33,9 @@ from tests.e2e.sipp import (
     refused,
     until,
 )
+from tests.integration.phone import NOISE, phone, pick_up
 
 pytestmark = pytest.mark.integration
-
-NOISE = bytes(range(256)) * 250
-
-
-@dataclass
-class Phone:
-    """A SIP thread whose calls do as the test says."""
-
-    sip: SipThread
-    info: SipInfo
-    on_invite: Callable[[PjLeg], None]
-    events: list[CallEvent] = field(default_factory=list)
-    legs: list[PjLeg] = field(default_factory=list)
-    uplink: UplinkTap = field(default_factory=lambda: UplinkTap(capacity_frames=500))
-    playout: PlayoutBuffer = field(default_factory=lambda: PlayoutBuffer(PHONE))
-
-    def take(self, event: CallEvent) -> None:
-        self.events.append(event)
-        if isinstance(event, IncomingInvite):
-            self.legs.append(self.sip.leg(event.call_id, self.uplink, self.playout))
-            self.on_invite(self.legs[-1])
-
-    def seen(self, kind: type[CallEvent]) -> list[CallEvent]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@asynccontextmanager
-async def phone(on_invite: Callable[[PjLeg], None], **settings: object) -> AsyncIterator[Phone]:
-    made: list[Phone] = []
-    sip = SipThread(
-        SipSettings.model_validate(
-            {"host": "127.0.0.1", "port": 0, "rtp_port_min": 26000, "rtp_port_max": 27999, **settings}
-        ),
-        lambda event: made[0].take(event),
-    )
-    try:
-        made.append(Phone(sip, await sip.start(), on_invite))
-        yield made[0]
-    finally:
-        await sip.stop()
-
-
-def pick_up(leg: PjLeg) -> None:
-    leg.ring()
-    leg.answer()
 
 
 async def test_a_call_is_answered_heard_and_over(tmp_path: Path) -> None:
@@ -93,7 +45,7 @@ async def test_a_call_is_answered_heard_and_over(tmp_path: Path) -> None:
         sipp = await play(here.info.port, tmp_path, invite(peer.port), ANSWERED, pause(600), BYE)
         await until(lambda: here.seen(LegClosed))
         kinds = [type(event) for event in here.events]
-        assert kinds == [IncomingInvite, MediaUp, LegClosed]
+        assert kinds == [IncomingInvite, MediaUp, Noted, LegClosed]
         assert here.seen(MediaUp) == [MediaUp(here.events[0].call_id, "PCMU/8000")]
         closed = here.seen(LegClosed)[0]
         assert closed == LegClosed(here.events[0].call_id, by_caller=True, code=200, reason="Normal call clearing")
@@ -177,7 +129,9 @@ async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, c
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         await until(lambda: here.seen(TransferEnded))
-        assert here.seen(TransferEnded)[0].code == code  # type: ignore[attr-defined]
+        ended = here.seen(TransferEnded)[0]
+        assert isinstance(ended, TransferEnded)
+        assert (ended.code, ended.refused) == (code, False)
         here.legs[0].hang_up(200, "done")
         assert await sipp.finish() == 0, sipp.output
         assert "Refer-To: sip:human@127.0.0.1:9" in sipp.first("REFER").text.replace("<", "").replace(">", "")
@@ -189,8 +143,24 @@ async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         await until(lambda: here.seen(TransferEnded))
-        assert here.seen(TransferEnded)[0].code == 405  # type: ignore[attr-defined]
+        ended = here.seen(TransferEnded)[0]
+        assert isinstance(ended, TransferEnded)
+        assert (ended.code, ended.refused) == (405, True)
         assert not here.seen(LegFailed)
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_a_transfer_of_which_nothing_is_heard_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sip.call.NOTIFY_LIMIT_S", 1.0)
+    steps = (invite(), ANSWERED, refuse_refer("202 Accepted"), EXPECT_BYE)
+    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].transfer("sip:human@127.0.0.1:9")
+        await until(lambda: here.seen(TransferEnded))
+        ended = here.seen(TransferEnded)[0]
+        assert isinstance(ended, TransferEnded)
+        assert (ended.code, ended.refused) == (408, False)
         here.legs[0].hang_up(200, "done")
         assert await sipp.finish() == 0, sipp.output
 
@@ -213,14 +183,16 @@ async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
     # The library lives once per process, so it calls itself.
     async with phone(pick_up) as here:
         call_id = new_call_id()
-        leg = here.sip.new_call(call_id, UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE))
-        leg.dial(f"sip:1000@127.0.0.1:{here.info.port}")
+        target = f"sip:1000@127.0.0.1:{here.info.port}"
+        leg = here.sip.new_call(call_id, target, UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE))
+        leg.dial()
         await until(lambda: len(here.seen(MediaUp)) == 2)
         leg.hang_up(200, "done")
         await until(lambda: len(here.seen(LegClosed)) == 2)
-        assert {type(event).__name__ for event in here.events if event.call_id == call_id} == {
+        assert {type(event).__name__ for event in here.events if event.call_id == call_id} - {"Noted"} == {
             "LegRinging",
             "MediaUp",
+            "Noted",
             "LegClosed",
         }
 

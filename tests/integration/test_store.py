@@ -340,6 +340,41 @@ async def test_only_so_many_ended_calls_are_remembered(redis: RedisServer, monke
         assert redis.live() == set()
 
 
+async def test_the_state_of_trunks_is_written_renewed_and_gone_with_the_worker(redis: RedisServer) -> None:
+    async with opened(redis.settings(), "w1") as first, opened(redis.settings(), "w2") as second:
+        first.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
+        second.note_trunk("main", state="registered", code=200, expires_s=300)
+        await until(lambda: len(redis.keys() & {"gateway:trunk:w1:main", "gateway:trunk:w2:main"}) == 2)
+        first.note_trunk("main", state="registered", code=200, expires_s=300)
+        await asyncio.sleep(1.2)  # longer than an expiry: the heartbeat renews it
+        told = await first.trunks()
+        assert [(state["worker"], state["state"]) for state in told] == [("w1", "registered"), ("w2", "registered")]
+        assert "retry_s" not in told[0]
+        assert 0 < redis.ttl_s("gateway:trunk:w1:main") <= 1
+    left = redis.keys()
+    assert not [key for key in left if ":trunk" in key]
+
+
+async def test_trunks_of_a_worker_that_died_are_forgotten(redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.sadd("gateway:trunks", "gateway:trunk:dead:main")
+    async with opened(redis.settings()) as store:
+        assert await store.trunks() == []
+        with redis.client() as client:
+            assert client.smembers("gateway:trunks") == set()
+
+
+async def test_trunks_are_written_when_redis_is_back(durable: RedisServer) -> None:
+    async with opened(durable.settings()) as store:
+        durable.stop()
+        store.note_trunk("main", state="registered")
+        await until(lambda: store.away)
+        durable.start()
+        await until(lambda: not store.away)
+        (told,) = await store.trunks()
+        assert told["state"] == "registered"
+
+
 async def test_a_store_needs_a_url() -> None:
     with pytest.raises(ValueError, match="start a private server"):
         RedisSessionStore(RedisSettings(), "w1")

@@ -22,7 +22,7 @@ from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RealtimeSettings, WebSettings, environment_for_child
 from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
-from gateway.web.server import WebServer
+from gateway.web.server import ReadTrunks, WebServer
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
 
@@ -70,7 +70,7 @@ async def service() -> AsyncIterator[MintingService]:
 
 
 @asynccontextmanager
-async def serving(service: MintingService, **given: Any) -> AsyncIterator[Shop]:
+async def serving(service: MintingService, trunks: ReadTrunks | None = None, **given: Any) -> AsyncIterator[Shop]:
     settings = WebSettings.model_validate({"port": 0, "clients": {"shop": TOKEN, "portal": TOKEN[::-1]}, **given})
     realtime = RealtimeSettings.model_validate(
         {"url": f"ws://127.0.0.1:{service.server.port}/v1/realtime", "api_key": KEY, "connect_timeout_s": 0.3}
@@ -80,7 +80,7 @@ async def serving(service: MintingService, **given: Any) -> AsyncIterator[Shop]:
         mint = MintEndpoint(
             settings=settings, dialplan=PLAN, minter=minter, audit=lambda fields: shop.audited.append(dict(fields))
         )
-        async with WebServer(settings, mint) as server:
+        async with WebServer(settings, mint, trunks) as server:
             shop.url = server.url
             yield shop
 
@@ -258,6 +258,37 @@ async def test_health_and_what_is_not_there(service: MintingService) -> None:
         async with http.get(f"{shop.url}/nothing") as response:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
         assert shop.audited == []
+
+
+async def test_health_tells_the_trunks_of_all_workers(service: MintingService, redis: RedisServer) -> None:
+    store = RedisSessionStore(redis.settings(), "w1")
+    await store.open()
+    async with serving(service, trunks=store.trunks) as shop, aiohttp.ClientSession() as http:
+
+        async def health() -> tuple[int, Any]:
+            async with http.get(f"{shop.url}/health") as response:
+                assert response.headers["Cache-Control"] == "no-store"
+                return response.status, await response.json()
+
+        assert await health() == (200, {"status": "ok", "redis": "ok", "trunks": []})
+        store.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
+        await until(lambda: redis.keys() & {"gateway:trunk:w1:main"})
+        status, told = await health()
+        assert (status, told["status"]) == (200, "degraded")
+        (trunk,) = told["trunks"]
+        assert {**trunk, "at": ""} == {"trunk": "main", "worker": "w1", "state": "failed", "code": "403", "at": ""}
+        redis.stop()
+        assert await health() == (503, {"status": "unknown", "redis": "away"})
+    await store.close(limit_s=0.1)
+
+
+async def test_health_without_redis_knows_no_trunks(service: MintingService) -> None:
+    async with (
+        serving(service) as shop,
+        aiohttp.ClientSession() as http,
+        http.get(f"{shop.url}/health") as response,
+    ):
+        assert (response.status, await response.json()) == (200, {"status": "ok", "redis": "none", "trunks": []})
 
 
 async def test_a_port_that_is_taken_is_told(service: MintingService) -> None:

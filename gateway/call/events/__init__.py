@@ -8,6 +8,7 @@ They are made where the thing happened (SIP thread, realtime client, timers), ca
 from __future__ import annotations
 
 from gateway.call.events.agent import (
+    OF_THE_AGENT,
     AgentAway,
     AgentBack,
     AgentClosed,
@@ -30,7 +31,7 @@ from gateway.call.events.agent import (
     TransferAsked,
     WaitAsked,
 )
-from gateway.call.events.base import (
+from gateway.call.events.gateway import (
     CallEvent,
     Noted,
     OrderFailed,
@@ -38,6 +39,7 @@ from gateway.call.events.base import (
     TimerFired,
 )
 from gateway.call.events.leg import (
+    OF_THE_LEG,
     DigitPressed,
     IncomingInvite,
     LegClosed,
@@ -59,6 +61,8 @@ from gateway.call.events.route import (
 )
 
 __all__ = [
+    "OF_THE_AGENT",
+    "OF_THE_LEG",
     "AgentAway",
     "AgentBack",
     "AgentClosed",

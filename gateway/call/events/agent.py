@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.events.base import CallEvent
+from gateway.call.events.gateway import CallEvent
 from gateway.errors import AgentError
 
 
@@ -177,7 +177,7 @@ class RecordingFailed(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecordingSaved(CallEvent):
-    """The recording is complete at ``path``; comes while the call is being closed."""
+    """The recording is complete at ``path`` and ``seconds`` long; comes while the call is being closed."""
 
     path: str
     seconds: float
@@ -186,3 +186,29 @@ class RecordingSaved(CallEvent):
 @dataclass(frozen=True, slots=True)
 class PlayedOut(CallEvent):
     """The agent generates nothing more and everything it said was clocked out. Asked for with ``AwaitPlayedOut``."""
+
+
+OF_THE_AGENT: tuple[type[CallEvent], ...] = (
+    AgentReady,
+    AgentFailed,
+    AgentClosed,
+    AgentAway,
+    AgentBack,
+    AgentExpiring,
+    SpeechStarted,
+    SpeechStopped,
+    AgentSpoke,
+    CallerSpoke,
+    ToolAsked,
+    ToolFinished,
+    HangUpAsked,
+    TransferAsked,
+    DigitsAsked,
+    WaitAsked,
+    LeaveMessageAsked,
+    RecordingAsked,
+    RecordingFailed,
+    RecordingSaved,
+    PlayedOut,
+)
+"""Every event of this file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.call.events.base import CallEvent
+from gateway.call.events.gateway import CallEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +113,83 @@ class SecondRinging(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class SecondUp(CallEvent):
-    """The second leg was answered and audio flows there."""
+    """
+    The second leg was answered and audio flows there.
+
+    Attributes:
+        codec: as in SDP, e.g. ``PCMU/8000``.
+        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
+        played_ms: milliseconds of it that were clocked out.
+    """
 
     codec: str
+    item_id: str | None = None
+    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SecondDigit(CallEvent):
-    """Whoever is on the second leg pressed a key."""
+    """
+    Whoever is on the second leg pressed a key.
+
+    Attributes:
+        digit: one of ``0-9*#A-D``.
+        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
+        played_ms: milliseconds of it that were clocked out.
+    """
 
     digit: str
+    item_id: str | None = None
+    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SecondClosed(CallEvent):
-    """The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``."""
+    """
+    The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``.
+
+    Attributes:
+        code: last SIP status of that leg (200 after a BYE).
+        reason: its reason phrase.
+        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
+        played_ms: milliseconds of it that were clocked out.
+    """
 
     code: int
     reason: str
+    item_id: str | None = None
+    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TransferEnded(CallEvent):
-    """The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here."""
+    """
+    The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here.
+
+    Attributes:
+        code: SIP status of the REFER when that failed, else the last one a NOTIFY told.
+        reason: its reason phrase.
+        refused: the REFER itself got a final failure: nobody was called yet. False when a NOTIFY told the end.
+    """
 
     code: int
     reason: str
+    refused: bool = False
+
+
+OF_THE_LEG: tuple[type[CallEvent], ...] = (
+    LegRinging,
+    MediaUp,
+    MediaLost,
+    LegClosed,
+    LegFailed,
+    LegHeld,
+    LegResumed,
+    DigitPressed,
+    SecondRinging,
+    SecondUp,
+    SecondDigit,
+    SecondClosed,
+    TransferEnded,
+)
+"""Every event of this file that a call can meet."""

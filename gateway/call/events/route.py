@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.call.events.base import CallEvent
+from gateway.call.events.gateway import CallEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Routed(CallEvent):
         keypad: what the caller's keys do.
         transfers: how callers are transferred: by REFER, by REFER or else in the gateway, or always in the gateway.
         recording: record from the answer on.
+        can_record: there is something to record with; set by the session.
         setup_limit_s: how long the caller may ring before the agent is ready.
         max_length_s: longest answered call.
         refusal_code: SIP status for a caller whose agent cannot be had.
@@ -61,3 +62,4 @@ class Routed(CallEvent):
     keypad: Keypad = Keypad()
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = "refer_or_bridge"
     recording: bool = False
+    can_record: bool = False

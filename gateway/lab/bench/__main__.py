@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.errors import GatewayError
+from gateway.lab.bench.routes import RoutesResult, measure_routes
 from gateway.lab.bench.run import BenchResult, Figures, run_bench
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -36,8 +37,11 @@ def main() -> int:
         Console(stderr=True).print("stopped; everything the bench had started is stopped too")
         return 130
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+    routes = measure_routes()
+    figures = {**result.to_json(), **routes.to_json()}
+    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _console.print(_table(result))
+    _console.print(_routes_table(routes))
     _console.print(f"figures: {options.out}", markup=False)
     return 0
 
@@ -72,6 +76,18 @@ def _table(result: BenchResult) -> Table:
     row("RTP interval, longest", "{0.rtp_interval_max_ms:.2f}", "ms")
     row("RTP packets lost", "{0.rtp_lost}", "")
     row("packets with speech, least of the calls", "{0.speech_share:.0%}", "")
+    return table
+
+
+def _routes_table(result: RoutesResult) -> Table:
+    table = Table(title=f"finding one of {result.routes} routes", title_justify="left", title_style="bold")
+    for column in ("", "", ""):
+        table.add_column(column, justify="right" if table.columns else "left")
+    table.add_row("exact number", f"{result.exact_us:.1f}", "us")
+    table.add_row("pattern or prefix", f"{result.pattern_us:.1f}", "us")
+    table.add_row("no number fits", f"{result.default_us:.1f}", "us")
+    table.add_row("1000 regular expressions tried in vain", f"{result.regex_us:.0f}", "us")
+    table.add_row("loading the plan", f"{result.load_s:.2f}", "s")
     return table
 
 

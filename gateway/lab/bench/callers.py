@@ -36,10 +36,10 @@ class Callers:
         peers: the media of each.
     """
 
-    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path, *, patient: bool) -> None:
+    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path, *, patient: bool, speech: bytes | None) -> None:
         self.peers = peers
         self._sipp = sipp
-        _, self._speech = read_wav(caller_wav())
+        self._speech = read_wav(caller_wav())[1] if speech is None else speech
         self._log = log
         self._patient = patient
         self._speaking: set[int] = set()
@@ -125,7 +125,9 @@ class Callers:
 
 
 @asynccontextmanager
-async def calling(count: int, to_port: int, work_dir: Path, *, patient: bool) -> AsyncIterator[Callers]:
+async def calling(
+    count: int, to_port: int, work_dir: Path, *, patient: bool, speech: bytes | None = None
+) -> AsyncIterator[Callers]:
     """
     Have ``count`` callers speak in a loop to a SIP port on this machine, until the far end hangs up.
 
@@ -134,6 +136,7 @@ async def calling(count: int, to_port: int, work_dir: Path, *, patient: bool) ->
         to_port: SIP port on 127.0.0.1.
         work_dir: for files.
         patient: each caller is silent until it hears speech, so that nobody cuts a greeting off.
+        speech: what they say, 16-bit mono PCM at 8 kHz; None is the voice that ships.
 
     Raises:
         ConfigError: SIPp is not installed.
@@ -151,7 +154,7 @@ async def calling(count: int, to_port: int, work_dir: Path, *, patient: bool) ->
         command += ["-p", str(_free_udp_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
         command += ["-nostdin", "-trace_logs", "-log_file", str(log), "-trace_err", "-error_file", "/dev/stdout"]
         child = await stack.enter_async_context(running("sipp", command, work_dir))
-        yield Callers(peers, child, log, patient=patient)
+        yield Callers(peers, child, log, patient=patient, speech=speech)
 
 
 def first_speech_at(peer: RtpPeer) -> float | None:

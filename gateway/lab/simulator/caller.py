@@ -58,6 +58,7 @@ class CallerTurns:
         self._with_logprobs = bool(session["include"])
         if had_turns and settings["turn_detection"] is None:
             self._announced = None
+            self.expect_nothing()
 
     def expect_speech(self, playback_ms: float) -> None:
         """Begin to wait for the caller, once a response of that length has been played (``idle_timeout_ms``)."""

@@ -40,17 +40,26 @@ class Recording:
 
     Args:
         limit_s: what comes after so much audio is not kept.
+
+    Attributes:
+        length_ms: all that came, kept or not.
+        marks: of each part that was kept, monotonic seconds and the milliseconds there were with it.
     """
 
     def __init__(self, limit_s: float) -> None:
+        self.length_ms = 0.0
+        self.marks: list[tuple[float, float]] = []
         self._room_ms = limit_s * 1000
         self._stretches: list[tuple[str, bytearray]] = []
 
     def add(self, format_type: str, audio: bytes) -> None:
         """Keep the next part."""
+        length_ms = len(audio) / bytes_per_ms(format_type)
+        self.length_ms += length_ms
         if self._room_ms <= 0:
             return
-        self._room_ms -= len(audio) / bytes_per_ms(format_type)
+        self._room_ms -= length_ms
+        self.marks.append((time.monotonic(), self.length_ms))
         if not self._stretches or self._stretches[-1][0] != format_type:
             self._stretches.append((format_type, bytearray()))
         self._stretches[-1][1].extend(audio)
@@ -121,6 +130,22 @@ class Connection:
         return self.caller_audio.pcm24k()
 
     @property
+    def heard_ms(self) -> int:
+        """Milliseconds of caller audio received, kept or not."""
+        return int(self.caller_audio.length_ms)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the session detects the caller's turns now; not while its ``turn_detection`` is null."""
+        return self.session is not None and self.session["audio"]["input"]["turn_detection"] is not None
+
+    @property
+    def told(self) -> list[str]:
+        """What the client told the model in system items, in the order of the conversation."""
+        system = (item for item in self.items() if item.get("role") == "system")
+        return [part["text"] for item in system for part in item["content"]]
+
+    @property
     def spoken(self) -> list[Spoken]:
         """All agent audio as sent, per item in the order of their beginning."""
         return [Spoken(item_id, audio.pcm24k()) for item_id, audio in self._agent_audio.items()]
@@ -129,6 +154,11 @@ class Connection:
     def has_spoken(self) -> bool:
         """Whether any agent audio was sent."""
         return bool(self._agent_audio)
+
+    @property
+    def spoken_marks(self) -> list[list[tuple[float, float]]]:
+        """The marks of all agent audio as sent, for each entry of ``spoken``."""
+        return [audio.marks for audio in self._agent_audio.values()]
 
     def note_event(self, event_type: str) -> None:
         """Record a client event."""
@@ -179,6 +209,8 @@ class Connection:
             "closed_by": self.closed_by,
             "close_code": self.close_code,
             "lasted_s": round((self.closed_at or time.monotonic()) - self.opened_at, 3),
+            "heard_ms": self.heard_ms,
+            "listens": self.listens,
             "events": dict(Counter(event.type for event in self.events)),
             "sent": dict(Counter(event.type for event in self.sent)),
             "violations": self.violations,
@@ -191,6 +223,7 @@ class Connection:
             "sent": [(event.type, round(event.at - self.opened_at, 4)) for event in self.sent[-SHOWN:]],
             "received": self.received[-SHOWN:],
             "session": self.session,
+            "told": self.told,
             "items": self.items(),
         }
 

@@ -18,6 +18,7 @@ class FunctionCalls:
         self._conversation = conversation
         self._answered: set[str] = set()
         self._waiting: dict[str, str] = {}
+        self._has_news = False
 
     def expect(self, call_id: str, name: str) -> None:
         """A call was completed: it must be answered before the client asks for the next response."""
@@ -43,8 +44,15 @@ class FunctionCalls:
         self._answered.add(call_id)
         return None
 
+    def message_came(self) -> None:
+        """The client put a message in: a response about that need not wait for the calls."""
+        self._has_news = True
+
     def take_unanswered(self) -> list[str]:
-        """Return the names of the calls that wait, and forget that they do."""
+        """Return the names of the calls a response should have waited for, and forget that they wait."""
+        has_news, self._has_news = self._has_news, False
+        if has_news:
+            return []
         names = list(self._waiting.values())
         self._waiting.clear()
         return names

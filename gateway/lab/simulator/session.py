@@ -182,6 +182,8 @@ class Session:
             odd = self._speaker.calls.answer(item.wire["call_id"])
             if odd is not None:
                 self._seen.note_violation(odd)
+        elif item.wire["type"] == "message":
+            self._speaker.calls.message_came()
         self._conversation.insert(item, previous)
         before = self._conversation.previous_id(item.id)
         for name in ("added", "done"):

@@ -8,7 +8,9 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL
+from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL, PHONE, PcmFormat
+from gateway.audio.resample import Resampler
+from gateway.audio.wav import read_wav
 
 _HERE = Path(__file__).parent
 
@@ -37,6 +39,15 @@ def agent_sentences() -> tuple[Sentence, ...]:
 def caller_wav() -> Path:
     """Return the file with a caller's voice: 8 kHz 16-bit mono, two sentences, 1.5 s of silence between."""
     return _HERE / "caller.wav"
+
+
+def caller_speech(seconds: float, fmt: PcmFormat = PHONE) -> bytes:
+    """Return the caller's voice, over and over for so long: signed 16-bit little-endian mono PCM in ``fmt``."""
+    rate_hz, pcm = read_wav(caller_wav())
+    if rate_hz != fmt.rate_hz:
+        pcm = Resampler(rate_hz, fmt.rate_hz).process(pcm)
+    wanted = fmt.bytes_of(round(seconds * 1000))
+    return (pcm * (wanted // len(pcm) + 1))[:wanted]
 
 
 def _read_pcm24k(path: Path) -> bytes:

@@ -110,3 +110,38 @@ async def test_a_peer_can_be_told_to_say_something_else_in_mid_stream() -> None:
     assert ulaw_to_pcm(pcm_to_ulaw(TONE)) in heard
     assert hearer.reception.counts().lost == 0
     assert len({packet.ssrc for packet in hearer.reception.packets}) == 1
+
+
+async def test_a_pause_lets_the_timestamps_go_on_and_marks_what_follows() -> None:
+    async with RtpPeer(TONE, then_silence=True) as talker, RtpPeer() as hearer:
+        talker.talk(("127.0.0.1", hearer.port))
+        await asyncio.sleep(0.1)
+        talker.rest(comfort_noise=True)
+        await asyncio.sleep(0.3)
+        talker.go_on()
+        await asyncio.sleep(0.1)
+        await talker.hush()
+        packets = hearer.reception.packets
+    kinds = [packet.payload_type for packet in packets]
+    noise = kinds.index(13)
+    assert kinds.count(13) == 1
+    assert len(packets[noise].payload) == 1
+    assert hearer.reception.counts().lost == 0, "the sequence has no hole"
+    assert [packet.marker for packet in packets].count(True) == 2
+    assert packets[noise + 1].marker
+    assert packets[noise + 1].timestamp - packets[noise].timestamp >= 160 * 8
+
+
+async def test_the_numbers_of_a_stream_can_be_changed() -> None:
+    async with RtpPeer(then_silence=True) as talker, RtpPeer() as hearer:
+        talker.renumber(sequence=0xFFFE, timestamp=2**32 - 160, ssrc=7)
+        talker.talk(("127.0.0.1", hearer.port))
+        async with asyncio.timeout(10):
+            while len(hearer.reception.packets) < 4:
+                await asyncio.sleep(0.02)
+        await talker.hush()
+        packets = hearer.reception.packets[:4]
+        assert len(talker.sent_at) == talker.sent_packets
+    assert [packet.sequence for packet in packets] == [0xFFFE, 0xFFFF, 0, 1]
+    assert [packet.timestamp for packet in packets] == [2**32 - 160, 0, 160, 320]
+    assert {packet.ssrc for packet in packets} == {7}

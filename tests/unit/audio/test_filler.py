@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.audio.filler import FADE_MS, LEVEL_DBFS, LOOP_S, FillerLoop, load_filler, tone_filler
-from gateway.audio.pcm import MODEL, PHONE
+from gateway.audio.pcm import MODEL, PHONE, WIDEBAND, PcmFormat
 from gateway.audio.wav import write_wav
 from gateway.errors import ConfigError
 
@@ -48,12 +48,32 @@ def test_a_filler_is_found_by_its_name(tmp_path: Path) -> None:
     assert load_filler(str(tmp_path / "hold.wav"), Path("/nowhere")) == LOUD
 
 
+@pytest.mark.parametrize("fmt", [PHONE, WIDEBAND])
+def test_the_tone_is_the_same_at_both_rates(fmt: PcmFormat) -> None:
+    tone = np.frombuffer(tone_filler(fmt), "<i2").astype(float)
+    assert tone.size == LOOP_S * fmt.rate_hz
+    spectrum = np.abs(np.fft.rfft(tone[: round(0.65 * fmt.rate_hz)]))
+    assert np.argmax(spectrum) / 0.65 == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize(("file", "leg"), [(PHONE, WIDEBAND), (WIDEBAND, PHONE)])
+def test_a_file_of_the_other_rate_is_converted_and_goes_round_without_a_seam(
+    tmp_path: Path, file: PcmFormat, leg: PcmFormat
+) -> None:
+    def sine(fmt: PcmFormat) -> np.ndarray:  # whole periods: a loop of it is one endless sine
+        return np.rint(8000 * np.sin(2 * np.pi * 400 * np.arange(fmt.rate_hz // 4) / fmt.rate_hz)).astype("<i2")
+
+    write_wav(tmp_path / "hold.wav", file.rate_hz, sine(file).tobytes())
+    converted = np.frombuffer(load_filler("hold.wav", tmp_path, leg), "<i2").astype(float)
+    assert np.abs(converted - sine(leg)).max() <= 40
+
+
 def test_a_filler_that_cannot_be_played_is_refused_with_the_cure(tmp_path: Path) -> None:
     write_wav(tmp_path / "wide.wav", 24_000, LOUD)
     write_wav(tmp_path / "stereo.wav", 8000, LOUD, LOUD)
     write_wav(tmp_path / "silent.wav", 8000, bytes(1600))
     for name, told in (
-        ("wide.wav", "24000 samples per second, a filler has 8000; convert it"),
+        ("wide.wav", "24000 samples per second, a filler has 8000 or 16000; convert it"),
         ("stereo.wav", "2 channels, mono is wanted"),
         ("silent.wav", "nothing but silence"),
         ("missing.wav", "No such file"),

@@ -12,6 +12,7 @@ from tests.fakes.stage import ROUTED, Stage
 STREAM_FIELDS = {
     *("text", "item_id", "played_ms", "cut", "interruption_ms", "turn_latency_ms", "detail", "left_s"),
     *("tool_call_id", "name", "arguments", "output", "failed", "took_ms", "target", "digits", "code", "reason"),
+    *("digit", "warm", "refused", "second_codec", "with", "on", "seconds"),
 }
 
 
@@ -31,6 +32,7 @@ async def stage(routed: Routed) -> AsyncIterator[Stage]:
     assert stage.clock.running == 0
     assert stage.agent.closes == stage.tools.closes == stage.agent.opens
     assert stage.playout.wake is None
+    assert stage.recorder.orders[-1:] == ["close"]
     record = stage.store.record()
     assert record.get("state") == "ended" or stage.store.raises
     assert set(record) <= RECORD_FIELDS | STREAM_FIELDS

@@ -139,7 +139,7 @@ async def test_a_transfer_that_fails_is_told_to_the_agent(stage: Stage) -> None:
     stage.session.post(TransferEnded(CALL, 486, "Busy Here"))
     await settle()
     assert stage.agent.answers == [("call_1", "The transfer failed: 486 Busy Here. The caller is still here.", True)]
-    assert stage.store.fields_of("transfer_ended") == {"code": 486, "reason": "Busy Here"}
+    assert stage.store.fields_of("transfer_ended") == {"code": 486, "reason": "Busy Here", "refused": False}
     await hang_up(stage)
 
 
@@ -203,6 +203,7 @@ async def test_a_profile_without_tools_of_its_own_answers_that_there_is_none(sta
     assert stage.agent.answers == [("call_1", "Error: there is no tool named weather.", True)]
     await hang_up(stage)
     await stage.tools.close()
+    await stage.recorder.close()
 
 
 # Held speech

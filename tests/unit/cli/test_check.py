@@ -38,7 +38,7 @@ def test_what_is_in_force_is_shown_with_secrets_masked(monkeypatch: pytest.Monke
     code, out, err = run("--dialplan", str(HELLO))
     assert (code, err) == (0, "")
     assert "very-secret" not in out
-    for words in ("GATEWAY_REDIS__URL", "command line", "gpt-realtime", "everyone", "any number", "API key: there"):
+    for words in ("GATEWAY_REDIS__URL", "command line", "gpt-realtime", "everyone", "any call", "API key: there"):
         assert words in out
 
 
@@ -47,6 +47,19 @@ def test_without_a_key_the_ways_on_are_named() -> None:
     assert code == 0
     assert "API key: none. Set OPENAI_API_KEY" in out
     assert "a private server is started" in out
+
+
+def test_trunks_are_shown_without_their_passwords(bare: Path) -> None:
+    (bare / "gateway.toml").write_text(
+        '[trunks.carrier]\nhost = "sip.carrier.example"\nregister = true\nusername = "line1"\npassword_from = "p"\n'
+        'transport = "tls"\n[trunks.pbx]\nhost = "192.0.2.40"\nnetworks = "192.0.2.40/31"\n'
+        '[secrets]\np = "very-secret"\n'
+    )
+    code, out, err = run("--dialplan", str(HELLO))
+    assert (code, err) == (0, "")
+    assert "very-secret" not in out
+    for words in ("sip.carrier.example over tls", "as line1", "192.0.2.40 over udp", "192.0.2.40/31"):
+        assert words in out
 
 
 WEBHOOK = """
@@ -87,5 +100,5 @@ def test_a_wrong_dialplan_is_told_with_its_line_and_exit_code_1(bare: Path) -> N
     (bare / "plan.yaml").write_text(HELLO.read_text().replace("voice: marin", "audio_format: pcmm"))
     code, out, err = run("--dialplan", "plan.yaml")
     assert code == 1
-    assert "plan.yaml:8:19: agents.hello.audio_format: 'pcmm' is not among the values; did you mean 'pcm" in err
+    assert "plan.yaml:9:19: agents.hello.audio_format: 'pcmm' is not among the values; did you mean 'pcm" in err
     assert "sip.port" in out

@@ -5,10 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.dialplan.loader import MAX_BYTES, load_dialplan
+from gateway.dialplan.compose import MAX_BYTES
+from gateway.dialplan.loader import load_dialplan
 from gateway.dialplan.model import Dialplan
 from gateway.errors import DialplanError
 
@@ -25,9 +27,41 @@ agents:
     greeting: ~
 routes:
   - name: yes
-    called: 0123
+    match: {to: 0123}
     agent: night
   - {name: all, agent: front}
+"""
+
+RICH = """\
+timezone: Europe/Berlin
+holidays: {office: [12-24..12-26, 2026-01-01]}
+x-limits: &limits {max_calls: 5, per_caller: {calls_per_day: 3}, over: 486}
+defaults:
+  turn_detection: {kind: semantic_vad, eagerness: low}
+agents:
+  front: {instructions: "It is {{ time.clock }}, you are {{ metadata.team }}."}
+  night: {extends: front, voice: cedar, greeting: Hello}
+routes:
+  - name: one
+    match:
+      to: ["+49*", "_1NXX", '/^2(?P<desk>\\d+)$/']
+      from: "+4930*"
+      source: [192.0.2.0/24]
+      headers: {X-A: b}
+      time: [{weekdays: mon-fri, hours: "09:00-17:30", not_holidays: office}]
+      load: {below: 0.9}
+      percent: 50
+    limits: *limits
+    metadata: {team: north}
+    action: menu
+    say: "Press {{ groups.desk }}"
+    agent: night
+    keys:
+      "1": {action: dial, to: "sip:{{ groups.desk }}@pbx", then: 486}
+      "2": {action: hunt, steps: [{agent: front, on_failure: {action: dial, to: "sip:a@b"}}, 503]}
+      "0": {action: redirect, contacts: "sip:a@b"}
+    otherwise: {action: reject, code: 480, reason: "No {{ called }}"}
+  - {name: rest, agent: night, metadata: {team: south}}
 """
 
 
@@ -54,9 +88,18 @@ def test_a_good_file_gives_a_dialplan(file: Path) -> None:
     assert plan.agents["night"].greeting is None
 
 
+def test_a_rich_file_gives_a_dialplan(file: Path) -> None:
+    file.write_text(RICH)
+    plan = load_dialplan(file)
+    assert plan.agents["night"].instructions == plan.agents["front"].instructions
+    assert plan.agents["night"].turn_detection.kind == "semantic_vad"
+    assert plan.routes[0].limits.per_caller.calls_per_day == 3
+    assert (len(plan.version), plan.folder) == (12, file.parent)
+
+
 def test_a_value_is_the_text_that_was_written(file: Path) -> None:
     file.write_text(GOOD)
-    assert load_dialplan(file).routes[0].called == "0123"
+    assert load_dialplan(file).routes[0].match.to == ("0123",)
 
 
 def test_all_mistakes_are_told_at_once_with_their_places(file: Path) -> None:
@@ -88,11 +131,11 @@ extra: 1
         "plan.yaml:8:15: agents.back.greeting: should be text",
         "plan.yaml:9:6: agents.3: should be a mapping: lines of `key: value`, not 'hello'",
         "plan.yaml:12:12: routes[0].agent: there is no agent 'fornt'; did you mean 'front'?",
-        "plan.yaml:13:25: routes[1].called: String should have at least 1 character, not ''",
+        "plan.yaml:13:17: routes[1].called: unknown key; write `match: {to: ...}`",
         "plan.yaml:13:36: routes[1].agent: there is no agent 'nobody-at-all'; there is 'front', 'back', '3'",
         "plan.yaml:14:5: routes[2].name: is missing",
         "plan.yaml:15:5: routes[2].namee: unknown key; did you mean 'name'?",
-        "plan.yaml:16:1: extra: unknown key; there is 'agents', 'routes'",
+        "plan.yaml:16:1: extra: unknown key; there is 'agents', 'routes', 'holidays', 'timezone', 'defaults'",
     ]
 
 
@@ -154,7 +197,7 @@ def test_a_bomb_of_aliases_is_refused_at_once(file: Path) -> None:
 def test_a_file_that_cannot_be_read_is_told(file: Path, tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "none.yaml", "no such file"),
-        (tmp_path, "not a regular file"),
+        (tmp_path, "a folder without"),
         (Path(os.devnull), "not a regular file"),
         (Path("a\0b"), "cannot be read"),
     ):
@@ -164,6 +207,36 @@ def test_a_file_that_cannot_be_read_is_told(file: Path, tmp_path: Path) -> None:
 
 
 PIECES = [
+    *(
+        "match",
+        "to",
+        "from",
+        "time",
+        "hours",
+        "9:00-1:00",
+        "headers",
+        "percent",
+        "action",
+        "menu",
+        "keys",
+        "hunt",
+        "dial",
+    ),
+    *(
+        "steps",
+        "then",
+        "limits",
+        "over",
+        "metadata",
+        "holidays",
+        "defaults",
+        "extends",
+        "timezone",
+        "x-a",
+        "486",
+        "/(?P<",
+    ),
+    *("{{ ", " }}", "{% if ", "%}", "sip:a@b", "a.wav", "*", "_1[", "1e999", "-1", "0", "on_failure", "reject", "code"),
     *(
         "agents",
         "routes",
@@ -224,12 +297,41 @@ PIECES = [
     | st.tuples(st.integers(0, len(GOOD)), st.sampled_from(PIECES) | st.text(max_size=3), st.integers(0, 9)).map(
         lambda cut: GOOD[: cut[0]] + cut[1] + GOOD[cut[0] + cut[2] :]
     )
+    | st.tuples(st.integers(0, len(RICH)), st.sampled_from(PIECES) | st.text(max_size=3), st.integers(0, 12)).map(
+        lambda cut: RICH[: cut[0]] + cut[1] + RICH[cut[0] + cut[2] :]
+    )
+    | st.tuples(st.integers(0, len(RICH)), st.binary(min_size=1, max_size=2)).map(
+        lambda cut: RICH.encode()[: cut[0]] + cut[1] + RICH.encode()[cut[0] + 1 :]
+    )
     | st.text(max_size=60)
     | st.binary(max_size=60)
 )
 @example('"\\U00110000"')
 @example("%YAML 1." + "9" * 5000 + "\n--- a\n")
 def test_any_text_gives_a_dialplan_or_its_mistakes(file: Path, text: str | bytes) -> None:
+    check_any(file, text)
+
+
+NAMES = st.sampled_from(
+    [*(piece for piece in PIECES if piece.isascii()), "front", "1", "2", "sip:a@b", "mon-fri", "x y"]
+)
+VALUES = st.recursive(
+    NAMES | st.none() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("agents", "holidays", "defaults", "timezone"), VALUES)), VALUES
+)
+def test_any_yaml_gives_a_dialplan_or_its_mistakes(file: Path, top: dict[str, object], route: object) -> None:
+    routes = [{"name": "one", **route}] if isinstance(route, dict) else [route]
+    check_any(file, yaml.safe_dump({"agents": {"front": {"instructions": "x"}}, "routes": routes, **top}))
+
+
+def check_any(file: Path, text: str | bytes) -> None:
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     try:
         result: Dialplan | DialplanError = load_dialplan(file)
@@ -238,3 +340,11 @@ def test_any_text_gives_a_dialplan_or_its_mistakes(file: Path, text: str | bytes
     if isinstance(result, DialplanError):
         assert result.mistakes
         assert all(mistake.problem and mistake.file == str(file) for mistake in result.mistakes)
+
+
+def test_a_large_broken_file_is_told_soon(file: Path) -> None:
+    lines = "".join(f"  - {{name: r{n}, match: {{to: '{n}'}}, agent: front}}\n" for n in range(12_000))
+    began = time.monotonic()
+    (mistake,) = told(file, "agents: {front: {instructions: x}}\nroutes:\n" + lines + "  - [broken\nx: {y\n")
+    assert mistake.startswith("plan.yaml:12004:")
+    assert time.monotonic() - began < 30

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.call.events import IncomingInvite
-from gateway.dialplan.matcher import Rejection, Route, called_names, find_route
+from gateway.dialplan.facts import user_forms
+from gateway.dialplan.matcher import Rejection, Route, find_route
 from gateway.dialplan.model import Dialplan
 from gateway.ids import CallId
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.unit
 AGENTS = {"front": {"instructions": "Be kind."}, "night": {"instructions": "Be brief."}}
 
 
-def plan(*routes: dict[str, str]) -> Dialplan:
+def plan(*routes: object) -> Dialplan:
     return Dialplan.model_validate({"agents": AGENTS, "routes": routes})
 
 
@@ -38,7 +39,7 @@ def invite(to_uri: str) -> IncomingInvite:
     ],
 )
 def test_the_user_part_of_the_called_uri_is_compared(called: str, to_uri: str) -> None:
-    route = find_route(plan({"name": "r", "called": called, "agent": "night"}), invite(to_uri))
+    route = find_route(plan({"name": "r", "match": {"to": called}, "agent": "night"}), invite(to_uri))
     assert isinstance(route, Route)
     assert (route.name, route.agent_name, route.profile.instructions) == ("r", "night", "Be brief.")
 
@@ -57,15 +58,15 @@ def test_the_user_part_of_the_called_uri_is_compared(called: str, to_uri: str) -
     ],
 )
 def test_what_differs_is_turned_away_with_404(called: str, to_uri: str) -> None:
-    answer = find_route(plan({"name": "r", "called": called, "agent": "front"}), invite(to_uri))
+    answer = find_route(plan({"name": "r", "match": {"to": called}, "agent": "front"}), invite(to_uri))
     assert answer == Rejection(404, f"no route for {to_uri}")
 
 
 def test_the_first_rule_that_fits_answers() -> None:
     rules = plan(
-        {"name": "one", "called": "1", "agent": "front"},
+        {"name": "one", "match": {"to": "1"}, "agent": "front"},
         {"name": "rest", "agent": "night"},
-        {"name": "never", "called": "2", "agent": "front"},
+        {"name": "never", "match": {"to": "2"}, "agent": "front"},
     )
     names = [find_route(rules, invite(f"sip:{user}@h")) for user in "12"]
     assert [route.name for route in names if isinstance(route, Route)] == ["one", "rest"]
@@ -77,4 +78,4 @@ def test_a_rule_without_conditions_takes_a_uri_without_user() -> None:
 
 @pytest.mark.parametrize(("uri", "names"), [("sip:@h", ()), ("sip:%@h", ("%",)), ("sip:%ff@h", ("�",))])
 def test_odd_user_parts_are_read_without_an_error(uri: str, names: tuple[str, ...]) -> None:
-    assert called_names(uri) == names
+    assert user_forms(uri) == names

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from gateway.lab.measure import (
     Correlation,
     correlation,
+    damaged_share,
+    located_segments,
     longest_dropout_ms,
     longest_gap_ms,
     percentile,
     segment_correlation,
+    segments,
 )
 
 pytestmark = pytest.mark.unit
@@ -116,3 +119,30 @@ def test_percentiles_are_interpolated() -> None:
     assert percentile([10, 20], 75) == pytest.approx(17.5)
     with pytest.raises(ValueError, match="no values"):
         percentile([], 99)
+
+
+def speechlike(seconds: float, seed: int = 5) -> bytes:
+    noise = np.random.default_rng(seed).normal(0, 3000, round(seconds * 8000))
+    return np.clip(noise, -32000, 32000).astype("<i2").tobytes()
+
+
+def test_stretches_are_found_where_they_went() -> None:
+    sent = speechlike(2)
+    later = bytes(2 * 8 * 70) + sent[: 2 * 8000] + bytes(2 * 8 * 30) + sent[2 * 8000 :]  # grows by 30 ms in the middle
+    found = located_segments(sent, later, 8000, 200)
+    assert [at_ms for at_ms, _ in found] == [0, 500, 1000, 1500]
+    assert [place.lag_ms for _, place in found] == [70, 70, 100, 100]
+    assert [place.lag_ms for place in segments(sent, later, 8000, 40, around_ms=90)] == [70, 70, 100, 100]
+    early = segments(later[1600:], sent, 8000, 200, around_ms=-70)
+    assert early[0].lag_ms == 30
+
+
+def test_the_damaged_share_counts_what_is_gone_and_not_what_is_late() -> None:
+    sent = speechlike(6)
+    assert damaged_share(sent, bytes(2 * 8 * 100) + sent, 8000, 500) == 0
+    holed = bytearray(sent)
+    for start_ms in range(600, 6000, 600):  # 60 ms out of each 600
+        holed[16 * start_ms : 16 * (start_ms + 60)] = bytes(16 * 60)
+    assert damaged_share(sent, bytes(holed), 8000, 500) == pytest.approx(0.09, abs=0.02)
+    assert damaged_share(sent, speechlike(6, seed=6), 8000, 500) > 0.95
+    assert damaged_share(bytes(16000), sent, 8000, 500) == 1

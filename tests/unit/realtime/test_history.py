@@ -109,6 +109,23 @@ def test_tools_are_told_with_their_outputs() -> None:
     assert history.is_unanswered
 
 
+def test_messages_of_the_gateway_keep_their_place_and_are_no_turn() -> None:
+    history = History()
+    history.agent_said("a1", "Your number, please.")
+    history.told("The caller pressed: 1 2")
+    assert not history.is_unanswered, "nobody spoke"
+
+    history.caller_turn("u1", "item the service gave the message")
+    history.caller_said("u1", "Done.")
+    history.told("The caller pressed: 3")
+
+    assert [who for who, _ in told(history)] == ["assistant", "system", "user", "system"]
+    assert told(history)[1] == ("system", "The caller pressed: 1 2")
+    assert history.is_unanswered, "the caller spoke last"
+    history.agent_said("a2", "Thank you.")
+    assert not history.is_unanswered
+
+
 def test_an_answer_to_an_unknown_tool_changes_nothing() -> None:
     history = History()
     history.tool_answered("call_1", "yes")

@@ -231,7 +231,7 @@ def test_a_message_that_overlaps_a_function_call_keeps_its_own_state() -> None:
 
     audio = AgentAudio("item_a", SPEECH_100_MS)
     assert [fact for fact in facts if not isinstance(fact, Noted | Send)] == [audio, audio, AgentAudioDone("item_a")]
-    assert protocol.active_response_id is None
+    assert protocol.cancel() == (), "none is active"
 
 
 def test_two_messages_of_one_response_are_counted_apart() -> None:

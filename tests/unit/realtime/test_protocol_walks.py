@@ -46,6 +46,8 @@ class Server:
         self.stale: set[str] = set()  # responses
         self.waiting: list[str] = []  # calls of tools
         self.carried_out: list[str] = []
+        self.updates: list[Any] = []  # turn detection as it is to be, not seen to yet
+        self.detects = True
         asked = json.loads(self.protocol.configure()[0])["session"]
         self.tell("session.updated", session=asked | {"id": "sess_1"})
 
@@ -83,7 +85,9 @@ class Server:
                 case "conversation.item.truncate":
                     assert event["audio_end_ms"] <= self.received[event["item_id"]] // 48
                 case "conversation.item.create":
-                    assert event["item"]["type"] == "function_call_output"
+                    assert event["item"]["type"] == "function_call_output" or event["item"]["role"] == "system"
+                case "session.update":
+                    self.updates.append(event["session"]["audio"]["input"]["turn_detection"])
 
     # What may happen
 
@@ -119,8 +123,16 @@ class Server:
             details = error if status == "failed" else {}
             self.tell("response.done", response={"id": done, "status": status, "status_details": details})
 
+    def update(self) -> None:
+        """See to a change of turn detection; what was said till then is told before."""
+        if self.updates:
+            detection = self.updates.pop(0)
+            self.detects = detection is not None
+            self.speaking = self.speaking if self.detects else None
+            self.tell("session.updated", session={"id": "sess_1", "audio": {"input": {"turn_detection": detection}}})
+
     def caller_begins(self) -> None:
-        if self.speaking is None:
+        if self.speaking is None and self.detects:
             self.speaking = self.new("item")
             if self.active is not None and self.interrupts:
                 self.stale.add(self.active)
@@ -153,6 +165,9 @@ class Server:
             lambda: protocol.cancel(),
             lambda: protocol.say_goodbye("Bye."),
             lambda: protocol.retry_response(),
+            lambda: protocol.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
+            lambda: protocol.mute(),
+            lambda: protocol.unmute(),
             lambda: protocol.truncate(item_id, self.random.randrange(500)),
         ]
         self.take(self.random.choice(orders)())
@@ -168,14 +183,18 @@ def test_a_random_conversation_keeps_the_rules(seed: int) -> None:
     server = Server(seed)
     steps = [
         *(server.begin, server.speak, server.speak, server.call, server.finish, server.caller_begins),
-        *(server.caller_stops, server.refuse, server.order, server.order, server.answer),
+        *(server.caller_stops, server.refuse, server.order, server.order, server.answer, server.update),
     ]
     for _ in range(150):
         server.random.choice(steps)()
 
     assert len(server.carried_out) == len(set(server.carried_out)), "no tool runs twice"
     # Left alone, it comes to rest: whatever is wanted is asked for and nothing waits for ever.
+    server.take(server.protocol.unmute())
+    while server.updates:
+        server.update()
     server.caller_stops()
+    assert server.detects
     for _ in range(20):
         server.answer()
         server.take(server.protocol.retry_response())

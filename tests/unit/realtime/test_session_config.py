@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.dialplan.model import AgentProfile, ToolSet, TurnDetection
+from gateway.dialplan.model import AgentProfile, ToolSet, TransferTarget, TurnDetection
 from gateway.errors import AgentRefused
 from gateway.realtime.session_config import (
     goodbye_instructions,
@@ -176,8 +176,18 @@ def test_tools_of_every_kind_are_offered() -> None:
         "allowed_tools": ["look_up"],
     }
     assert offered_tools(profile, [WEATHER]) == OfferedTools(
-        ("hang_up", "transfer_call"), {"sales": "sip:sales@192.0.2.1"}, frozenset({"find_table", "weather"})
+        ("hang_up", "transfer_call"),
+        {"sales": TransferTarget(uri="sip:sales@192.0.2.1")},
+        frozenset({"find_table", "weather"}),
     )
+
+
+def test_a_warm_target_makes_the_model_say_what_it_is_about() -> None:
+    tools = {"builtin": ["transfer_call"], "transfer_targets": {"sales": {"uri": "sip:a@192.0.2.1", "warm": True}}}
+
+    [transfer] = wire(AgentProfile.model_validate({"instructions": "x", "tools": tools}))["tools"]
+
+    assert transfer["parameters"]["required"] == ["target", "summary"]
 
 
 def test_a_missing_token_refuses_the_session_by_the_name_of_the_secret() -> None:
@@ -190,6 +200,48 @@ def test_a_tool_that_cannot_be_offered_refuses_the_session_by_the_name_of_the_fi
 
     with pytest.raises(AgentRefused, match=r"session\.tools\.name: String should match pattern"):
         session_config(AgentProfile(instructions="x"), [bad])
+
+
+@pytest.mark.parametrize(
+    ("profile", "ending"),
+    [
+        ({"greeting": "Hello."}, ["The call was just answered.", "Say this now, then wait: Hello."]),
+        (
+            {"greeting": "Hello.", "recording": {"mode": "on", "announcement": "This call is recorded."}},
+            [
+                "The call was just answered.",
+                "Begin with exactly this sentence: This call is recorded.",
+                "Say this now, then wait: Hello.",
+            ],
+        ),
+        (
+            {"recording": {"mode": "on", "announcement": "This call is recorded."}},
+            [
+                "The call was just answered.",
+                "Begin with exactly this sentence: This call is recorded.",
+                "Then wait for the caller to speak.",
+            ],
+        ),
+        (
+            {"greeting": "Hello.", "recording": {"mode": "by_tool", "announcement": "This call is recorded."}},
+            ["The call was just answered.", "Say this now, then wait: Hello."],
+        ),
+    ],
+)
+def test_the_greeting_repeats_the_instructions_and_says_first_that_the_call_is_recorded(
+    profile: dict[str, Any], ending: list[str]
+) -> None:
+    words = greeting_instructions(AgentProfile.model_validate({"instructions": "You are Ada."} | profile))
+
+    assert words is not None
+    assert words.split("\n") == ["You are Ada.", "", *ending]
+
+
+@pytest.mark.parametrize("mode", ["off", "by_tool"])
+def test_an_agent_that_announces_and_greets_nothing_lets_the_caller_speak_first(mode: str) -> None:
+    recording = {"mode": mode, "announcement": "This call is recorded."}
+
+    assert greeting_instructions(AgentProfile.model_validate({"instructions": "x", "recording": recording})) is None
 
 
 def test_the_goodbye_repeats_the_instructions_and_says_why() -> None:

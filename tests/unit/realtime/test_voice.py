@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
-from gateway.audio.pcm import PHONE
+from gateway.audio.pcm import MODEL, PHONE, WIDEBAND
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.resample import Downsampler, Upsampler
+from gateway.audio.resample import Downsampler, Resampler, Upsampler
 from gateway.audio.uplink import UplinkTap
 from gateway.realtime.voice import AgentVoice, AudioFormatName, CallerVoice
 from gateway.threads import check_threads
@@ -133,3 +133,63 @@ def test_a_new_item_ends_the_one_before() -> None:
 
     assert len(played(playout)) >= 2 * PHONE.bytes_of(100)
     assert playout.position() is None
+
+
+WIDE = (8000 * np.sin(np.arange(3200) / 5)).astype("<i2").tobytes()  # 200 ms at 16 kHz
+TO_MODEL, TO_G711 = Resampler(16000, 24000), Resampler(16000, 8000)
+WIDE_AT_8_KHZ = TO_G711.process(WIDE)
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "expected"),
+    [
+        ("pcm", TO_MODEL.process(WIDE)),
+        ("pcmu", pcm_to_ulaw(WIDE_AT_8_KHZ)),
+        ("pcma", pcm_to_alaw(WIDE_AT_8_KHZ)),
+    ],
+)
+def test_a_wideband_caller_is_resampled_once(audio_format: AudioFormatName, expected: bytes) -> None:
+    tap = UplinkTap(capacity_frames=100)
+    caller = CallerVoice(tap, audio_format, batch_ms=20, early_ms=0, phone=WIDEBAND)
+    heard = []
+    for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
+        tap.write_frame(WIDE[start : start + WIDEBAND.frame_bytes])
+        heard.append(caller.take())
+
+    assert b"".join(heard) == expected
+    assert all(heard), "a frame of 20 ms fills a message of 20 ms"
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "coded", "decoded", "rate_hz"),
+    [
+        ("pcm", TONE[:2880], TONE[:2880], MODEL.rate_hz),
+        ("pcmu", pcm_to_ulaw(TONE), ulaw_to_pcm(pcm_to_ulaw(TONE)), PHONE.rate_hz),
+        ("pcma", pcm_to_alaw(TONE), alaw_to_pcm(pcm_to_alaw(TONE)), PHONE.rate_hz),
+    ],
+)
+def test_speech_for_a_wideband_phone_is_resampled_once_and_its_tail_is_heard(
+    audio_format: AudioFormatName, coded: bytes, decoded: bytes, rate_hz: int
+) -> None:
+    playout = PlayoutBuffer(WIDEBAND)
+    agent = AgentVoice(playout, audio_format, phone=WIDEBAND)
+    for start in range(0, len(coded), 334):
+        agent.play("item_a", coded[start : start + 334])
+    agent.end("item_a")
+
+    resampler = Resampler(rate_hz, WIDEBAND.rate_hz)
+    expected = resampler.process(decoded) + resampler.tail()
+    heard = played(playout)
+    assert heard[: len(expected)] == expected
+    assert not any(heard[len(expected) :])
+    assert len(heard) % WIDEBAND.frame_bytes == 0
+
+
+def test_early_speech_of_a_wideband_caller_is_counted_in_milliseconds() -> None:
+    tap = UplinkTap(capacity_frames=100)
+    caller = CallerVoice(tap, "pcmu", batch_ms=60, early_ms=50, phone=WIDEBAND)
+    for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
+        tap.write_frame(WIDE[start : start + WIDEBAND.frame_bytes])
+        caller.hold()
+
+    assert len(caller.take_early()) == 50 * 8

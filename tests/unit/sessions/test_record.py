@@ -26,6 +26,10 @@ TIME = st.none() | st.floats(0, 4e9).map(lambda seconds: round(seconds, 6))
         tokens_in=st.none() | st.integers(0, 10**9),
         tokens_out=st.none() | st.integers(0, 10**9),
         cost_usd=TIME,
+        recording=TEXT,
+        direction=st.sampled_from([None, "inbound", "outbound"]),
+        rx_packets=st.none() | st.integers(0, 10**9),
+        mos=TIME,
     )
 )
 def test_a_record_survives_its_flat_form(record: CallRecord) -> None:
@@ -50,6 +54,8 @@ def test_the_fields_are_those_agreed_on() -> None:
     assert {
         *("call_id", "sip_call_id", "from_uri", "to_uri", "source", "worker", "route", "agent", "state", "codec"),
         *("upstream_session_id", "created_at", "ringing_at", "answered_at", "ended_at", "heartbeat_at", "setup_ms"),
+        *("trunk", "direction", "recording", "sip_trace", "rx_packets", "rx_lost", "rx_jitter_ms", "tx_packets"),
+        *("tx_lost", "rtt_ms", "mos", "late_frames", "underruns"),
         *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
     } == RECORD_FIELDS
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from gateway.dialplan.model import Dialplan
+from gateway.dialplan.model import Dialplan, ToolSet
 from gateway.errors import ConfigError
 from gateway.tools.check import check_tools
 from gateway.tools.runner import own_definitions
@@ -64,9 +64,22 @@ def test_a_tool_that_could_not_work_is_told_with_its_agent(tools: dict[str, Any]
     assert problem.startswith(f"agents.sales.tools.{told}")
 
 
-def test_the_example_in_the_docs_can_be_used_but_for_a_plugin_that_is_not_installed() -> None:
+def examples() -> list[Any]:
+    """Return the YAML in the docs, in order."""
     text = (Path(__file__).parents[3] / "docs" / "tools.md").read_text()
-    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    return [yaml.safe_load(part.partition("```")[0]) for part in text.split("```yaml\n")[1:]]
+
+
+def test_the_example_of_built_in_tools_in_the_docs_can_be_used() -> None:
+    tools = ToolSet.model_validate(examples()[0]["tools"])
+    assert [(name, target.warm) for name, target in tools.transfer_targets.items()] == [
+        ("sales", False),
+        ("boss", True),
+    ]
+
+
+def test_the_example_in_the_docs_can_be_used_but_for_a_plugin_that_is_not_installed() -> None:
+    example = examples()[1]
     dialplan = Dialplan.model_validate({**example, "routes": [{"name": "all", "agent": "shop"}]})
     secrets = {name: SecretStr("x") for name in ("crm_token", "webhook_key", "manuals_token")}
     with pytest.raises(ConfigError) as caught:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.call.notes import heard_text
+from gateway.call.told import heard_text
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,90 @@
+"""
+The keys a caller presses: a shortcut, or a number that the agent is told.
+
+A part of ``Talk`` and as pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.call.actions import CallAction, CancelTimer, StartTimer, TellAgent
+from gateway.call.events import Keypad
+
+KEYS = "keys"
+"""Timer: the pause that ends a number."""
+
+MOST_KEYS: Final = 64
+"""A longer number is told in parts: whoever leans on the keys cannot fill our memory."""
+
+_SEPARATORS = r"[\s.,;:/()-]*"
+_SHORTEST = 3  # digits that could not stand in any text by chance
+
+
+class KeyCollector:
+    """
+    The keys of one call that were not told yet.
+
+    Args:
+        keypad: what keys do.
+    """
+
+    def __init__(self, keypad: Keypad) -> None:
+        self._keypad = keypad
+        self._keys: list[str] = []
+
+    def counts(self, digit: str) -> bool:
+        """Return whether this key does anything now."""
+        return self._keypad.to_agent or self.shortcut(digit) is not None
+
+    def shortcut(self, digit: str) -> str | None:
+        """Return whom this key transfers the caller to. A key in the midst of a number belongs to the number."""
+        return None if self._keys else self._keypad.shortcuts.get(digit)
+
+    def add(self, digit: str, *, respond: bool) -> tuple[CallAction, ...]:
+        """Take a key of a number; ``#`` ends it."""
+        running = (CancelTimer(KEYS),) if self._keys else ()
+        self._keys.append(digit)
+        if digit == "#" or len(self._keys) >= MOST_KEYS:
+            return (*running, *self.tell(respond=respond))
+        return (*running, StartTimer(KEYS, self._keypad.pause_s))
+
+    def tell(self, *, respond: bool) -> tuple[CallAction, ...]:
+        """Tell the agent what was pressed."""
+        text = f"The caller pressed: {' '.join(self._keys)}"
+        self._keys.clear()
+        return (TellAgent(text, respond),)
+
+
+class KeyMask:
+    """
+    Hides the numbers a caller pressed from what is written down.
+
+    Finds them in texts too, where the agent or a tool repeats them in figures, with or without blanks between. Spelled
+    out in words they are not found.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[str] = []  # the number being pressed
+        self._numbers: dict[str, None] = {}
+
+    def press(self, digit: str) -> None:
+        """Remember a key."""
+        if digit.isdecimal():
+            self._open.append(digit)
+        if digit == "#" or len(self._open) >= MOST_KEYS:
+            self.end()
+
+    def end(self) -> None:
+        """Begin another number: this one was told."""
+        if len(self._open) >= _SHORTEST:
+            self._numbers["".join(self._open)] = None
+        self._open.clear()
+
+    def hide(self, text: str) -> str:
+        """Return the text with ``*`` for each digit of a number that was pressed, the longest number first."""
+        open_number = ["".join(self._open)] if len(self._open) >= _SHORTEST else []
+        for number in sorted([*self._numbers, *open_number], key=len, reverse=True):
+            text = re.sub(_SEPARATORS.join(number), lambda found: re.sub(r"\d", "*", found.group()), text)
+        return text

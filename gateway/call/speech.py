@@ -1,0 +1,141 @@
+"""
+Whether the agent's speech goes out and whether the agent hears: interruptions, hold, a second leg, a voicemail.
+
+A part of ``Talk`` and as pure. What is ordered follows from what holds now: speech is held while the caller's is not
+told from a cough, or while the caller has us on hold; the agent is deaf on hold, too, and where it must not be cut off.
+"""
+
+from __future__ import annotations
+
+from gateway.call.actions import (
+    CallAction,
+    CancelResponse,
+    CancelTimer,
+    FlushPlayout,
+    MuteCaller,
+    PausePlayout,
+    ResumePlayout,
+    StartTimer,
+    Truncate,
+    UnmuteCaller,
+)
+from gateway.call.events import SpeechStarted
+
+GUARD = "guard"
+"""Timer: how long the caller's speech may be taken for a false start."""
+
+HOLD = "hold"
+"""Timer: the longest time on hold."""
+
+
+class Speech:
+    """
+    What is held of the agent's speech and ears.
+
+    Args:
+        guard_s: speech of the caller shorter than this was none; 0 takes all for speech.
+        hold_limit_s: the longest time on hold.
+    """
+
+    def __init__(self, guard_s: float, hold_limit_s: float) -> None:
+        self._guard_s = guard_s
+        self._hold_limit_s = hold_limit_s
+        self._guarding = False  # the caller speaks, and may only be coughing
+        self._on_hold = False
+        self._with_second = False
+        self._deaf = False
+        self._gone = False
+        self._paused = False  # as ordered
+        self._muted = False
+
+    @property
+    def on_hold(self) -> bool:
+        """The caller does not listen."""
+        return self._on_hold
+
+    @property
+    def with_second(self) -> bool:
+        """The agent is connected with the second leg."""
+        return self._with_second
+
+    def started(self, event: SpeechStarted) -> tuple[CallAction, ...]:
+        """Someone speaks to the agent."""
+        if not event.interrupts or self._muted:
+            return ()
+        if not self._guard_s:
+            return self.cut(event.item_id, event.played_ms)
+        if self._guarding or (event.item_id is None and not event.responding):
+            return ()
+        self._guarding = True
+        return (*self._settle(), StartTimer(GUARD, self._guard_s))
+
+    def let_go(self) -> tuple[CallAction, ...]:
+        """Take speech for a false start: it was too short, or nobody is left who could tell its end."""
+        return (*self._stop_guard(), *self._settle())
+
+    def guard_fired(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+        """Take it for speech: it lasts."""
+        self._guarding = False
+        return self.stop(item_id, played_ms)
+
+    def stop(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+        """Cut the agent off whose upstream does not do so by itself."""
+        return (CancelResponse(), *self.cut(item_id, played_ms))
+
+    def cut(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+        """Drop what waits; what was played to its end already is not told as cut."""
+        told = () if item_id is None else (Truncate(item_id, played_ms),)
+        stopped = self._stop_guard()
+        self._paused = False  # a flush ends it
+        return (*stopped, FlushPlayout(), *told, *self._settle())
+
+    def hold(self) -> tuple[CallAction, ...]:
+        """Pause: the caller put us on hold. What began as an interruption was none that anybody could tell."""
+        if self._on_hold:
+            return ()
+        self._on_hold = True
+        return (*self._stop_guard(), *self._settle(), StartTimer(HOLD, self._hold_limit_s))
+
+    def resume(self) -> tuple[CallAction, ...]:
+        """Go on: the caller listens again."""
+        if not self._on_hold:
+            return ()
+        self._on_hold = False
+        return (CancelTimer(HOLD), *self._settle())
+
+    def deafen(self) -> tuple[CallAction, ...]:
+        """Let the agent hear nothing, so that nothing cuts it off."""
+        self._deaf = True
+        return (*self._stop_guard(), *self._settle())
+
+    def turn_to_second(self, *, deaf: bool) -> tuple[CallAction, ...]:
+        """Speak with the second leg, whatever the caller does; ``deaf`` as long as nobody is there."""
+        self._with_second, self._deaf = True, deaf
+        return (*self._stop_guard(), *self._settle())
+
+    def turn_to_caller(self) -> tuple[CallAction, ...]:
+        """Speak with the caller again."""
+        self._with_second = self._deaf = False
+        return (*self._stop_guard(), *self._settle())
+
+    def finish(self) -> None:
+        """Order nothing more of the agent: it is gone, and its speech was flushed."""
+        self._guarding, self._gone = False, True
+
+    def _stop_guard(self) -> tuple[CallAction, ...]:
+        guarding, self._guarding = self._guarding, False
+        return (CancelTimer(GUARD),) if guarding else ()
+
+    def _settle(self) -> tuple[CallAction, ...]:
+        """Order what follows from what holds now, as far as it is not so already."""
+        if self._gone:
+            return ()
+        unheard = self._on_hold and not self._with_second
+        orders: list[CallAction] = []
+        if (muted := unheard or self._deaf) is not self._muted:
+            self._muted = muted
+            orders.append(MuteCaller() if muted else UnmuteCaller())
+        if (paused := unheard or self._guarding) is not self._paused:
+            self._paused = paused
+            orders.append(PausePlayout() if paused else ResumePlayout())
+        return tuple(orders)

@@ -1,0 +1,88 @@
+"""``gateway dial``: call somebody and let an agent speak with them."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from gateway.call.outcome import EndReason, Outcome
+from gateway.cli.render import say
+from gateway.cli.serve import simulated
+from gateway.dialplan.loader import load_dialplan
+from gateway.logs import configure_logs
+from gateway.settings import load_settings
+from gateway.switchboard import DialOrder
+from gateway.threads import check_threads
+from gateway.worker import Worker
+
+
+class DialExit(IntEnum):
+    """What the command's exit code says."""
+
+    DONE = 0
+    FAILED = 1
+    BUSY = 3
+    NO_ANSWER = 4
+    DECLINED = 5
+    NO_SUCH_NUMBER = 6
+    UNREACHABLE = 7
+
+
+_EXITS = {
+    EndReason.BUSY: DialExit.BUSY,
+    EndReason.NO_ANSWER: DialExit.NO_ANSWER,
+    EndReason.DECLINED: DialExit.DECLINED,
+    EndReason.NO_SUCH_NUMBER: DialExit.NO_SUCH_NUMBER,
+    EndReason.UNREACHABLE: DialExit.UNREACHABLE,
+    **dict.fromkeys(
+        (
+            EndReason.CALLER_HUNG_UP,
+            EndReason.AGENT_HUNG_UP,
+            EndReason.TRANSFERRED,
+            EndReason.MESSAGE_LEFT,
+            EndReason.MAX_LENGTH,
+        ),
+        DialExit.DONE,
+    ),
+}
+
+
+def dial(
+    target: Annotated[str, typer.Argument(help="number (+15550100), or SIP or tel URI (sip:1000@192.0.2.1)")],
+    agent: Annotated[str, typer.Option(help="agent of the dialplan that speaks")],
+    trunk: Annotated[str, typer.Option(help="trunk the call goes through; a number needs one")] = "",
+    caller_id: Annotated[str, typer.Option(help="number to call as, instead of the trunk's")] = "",
+    config: Annotated[
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+    ] = None,
+    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="talk to the built-in simulator, without a key")] = False,
+) -> None:
+    """
+    Call somebody; the agent speaks first as soon as they answer.
+
+    Takes no calls and registers nowhere meanwhile, so it can run beside `gateway serve`. Ctrl-C ends the call.
+
+    Exit codes: 0 there was a conversation, 1 it failed here, 3 busy, 4 no answer, 5 declined, 6 no such number,
+    7 unreachable.
+    """
+    overrides = {"sip": {"port": 0, "tls": False}, "dialplan": dialplan}
+    settings = load_settings(config=config, overrides=overrides)
+    configure_logs(settings.log)
+    check_threads(enabled=settings.log.debug_threads)
+
+    async def call() -> Outcome:
+        async with simulated(settings, simulate=simulate) as used:
+            say(f"calling {target}" + (f" through {trunk}" if trunk else ""))
+            order = DialOrder(target, agent, trunk, caller_id)
+            return await Worker(used, load_dialplan(used.dialplan), say).dial(order)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcome = runner.run(call())
+    say(f"{outcome.reason.replace('_', ' ')}" + (f": {outcome.detail}" if outcome.detail else ""))
+    raise typer.Exit(int(_EXITS.get(outcome.reason, DialExit.FAILED)))

@@ -1,0 +1,211 @@
+"""``gateway dialplan``: check a plan, see why a call goes where it goes, run the cases kept beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import SecretStr
+
+from gateway.cli.render import fail, say
+from gateway.dialplan.agent import AgentProfile
+from gateway.dialplan.cases import Outcome, junit, load_cases, parse_moment, run_case
+from gateway.dialplan.explain import NOT_ASKED, Explanation, explain_call
+from gateway.dialplan.facts import CallFacts, facts_of_call
+from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.matcher import Rejection
+from gateway.dialplan.model import Dialplan
+from gateway.dialplan.schema import schema_text
+from gateway.errors import ConfigError, DialplanError, GatewayError
+from gateway.realtime.protocol import CONFIGURE_ID
+from gateway.realtime.session_config import session_config
+from gateway.realtime.wire import encode
+from gateway.realtime.wire_client import SessionUpdate
+from gateway.settings import load_settings
+from gateway.tools.runner import own_definitions
+
+app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
+
+SHOWN_ROUTES = 40
+"""Routes that ``explain`` prints; in JSON all stand."""
+
+Config = Annotated[Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")]
+Plan = Annotated[Path | None, typer.Option("--plan", help="dialplan file or folder instead of the configured one")]
+
+
+def _load(path: Path | None, config: Path | None) -> Dialplan:
+    """Read the plan that is named, or the configured one; trunks are known where the settings name any."""
+    settings = load_settings(config=config, overrides={"dialplan": path})
+    return load_dialplan(settings.dialplan, settings.trunks if settings.trunks or path is None else None)
+
+
+@app.command()
+def check(
+    path: Annotated[Path | None, typer.Argument(help="file or folder; default: the configured dialplan")] = None,
+    form: Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs")] = (
+        "text"
+    ),
+    config: Config = None,
+) -> None:
+    """Tell every mistake of a dialplan with its file, line and column; exit code 0 when there is none, else 1."""
+    try:
+        plan = _load(path, config)
+    except DialplanError as error:
+        if form == "json":
+            say(json.dumps({"ok": False, "mistakes": [asdict(mistake) for mistake in error.mistakes]}, indent=2))
+        else:
+            fail(f"{error}\n{len(error.mistakes)} mistake{'s' if len(error.mistakes) > 1 else ''}")
+        raise typer.Exit(1) from None
+    if form == "json":
+        found = {"ok": True, "version": plan.version, "agents": len(plan.agents), "routes": len(plan.routes)}
+        say(json.dumps({**found, "mistakes": []}, indent=2))
+    else:
+        say(f"good: {len(plan.agents)} agents, {len(plan.routes)} routes, version {plan.version}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a dialplan file, for editors."""
+    say(schema_text().rstrip("\n"))
+
+
+@app.command()
+def explain(
+    to: Annotated[str, typer.Option(help="called number, user or URI")] = "",
+    caller: Annotated[str, typer.Option("--from", help="caller's number, user or URI")] = "",
+    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, more than once if wanted")] = None,
+    at: Annotated[str | None, typer.Option(help="2026-12-24T10:00, the plan's own time; default: now")] = None,
+    trunk: Annotated[str, typer.Option(help="trunk it comes through")] = "",
+    source: Annotated[str, typer.Option(help="address it comes from")] = "",
+    load: Annotated[float, typer.Option(min=0, max=1, help="share of the capacity in use")] = 0,
+    call_id: Annotated[str, typer.Option(help="the gateway's id of the call, which percentages draw by")] = "",
+    plan_path: Plan = None,
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Tell route by route why a call goes where it goes, and the exact ``session.update`` an agent would get."""
+    plan = _load(plan_path, config)
+    try:
+        moment = datetime.now(UTC) if at is None else parse_moment(at, plan)
+        headers = dict(_header(text) for text in header or ())
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    call = facts_of_call(
+        to=to, caller=caller, at=moment, trunk=trunk, source=source, headers=headers, load=load, call_id=call_id
+    )
+    explanation = explain_call(plan, call)
+    if as_json:
+        say(json.dumps(_as_json(plan, call, explanation), indent=2, ensure_ascii=False))
+    else:
+        _say_explanation(plan, call, explanation)
+    if explanation.problems:
+        raise typer.Exit(1)
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--header {text}: give NAME=VALUE")
+    return name.strip(), value
+
+
+def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
+    """Return what is sent to the voice model first; secrets stand as asterisks. Text says why it cannot be."""
+    secrets = {
+        server.authorization.lower(): SecretStr("********") for server in profile.tools.mcp if server.authorization
+    }
+    try:
+        config = session_config(profile, own_definitions(profile.tools), secrets)
+    except GatewayError as error:
+        return str(error)
+    update: dict[str, Any] = json.loads(encode(SessionUpdate(event_id=CONFIGURE_ID, session=config)))
+    return {"type": update.pop("type", "session.update"), **update}
+
+
+def _as_json(plan: Dialplan, call: CallFacts, found: Explanation) -> dict[str, Any]:
+    result = found.result
+    decided: dict[str, Any]
+    if isinstance(result, Rejection):
+        decided = {"route": None, "action": "reject", "code": result.sip_code, "steps": [result.detail], "groups": {}}
+    else:
+        decided = {"route": result.name, "action": result.step.action, "code": getattr(result.step, "code", None)}
+        decided |= {"steps": list(found.lines), "groups": dict(result.groups)}
+    return {
+        "version": plan.version,
+        "at": call.at.isoformat(),
+        "routes": [each._asdict() for each in found.considered],
+        **decided,
+        "metadata": dict(found.metadata),
+        "agents": [
+            {
+                "name": name,
+                "instructions": profile.instructions,
+                "greeting": profile.greeting,
+                "session_update": _session_update(profile),
+            }
+            for name, profile in found.agents
+        ],
+        "problems": list(found.problems),
+    }
+
+
+def _say_explanation(plan: Dialplan, call: CallFacts, found: Explanation) -> None:
+    local = plan.calendar.local(call.at, None)
+    say(
+        f"call to {call.called or 'nobody'} from {call.caller or 'nobody'}, {local:%A %Y-%m-%d %H:%M} {plan.timezone}\n"
+    )
+    asked = [each for each in found.considered if each.why != NOT_ASKED]
+    for each in asked[-SHOWN_ROUTES:]:
+        say(f"  {'->' if each.matched else '  '} {each.name}: {each.why}")
+    if len(asked) > SHOWN_ROUTES:
+        say(f"     ({len(asked) - SHOWN_ROUTES} routes before them do not match; --json tells why)")
+    if left := len(found.considered) - len(asked):
+        say(f"     ({left} more, not asked)")
+    if isinstance(found.result, Rejection):
+        say(f"\nno route matches: the caller gets {found.result.sip_code}")
+        return
+    say("\n" + "\n".join(found.lines))
+    for name, text in found.metadata:
+        say(f"metadata {name}: {text}")
+    for problem in found.problems:
+        fail(problem)
+    for name, profile in found.agents:
+        say(f"\ninstructions of {name}:\n{profile.instructions.rstrip()}")
+        if profile.greeting:
+            say(f"greeting: {profile.greeting}")
+        say(json.dumps(_session_update(profile), indent=2, ensure_ascii=False))
+
+
+@app.command("test")
+def run_cases(
+    files: Annotated[list[Path], typer.Argument(help="files of cases")],
+    plan_path: Plan = None,
+    junit_path: Annotated[Path | None, typer.Option("--junit", help="also write JUnit XML to this file")] = None,
+) -> None:
+    """Run cases: given a call, is its route, action, agent and code what was expected? Exit code 1 when not."""
+    outcomes: list[Outcome] = []
+    plans: dict[Path, Dialplan] = {}
+    for path in files:
+        cases = load_cases(path)
+        if plan_path is None and cases.plan is None:
+            raise ConfigError(f"{path}: names no plan; add `plan: FILE`, or give --plan")
+        found = plan_path or path.parent / str(cases.plan)
+        plan = plans.get(found) or plans.setdefault(found, load_dialplan(found, cases.trunks))
+        outcomes += [run_case(plan, case, str(path)) for case in cases.cases]
+    for outcome in outcomes:
+        say(f"{'FAIL' if outcome.problems else 'ok  '} {outcome.file}: {outcome.name}")
+        for problem in outcome.problems:
+            say(f"       {problem}")
+    failed = sum(1 for outcome in outcomes if outcome.problems)
+    say(f"{len(outcomes) - failed} of {len(outcomes)} cases as expected")
+    if junit_path is not None:
+        try:
+            junit_path.write_text(junit(outcomes, ", ".join(map(str, plans))), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{junit_path}: cannot be written: {error}") from None
+    if failed:
+        raise typer.Exit(1)

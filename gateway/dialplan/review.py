@@ -1,0 +1,227 @@
+"""What only the whole plan can show: names that nobody has, routes never reached, files that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from gateway.audio.filler import NONE, TONE
+from gateway.audio.wav import read_wav
+from gateway.dialplan.mistakes import did_you_mean
+from gateway.dialplan.model import AgentProfile, Dialplan, Rule, all_steps
+from gateway.dialplan.shadows import shadowed
+from gateway.dialplan.steps import AgentStep, AnnounceStep, AnyStep, DialStep, MenuStep, RedirectStep, RejectStep
+from gateway.dialplan.templates import TIME_PARTS, Lookup, Use, parse_template
+from gateway.dialplan.tree import NodePath
+from gateway.dialplan.written import Written
+from gateway.errors import ConfigError, Mistake
+
+SOUND_RATE_HZ = 8000
+MAX_SOUND_BYTES = 32 << 20
+
+
+def names_unknown(written: Written) -> Iterator[Mistake]:
+    """Yield the agents that routes name and nobody wrote, and route names that stand there twice; before the model."""
+    agents, routes = written.plain.get("agents"), written.plain.get("routes")
+    if not isinstance(routes, list):
+        return
+    first: dict[str, int] = {}
+    for index, rule in enumerate(routes):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            where = written.line_of(("routes", first[name]))
+            yield written.mistake(("routes", index, "name"), f"a route {name!r} is there already ({where}); rename one")
+        if isinstance(rule, dict) and isinstance(agents, dict) and agents:
+            limits = rule.get("limits")
+            named = [*_agents(rule, ("routes", index))]
+            if isinstance(limits, dict) and "over" in limits:
+                named += _agents(limits["over"], ("routes", index, "limits", "over"))
+            for path, agent in named:
+                if agent not in agents:
+                    yield written.mistake(path, f"there is no agent {agent!r}; {did_you_mean(agent, agents)}")
+
+
+def _agents(step: object, path: NodePath) -> Iterator[tuple[NodePath, str]]:
+    """Yield the agents a step names as it was written, and those of the steps inside it."""
+    if isinstance(step, str) and not (step.isascii() and step.isdigit()) and not step.lower().endswith(".wav"):
+        yield path, step
+    if not isinstance(step, dict):
+        return
+    if isinstance(step.get("agent"), str):
+        yield (*path, "agent"), step["agent"]
+    for key in ("on_failure", "then", "otherwise"):
+        yield from _agents(step.get(key), (*path, key))
+    keys, steps = step.get("keys"), step.get("steps")
+    for key, each in keys.items() if isinstance(keys, dict) else ():
+        yield from _agents(each, (*path, "keys", key))
+    for number, each in enumerate(steps) if isinstance(steps, list) else ():
+        yield from _agents(each, (*path, "steps", number))
+
+
+def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[str] | None) -> Iterator[Mistake]:
+    """
+    Yield the mistakes of a plan whose parts are right each by itself.
+
+    Args:
+        plan: the plan.
+        written: where everything stands.
+        folder: where relative paths of WAV files start.
+        trunks: names of the trunks in the settings; None does not ask.
+    """
+    sounds = _Sounds(folder)
+    known = None if trunks is None else {name.lower() for name in trunks}
+    for name, agent in plan.agents.items():
+        if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler)):
+            yield written.mistake(("agents", name, "filler"), problem)
+        yield from _agent_lookups(name, agent, plan, written)
+    for index, rule in enumerate(plan.routes):
+        path: NodePath = ("routes", index)
+        yield from _names_of_match(rule, path, plan, written, known)
+        for within, step in all_steps(rule):
+            yield from _step_mistakes(step, (*path, *within), rule, written, sounds, known)
+        yield from _metadata_lookups(rule, path, written)
+    for index, earlier in shadowed(plan.index):
+        name, where = plan.routes[earlier].name, written.line_of(("routes", earlier))
+        problem = f"never reached: the route {name!r} ({where}) takes every such call before; exchange or remove one"
+        yield written.mistake(("routes", index), problem)
+
+
+def _names_of_match(
+    rule: Rule, path: NodePath, plan: Dialplan, written: Written, trunks: Collection[str] | None
+) -> Iterator[Mistake]:
+    for number, span in enumerate(rule.match.time or ()):
+        for key, names in (("holidays", span.holidays), ("not_holidays", span.not_holidays)):
+            for name in names or ():
+                if name not in plan.holidays:
+                    problem = f"there are no holidays {name!r}; {did_you_mean(name, plan.holidays)}"
+                    yield written.mistake((*path, "match", "time", *written.index_at(path, number), key), problem)
+    for name in rule.match.trunk or ():
+        if trunks is not None and name.lower() not in trunks:
+            yield written.mistake((*path, "match", "trunk"), _no_trunk(name, trunks))
+
+
+def _no_trunk(name: str, trunks: Collection[str]) -> str:
+    return f"the settings have no trunk {name!r}; {did_you_mean(name.lower(), sorted(trunks))}"
+
+
+def _step_mistakes(
+    step: AnyStep, path: NodePath, rule: Rule, written: Written, sounds: _Sounds, trunks: Collection[str] | None
+) -> Iterator[Mistake]:
+    if isinstance(step, DialStep) and step.trunk and trunks is not None and step.trunk.lower() not in trunks:
+        yield written.mistake((*path, "trunk"), _no_trunk(step.trunk, trunks))
+    for key, name in sounds_of(step):
+        if problem := sounds.problem(name):
+            yield written.mistake((*path, key), problem)
+    for inner, text, use in templates_of(step):
+        yield from (written.mistake((*path, *inner), words) for words in _lookups(text, use, rule))
+
+
+def sounds_of(step: AnyStep) -> list[tuple[str, str]]:
+    """Return the WAV files of a step, each with its key."""
+    if isinstance(step, RejectStep) and step.announcement is not None:
+        return [("announcement", step.announcement)]
+    if isinstance(step, MenuStep) and step.prompt is not None:
+        return [("prompt", step.prompt)]
+    return [("files", name) for name in step.files] if isinstance(step, AnnounceStep) else []
+
+
+def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
+    """Return the templates of a step, each with its key."""
+    if isinstance(step, RejectStep) and step.reason is not None:
+        return [(("reason",), step.reason, "text")]
+    if isinstance(step, MenuStep) and step.say is not None:
+        return [(("say",), step.say, "text")]
+    if isinstance(step, RedirectStep):
+        return [(("contacts",), text, "uri") for text in step.contacts]
+    if isinstance(step, DialStep):
+        headers: list[tuple[NodePath, str, Use]] = [
+            (("headers", name), text, "text") for name, text in step.headers.items()
+        ]
+        return [(("to",), step.to, "uri"), *headers]
+    return []
+
+
+def _metadata_lookups(rule: Rule, path: NodePath, written: Written) -> Iterator[Mistake]:
+    for name, text in rule.metadata.items():
+        problems = list(_lookups(text, "text", rule))
+        if "{" in text and any(each.variable == "metadata" for each in parse_template(text).lookups):
+            problems = ["metadata cannot be made of metadata"]
+        yield from (written.mistake((*path, "metadata", name), words) for words in problems)
+
+
+def _lookups(text: str, use: Use, rule: Rule) -> Iterator[str]:
+    """Yield the parts of variables that a template of this route names and that are never there."""
+    for lookup in parse_template(text, use).lookups if "{" in text else ():
+        known = _known_parts(lookup, rule)
+        if known is not None and lookup.part not in known:
+            yield f"{lookup.variable}.{lookup.part}: {_what(lookup, rule)}; {did_you_mean(lookup.part, sorted(known))}"
+
+
+def _what(lookup: Lookup, rule: Rule) -> str:
+    if lookup.variable == "groups":
+        return f"no such named group in the match of the route {rule.name!r}"
+    return f"no such metadata in the route {rule.name!r}" if lookup.variable == "metadata" else "no such part"
+
+
+def _known_parts(lookup: Lookup, rule: Rule) -> Collection[str] | None:
+    if lookup.variable == "headers":
+        return None  # what a call brings is not known before; a header that is not there is empty
+    parts: dict[str, Collection[str]] = {
+        "groups": rule.match.group_names,
+        "metadata": rule.metadata,
+        "time": TIME_PARTS,
+    }
+    return parts.get(lookup.variable, ())
+
+
+def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: Written) -> Iterator[Mistake]:
+    """Yield what an agent's texts ask for and a route that names the agent does not give."""
+    texts = {
+        ("instructions",): agent.instructions,
+        ("greeting",): agent.greeting or "",
+        ("goodbye",): agent.goodbye,
+        ("recording", "announcement"): agent.recording.announcement or "",
+    }
+    templates = {key: text for key, text in texts.items() if "{" in text and parse_template(text).lookups}
+    if not templates:
+        return
+    users = [rule for rule in plan.routes if _names_agent(rule, name)]
+    for key, text in templates.items():
+        for rule in users:
+            if words := next(_lookups(text, "text", rule), None):
+                yield written.mistake(("agents", name, *key), words)
+                break
+
+
+def _names_agent(rule: Rule, name: str) -> bool:
+    return any(isinstance(step, AgentStep | MenuStep) and step.agent == name for _, step in all_steps(rule))
+
+
+class _Sounds:
+    """WAV files, each looked at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._problems: dict[str, str | None] = {}
+
+    def problem(self, name: str) -> str | None:
+        """Return what is wrong with a file; None when it can be played."""
+        if name not in self._problems:
+            self._problems[name] = self._look(self._folder / name)
+        return self._problems[name]
+
+    @staticmethod
+    def _look(path: Path) -> str | None:
+        try:
+            if not path.is_file():
+                return f"there is no WAV file {path}"
+            if path.stat().st_size > MAX_SOUND_BYTES:
+                return f"{path} is larger than {MAX_SOUND_BYTES >> 20} MiB"
+            rate_hz, _ = read_wav(path)
+        except ConfigError as error:
+            return str(error)
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read: {error}"
+        if rate_hz != SOUND_RATE_HZ:
+            return f"{path} has {rate_hz} samples per second; convert it: sox {path} -r {SOUND_RATE_HZ} out.wav"
+        return None

@@ -1,0 +1,283 @@
+"""What every call of ours has, the caller's and a second one: its dialog, its audio stream, its keys, its end."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import TYPE_CHECKING, Any
+
+from gateway.ids import CallId
+from gateway.settings_sip import Codec
+from gateway.sip.binding import pj
+from gateway.sip.guard import callback, describe
+from gateway.sip.keys import KeyFilter, key_in_info
+from gateway.sip.native import function
+from gateway.sip.quality import StreamCounts, read_counts
+from gateway.sip.reason import reason_headers, reason_in
+from gateway.sip.sdp import keep_codecs, may_pause, takes_any
+from gateway.threads import runs_on
+
+if TYPE_CHECKING:
+    from gateway.sip.call import CallTable
+    from gateway.sip.dial import Dialled
+
+
+class Dialog(pj.Call):
+    """
+    The pjsua2 side of one call. It leaves the table in its DISCONNECTED callback, and no other reference is kept.
+
+    Args:
+        account: the ``pj.Account`` it belongs to.
+        key: where it stands in the table.
+        table: all calls.
+        pj_id: pjsua2's number of an incoming call; None for one to be placed.
+        trunk: the trunk it goes through; empty for none.
+    """
+
+    def __init__(
+        self, account: Any, key: CallId, table: CallTable, pj_id: int | None = None, *, trunk: str = ""
+    ) -> None:
+        super().__init__(account) if pj_id is None else super().__init__(account, pj_id)
+        self.trunk = trunk
+        self._key = key
+        self._table = table
+        self._keys = KeyFilter()
+        self._index = -1
+        self._codec = ""
+        self._ended_counts = StreamCounts()
+        self._may_pause = False
+        self._ended_by_us = False
+        self._cancelled_by = ""
+        self._told_over = False
+        table.calls[key] = self
+
+    # --- what the two kinds of call make of it ---
+
+    def failed(self, detail: str) -> None:
+        """Report that the stack could not do what was asked."""
+
+    def watch(self, now: float) -> None:
+        """Look after the call, once a second; ``now`` on the scale of ``time.monotonic``."""
+
+    def _ringing(self, code: int) -> None:
+        """Take a provisional answer."""
+
+    def _media_changed(self, info: Any) -> None:
+        """Take that the dialog or its media are in another state."""
+
+    def _stream_gone(self) -> None:
+        """Take that the library has removed the audio stream."""
+
+    def _pressed(self, key: str) -> None:
+        """Take a key of the far end."""
+
+    def _over(self, code: int, reason: str) -> None:
+        """Take the end of the dialog."""
+
+    # --- orders ---
+
+    @runs_on("sip")
+    def place(self, where: Dialled) -> None:
+        """
+        Send an INVITE; when even that cannot be done, the call is over.
+
+        The table is the only holder of a call: whoever orders this must not use the call after it.
+        """
+        parameters = pj.CallOpParam(True)
+        parameters.txOption.localUri = where.local_uri
+        for name, value in where.headers:
+            _add_header(parameters, name, value)
+        try:
+            self.makeCall(where.uri, parameters)
+        except pj.Error as error:
+            self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, describe(error))
+
+    @runs_on("sip")
+    def end(self, code: int, reason: str) -> None:
+        """Refuse the call with ``code`` while it is not answered, cancel it, or send BYE with a Reason (RFC 3326)."""
+        self._ended_by_us = True
+        if self.getId() < 0:  # never placed
+            self._end(code, reason)
+            return
+        info = self.getInfo()
+        refusal = info.role == pj.PJSIP_ROLE_UAS and info.state < pj.PJSIP_INV_STATE_CONNECTING
+        parameters = pj.CallOpParam()
+        if info.state < pj.PJSIP_INV_STATE_CONFIRMED:
+            parameters.statusCode = code if code >= 300 else pj.PJSIP_SC_REQUEST_TERMINATED
+            parameters.reason = reason
+        if refusal and code == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
+            _add_header(parameters, "Retry-After", str(self._table.settings.retry_after_s))  # RFC 3261 section 20.33
+        for value in reason_headers(code, reason, answered=not refusal):
+            _add_header(parameters, "Reason", value)
+        self.hangup(parameters)
+
+    def codecs(self) -> tuple[Codec, ...]:
+        """Return the codecs of this call's trunk, best first."""
+        trunk = self._table.trunks.get(self.trunk)
+        return self._table.settings.codecs if trunk is None or trunk.codecs is None else trunk.codecs
+
+    def counts(self) -> StreamCounts:
+        """Return what was counted of the audio so far."""
+        now = self._current_counts()
+        return self._ended_counts if now is None else self._ended_counts.and_then(now)
+
+    def _current_counts(self) -> StreamCounts | None:
+        if self._index < 0:
+            return None
+        statistics = self.getStreamStat(self._index)
+        return read_counts(statistics)
+
+    # --- callbacks: the dialog ---
+
+    @callback
+    def onCallState(self, prm: Any) -> None:
+        """Follow the dialog."""
+        info = self.getInfo()
+        if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
+            self._ringing(info.lastStatusCode)
+        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._media_changed(info)
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            said = "" if self._ended_by_us else self._cancelled_by or _received(prm.e)
+            self._end(info.lastStatusCode, reason_in(said, info.lastReason))
+
+    @callback
+    def onCallTsxState(self, prm: Any) -> None:
+        """Read what the library does not: a key in ``application/dtmf``, and the far end's answer to our offer."""
+        message = _received(prm.e)
+        if message.startswith("CANCEL "):
+            self._cancelled_by = message
+        elif message.startswith("INFO "):
+            self._take_info(prm.e, message)
+        elif message.startswith("SIP/2.0 2") and "m=audio" in message:
+            self._may_pause = may_pause(message[message.find("\r\n\r\n") + 4 :])
+
+    @callback
+    def onCallTransferRequest(self, prm: Any) -> None:
+        """Refuse REFER: by default the library obeys it, and a stranger could dial on our account."""
+        prm.statusCode = pj.PJSIP_SC_DECLINE
+
+    @callback
+    def onCallReplaceRequest(self, prm: Any) -> None:
+        """Refuse an INVITE with Replaces (RFC 3891), which by default takes a running call over."""
+        prm.statusCode = pj.PJSIP_SC_BUSY_HERE
+
+    # --- callbacks: media ---
+
+    @callback
+    def onCallSdpCreated(self, prm: Any) -> None:
+        """Leave only the trunk's codecs in what we offer or answer."""
+        offer, ours = prm.remSdp.wholeSdp, prm.sdp
+        if offer:
+            self._may_pause = may_pause(offer)
+        kept = keep_codecs(ours.wholeSdp, self.codecs())
+        if kept != ours.wholeSdp:
+            ours.wholeSdp = kept
+
+    @callback
+    def onCallRxReinvite(self, prm: Any) -> None:
+        """Refuse a re-INVITE without a codec of ours; the library would answer 500. The call stays as it was."""
+        self._judge_offer(prm)
+
+    @callback
+    def onCallRxOffer(self, prm: Any) -> None:
+        """Refuse an UPDATE without a codec of ours."""
+        self._judge_offer(prm)
+
+    @callback
+    def onCallMediaState(self, prm: Any) -> None:
+        """Find the audio stream; called again after every re-INVITE."""
+        info = self.getInfo()
+        for media in info.media:
+            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in (
+                pj.PJSUA_CALL_MEDIA_ACTIVE,
+                pj.PJSUA_CALL_MEDIA_REMOTE_HOLD,
+            ):
+                self._index = media.index
+                stream = self.getStreamInfo(media.index)
+                self._codec = f"{stream.codecName}/{stream.codecClockRate}"
+                break
+        self._media_changed(info)
+
+    @callback
+    def onStreamDestroyed(self, prm: Any) -> None:
+        """Keep what was counted: the last moment at which it can be read."""
+        if prm.streamIdx != self._index:
+            return
+        self._ended_counts = self.counts()
+        self._index = -1
+        self._stream_gone()
+
+    @callback
+    def onDtmfEvent(self, prm: Any) -> None:
+        """Take a key by RFC 4733, in every packet that tells a change of it, or by SIP INFO (dtmf-relay)."""
+        now = time.monotonic()
+        key = prm.digit.upper()
+        by_info = prm.method == pj.PJSUA_DTMF_METHOD_SIP_INFO
+        if self._keys.info(key, now) if by_info else self._keys.event(key, prm.timestamp, now):
+            self._pressed(key)
+
+    # --- inside ---
+
+    def _judge_offer(self, prm: Any) -> None:
+        offer = prm.offer.wholeSdp
+        if offer and not takes_any(offer, self.codecs()):
+            prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
+
+    def _take_info(self, event: Any, message: str) -> None:
+        """Take a key in ``application/dtmf`` and answer the INFO: the library knows dtmf-relay only."""
+        state = event.body
+        transaction = state.tsxState.tsx
+        if transaction.role != pj.PJSIP_ROLE_UAS or transaction.state != pj.PJSIP_TSX_STATE_TRYING:
+            return
+        key = None if "dtmf-relay" in message.lower() else key_in_info(message)
+        if key is None:
+            return
+        _accept(event)
+        if self._keys.info(key, time.monotonic()):
+            self._pressed(key)
+
+    def _end(self, code: int, reason: str) -> None:
+        if self._told_over:
+            return
+        self._told_over = True
+        try:
+            self._over(code, reason)
+        finally:
+            # Dropped here and nowhere later: the destructor of an old wrapper can hang up whoever has its slot by then.
+            self._table.calls.pop(self._key, None)
+
+
+def _received(event: Any) -> str:
+    """Return the message that an event tells of, or an empty string. Each part is read while its whole is held."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE:
+        return ""
+    body = event.body
+    state = body.tsxState
+    if state.type != pj.PJSIP_EVENT_RX_MSG:
+        return ""
+    source = state.src
+    return str(source.rdata.wholeMsg)
+
+
+def _accept(event: Any) -> None:
+    """Answer the request of an event with 200, where this build lets us; else the library answers as it does."""
+    body = event.body
+    state = body.tsxState
+    source = state.src
+    received = source.rdata
+    try:
+        dialog_of = function("pjsip_rdata_get_dlg", ctypes.c_void_p, ctypes.c_void_p)
+        respond = function(
+            "pjsip_dlg_respond", ctypes.c_int, *(ctypes.c_void_p,) * 2, ctypes.c_int, *(ctypes.c_void_p,) * 3
+        )
+    except AttributeError:
+        return
+    pointer = int(received.pjRxData)
+    respond(dialog_of(pointer), pointer, pj.PJSIP_SC_OK, None, None, None)
+
+
+def _add_header(parameters: Any, name: str, value: str) -> None:
+    header = pj.SipHeader()
+    header.hName, header.hValue = name, value
+    parameters.txOption.headers.append(header)

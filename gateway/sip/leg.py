@@ -1,0 +1,109 @@
+"""The SIP side of one call as the rest of the gateway sees it: orders, carried to the SIP thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, cast
+
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.ports import Recorder
+from gateway.ids import CallId
+from gateway.sip.bridge import Talk
+from gateway.sip.call import CallTable, PjCall
+from gateway.sip.dial import Dialled
+from gateway.sip.keys import dialling
+from gateway.sip.media_port import RecorderTap
+
+
+class _Orders(Protocol):
+    """The part of ``SipThread`` that a leg needs."""
+
+    def submit(self, order: Callable[[CallTable], None]) -> None:
+        """Have ``order`` carried out on the SIP thread."""
+
+
+class PjLeg:
+    """
+    The SIP side of one call as ``call/ports.py`` wants it. Thread: loop.
+
+    Args:
+        thread: where orders go.
+        call_id: our id of the call.
+        uplink: takes the caller's voice.
+        playout: gives the agent's speech.
+        recorder: what records the call, if anything; it must take frames from the clock, too (``RecorderTap``).
+        where: what ``dial`` calls; None for a call that came in.
+    """
+
+    def __init__(
+        self,
+        thread: _Orders,
+        call_id: CallId,
+        uplink: UplinkTap,
+        playout: PlayoutBuffer,
+        recorder: Recorder | None = None,
+        where: Dialled | None = None,
+    ) -> None:
+        self._thread = thread
+        self._call_id = call_id
+        self._buffers = (uplink, playout, cast("RecorderTap | None", recorder))
+        self._where = where
+
+    def ring(self) -> None:
+        """Send 180 Ringing."""
+        self._order(PjCall.ring)
+
+    def answer(self) -> None:
+        """Send 200 OK; ``MediaUp`` or ``LegFailed`` follows."""
+        self._order(lambda call: call.pick_up(*self._buffers))
+
+    def dial(self) -> None:
+        """Place the call ``SipThread.new_call`` made room for; ``LegRinging``, ``MediaUp``, ``LegClosed`` follow."""
+        where = self._where
+        if where is not None:
+            self._order(lambda call: call.dial(where, *self._buffers))
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """End the leg: final response ``code`` before the answer, CANCEL or BYE else. ``LegClosed`` follows."""
+        self._order(lambda call: call.end(code, reason))
+
+    def transfer(self, target: str) -> None:
+        """Send the far end to the URI ``target``; ``TransferEnded`` follows."""
+        self._order(lambda call: call.transfer(target))
+
+    def send_digits(self, digits: str) -> None:
+        """Send DTMF digits; ``w`` is a pause of half a second, a comma one of two."""
+        for after_s, key in dialling(digits):
+            self._after(after_s, partial(PjCall.send_key, key=key))
+
+    def call_second(self, target: str) -> None:
+        """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
+        self._order(lambda call: call.call_second(target))
+
+    def talk_to_second(self) -> None:
+        """Connect the agent with the second leg, now or when it is up; the caller hears a waiting tone."""
+        self._order(lambda call: call.let_talk(Talk.AGENT_AND_SECOND))
+
+    def talk_to_caller(self) -> None:
+        """Connect the agent with the caller again; the second leg hears nothing."""
+        self._order(lambda call: call.let_talk(Talk.AGENT_AND_CALLER))
+
+    def join(self) -> None:
+        """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
+        self._order(lambda call: call.let_talk(Talk.CALLER_AND_SECOND))
+
+    def drop_second(self) -> None:
+        """End the second leg; ``SecondClosed`` follows. Nothing happens when there is none."""
+        self._order(PjCall.drop_second)
+
+    def _after(self, seconds: float, order: Callable[[PjCall], None]) -> None:
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._order, order)
+        else:
+            self._order(order)
+
+    def _order(self, order: Callable[[PjCall], None]) -> None:
+        self._thread.submit(lambda table: table.order(self._call_id, order))

@@ -1,0 +1,161 @@
+"""
+The C library inside the pjsua2 extension, reached through ``ctypes``.
+
+The extension exports every symbol of PJSIP, also those that the Python binding does not show. What stands here was
+checked against pjproject 2.15.1; a build that exports less gets None, and whoever asked goes without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import Any
+
+RX_PRIORITY = 7
+"""Of a module: just before the transport layer's own (8), so before transactions and dialogs; when sending, just
+after the message was printed."""
+
+OnMessage = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+"""A module's callback: takes a ``pjsip_rx_data *`` or ``pjsip_tx_data *``, returns 1 when the message ends here."""
+
+
+class PjString(ctypes.Structure):
+    """``pj_str_t``: not terminated by a zero."""
+
+    _fields_ = (("ptr", ctypes.c_char_p), ("slen", ctypes.c_ssize_t))
+
+    @classmethod
+    def of(cls, text: str) -> PjString:
+        """Return one that holds ``text``; it lives as long as the returned object."""
+        data = text.encode("utf-8", "replace")
+        return cls(data, len(data))
+
+
+class ListHead(ctypes.Structure):
+    """``pj_list``: the head of a ring; every PJSIP header begins with the same two pointers."""
+
+    _fields_ = (("prev", ctypes.c_void_p), ("next", ctypes.c_void_p))
+
+
+class SipModule(ctypes.Structure):
+    """``pjsip_module`` (``pjsip/sip_module.h``)."""
+
+    _fields_ = (
+        ("prev", ctypes.c_void_p),
+        ("next", ctypes.c_void_p),
+        ("name", PjString),
+        ("id", ctypes.c_int),
+        ("priority", ctypes.c_int),
+        ("load", ctypes.c_void_p),
+        ("start", ctypes.c_void_p),
+        ("stop", ctypes.c_void_p),
+        ("unload", ctypes.c_void_p),
+        ("on_rx_request", OnMessage),
+        ("on_rx_response", OnMessage),
+        ("on_tx_request", OnMessage),
+        ("on_tx_response", OnMessage),
+        ("on_tsx_state", ctypes.c_void_p),
+    )
+
+
+@functools.cache
+def library_path() -> str | None:
+    """Return the file of the pjsua2 extension, or None while it is not loaded."""
+    extension = sys.modules.get("pjsua2._pjsua2") or sys.modules.get("_pjsua2")
+    return getattr(extension, "__file__", None)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    path = library_path()
+    return ctypes.CDLL(path) if path else None
+
+
+def native(name: str) -> Any:
+    """Return a function of the C library, or None where it is not exported. Its types are the caller's to set."""
+    library = _library()
+    return getattr(library, name, None) if library is not None else None
+
+
+def function(name: str, result: Any, *arguments: Any) -> Any:
+    """
+    Return a function of the C library with its types.
+
+    Raises:
+        AttributeError: this build does not export it; the text names it.
+    """
+    found = native(name)
+    if found is None:
+        raise AttributeError(name)
+    typed = ctypes.CFUNCTYPE(result, *arguments)
+    return typed(ctypes.cast(found, ctypes.c_void_p).value or 0)
+
+
+class Endpoint:
+    """
+    What the screen needs of ``pjsip_endpoint``. Made after ``libInit``; thread: sip.
+
+    Raises:
+        AttributeError: a symbol is missing in this build; the text names it.
+    """
+
+    def __init__(self) -> None:
+        pointer = ctypes.c_void_p
+        self._endpoint = function("pjsua_get_pjsip_endpt", pointer)()
+        self._register = function("pjsip_endpt_register_module", ctypes.c_int, pointer, pointer)
+        self._unregister = function("pjsip_endpt_unregister_module", ctypes.c_int, pointer, pointer)
+        self._respond = function(
+            "pjsip_endpt_respond_stateless", ctypes.c_int, pointer, pointer, ctypes.c_int, pointer, pointer, pointer
+        )
+        size = ctypes.c_size_t
+        self._create_pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)
+        self._release_pool = function("pjsip_endpt_release_pool", None, pointer, pointer)
+        self._header = function("pjsip_generic_string_hdr_create", pointer, pointer, pointer, pointer)
+        self._insert_before = function("pj_list_insert_before", None, pointer, pointer)
+        # Mangled C++: they fill the binding's own objects, so no offset inside a C structure is ours to know.
+        self._read_received = function("_ZN2pj9SipRxData6fromPjER13pjsip_rx_data", None, pointer, pointer)
+        self._read_sent = function("_ZN2pj9SipTxData6fromPjER13pjsip_tx_data", None, pointer, pointer)
+
+    def register(self, module: SipModule) -> bool:
+        """Put a module into the chain; it must live until ``unregister``. Returns whether that worked."""
+        return bool(self._register(self._endpoint, ctypes.addressof(module)) == 0)
+
+    def unregister(self, module: SipModule) -> None:
+        """Take the module out of the chain."""
+        self._unregister(self._endpoint, ctypes.addressof(module))
+
+    def read_received(self, rx_data: int, into: Any) -> None:
+        """Fill a ``pj.SipRxData``."""
+        self._read_received(int(into.this), rx_data)
+
+    def read_sent(self, tx_data: int, into: Any) -> None:
+        """Fill a ``pj.SipTxData``."""
+        self._read_sent(int(into.this), tx_data)
+
+    def respond(self, rx_data: int, code: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
+        """
+        Answer a request without a transaction (RFC 3261 section 8.2.7); an error is the far end's loss.
+
+        Args:
+            rx_data: the request.
+            code: the status.
+            reason: its phrase; empty for the usual one.
+            headers: more of them, name and value.
+        """
+        phrase = PjString.of(reason)
+        text = ctypes.addressof(phrase) if reason else None
+        if not headers:
+            self._respond(self._endpoint, rx_data, code, text, None, None)
+            return
+        pool = self._create_pool(self._endpoint, b"screen", 1000, 1000)
+        try:
+            head = ListHead()
+            head.prev = head.next = ctypes.addressof(head)
+            for name, value in headers:
+                key, content = PjString.of(name), PjString.of(value)
+                header = self._header(pool, ctypes.addressof(key), ctypes.addressof(content))  # copies both
+                self._insert_before(ctypes.addressof(head), header)
+            self._respond(self._endpoint, rx_data, code, text, ctypes.addressof(head), None)
+        finally:
+            self._release_pool(self._endpoint, pool)

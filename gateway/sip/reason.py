@@ -1,0 +1,85 @@
+"""The Reason header (RFC 3326): why a dialog ended, in SIP's words or the telephone network's (ITU-T Q.850)."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.sip.message import MAX_VALUE, clean
+
+NORMAL_CLEARING = 16
+_Q850_OF_SIP = {  # RFC 3398 section 8.2.6.1
+    200: NORMAL_CLEARING,
+    403: 21,
+    404: 1,
+    408: 102,
+    410: 22,
+    480: 18,
+    484: 28,
+    486: 17,
+    488: 65,
+    500: 41,
+    503: 41,
+    504: 102,
+    600: 17,
+    603: 21,
+    604: 1,
+}
+_LINE = re.compile(r"^Reason[ \t]*:(.+)$", re.IGNORECASE | re.MULTILINE)
+_VALUE = re.compile(
+    r'(?P<protocol>[A-Za-z0-9.+-]+)(?P<parameters>(?:\s*;\s*[\w-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))*)'
+)
+_PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+)')
+_MAX_WORDS = 100
+_MAX_CAUSES = 4
+
+
+def reason_headers(code: int, words: str, *, answered: bool) -> tuple[str, ...]:
+    """
+    Return the values of the Reason headers of a message of ours.
+
+    Args:
+        code: SIP status that tells why; 200 is an ordinary end.
+        words: the same for people.
+        answered: the message is a BYE. A final response tells its code itself, so only Q.850 is added there.
+    """
+    text = f';text="{_quotable(words)}"' if words else ""
+    values = []
+    if answered and code >= 300:
+        values.append(f"SIP;cause={code}{text}")
+    cause = _Q850_OF_SIP.get(code)
+    if cause is not None:
+        values.append(f"Q.850;cause={cause}{text}")
+    return tuple(values)
+
+
+def reason_in(message: str, phrase: str) -> str:
+    """
+    Return why a dialog ended, in one line such as ``Normal call clearing (Q.850 16)``.
+
+    Args:
+        message: the BYE, CANCEL or final response as text; empty when there is none.
+        phrase: what is said when the message has no Reason header.
+    """
+    head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
+    causes: list[str] = []
+    words = ""
+    for line in _LINE.findall(head)[:_MAX_CAUSES]:
+        for found in list(_VALUE.finditer(line[:MAX_VALUE]))[:_MAX_CAUSES]:
+            given = {name.lower(): value for name, value in _PARAMETER.findall(found["parameters"])}
+            if given.get("cause", "").isdecimal():
+                causes.append(f"{found['protocol']} {int(given['cause'][:5])}")
+                words = words or _unquoted(given.get("text", ""))
+    if not causes:
+        return clean(phrase)
+    return clean(f"{words or phrase} ({', '.join(causes[:_MAX_CAUSES])})")
+
+
+def _quotable(words: str) -> str:
+    plain = "".join(char for char in clean(words)[:_MAX_WORDS] if char.isascii())
+    return plain.replace("\\", "").replace('"', "'")
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value[:_MAX_WORDS]

@@ -1,0 +1,76 @@
+"""A second leg: somebody called for a caller, for the agent to speak with or for the caller to be joined with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gateway.call.events import SecondDigit, SecondRinging, SecondUp
+from gateway.ids import CallId
+from gateway.sip.binding import pj
+from gateway.sip.bridge import Bridge
+from gateway.sip.dialog import Dialog
+
+if TYPE_CHECKING:
+    from gateway.sip.call import CallTable
+
+
+class SecondCall(Dialog):
+    """
+    The second leg of a call. Its facts bear the first one's id.
+
+    Args:
+        account: the ``pj.Account`` it belongs to.
+        call_id: our id of the first call.
+        table: all calls.
+        bridge: the first call's.
+        over: takes the last SIP status and its reason, once.
+        trunk: the trunk it goes through; empty for none.
+    """
+
+    def __init__(
+        self,
+        account: Any,
+        call_id: CallId,
+        table: CallTable,
+        bridge: Bridge,
+        over: Callable[[int, str], None],
+        *,
+        trunk: str = "",
+    ) -> None:
+        super().__init__(account, self.key_for(call_id), table, trunk=trunk)
+        self._call_id = call_id
+        self._bridge = bridge
+        self._tell_over = over
+        self._up = False
+
+    @staticmethod
+    def key_for(call_id: CallId) -> CallId:
+        """Return where the second leg of a call stands in the table."""
+        return CallId(f"{call_id}/second")
+
+    def failed(self, detail: str) -> None:
+        """End the leg: whatever went wrong with it, it is of no use any more."""
+        if not self._ended_by_us:
+            self.end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
+
+    def _ringing(self, code: int) -> None:
+        self._table.emit(SecondRinging(self._call_id, code))
+
+    def _pressed(self, key: str) -> None:
+        self._table.emit(SecondDigit(self._call_id, key))
+
+    def _stream_gone(self) -> None:
+        self._bridge.stream_gone("second")
+
+    def _media_changed(self, info: Any) -> None:
+        if self._index < 0 or info.state != pj.PJSIP_INV_STATE_CONFIRMED:
+            return
+        self._bridge.stream_up("second", self.getAudioMedia(self._index))
+        if not self._up:
+            self._up = True
+            self._table.emit(SecondUp(self._call_id, self._codec))
+
+    def _over(self, code: int, reason: str) -> None:
+        self._bridge.stream_gone("second")
+        self._tell_over(code, reason)

@@ -1,0 +1,139 @@
+"""
+A SIP user agent behind the screen, in a process of its own: what kills it fails one test and not the run.
+
+Started with the settings as JSON; says ``port tls_port`` when it listens, answers every call with 200, and ends at the
+end of its standard input. Its last line is what was screened, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import threading
+import time
+from typing import Any
+
+from pydantic import SecretStr
+
+from gateway.settings import SipSettings, TrunkSettings
+from gateway.sip.binding import pj
+from gateway.sip.door import Door
+from gateway.sip.endpoint import quiet_start
+from gateway.sip.screen import Screen
+from gateway.sip.screening import Occupancy, Screening
+from gateway.sip.sources import Sources
+from gateway.sip.trace import Tracer
+from gateway.threads import enter_role
+
+CALLS: dict[int, Any] = {}
+MOST_CALLS = 4
+
+
+class _Call(pj.Call):  # type: ignore[misc]
+    tracer: Tracer
+
+    def onCallState(self, prm: Any) -> None:
+        info = self.getInfo()
+        if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self.tracer.finish(info.callIdString, keep=info.lastStatusCode >= 300)
+            CALLS.pop(info.id, None)
+
+
+class _Account(pj.Account):  # type: ignore[misc]
+    tracer: Tracer
+
+    def onIncomingCall(self, prm: Any) -> None:
+        call = _Call(self, prm.callId)
+        call.tracer = self.tracer
+        CALLS[prm.callId] = call
+        parameters = pj.CallOpParam()
+        parameters.statusCode = 200
+        try:
+            call.answer(parameters)
+        except pj.Error:
+            CALLS.pop(prm.callId, None)
+
+
+def _listen(endpoint: Any, settings: SipSettings, door: Door) -> tuple[int, int]:
+    config = pj.TransportConfig()
+    config.boundAddress = settings.host
+    port = tls_port = 0
+    for kind in (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP):
+        config.port = port
+        transport = endpoint.transportCreate(kind, config)
+        port = int(endpoint.transportGetInfo(transport).localName.rpartition(":")[2])
+    if settings.tls:
+        config.port = 0
+        config.tlsConfig.certFile = str(settings.tls_certificate)
+        config.tlsConfig.privKeyFile = str(settings.tls_key)
+        transport = endpoint.transportCreate(pj.PJSIP_TRANSPORT_TLS, config)
+        tls_port = int(endpoint.transportGetInfo(transport).localName.rpartition(":")[2])
+        door.tls_on(tls_port)
+    return port, tls_port
+
+
+def _run(
+    settings: SipSettings, trunks: dict[str, TrunkSettings], secrets: dict[str, SecretStr], silent_s: float
+) -> dict[str, float]:
+    enter_role("sip")
+    quiet_start()
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    config = pj.EpConfig()
+    config.uaConfig.threadCnt, config.uaConfig.mainThreadOnly = 0, True
+    config.logConfig.level = config.logConfig.consoleLevel = 0
+    endpoint.libInit(config)
+    endpoint.audDevManager().setNullDev()
+    sources = Sources(settings, trunks)
+    rules = Screening(
+        settings, sources, trunks, secrets=secrets, occupancy=Occupancy(full=lambda: len(CALLS) >= MOST_CALLS)
+    )
+    door, tracer = Door(sources, silent_s=silent_s), Tracer(settings)
+    screen = Screen(rules, tracer, door)
+    assert screen.install()
+    assert door.guarded
+    port, tls_port = _listen(endpoint, settings, door)
+    tracer.listens_on(port)
+    endpoint.libStart()
+    account_config = pj.AccountConfig()
+    account_config.idUri = "sip:gateway@127.0.0.1"
+    account_config.mediaConfig.srtpUse = {"off": 0, "optional": 1, "required": 2}[settings.srtp]
+    account_config.mediaConfig.srtpSecureSignaling = 0
+    account = _Account()
+    account.tracer = tracer
+    account.create(account_config, True)
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    print(port, tls_port, flush=True)
+    tick_at = 0.0
+    while not over.is_set():
+        endpoint.libHandleEvents(20)
+        if (now := time.monotonic()) >= tick_at:
+            tick_at = now + 0.25
+            screen.tick(now)
+    endpoint.hangupAllCalls()
+    limit = time.monotonic() + 2
+    while CALLS and time.monotonic() < limit:
+        endpoint.libHandleEvents(20)
+    CALLS.clear()
+    screen.tick(time.monotonic())
+    screen.remove()
+    account.shutdown()
+    del account
+    endpoint.libDestroy()
+    tracer.close()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": usage.ru_utime + usage.ru_stime, "rss_mb": usage.ru_maxrss / 1024, **screen.counts}
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    settings = SipSettings.model_validate({"host": "127.0.0.1", "port": 0, **given.get("sip", {})})
+    trunks = {name: TrunkSettings.model_validate(trunk) for name, trunk in given.get("trunks", {}).items()}
+    secrets = {name: SecretStr(value) for name, value in given.get("secrets", {}).items()}
+    print(json.dumps(_run(settings, trunks, secrets, given.get("silent_s", 10))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

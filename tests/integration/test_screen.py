@@ -1,0 +1,464 @@
+"""The screen before the library: what is known to kill or fool this build of pjsua2, sent to a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+PLAIN = "m=audio 7000 RTP/AVP 0 8\r\n"
+DTLS = "m=audio 7000 UDP/TLS/RTP/SAVPF 0\r\na=fingerprint:sha-256 AB:CD\r\na=setup:actpass\r\n"
+KEY = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0\r\n"
+SCANNER = "User-Agent: friendly-scanner\r\n"
+
+
+def sdp(media: str = PLAIN, address: str = "127.0.0.1") -> str:
+    return f"v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n{media}"
+
+
+@dataclass
+class Target:
+    """The process behind the screen."""
+
+    process: subprocess.Popen[str]
+    port: int
+    tls_port: int
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def alive(self) -> bool:
+        with caller(self) as probe:
+            return self.process.poll() is None and probe.ask(probe.request("OPTIONS")).startswith("SIP/2.0 200")
+
+
+@dataclass
+class Caller:
+    """A UDP socket that speaks SIP."""
+
+    target: Target
+    sock: socket.socket
+    call_id: str = field(default_factory=lambda: f"{random.getrandbits(60):x}")
+
+    def request(
+        self, method: str, *, cseq: int = 1, to_tag: str = "", branch: str = "", more: str = "", body: str = ""
+    ) -> str:
+        host, port = self.sock.getsockname()
+        kind = "Content-Type: application/sdp\r\n" if body else ""
+        tag = f";tag={to_tag}" if to_tag else ""
+        return (
+            f"{method} sip:1000@127.0.0.1:{self.target.port} SIP/2.0\r\n"
+            f"Via: SIP/2.0/UDP {host}:{port};branch=z9hG4bK{branch or f'{random.getrandbits(60):x}'};rport\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:caller@{host}>;tag=here\r\nTo: <sip:1000@127.0.0.1>{tag}\r\n"
+            f"Call-ID: {self.call_id}\r\nCSeq: {cseq} {method}\r\nContact: <sip:caller@{host}:{port}>\r\n"
+            f"{more}{kind}Content-Length: {len(body)}\r\n\r\n{body}"
+        )
+
+    def send(self, text: str | bytes) -> None:
+        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+        self.sock.sendto(data, ("127.0.0.1", self.target.port))
+
+    def receive(self, limit_s: float = 5) -> str:
+        """Return the next message that is no 1xx; nothing when none came."""
+        until = time.monotonic() + limit_s
+        while (left := until - time.monotonic()) > 0:
+            self.sock.settimeout(left)
+            try:
+                text = self.sock.recv(65535).decode()
+            except TimeoutError:
+                break
+            if not text.startswith("SIP/2.0 1"):
+                return text
+        return ""
+
+    def ask(self, text: str, limit_s: float = 5) -> str:
+        self.send(text)
+        return self.receive(limit_s)
+
+    def call(self, body: str = "", more: str = "") -> str:
+        """Place a call and return the To tag of the one that answered."""
+        answer = self.ask(self.request("INVITE", branch=self.call_id, body=body or sdp(), more=more))
+        assert answer.startswith("SIP/2.0 200"), answer
+        tag = tag_of(answer)
+        self.send(self.request("ACK", to_tag=tag))
+        return tag
+
+
+def tag_of(answer: str) -> str:
+    found = re.search(r"^To:.*;tag=([^\s;]+)", answer, re.MULTILINE)
+    assert found, answer
+    return found[1]
+
+
+@contextmanager
+def caller(target: Target, address: str = "127.0.0.1") -> Iterator[Caller]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((address, 0))
+        yield Caller(target, sock)
+
+
+@contextmanager
+def screened(sip: dict[str, Any] | None = None, **given: Any) -> Iterator[Target]:
+    settings = json.dumps({"sip": {"requests_per_second": 10_000, **(sip or {})}, **given})
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.screened", settings],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        port, tls_port = process.stdout.readline().split()
+        target = Target(process, int(port), int(tls_port))
+        try:
+            yield target
+        finally:
+            process.stdin.close()
+            last = process.stdout.read().strip().split("\n")[-1]
+            process.wait(20)
+        assert process.returncode == 0
+        target.counts.update(json.loads(last))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("tls")
+    files = {"tls_certificate": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(
+        [*command, "-keyout", files["tls_key"], "-out", files["tls_certificate"]], check=True, capture_output=True
+    )
+    return {"tls": True, **files}
+
+
+def over_stream(target: Target, sock: socket.socket) -> str:
+    """Ask OPTIONS over an open TCP or TLS connection."""
+    host, port = sock.getsockname()[:2]
+    sock.settimeout(5)
+    sock.sendall(
+        f"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP {host}:{port};branch=z9hG4bK{random.getrandbits(60):x}\r\n"
+        f"Max-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: {random.getrandbits(60):x}\r\n"
+        "CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode()
+    )
+    return sock.recv(4000).decode()
+
+
+def tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    return context
+
+
+# --- connections ---
+
+
+def test_three_hundred_quick_tls_connections_leave_the_process_and_tls_alive(certificate: dict[str, Any]) -> None:
+    with screened(certificate) as target:
+        for number in range(300):
+            source = (f"127.0.2.{number % 100 + 1}", 0)
+            socket.create_connection(("127.0.0.1", target.tls_port), source_address=source).close()
+        assert target.alive()
+        time.sleep(1.2)  # the library frees a handle 0.5 s after the end of its connection
+        with socket.create_connection(("127.0.0.1", target.tls_port)) as plain:
+            plain.settimeout(5)
+            with tls_context().wrap_socket(plain) as secure:
+                assert over_stream(target, secure).startswith("SIP/2.0 200")
+    assert target.counts["too many connections"] >= 50
+
+
+def test_idle_tcp_connections_take_neither_udp_nor_tcp_from_others() -> None:
+    with screened() as target, ExitStack() as stack:
+        for _ in range(150):
+            stack.enter_context(socket.create_connection(("127.0.0.1", target.port)))
+        assert target.alive()
+        with socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.3", 0)) as other:
+            assert over_stream(target, other).startswith("SIP/2.0 200")
+    assert target.counts["too many connections of a source"] >= 100
+
+
+def test_connections_from_many_sources_never_use_up_the_handles() -> None:
+    with screened() as target:
+        with ExitStack() as stack:
+            for number in range(150):
+                source = (f"127.0.1.{number % 100 + 1}", 0)
+                stack.enter_context(socket.create_connection(("127.0.0.1", target.port), source_address=source))
+            assert target.alive()
+        time.sleep(1.2)
+        with socket.create_connection(("127.0.0.1", target.port)) as later:
+            assert over_stream(target, later).startswith("SIP/2.0 200")
+    assert target.counts["too many connections"] >= 100
+
+
+def test_a_silent_connection_is_shut_down_and_one_that_spoke_is_not() -> None:
+    with (
+        screened(silent_s=0.5) as target,
+        socket.create_connection(("127.0.0.1", target.port)) as silent,
+        socket.create_connection(("127.0.0.1", target.port)) as speaking,
+    ):
+        assert over_stream(target, speaking).startswith("SIP/2.0 200")
+        silent.settimeout(10)
+        assert silent.recv(100) == b""
+        assert over_stream(target, speaking).startswith("SIP/2.0 200")
+    assert target.counts["silent connection"] == 1
+
+
+def test_trunks_keep_connections_when_strangers_hold_all_others() -> None:
+    trunks = {"main": {"host": "127.0.0.9"}}
+    with screened({"allow_from": "127.0.0.0/8"}, trunks=trunks) as target, ExitStack() as stack:
+        for number in range(60):
+            source = (f"127.0.1.{number + 1}", 0)
+            stack.enter_context(socket.create_connection(("127.0.0.1", target.port), source_address=source))
+        with socket.create_connection(("127.0.0.1", target.port), source_address=("127.0.0.9", 0)) as trunk:
+            assert over_stream(target, trunk).startswith("SIP/2.0 200")
+
+
+def test_tls_of_a_stranger_is_closed_before_the_handshake(certificate: dict[str, Any]) -> None:
+    trunks = {"main": {"host": "127.0.0.9"}}
+    with screened(certificate, trunks=trunks) as target:
+        with socket.create_connection(("127.0.0.1", target.tls_port)) as plain:
+            plain.settimeout(5)
+            with pytest.raises(OSError):  # noqa: PT011 - end of file or reset, as it happens
+                tls_context().wrap_socket(plain)
+        with socket.create_connection(("127.0.0.1", target.tls_port), source_address=("127.0.0.9", 0)) as plain:
+            plain.settimeout(5)
+            with tls_context().wrap_socket(plain) as secure:
+                assert over_stream(target, secure).startswith("SIP/2.0 200")
+
+
+# --- media that kills, or cannot be ---
+
+
+@pytest.mark.parametrize("srtp", ["optional", "required"])
+def test_a_dtls_offer_is_refused_while_srtp_is_on(srtp: str) -> None:
+    mixed = "m=audio 7000 RTP/SAVP 0\r\n" + KEY
+    with screened({"srtp": srtp}) as target:
+        for media in (
+            DTLS,
+            DTLS.lower(),
+            DTLS.replace("SAVPF", "SAVP"),
+            mixed + DTLS,
+            PLAIN + "m=audio  9 UDP/TLS/X 0\r\n",
+        ):
+            with caller(target) as one:
+                assert one.ask(one.request("INVITE", body=sdp(media))).startswith("SIP/2.0 488"), media
+        with caller(target) as one:
+            tag = one.call(sdp(mixed))
+            assert one.ask(one.request("INVITE", cseq=2, to_tag=tag, body=sdp(DTLS))).startswith("SIP/2.0 488")
+            assert one.ask(one.request("BYE", cseq=3, to_tag=tag)).startswith("SIP/2.0 200")
+        assert target.alive()
+
+
+def test_an_offer_without_a_codec_of_ours_inside_a_call_leaves_the_call_up() -> None:
+    with screened() as target, caller(target) as one:
+        tag = one.call()
+        answer = one.ask(one.request("INVITE", cseq=2, to_tag=tag, body=sdp("m=audio 7000 RTP/AVP 18\r\n")))
+        assert answer.startswith("SIP/2.0 488")
+        one.send(one.request("ACK", cseq=2, to_tag=tag))
+        answer = one.ask(one.request("OPTIONS", cseq=3, to_tag=tag))
+        assert answer.startswith("SIP/2.0 200")
+        assert "Allow: INVITE" in answer
+        assert one.ask(one.request("INVITE", cseq=4, to_tag=tag, body=sdp())).startswith("SIP/2.0 200")
+        one.send(one.request("ACK", cseq=4, to_tag=tag))
+        assert one.ask(one.request("BYE", cseq=5, to_tag=tag)).startswith("SIP/2.0 200")
+
+
+# --- copies ---
+
+
+def test_an_invite_again_after_its_ack_makes_no_second_call() -> None:
+    with screened() as target, caller(target) as one:
+        first = one.request("INVITE", branch="same", body=sdp())
+        tag = tag_of(one.ask(first))
+        # Not acknowledged yet: the copy is absorbed, what comes is the 200 again.
+        one.send(first)
+        again = one.receive()
+        assert again.startswith("SIP/2.0 200")
+        assert tag_of(again) == tag
+        one.send(one.request("ACK", to_tag=tag))
+        time.sleep(0.3)
+        while one.receive(0.2):
+            pass
+        assert one.ask(first).startswith("SIP/2.0 482")
+        assert one.ask(one.request("INVITE", branch="other", body=sdp())).startswith("SIP/2.0 482")
+        assert one.ask(one.request("BYE", cseq=2, to_tag=tag)).startswith("SIP/2.0 200")
+
+
+def test_a_retransmission_while_the_call_is_refused_gets_the_same_answer() -> None:
+    with screened() as target, caller(target) as one:
+        first = one.request("INVITE", branch="same", body=sdp("m=audio 7000 RTP/AVP 18\r\n"))
+        answers = [one.ask(first).split("\r\n")[0] for _ in range(2)]
+        assert answers == ["SIP/2.0 488 Not Acceptable Here"] * 2
+
+
+# --- who and what ---
+
+
+def test_methods_that_are_not_ours_get_their_answer() -> None:
+    with screened() as target:
+        for method, code in (("KITMETHOD", 501), ("REGISTER", 405), ("PUBLISH", 405), ("MESSAGE", 405), ("REFER", 405)):
+            with caller(target) as one:
+                answer = one.ask(one.request(method))
+                assert answer.startswith(f"SIP/2.0 {code}"), method
+                assert "Allow: INVITE, ACK" in answer
+        with caller(target) as one:
+            assert one.ask(one.request("BYE", to_tag="none")).startswith("SIP/2.0 481")
+            assert one.ask(one.request("CANCEL")).startswith("SIP/2.0 481")
+            replaces = "Replaces: nobody;to-tag=1;from-tag=2\r\n"
+            assert one.ask(one.request("INVITE", body=sdp(), more=replaces)).startswith("SIP/2.0 481")
+
+
+def test_a_scanner_hears_nothing_and_a_stranger_a_few_times_no() -> None:
+    with screened({"allow_from": "127.0.0.2", "deny_code": 404}) as target:
+        with caller(target, "127.0.0.2") as scanner:
+            assert scanner.ask(scanner.request("OPTIONS", more=SCANNER), 0.5) == ""
+            assert scanner.ask(scanner.request("OPTIONS")).startswith("SIP/2.0 200")
+        with caller(target, "127.0.0.4") as stranger:
+            answers = [stranger.ask(stranger.request("INVITE", body=sdp()), 0.5)[:11] for _ in range(6)]
+        assert answers == ["SIP/2.0 404"] * 3 + [""] * 3
+    assert target.counts["scanner"] == 1
+
+
+def test_a_full_process_says_when_to_try_again_and_still_takes_retransmissions() -> None:
+    with screened({"retry_after_s": 7}) as target, ExitStack() as stack:
+        calls = [stack.enter_context(caller(target)) for _ in range(5)]
+        for one in calls[:4]:
+            one.call()
+        answer = calls[4].ask(calls[4].request("INVITE", body=sdp()))
+        assert answer.startswith("SIP/2.0 503")
+        assert "Retry-After: 7" in answer
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
+def test_a_challenged_trunk_gets_in_with_its_password_only(algorithm: str) -> None:
+    trunk = {"host": "127.0.0.1", "challenge": True, "username": "kit", "password_from": "kit"}
+    with screened(trunks={"main": trunk}, secrets={"kit": "secret"}) as target:
+        for password, code in (("wrong", 401), ("secret", 200)):
+            with caller(target) as one:
+                asked = one.ask(one.request("INVITE", body=sdp()))
+                assert asked.startswith("SIP/2.0 401")
+                one.send(one.request("ACK"))
+                header = digest(asked, algorithm, "kit", password)
+                assert one.ask(one.request("INVITE", cseq=2, body=sdp(), more=header)).startswith(f"SIP/2.0 {code}")
+
+
+def digest(challenge: str, algorithm: str, username: str, password: str) -> str:
+    line = next(line for line in challenge.split("\r\n") if f"algorithm={algorithm}," in line)
+    nonce, realm = (re.search(rf'{name}="([^"]*)"', line)[1] for name in ("nonce", "realm"))  # type: ignore[index]
+
+    def h(*parts: str) -> str:
+        return hashlib.new(algorithm.replace("-", ""), ":".join(parts).encode()).hexdigest()
+
+    uri = "sip:1000@127.0.0.1"
+    response = h(h(username, realm, password), nonce, "00000001", "c", "auth", h("INVITE", uri))
+    return (
+        f'Authorization: Digest username="{username}", realm="{realm}", nonce="{nonce}", uri="{uri}", qop=auth, '
+        f'nc=00000001, cnonce="c", response="{response}", algorithm={algorithm}\r\n'
+    )
+
+
+# --- garbage ---
+
+
+def mutations(one: Caller, seed: int, count: int) -> Iterator[bytes]:
+    chance = random.Random(seed)
+    media = (PLAIN, DTLS, "m=audio 7000 RTP/SAVP 0\r\n" + KEY * 3, "m=audio 0 RTP/AVP 0\r\nm=video 9 RTP/AVP 96\r\n")
+    for _ in range(count):
+        one.call_id = f"{chance.getrandbits(60):x}"
+        method = chance.choice(
+            ("INVITE", "INVITE", "INVITE", "ACK", "BYE", "UPDATE", "PRACK", "INFO", "OPTIONS", "NOTIFY")
+        )
+        text = one.request(method, to_tag=chance.choice(("", "", "x")), body=sdp(chance.choice(media)))
+        data = bytearray(text.encode())
+        for _ in range(chance.randrange(1, 6)):
+            place = chance.randrange(len(data))
+            kind = chance.randrange(5)
+            if kind == 0:
+                data[place] = chance.randrange(256)
+            elif kind == 1:
+                del data[place : place + chance.randrange(40)]
+            elif kind == 2:
+                data[place:place] = bytes(chance.randrange(256) for _ in range(chance.randrange(30)))
+            elif kind == 3:
+                data[place:place] = data[max(0, place - 60) : place]
+            else:
+                data[place : place + 1] = chance.choice(
+                    (b"\0", b"\r\n", b"-1", b"99999999999999999999", b"%s%n", b"\xff\xfe")
+                )
+            if not data:
+                data += b"x"
+        yield bytes(data[: chance.choice((100, 4000, 4000, 4000))])
+
+
+@pytest.mark.parametrize("srtp", ["off", "optional"])
+def test_hundreds_of_mutated_messages_do_not_end_the_process(srtp: str) -> None:
+    with screened({"srtp": srtp}) as target, caller(target) as one:
+        for number, data in enumerate(mutations(one, seed=4, count=600)):
+            one.send(data)
+            if number % 20 == 0:
+                time.sleep(0.02)  # its socket's buffer is not ours to fill
+        assert target.alive()
+
+
+def test_oversized_messages_harm_nobody() -> None:
+    with screened() as target:
+        with caller(target) as one:
+            one.send(one.request("INVITE", more="X-Long: " + "x" * 60_000 + "\r\n", body=sdp()))
+            one.send(one.request("INVITE", body=sdp("a=x:" + "y" * 3000 + "\r\n" + PLAIN * 40)))
+        with socket.create_connection(("127.0.0.1", target.port)) as stream:
+            stream.sendall(b"INVITE sip:x SIP/2.0\r\n" + b"X: y\r\n" * 20_000)
+        assert target.alive()
+
+
+def test_a_flood_gets_few_answers_and_a_live_call_still_ends_in_order() -> None:
+    with screened({"requests_per_second": 20}) as target, caller(target) as live, caller(target) as flood:
+        tag = live.call()
+        for _ in range(3000):
+            flood.call_id = f"{random.getrandbits(60):x}"
+            flood.send(flood.request("INVITE", body=sdp("m=audio 7000 RTP/AVP 18\r\n")))
+        bye = live.request("BYE", cseq=2, to_tag=tag)  # sent again: the flood fills the socket's buffer too
+        assert any(live.ask(bye, 0.5).startswith("SIP/2.0 200") for _ in range(20))
+        answers = 0
+        while flood.receive(0.3):
+            answers += 1
+        assert 1 <= answers < 200
+    assert target.counts["too many"] > 100
+
+
+# --- the trace ---
+
+
+def test_a_refused_and_a_finished_call_are_traced_without_their_secrets(tmp_path: Path) -> None:
+    with screened({"trace": "all", "trace_folder": str(tmp_path), "srtp": "optional"}) as target:
+        with caller(target) as refused:
+            refused.ask(refused.request("INVITE", body=sdp(DTLS)))
+        with caller(target) as one:
+            tag = one.call(sdp("m=audio 7000 RTP/SAVP 0\r\n" + KEY))
+            one.ask(one.request("BYE", cseq=2, to_tag=tag))
+    texts = {path.name.split("-", 1)[1]: path.read_text() for path in tmp_path.glob("*.txt")}
+    assert set(texts) == {f"{refused.call_id}.txt", f"{one.call_id}.txt"}
+    assert "488 Not Acceptable Here to INVITE" in texts[f"{refused.call_id}.txt"]
+    finished = texts[f"{one.call_id}.txt"]
+    for part in ("INVITE (SDP)", "200 OK to INVITE (SDP)", "ACK", "BYE", "200 OK to BYE"):
+        assert re.search(rf"\|.*-* {re.escape(part)} -*.*\|", finished), part
+    assert "QUJDREVG" not in finished
+    for path in tmp_path.glob("*.pcap"):
+        shown = subprocess.run(["tcpdump", "-n", "-A", "-r", str(path)], capture_output=True, text=True, check=True)
+        assert "INVITE sip:1000" in shown.stdout
+        assert f"> 127.0.0.1.{target.port}: " in shown.stdout

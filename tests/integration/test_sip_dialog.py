@@ -1,0 +1,520 @@
+"""What a far end may do inside a dialog: hold, changes of media, keys, late offers, cancelling at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from gateway.call.events import (
+    CallEvent,
+    DigitPressed,
+    LegClosed,
+    LegFailed,
+    LegHeld,
+    LegResumed,
+    MediaLost,
+    MediaUp,
+    Noted,
+)
+from gateway.ids import new_call_id
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.sessions.record import RECORD_FIELDS
+from gateway.settings import TrunkSettings
+from gateway.sip.leg import PjLeg
+from tests.e2e.sipp import (
+    ANSWERED,
+    BYE,
+    CANCEL,
+    EXPECT_BYE,
+    WAIT_FOR_RINGING,
+    Sipp,
+    free_port,
+    invite,
+    pause,
+    play,
+    read_messages,
+    refused,
+    until,
+)
+from tests.e2e.sipp_dialog import (
+    EARLY_BYE,
+    PRACKED,
+    answered_late,
+    bye,
+    expect_info,
+    first_invite,
+    info,
+    refuse_call,
+    reinvite,
+    reinvite_without_offer,
+    sdp,
+    update,
+)
+from tests.integration.phone import NOISE, Phone, phone, pick_up
+
+pytestmark = pytest.mark.integration
+
+
+def kinds(here: Phone) -> list[type[CallEvent]]:
+    return [type(event) for event in here.events if not isinstance(event, Noted)]
+
+
+# Hold
+
+
+@pytest.mark.parametrize(
+    ("held", "changed_by"),
+    [
+        ({"direction": "sendonly"}, reinvite),
+        ({"direction": "inactive"}, reinvite),
+        ({"address": "0.0.0.0"}, reinvite),
+        ({"direction": "sendonly"}, update),
+        ({"direction": "inactive"}, update),
+    ],
+    ids=["sendonly", "inactive", "0.0.0.0", "UPDATE sendonly", "UPDATE inactive"],
+)
+async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
+    tmp_path: Path, held: dict[str, str], changed_by: object
+) -> None:
+    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+        change = {reinvite: reinvite, update: update}[changed_by]  # type: ignore[index]
+        steps = (
+            invite(peer.port),
+            ANSWERED,
+            pause(400),
+            change(sdp(peer.port, version=2, **held), cseq=3),  # type: ignore[arg-type]
+            pause(600),
+            change(sdp(peer.port, version=3, **held), cseq=4),  # type: ignore[arg-type]
+            pause(900),
+            change(sdp(peer.port, version=4), cseq=5),
+            pause(600),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE * 4)
+            await until(lambda: here.seen(LegHeld))
+            await asyncio.sleep(0.3)
+            here.uplink.read()
+            await asyncio.sleep(0.3)
+            assert not any(here.uplink.read())
+            await until(lambda: here.seen(LegResumed))
+            here.uplink.read()
+            await until(lambda: any(here.uplink.read()))
+            peer.reception.clear()
+            await until(lambda: peer.reception.packets)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert kinds(here)[1:] == [MediaUp, LegHeld, LegResumed, LegClosed]
+
+
+# Changes of media
+
+
+async def test_another_codec_and_another_address_keep_the_audio_going(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up) as here,
+        RtpPeer(NOISE, looped=True) as peer,
+        RtpPeer(NOISE, looped=True, codec="PCMA") as new,
+    ):
+        steps = (
+            invite(peer.port),
+            ANSWERED,
+            pause(400),
+            reinvite(sdp(new.port, payloads="8 101", version=2)),
+            pause(900),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE * 4)
+            await until(lambda: len(peer.reception.packets) > 5)
+            await peer.hush()  # RTP from the old port would be taken for the far end's, behind a NAT
+            new.talk()
+            await until(lambda: new.reception.packets)
+            peer.reception.clear()
+            here.uplink.read()
+            await until(lambda: any(here.uplink.read()))
+            await until(lambda: len(new.reception.packets) > 10)
+            assert {packet.payload_type for packet in new.reception.packets} == {8}
+            assert len(peer.reception.packets) < 3
+            assert await sipp.finish() == 0, sipp.output
+        assert not here.seen(LegFailed)
+        assert not here.seen(LegHeld)
+
+
+@pytest.mark.parametrize("impossible", [reinvite, update])
+async def test_an_impossible_offer_gets_488_and_leaves_the_call_as_it_was(tmp_path: Path, impossible: object) -> None:
+    change = {reinvite: reinvite, update: update}[impossible]  # type: ignore[index]
+    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+        steps = (
+            invite(peer.port),
+            ANSWERED,
+            pause(200),
+            change(sdp(peer.port, payloads="18 101", version=2), code=488),
+            pause(500),
+            reinvite(sdp(peer.port, version=3), cseq=4),
+            pause(300),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE * 4)
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.5)
+            peer.reception.clear()
+            await until(lambda: len(peer.reception.packets) > 10)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert kinds(here)[1:] == [MediaUp, LegClosed]
+
+
+@pytest.mark.parametrize("answer", ["0 101", "8 101"])
+async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer: str) -> None:
+    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+        codec = "PCMU/8000" if answer.startswith("0") else "PCMA/8000"
+        steps = (
+            first_invite(),
+            answered_late(sdp(peer.port, payloads=answer)),
+            pause(300),
+            reinvite_without_offer(sdp(peer.port, payloads=answer, version=2)),
+            pause(500),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert [event.codec for event in here.seen(MediaUp)] == [codec]  # type: ignore[attr-defined]
+        assert peer.reception.packets
+
+
+# Ends at every moment
+
+
+async def test_a_call_may_be_cancelled_at_once(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        for number in range(5):
+            trying = '<recv response="100"/>'
+            steps = (first_invite(sdp()).replace('<recv response="100" optional="true"/>', trying), CANCEL)
+            async with MeanwhileItDoes(here, lambda _leg: None):
+                await play(here.info.port, tmp_path / str(number), *steps)
+        await until(lambda: len(here.seen(LegClosed)) == 5)
+        assert {event.code for event in here.seen(LegClosed)} == {487}  # type: ignore[attr-defined]
+
+
+async def test_a_bye_on_the_early_dialog_ends_the_call(tmp_path: Path) -> None:
+    async with phone(PjLeg.ring) as here:
+        await play(
+            here.info.port, tmp_path, invite(), WAIT_FOR_RINGING.replace("/>", ' rrs="true"/>'), EARLY_BYE, pause(200)
+        )
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
+
+
+async def test_reliable_ringing_is_acknowledged(tmp_path: Path) -> None:
+    ring_only = phone(PjLeg.ring)
+    async with ring_only as here, RtpPeer(NOISE) as peer:
+        steps = (
+            first_invite(sdp(peer.port), "\n      Require: 100rel"),
+            PRACKED,
+            pause(200),
+            ANSWERED,
+            pause(200),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            await until(lambda: here.legs)
+            await asyncio.sleep(0.3)
+            here.legs[0].answer()
+            assert await sipp.finish() == 0, sipp.output
+            assert "RSeq:" in sipp.first("SIP/2.0 180").text
+
+
+async def test_session_timers_are_agreed_on_and_short_ones_refused(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        timer = "\n      Supported: timer\n      Session-Expires: 1800;refresher=uac"
+        sipp = await play(here.info.port, tmp_path / "agreed", first_invite(sdp(), timer), ANSWERED, pause(100), BYE)
+        assert "Session-Expires: 1800;refresher=uac" in sipp.first("SIP/2.0 200").text
+        short = "\n      Supported: timer\n      Session-Expires: 20"
+        sipp = await play(here.info.port, tmp_path / "short", first_invite(sdp(), short), refused(422))
+        assert "Min-SE: 90" in sipp.first("SIP/2.0 422").text
+
+
+# Why it ended
+
+
+async def test_the_reason_of_a_bye_is_read(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        reason = '\n      Reason: Q.850;cause=16;text="Normal call clearing"'
+        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(100), bye(reason))
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].reason == "Normal call clearing (Q.850 16)"  # type: ignore[attr-defined]
+
+
+async def test_the_reason_of_a_cancel_is_read(tmp_path: Path) -> None:
+    async with phone(PjLeg.ring) as here:
+        reason = '      Reason: SIP;cause=200;text="Call completed elsewhere"\n      Max-Forwards: 70'
+        cancel = CANCEL.replace("      Max-Forwards: 70", reason, 1)
+        await play(here.info.port, tmp_path, invite(), WAIT_FOR_RINGING, cancel)
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].reason == "Call completed elsewhere (SIP 200)"  # type: ignore[attr-defined]
+
+
+async def test_our_bye_and_our_refusals_say_why(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "bye") as sipp:
+            await until(lambda: here.seen(MediaUp))
+            here.legs[0].hang_up(200, "Agent hung up")
+            assert await sipp.finish() == 0, sipp.output
+            assert 'Reason: Q.850;cause=16;text="Agent hung up"' in sipp.first("BYE").text
+        async with MeanwhileItDoes(here, lambda leg: leg.hang_up(486, "Busy here")):
+            sipp = await play(here.info.port, tmp_path / "busy", invite(), refused(486))
+            assert "Reason: Q.850;cause=17" in sipp.first("SIP/2.0 486").text
+
+
+# Keys
+
+
+class KeyPeer:
+    """Sends RFC 4733 events by hand."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", free_port() & ~1))
+        self.port = self.socket.getsockname()[1]
+        self.sequence = 100
+
+    def packet(
+        self, to: int, event: int, stamp: int, duration: int, *, end: bool = False, marker: bool = False
+    ) -> None:
+        head = struct.pack(">BBHII", 0x80, 101 | (0x80 if marker else 0), self.sequence & 0xFFFF, stamp, 77)
+        self.sequence += 1
+        self.socket.sendto(head + struct.pack(">BBH", event, (0x80 if end else 0) | 10, duration), ("127.0.0.1", to))
+
+
+def rtp_port_of(sipp_folder: Path) -> int:
+    answers = [one for one in read_messages(sipp_folder / "messages.log") if one.first_line.startswith("SIP/2.0 200")]
+    return int(answers[0].text.split("m=audio ", 1)[1].split()[0])
+
+
+async def test_each_press_is_told_once_whatever_is_lost_or_repeated(tmp_path: Path) -> None:
+    keys = KeyPeer()
+    with keys.socket:
+        async with (
+            phone(pick_up) as here,
+            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
+        ):
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.2)
+            to = rtp_port_of(tmp_path)
+            for duration in (160, 320, 480):  # 1: no marker, no end
+                keys.packet(to, 1, 8000, duration)
+                await asyncio.sleep(0.02)
+            for duration in (160, 320):  # 1 again, longer than the one before, its first packets lost
+                keys.packet(to, 1, 12000, 640 + duration)
+                await asyncio.sleep(0.02)
+            for _ in range(5):  # 2: only its end came, repeated
+                keys.packet(to, 2, 16000, 800, end=True)
+                await asyncio.sleep(0.02)
+            for step in range(1, 40):  # a long press of #
+                keys.packet(to, 11, 20000, 160 * step, marker=step == 1)
+                await asyncio.sleep(0.005)
+            for _ in range(3):
+                keys.packet(to, 11, 20000, 160 * 40, end=True)
+            keys.packet(to, 2, 16000, 800, end=True)  # late
+            keys.packet(to, 99, 40000, 160)  # no key
+            assert await sipp.finish() == 0, sipp.output
+        assert [event.digit for event in here.seen(DigitPressed)] == ["1", "1", "2", "#"]  # type: ignore[attr-defined]
+
+
+async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        steps = (
+            info("application/dtmf-relay", "Signal=5\nDuration=160\n", cseq=3),
+            info("application/dtmf", "*\n", cseq=4),
+            info("application/dtmf-relay", "Signal=#\nDuration=160\n", cseq=5),
+            info("application/dtmf", "5\n", cseq=6),
+        )
+        await play(here.info.port, tmp_path, invite(), ANSWERED, *steps, BYE)
+        await until(lambda: here.seen(LegClosed))
+        assert [event.digit for event in here.seen(DigitPressed)] == ["5", "*", "#", "5"]  # type: ignore[attr-defined]
+
+
+async def test_a_key_told_by_rtp_and_by_info_is_told_once(tmp_path: Path) -> None:
+    keys = KeyPeer()
+    with keys.socket:
+        steps = (
+            invite(keys.port),
+            ANSWERED,
+            pause(800),
+            info("application/dtmf-relay", "Signal=7\nDuration=160\n"),
+            BYE,
+        )
+        async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.2)
+            to = rtp_port_of(tmp_path)
+            for duration in (160, 320, 480):
+                keys.packet(to, 7, 8000, duration, end=duration == 480)
+            assert await sipp.finish() == 0, sipp.output
+        assert [event.digit for event in here.seen(DigitPressed)] == ["7"]  # type: ignore[attr-defined]
+
+
+async def test_a_dial_string_with_pauses_takes_its_time(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up) as here,
+        RtpPeer() as peer,
+        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(3000), BYE), tmp_path) as sipp,
+    ):
+        peer.talk()
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].send_digits("12w3")
+        assert await sipp.finish() == 0, sipp.output
+        events = [packet for packet in peer.reception.packets if packet.payload_type == 101]
+        assert list(dict.fromkeys(packet.payload[0] for packet in events)) == [1, 2, 3]
+        first = {packet.payload[0]: packet.arrived_at for packet in reversed(events)}
+        last = {packet.payload[0]: packet.arrived_at for packet in events}
+        assert first[2] - last[1] < 0.4
+        assert first[3] - last[2] >= 0.45
+
+
+# Quality and missing audio
+
+
+async def test_the_quality_is_noted_meanwhile_and_before_the_end(tmp_path: Path) -> None:
+    async with phone(pick_up, quality_every_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+        steps = (
+            invite(peer.port),
+            ANSWERED,
+            pause(1200),
+            reinvite(sdp(peer.port, version=2, payloads="8")),
+            pause(1500),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        noted = [event for event in here.events if isinstance(event, Noted) and event.name == "quality"]
+        assert len(noted) >= 2
+        assert isinstance(here.events[-2], Noted)
+        assert isinstance(here.events[-1], LegClosed)
+        assert all(event.fields.keys() <= RECORD_FIELDS for event in noted)
+        last = noted[-1].fields
+        assert 100 <= int(last["rx_packets"]) <= peer.sent_packets
+        assert int(last["tx_packets"]) >= 100
+        assert last["rx_lost"] == 0
+        assert 3.5 <= float(last["mos"]) <= 4.5
+        received = [int(event.fields["rx_packets"]) for event in noted]
+        assert received == sorted(received)
+
+
+async def test_audio_that_never_came_is_missed(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up, no_rtp_timeout_s=1) as here,
+        Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp,
+    ):
+        await until(lambda: here.seen(MediaLost), limit_s=8)
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+
+
+async def test_a_silent_caller_who_sends_reports_is_not_missed(tmp_path: Path) -> None:
+    keys = KeyPeer()
+    with keys.socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        control.bind(("127.0.0.1", keys.port + 1))
+        steps = (invite(keys.port), ANSWERED, pause(4500), BYE)
+        async with phone(pick_up, no_rtp_timeout_s=2) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.2)
+            to = rtp_port_of(tmp_path)
+            keys.packet(to, 1, 8000, 160)
+            keys.socket.setblocking(False)
+            ssrc = int.from_bytes((await asyncio.get_running_loop().sock_recv(keys.socket, 200))[8:12], "big")
+            for _ in range(7):  # receiver reports (RFC 3550 section 6.4.2) about what we send
+                report = struct.pack(">BBHIIIIIII", 0x81, 201, 7, 77, ssrc, 0, 100, 1, 0, 0)
+                control.sendto(report, ("127.0.0.1", to + 1))
+                await asyncio.sleep(0.5)
+            assert not here.seen(MediaLost)
+            assert await sipp.finish() == 0, sipp.output
+
+
+async def test_a_stranger_is_neither_heard_nor_sent_the_audio(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.setblocking(False)
+        async with phone(pick_up) as here, RtpPeer(bytes(16000), looped=True) as peer:
+            steps = (invite(peer.port), ANSWERED, pause(2500), BYE)
+            async with Sipp(here.info.port, steps, tmp_path) as sipp:
+                peer.talk()
+                here.playout.write("speech", NOISE * 3)
+                await until(lambda: len(peer.reception.packets) > 20)
+                to = ("127.0.0.1", rtp_port_of(tmp_path))
+                here.uplink.read()
+                peer.reception.clear()
+                for number in range(50):
+                    loud = struct.pack(">BBHII", 0x80, 0, number, 160 * number, 999) + bytes(range(160))
+                    for packet in (loud, b"", b"\x80", bytes(200), b"\xff" * 1400):
+                        await loop.sock_sendto(stranger, packet, to)
+                    await asyncio.sleep(0.02)
+                assert not any(here.uplink.read())
+                assert len(peer.reception.packets) > 40
+                with pytest.raises(BlockingIOError):
+                    stranger.recv(2000)
+                assert await sipp.finish() == 0, sipp.output
+
+
+# Codecs of a trunk
+
+
+async def test_a_trunk_is_offered_and_answered_its_own_codecs(tmp_path: Path) -> None:
+    trunk = TrunkSettings.model_validate({"host": "127.0.0.1", "codecs": "PCMA"})
+    async with phone(pick_up, trunks={"carrier": trunk}) as here:
+        sipp = await play(here.info.port, tmp_path / "in", invite(), ANSWERED, pause(100), BYE)
+        assert "RTP/AVP 8 101" in sipp.first("SIP/2.0 200").text
+        only_ulaw = invite(payloads="0 101")
+        await play(here.info.port, tmp_path / "refused", only_ulaw, refused(488))
+        async with Sipp(here.info.port, (refuse_call("486 Busy Here"),), tmp_path / "out") as called:
+            uplink, playout = here.uplink, here.playout
+            here.sip.new_call(new_call_id(), f"sip:1@127.0.0.1:{called.port}", uplink, playout, trunk="carrier").dial()
+            assert await called.finish() == 0, called.output
+        offer = called.first("INVITE").text
+        assert "RTP/AVP 8 " in offer
+        assert "PCMU" not in offer
+
+
+async def test_keys_go_out_by_info_where_the_trunk_says_so(tmp_path: Path) -> None:
+    trunk = TrunkSettings.model_validate({"host": "127.0.0.1", "dtmf": "info"})
+    steps = (invite(), ANSWERED, expect_info(), expect_info(), EXPECT_BYE)
+    async with phone(pick_up, trunks={"carrier": trunk}) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].send_digits("4#")
+        await asyncio.sleep(1)
+        here.legs[0].hang_up(200, "done")
+        assert await sipp.finish() == 0, sipp.output
+        told = [message.text for message in sipp.messages if message.first_line.startswith("INFO")]
+        assert [text.split("Signal=")[1].split()[0] for text in told] == ["4", "#"]
+
+
+# Helpers of the tests above
+
+
+class MeanwhileItDoes:
+    """Meanwhile the phone does something else with new calls."""
+
+    def __init__(self, here: Phone, on_invite: object) -> None:
+        self.here, self.on_invite = here, on_invite
+
+    async def __aenter__(self) -> None:
+        self.before, self.here.on_invite = self.here.on_invite, self.on_invite  # type: ignore[assignment]
+
+    async def __aexit__(self, *_: object) -> None:
+        self.here.on_invite = self.before

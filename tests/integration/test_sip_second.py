@@ -1,0 +1,299 @@
+"""Calls of ours, and a second leg for a caller: SIPp is called."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.audio.pcm import PHONE
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import (
+    CallEvent,
+    LegClosed,
+    LegFailed,
+    LegRinging,
+    MediaUp,
+    Noted,
+    SecondClosed,
+    SecondDigit,
+    SecondRinging,
+    SecondUp,
+)
+from gateway.ids import new_call_id
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.sip.leg import PjLeg
+from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, until
+from tests.e2e.sipp_dialog import (
+    CALLEE_BYE,
+    EXPECT_ACK,
+    EXPECT_CANCEL,
+    EXPECT_INVITE,
+    RING,
+    callee_info,
+    refuse_call,
+    respond,
+    sdp,
+    take_call,
+)
+from tests.integration.phone import NOISE, Phone, phone, pick_up
+
+pytestmark = pytest.mark.integration
+
+
+def rms_dbfs(pcm: bytes) -> float:
+    samples = np.frombuffer(pcm, "<i2").astype(np.float64) / 32768
+    return float(20 * np.log10(max(1e-6, np.sqrt(np.mean(samples**2)))))
+
+
+def told(here: Phone, call_id: str) -> list[type[CallEvent]]:
+    return [type(event) for event in here.events if event.call_id == call_id and not isinstance(event, Noted)]
+
+
+class OwnCall:
+    """A call of ours to SIPp."""
+
+    def __init__(self, here: Phone, port: int) -> None:
+        self.call_id = new_call_id()
+        self.uplink = UplinkTap(capacity_frames=500)
+        self.playout = PlayoutBuffer(PHONE)
+        self.leg: PjLeg = here.sip.new_call(self.call_id, f"sip:1000@127.0.0.1:{port}", self.uplink, self.playout)
+        self.leg.dial()
+
+
+# Calls of ours
+
+
+async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+        early = respond("183 Session Progress", sdp(peer.port))
+        answer = respond("200 OK", sdp(peer.port))
+        steps = (EXPECT_INVITE, early, pause(1200), answer, EXPECT_ACK, pause(700), CALLEE_BYE)
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            call = OwnCall(here, sipp.port)
+            peer.talk()
+            await until(lambda: here.seen(LegRinging))
+            await asyncio.sleep(0.8)
+            assert not call.uplink.read()
+            assert not here.seen(MediaUp)
+            await until(lambda: here.seen(MediaUp))
+            await until(lambda: any(call.uplink.read()))
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert told(here, call.call_id) == [LegRinging, MediaUp, LegClosed]
+        assert [event.code for event in here.seen(LegRinging)] == [183]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        ("486 Busy Here", 486, "Busy Here"),
+        ("603 Decline", 603, "Decline"),
+        ("404 Not Found", 404, "Not Found"),
+    ],
+)
+async def test_a_refused_call_tells_why(tmp_path: Path, status: str, code: int, reason: str) -> None:
+    async with phone(pick_up) as here:
+        more = '\n      Reason: Q.850;cause=21;text="Call rejected"' if code == 603 else ""
+        async with Sipp(here.info.port, (refuse_call(status, more),), tmp_path) as sipp:
+            call = OwnCall(here, sipp.port)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        closed = here.seen(LegClosed)[0]
+        wanted = "Call rejected (Q.850 21)" if more else reason
+        assert closed == LegClosed(call.call_id, by_caller=True, code=code, reason=wanted)
+
+
+async def test_a_ringing_call_can_be_cancelled(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        async with Sipp(here.info.port, (EXPECT_INVITE, RING, EXPECT_CANCEL), tmp_path) as sipp:
+            call = OwnCall(here, sipp.port)
+            await until(lambda: here.seen(LegRinging))
+            call.leg.hang_up(487, "No answer")
+            assert await sipp.finish() == 0, sipp.output
+            assert 'Reason: SIP;cause=487;text="No answer"' in sipp.first("CANCEL").text
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0] == LegClosed(
+            call.call_id, by_caller=False, code=487, reason="Request Terminated"
+        )
+
+
+async def test_more_calls_than_the_library_holds_are_told_and_kill_nothing(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        nobody = free_port()
+        calls = [OwnCall(here, nobody) for _ in range(here.info.capacity + 2)]
+        await until(lambda: len(here.seen(LegClosed)) == 2)
+        assert {event.code for event in here.seen(LegClosed)} == {503}  # type: ignore[attr-defined]
+        for call in calls:
+            call.leg.hang_up(487, "enough")
+        await until(lambda: len(here.seen(LegClosed)) == len(calls), limit_s=45)
+        assert not here.seen(LegFailed)
+
+
+async def test_a_call_that_was_never_placed_ends_when_told(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        call_id = new_call_id()
+        leg = here.sip.new_call(call_id, "sip:1@127.0.0.1:9", UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE))
+        leg.hang_up(487, "changed our mind")
+        await until(lambda: here.seen(LegClosed))
+        assert told(here, call_id) == [LegClosed]
+
+
+# A second leg
+
+
+class Conference:
+    """A caller, somebody who is called for them, and what both hear."""
+
+    def __init__(self, here: Phone, tmp_path: Path, second: tuple[str, ...], caller_end: str = EXPECT_BYE) -> None:
+        self.here = here
+        self.caller_rtp = RtpPeer(NOISE, looped=True)
+        self.second_rtp = RtpPeer(NOISE, looped=True)
+        self.second_steps = tuple(step.replace("RTP_PORT", str(self.second_rtp.port)) for step in second)
+        self.caller = Sipp(here.info.port, (invite(self.caller_rtp.port), ANSWERED, caller_end), tmp_path / "caller")
+        self.second = Sipp(here.info.port, self.second_steps, tmp_path / "second")
+
+    async def __aenter__(self) -> Conference:
+        for part in (self.caller_rtp, self.second_rtp, self.second, self.caller):
+            await part.__aenter__()
+        self.caller_rtp.talk()
+        self.second_rtp.talk()
+        await until(lambda: self.here.seen(MediaUp))
+        self.leg = self.here.legs[0]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for part in (self.caller, self.second, self.second_rtp, self.caller_rtp):
+            await part.__aexit__(None, None, None)
+
+    def call(self) -> None:
+        self.leg.call_second(f"sip:human@127.0.0.1:{self.second.port}")
+
+    async def heard(self, peer: RtpPeer) -> float:
+        """Return how loud the next half second is, in dBFS."""
+        peer.reception.clear()
+        await until(lambda: len(peer.reception.packets) >= 25, what="RTP")
+        return rms_dbfs(peer.reception.received_pcm()[-6400:])
+
+
+ANSWERS = take_call(0).replace("m=audio 0 ", "m=audio RTP_PORT ")
+
+
+async def test_the_agent_briefs_the_second_leg_and_joins_it_with_the_caller(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, Conference(here, tmp_path, (ANSWERS, EXPECT_BYE)) as parts:
+        call_id = here.events[0].call_id
+        parts.leg.talk_to_second()
+        parts.call()
+        await until(lambda: here.seen(SecondUp))
+        assert here.seen(SecondUp) == [SecondUp(call_id, "PCMU/8000")]
+        assert SecondRinging(call_id, 180) in here.events
+        tone = max([await parts.heard(parts.caller_rtp) for _ in range(6)])
+        assert -45 < tone < -15  # the waiting tone, not the agent and not the second leg
+        here.uplink.read()
+        here.playout.write("briefing", NOISE * 3)
+        assert await parts.heard(parts.second_rtp) > -15
+        await until(lambda: any(here.uplink.read()))
+        parts.leg.join()
+        await asyncio.sleep(0.2)
+        here.playout.flush()
+        here.uplink.read()
+        assert await parts.heard(parts.second_rtp) > -15
+        assert await parts.heard(parts.caller_rtp) > -15
+        assert not any(here.uplink.read())
+        parts.leg.talk_to_caller()
+        await asyncio.sleep(0.2)
+        assert await parts.heard(parts.second_rtp) < -60
+        parts.leg.hang_up(200, "done")
+        assert await parts.caller.finish() == 0, parts.caller.output
+        assert await parts.second.finish() == 0, parts.second.output
+        await until(lambda: here.seen(SecondClosed))
+        assert here.seen(SecondClosed)[0].call_id == call_id
+        assert not here.seen(LegFailed)
+
+
+@pytest.mark.parametrize("talk", [PjLeg.talk_to_second, PjLeg.join, PjLeg.talk_to_caller])
+async def test_the_second_leg_may_hang_up_at_any_moment_and_the_caller_stays(tmp_path: Path, talk: object) -> None:
+    steps = (ANSWERS, pause(500), CALLEE_BYE)
+    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+        talk(parts.leg)  # type: ignore[operator]
+        parts.call()
+        await until(lambda: here.seen(SecondClosed))
+        assert await parts.second.finish() == 0, parts.second.output
+        assert not here.seen(LegClosed)
+        parts.leg.talk_to_caller()
+        here.playout.write("back", NOISE * 2)
+        assert await parts.heard(parts.caller_rtp) > -15
+        here.uplink.read()
+        await until(lambda: any(here.uplink.read()))
+        parts.leg.hang_up(200, "done")
+        assert await parts.caller.finish() == 0, parts.caller.output
+        assert len(here.seen(SecondClosed)) == 1
+
+
+@pytest.mark.parametrize("talk", [PjLeg.talk_to_second, PjLeg.join])
+async def test_the_second_leg_ends_with_the_caller(tmp_path: Path, talk: object) -> None:
+    async with phone(pick_up) as here, Conference(here, tmp_path, (ANSWERS, EXPECT_BYE), pause(1500) + BYE) as parts:
+        talk(parts.leg)  # type: ignore[operator]
+        parts.call()
+        assert await parts.caller.finish() == 0, parts.caller.output
+        assert await parts.second.finish() == 0, parts.second.output
+        await until(lambda: here.seen(SecondClosed) and here.seen(LegClosed))
+        assert not here.seen(LegFailed)
+
+
+async def test_a_ringing_second_leg_can_be_dropped(tmp_path: Path) -> None:
+    steps = (EXPECT_INVITE, RING, EXPECT_CANCEL)
+    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+        parts.leg.drop_second()  # there is none yet
+        parts.call()
+        await until(lambda: here.seen(SecondRinging))
+        parts.leg.drop_second()
+        assert await parts.second.finish() == 0, parts.second.output
+        await until(lambda: here.seen(SecondClosed))
+        assert here.seen(SecondClosed)[0].code == 487  # type: ignore[attr-defined]
+        parts.leg.hang_up(200, "done")
+        assert await parts.caller.finish() == 0
+
+
+async def test_a_refused_second_leg_tells_why(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, Conference(here, tmp_path, (refuse_call("486 Busy Here"),)) as parts:
+        parts.call()
+        await until(lambda: here.seen(SecondClosed))
+        call_id = here.events[0].call_id
+        assert here.seen(SecondClosed) == [SecondClosed(call_id, 486, "Busy Here")]
+        assert await parts.second.finish() == 0, parts.second.output
+        parts.leg.hang_up(200, "done")
+        assert await parts.caller.finish() == 0
+
+
+async def test_a_second_leg_that_cannot_be_placed_is_over_at_once(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        nobody = free_port()
+        others = [OwnCall(here, nobody) for _ in range(here.info.capacity - 1)]
+        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+            await until(lambda: here.seen(MediaUp))
+            leg = here.legs[0]
+            leg.call_second("+49301234")
+            await until(lambda: len(here.seen(SecondClosed)) == 1)
+            leg.call_second(f"sip:human@127.0.0.1:{nobody}")
+            await until(lambda: len(here.seen(SecondClosed)) == 2)
+            assert {event.code for event in here.seen(SecondClosed)} == {503}  # type: ignore[attr-defined]
+            leg.hang_up(200, "done")
+            assert await sipp.finish() == 0, sipp.output
+        for call in others:
+            call.leg.hang_up(487, "enough")
+        assert not here.seen(LegFailed)
+
+
+async def test_keys_of_the_second_leg_are_told_apart(tmp_path: Path) -> None:
+    steps = (ANSWERS, callee_info("application/dtmf-relay", "Signal=1\nDuration=160\n"), EXPECT_BYE)
+    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+        parts.call()
+        await until(lambda: here.seen(SecondDigit))
+        assert here.seen(SecondDigit) == [SecondDigit(here.events[0].call_id, "1")]
+        parts.leg.hang_up(200, "done")
+        assert await parts.caller.finish() == 0
+        assert await parts.second.finish() == 0, parts.second.output

@@ -1,0 +1,72 @@
+"""The files of a SIP trace, written by a thread of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.settings import SipSettings
+from gateway.sip.trace import Tracer
+
+pytestmark = pytest.mark.integration
+
+PEER = "192.0.2.7:5060"
+
+
+def message(call_id: str, first_line: str, cseq: str = "1 INVITE") -> str:
+    return f"{first_line}\r\nCall-ID: {call_id}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
+
+
+def tracer(folder: Path, mode: str = "failed") -> Tracer:
+    made = Tracer(SipSettings.model_validate({"trace": mode, "trace_folder": folder, "host": "192.0.2.1"}))
+    made.listens_on(5062)
+    return made
+
+
+def test_a_trace_holds_what_follows_the_end_of_the_call_too(tmp_path: Path) -> None:
+    traces = tracer(tmp_path / "new" / "folder")
+    traces.saw(1_700_000_000, False, PEER, message("a/../b", "INVITE sip:x SIP/2.0"))
+    traces.saw(1_700_000_000.1, True, PEER, message("a/../b", "SIP/2.0 487 Request Terminated"))
+    path = traces.finish("a/../b", keep=True)
+    traces.saw(1_700_000_000.2, False, PEER, message("a/../b", "ACK sip:x SIP/2.0", "1 ACK"))
+    assert path == tmp_path / "new" / "folder" / "20231114T221320.000Z-a____b.txt"
+    traces.close()
+    text = path.read_text()
+    assert "487 Request Terminated to INVITE" in text
+    assert "3 messages, 0.200 s" in text
+    assert text.index("=== 3") < text.index("ACK sip:x SIP/2.0")
+    assert {found.suffix for found in path.parent.iterdir()} == {".txt", ".pcap"}
+    command = ["tcpdump", "-n", "-r", str(path.with_suffix(".pcap"))]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(shown) == 3
+    assert "IP 192.0.2.7.5060 > 192.0.2.1.5062" in shown[0]
+    assert "IP 192.0.2.1.5062 > 192.0.2.7.5060" in shown[1]
+
+
+def test_a_disk_that_fails_is_told_once_and_the_next_trace_is_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    folder.write_text("a file in its place")
+    with capture_logs() as logs:
+        traces = tracer(folder, "all")
+        for name in ("a", "b", "c"):
+            traces.saw(1_700_000_000, False, PEER, message(name, "INVITE sip:x SIP/2.0"))
+            assert traces.finish(name, keep=False)
+        traces.close()
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sip_trace_not_written", "error")]
+
+
+def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(tmp_path: Path) -> None:
+    traces = tracer(tmp_path, "all")
+    begin = time.monotonic()
+    paths = []
+    for number in range(300):
+        traces.saw(1_700_000_000, False, PEER, message(str(number), "INVITE sip:x SIP/2.0"))
+        paths.append(traces.finish(str(number), keep=True))
+    assert time.monotonic() - begin < 1.5
+    traces.close()
+    assert sum(path is not None for path in paths) == 200
+    assert len(list(tmp_path.glob("*.txt"))) == 200

@@ -1,0 +1,206 @@
+"""Calls through trunks, in and out: through a real Kamailio, and from neighbours that are told apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegRinging, MediaUp
+from gateway.errors import SipError
+from gateway.ids import new_call_id
+from gateway.settings import SipSettings, TrunkSettings
+from gateway.sip.endpoint import SipInfo
+from gateway.sip.leg import PjLeg
+from gateway.sip.thread import SipThread
+from gateway.sip.trunks import TrunkChanged
+from tests.e2e.kamailio import PASSWORD, USER, Kamailio
+from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
+from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE
+from tests.e2e.sipp_server import SippServer, answered
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Line:
+    """A SIP thread among trunks, that answers every call."""
+
+    sip: SipThread
+    info: SipInfo | None = None
+    events: list[CallEvent] = field(default_factory=list)
+    changes: list[TrunkChanged] = field(default_factory=list)
+    legs: list[PjLeg] = field(default_factory=list)
+
+    def take(self, event: CallEvent) -> None:
+        self.events.append(event)
+        if isinstance(event, IncomingInvite):
+            self.legs.append(self.sip.leg(event.call_id, *self.buffers()))
+            self.legs[-1].answer()
+
+    def buffers(self) -> tuple[UplinkTap, PlayoutBuffer]:
+        assert self.info is not None
+        return UplinkTap(capacity_frames=50), PlayoutBuffer(self.info.pcm)
+
+    def seen(self, kind: type[CallEvent]) -> list[CallEvent]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def call(self, target: str, **given: str) -> PjLeg:
+        leg = self.sip.new_call(new_call_id(), target, *self.buffers(), **given)  # type: ignore[arg-type]
+        leg.dial()
+        return leg
+
+    @property
+    def port(self) -> int:
+        assert self.info is not None
+        return self.info.port
+
+
+@asynccontextmanager
+async def line(trunks: Mapping[str, Mapping[str, object]], **settings: object) -> AsyncIterator[Line]:
+    made: list[Line] = []
+    sip = SipThread(
+        SipSettings.model_validate(
+            {"host": "127.0.0.1", "port": 0, "rtp_port_min": 26000, "rtp_port_max": 27999, **settings}
+        ),
+        lambda event: made[0].take(event),
+        trunks={name: TrunkSettings.model_validate(given) for name, given in trunks.items()},
+        secrets={"line": SecretStr(PASSWORD)},
+        on_trunk=lambda change: made[0].changes.append(change),
+    )
+    made.append(Line(sip))
+    try:
+        made[0].info = await sip.start()
+        yield made[0]
+    finally:
+        await sip.stop()
+
+
+def carrier_trunk(port: int, **given: object) -> dict[str, object]:
+    return {"host": f"127.0.0.1:{port}", "register": True, "username": USER, "password_from": "line", **given}
+
+
+async def test_a_call_to_our_registration_comes_in_through_the_carrier(tmp_path: Path) -> None:
+    async with (
+        Kamailio(free_port(), tmp_path / "carrier") as carrier,
+        line({"main": carrier_trunk(carrier.port, country="DE")}) as here,
+    ):
+        await until(lambda: "registered" in [change.state for change in here.changes])
+        steps = (invite(), ANSWERED, EXPECT_BYE)
+        async with Sipp(carrier.port, steps, tmp_path / "caller", service=USER) as caller:
+            await until(lambda: here.seen(MediaUp))
+            told = here.seen(IncomingInvite)[0]
+            assert isinstance(told, IncomingInvite)
+            assert (told.trunk, told.caller, told.called) == ("main", "caller", USER)
+            here.legs[0].hang_up(200, "done")
+            assert await caller.finish() == 0, caller.output
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "headers"),
+    [
+        ({}, rf"From: <sip:{USER}@127\.0\.0\.1>", {}),
+        ({"caller_id": "030 1234567"}, r"From: <sip:\+49301234567@127\.0\.0\.1>", {}),
+        (
+            {"caller_id": "+49301234567", "caller_id_header": "p-asserted-identity", "privacy": True},
+            r'From: "Anonymous" <sip:anonymous@anonymous\.invalid>',
+            {"P-Asserted-Identity": "<sip:+49301234567@127.0.0.1>", "Privacy": "id"},
+        ),
+    ],
+)
+async def test_a_call_to_a_number_goes_out_through_the_carrier_with_its_digest(
+    tmp_path: Path, given: dict[str, object], shown: str, headers: dict[str, str]
+) -> None:
+    async with (
+        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "callee") as callee,
+        Kamailio(free_port(), tmp_path / "carrier", beyond=callee.port) as carrier,
+        line({"main": carrier_trunk(carrier.port, register=False, country="DE", dial_format="e164", **given)}) as here,
+    ):
+        leg = here.call("030/123456-78", trunk="main")
+        await until(lambda: here.seen(MediaUp))
+        assert here.seen(LegRinging)
+        leg.hang_up(200, "done")
+        await until(lambda: here.seen(LegClosed))
+        assert await callee.finish() == 0, callee.output
+        (asked,) = callee.received("INVITE")
+        assert asked.first_line == f"INVITE sip:+493012345678@127.0.0.1:{carrier.port} SIP/2.0"
+        assert re.search(shown, asked.text), asked.text
+        for name, value in headers.items():
+            assert f"{name}: {value}" in asked.text
+
+
+@pytest.mark.parametrize(
+    ("srtp", "profile", "keyed"),
+    [("off", "RTP/AVP", False), ("optional", "RTP/AVP", True), ("required", "RTP/SAVP", True)],
+)
+async def test_each_trunk_has_the_encryption_it_asks_for(tmp_path: Path, srtp: str, profile: str, keyed: bool) -> None:
+    async with SippServer((answered(),), tmp_path) as callee:
+        trunks = {"main": {"host": f"127.0.0.1:{callee.port}", "srtp": srtp}}
+        async with line(trunks, srtp="off" if srtp != "off" else "optional") as here:
+            here.call("1000", trunk="main")
+            await until(lambda: callee.received("INVITE"))
+            asked = callee.received("INVITE")[0].text
+            assert re.search(rf"^m=audio \d+ {profile} ", asked, re.MULTILINE), asked
+            assert ("a=crypto:" in asked) is keyed
+            assert "fingerprint" not in asked  # never DTLS-SRTP
+
+
+async def test_a_number_needs_a_trunk_and_the_trunk_must_be_there() -> None:
+    async with line({"main": {"host": "127.0.0.1:9"}}) as here:
+        with pytest.raises(SipError, match=r"'\+493012345' is a number and needs a trunk: name one of main"):
+            here.call("+493012345")
+        with pytest.raises(SipError, match="there is no trunk 'other': name one of main"):
+            here.call("+493012345", trunk="other")
+        with pytest.raises(SipError, match="'reception' is neither a number nor a SIP URI"):
+            here.call("reception", trunk="main")
+        assert here.sip.trunk_states["main"].state == "static"
+
+
+async def test_the_source_decides_whose_call_it_is_and_not_what_the_caller_writes(tmp_path: Path) -> None:
+    trunks = {"pbx": {"host": "127.0.0.1", "trust_identity": True}, "far": {"host": "192.0.2.9", "username": "1000"}}
+    async with line(trunks) as here:
+        steps = (invite(), ANSWERED, EXPECT_BYE)
+        async with Sipp(here.port, steps, tmp_path) as caller:
+            await until(lambda: here.seen(MediaUp))
+            told = here.seen(IncomingInvite)[0]
+            assert isinstance(told, IncomingInvite)
+            assert told.trunk == "pbx"
+            here.legs[0].hang_up(200, "done")
+            assert await caller.finish() == 0, caller.output
+
+
+async def test_of_several_accounts_at_one_carrier_the_called_one_has_the_call(tmp_path: Path) -> None:
+    trunks = {name: {"host": "127.0.0.1", "username": user} for name, user in (("a", "1000"), ("b", "2000"))}
+    async with line(trunks) as here:
+        for service in ("2000", "1000"):
+            async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / service, service=service) as caller:
+                await until(
+                    lambda: len(here.legs) > len(here.seen(LegClosed)) and len(here.seen(MediaUp)) == len(here.legs)
+                )
+                here.legs[-1].hang_up(200, "done")
+                assert await caller.finish() == 0, caller.output
+        assert [event.trunk for event in here.seen(IncomingInvite)] == ["b", "a"]  # type: ignore[attr-defined]
+
+
+async def test_a_stranger_is_refused_once_there_are_trunks(tmp_path: Path) -> None:
+    async with line({"far": {"host": "192.0.2.9"}}) as here:
+        await play(here.port, tmp_path, invite(), refused(403))
+        assert here.events == []
+
+
+async def test_with_g722_the_bridge_runs_at_16_khz(tmp_path: Path) -> None:
+    async with line({}, codecs="G722, PCMU") as here:
+        assert here.info is not None
+        assert here.info.pcm.rate_hz == 16000
+        async with Sipp(here.port, (invite(payloads="9 0 101"), ANSWERED, EXPECT_BYE), tmp_path) as caller:
+            await until(lambda: here.seen(MediaUp))
+            assert here.seen(MediaUp)[0].codec.startswith("G722/")  # type: ignore[attr-defined]
+            here.legs[0].hang_up(200, "done")
+            assert await caller.finish() == 0, caller.output

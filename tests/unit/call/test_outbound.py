@@ -1,0 +1,167 @@
+"""Calls that we place: the agent first, then the far end, and what its refusals mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.call.actions import (
+    AnswerTool,
+    AwaitPlayedOut,
+    CancelTimer,
+    CloseAgent,
+    Dial,
+    Finish,
+    Greet,
+    HangUp,
+    MuteCaller,
+    OpenAgent,
+    SayGoodbye,
+    StartTimer,
+)
+from gateway.call.events import (
+    AgentAway,
+    AgentBack,
+    AgentExpiring,
+    AgentFailed,
+    CallEvent,
+    DigitPressed,
+    HangUpAsked,
+    LeaveMessageAsked,
+    LegClosed,
+    LegRinging,
+    MediaLost,
+    PlayedOut,
+    SpeechStarted,
+    TimerFired,
+)
+from gateway.call.machine import CallMachine, Phase
+from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.errors import AgentLost, AgentRefused
+from tests.unit.call.talks import CALL, READY, ROUTED, UP, after, outcome_of
+
+pytestmark = pytest.mark.unit
+
+OUTBOUND = replace(ROUTED, outbound=True)
+HEARD = PlayedOut(CALL)
+
+
+def dialing(*events: CallEvent) -> CallMachine:
+    machine = after(OUTBOUND, READY, *events)
+    assert machine.phase is Phase.DIALING
+    return machine
+
+
+def test_the_far_end_is_called_only_when_the_agent_is_ready() -> None:
+    machine = CallMachine()
+    assert machine.handle(OUTBOUND) == (OpenAgent(), StartTimer("setup", 8))
+    assert machine.phase is Phase.PREPARING
+    assert machine.handle(READY) == (CancelTimer("setup"), Dial(), StartTimer("ringing", 20))
+    assert machine.phase is Phase.DIALING
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (AgentFailed(CALL, AgentRefused("key")), EndReason.AGENT_REFUSED),
+        (TimerFired(CALL, "setup"), EndReason.SETUP_TIMEOUT),
+    ],
+)
+def test_without_an_agent_nobody_is_called(end: CallEvent, reason: EndReason) -> None:
+    machine = after(OUTBOUND)
+    actions = machine.handle(end)
+    assert CloseAgent() in actions
+    assert outcome_of(machine, actions).reason is reason
+
+
+def test_the_agent_greets_after_the_answer_and_not_when_it_rings() -> None:
+    machine = dialing()
+    assert machine.handle(LegRinging(CALL, 180)) == ()
+    assert machine.handle(LegRinging(CALL, 183)) == ()
+    assert machine.handle(SpeechStarted(CALL)) == ()
+    assert machine.handle(UP) == (CancelTimer("ringing"), Greet(), StartTimer("max_length", 600))
+    assert machine.phase is Phase.ACTIVE
+
+
+def test_a_far_end_that_rings_too_long_is_given_up() -> None:
+    machine = dialing(LegRinging(CALL, 180))
+    actions = machine.handle(TimerFired(CALL, "ringing"))
+    assert actions == (CloseAgent(), HangUp(487, "No answer"), StartTimer("ending", 5.0))
+    outcome = outcome_of(machine, actions)
+    assert outcome == Outcome(EndReason.NO_ANSWER, "no answer within 20 s", 487)
+    assert outcome.ended_by is Side.CALLER
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ((486, 600), EndReason.BUSY),
+        ((408, 480, 487), EndReason.NO_ANSWER),
+        ((403, 603, 607, 608), EndReason.DECLINED),
+        ((404, 410, 484, 604), EndReason.NO_SUCH_NUMBER),
+        ((302, 400, 401, 488, 500, 503, 606), EndReason.UNREACHABLE),
+    ],
+)
+def test_refusals_of_the_far_end_are_told_apart(codes: tuple[int, ...], reason: EndReason) -> None:
+    for code in codes:
+        actions = dialing().handle(LegClosed(CALL, by_caller=True, code=code, reason="Words"))
+        assert actions == (CloseAgent(), CancelTimer("ringing"), Finish(Outcome(reason, f"{code} Words", code)))
+
+
+def test_a_far_end_that_answers_and_is_gone_at_once_hung_up() -> None:
+    machine = dialing()
+    actions = machine.handle(LegClosed(CALL, by_caller=True, code=200, reason="OK"))
+    assert outcome_of(machine, actions).reason is EndReason.CALLER_HUNG_UP
+
+
+def test_an_agent_lost_while_it_rings_ends_the_call() -> None:
+    machine = dialing(AgentAway(CALL, "reset"), AgentBack(CALL, "sess_2"))
+    actions = machine.handle(AgentFailed(CALL, AgentLost("reset")))
+    assert outcome_of(machine, actions).reason is EndReason.AGENT_LOST
+
+
+@pytest.mark.parametrize("way", [(ROUTED, READY), (OUTBOUND, READY)])
+def test_an_agent_whose_session_expires_before_the_media_is_up_says_goodbye_then(way: tuple[CallEvent, ...]) -> None:
+    machine = after(*way)
+    assert machine.handle(AgentExpiring(CALL, 30)) == ()
+    actions = machine.handle(UP)
+    assert Greet() not in actions
+    assert isinstance(actions[1], SayGoodbye)
+    assert outcome_of(machine, machine.handle(HEARD)).reason is EndReason.SESSION_EXPIRED
+
+
+# Voicemail
+
+
+def test_a_message_is_left_in_one_go_and_ends_the_call() -> None:
+    machine = after(OUTBOUND, READY, UP)
+    words = "Say the message now, in one go; the call ends after it."
+    assert machine.handle(LeaveMessageAsked(CALL, "call_1")) == (
+        MuteCaller(),
+        AnswerTool("call_1", words, respond=True),
+        AwaitPlayedOut(),
+        StartTimer("goodbye", 120),
+    )
+    assert machine.handle(SpeechStarted(CALL, "item_1", 500)) == ()
+    assert machine.handle(DigitPressed(CALL, "0", "item_1", 500)) == ()
+    assert machine.handle(MediaLost(CALL, 30)) == ()
+    assert machine.handle(TimerFired(CALL, "max_length")) == ()
+    (refused,) = machine.handle(HangUpAsked(CALL, "call_2", "done"))
+    assert isinstance(refused, AnswerTool)
+    outcome = outcome_of(machine, machine.handle(HEARD))
+    assert outcome == Outcome(EndReason.MESSAGE_LEFT, "the agent left a message", 200)
+    assert outcome.ended_by is Side.AGENT
+
+
+def test_a_message_without_end_ends_all_the_same() -> None:
+    machine = after(OUTBOUND, READY, UP, LeaveMessageAsked(CALL, "call_1"))
+    assert outcome_of(machine, machine.handle(TimerFired(CALL, "goodbye"))).reason is EndReason.MESSAGE_LEFT
+
+
+def test_a_message_is_asked_for_once() -> None:
+    machine = after(OUTBOUND, READY, UP, LeaveMessageAsked(CALL, "call_1"))
+    assert machine.handle(LeaveMessageAsked(CALL, "call_1")) == ()
+    (refused,) = machine.handle(LeaveMessageAsked(CALL, "call_2"))
+    assert isinstance(refused, AnswerTool)
+    assert refused.output.startswith("Error: ")

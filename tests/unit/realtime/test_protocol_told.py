@@ -1,0 +1,276 @@
+"""What the gateway itself tells a session: messages, and that the caller is not to be heard."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.audio.pcm import MODEL
+from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped, ToolAsked
+from gateway.dialplan.model import AgentProfile
+from gateway.ids import CallId
+from gateway.realtime.calls import ToolCalls
+from gateway.realtime.facts import Fact, Send
+from gateway.realtime.history import History
+from gateway.realtime.protocol import RealtimeProtocol
+from gateway.realtime.session_config import session_config
+from gateway.realtime.tools import OfferedTools
+from gateway.realtime.wire_client import SystemMessage
+
+pytestmark = pytest.mark.unit
+
+Json = dict[str, Any]
+
+CALL = CallId("call-1")
+KEYS = "The caller pressed: 1 2 3 #"
+
+
+class Told:
+    """A ready session, and what came of it."""
+
+    def __init__(self, **profile: Any) -> None:
+        self.history = History()
+        calls = ToolCalls(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
+        config = session_config(AgentProfile.model_validate({"instructions": "Be brief."} | profile))
+        self.protocol = RealtimeProtocol(CALL, config, history=self.history, calls=calls)
+        asked = json.loads(self.protocol.configure()[0])["session"]
+        self.echo: Json = asked | {"id": "sess_1"}
+        assert self.hear("session.updated", session=self.echo) == [AgentReady(CALL, "sess_1")]
+
+    def hear(self, name: str, /, **fields: Any) -> list[Fact]:
+        return self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+
+    def begin(self, response_id: str = "resp_1") -> None:
+        self.hear("response.created", response={"id": response_id, "status": "in_progress"})
+
+    def finish(self, response_id: str = "resp_1") -> list[str]:
+        """End a response; return the types of what is sent then."""
+        facts = self.hear("response.done", response={"id": response_id, "status": "completed"})
+        return [json.loads(fact.text)["type"] for fact in facts if isinstance(fact, Send)]
+
+    def tell(self, text: str = KEYS, *, respond: bool = True) -> list[Json]:
+        return [json.loads(sent) for sent in self.protocol.tell(text, respond=respond)]
+
+
+def types(texts: tuple[str, ...]) -> list[str]:
+    return [json.loads(text)["type"] for text in texts]
+
+
+# Messages
+
+
+def test_a_message_is_a_system_item_and_asks_for_nothing_by_itself() -> None:
+    [create] = Told().tell(respond=False)
+
+    assert create["type"] == "conversation.item.create"
+    assert create["item"] == {
+        "type": "message",
+        "role": "system",
+        "content": [{"type": "input_text", "text": KEYS}],
+    }
+    assert create["event_id"]
+
+
+def test_a_message_that_wants_it_lets_the_agent_speak_at_once() -> None:
+    told = Told()
+
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
+    assert told.protocol.responding
+
+
+def test_the_agent_speaks_about_a_message_after_what_it_says_now() -> None:
+    told = Told()
+    told.begin()
+
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
+    assert [event["type"] for event in told.tell("And: 4")] == ["conversation.item.create"]
+    assert told.finish() == ["response.create"], "one response for both"
+
+
+def test_a_message_does_not_wait_for_a_tool_that_still_runs() -> None:
+    told = Told()
+    told.begin()
+    item = {"id": "item_f", "type": "function_call", "name": "find_table", "call_id": "call_1", "arguments": "{}"}
+    [asked] = told.hear("response.output_item.done", response_id="resp_1", item=item)
+    assert isinstance(asked, ToolAsked)
+    told.finish()
+
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
+    told.begin("resp_2")
+    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert told.finish("resp_2") == ["response.create"]
+
+
+def test_a_message_and_the_answers_of_tools_share_a_response() -> None:
+    told = Told()
+    told.begin()
+    item = {"id": "item_f", "type": "function_call", "name": "find_table", "call_id": "call_1", "arguments": "{}"}
+    told.hear("response.output_item.done", response_id="resp_1", item=item)
+    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
+
+    assert told.finish() == ["response.create"]
+    told.begin("resp_2")
+    assert told.finish("resp_2") == []
+
+
+def test_a_message_to_a_speaking_caller_is_answered_with_the_turn() -> None:
+    told = Told()
+    told.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
+    told.hear("input_audio_buffer.speech_stopped", item_id="item_u")
+    assert not told.protocol.responding, "the service answers the turn by itself"
+
+
+def test_a_message_does_not_take_the_place_of_a_goodbye() -> None:
+    told = Told()
+    told.begin()
+    told.protocol.say_goodbye("Bye.")
+    told.tell()
+
+    facts = told.hear("response.done", response={"id": "resp_1", "status": "cancelled"})
+
+    [create] = [json.loads(fact.text) for fact in facts if isinstance(fact, Send)]
+    assert create["response"]["instructions"] == "Bye."
+
+
+def test_the_next_session_is_told_too() -> None:
+    told = Told()
+    told.hear("conversation.item.input_audio_transcription.completed", item_id="item_u", transcript="One moment.")
+    told.tell(respond=False)
+
+    *_, last = told.history.items()
+
+    assert isinstance(last, SystemMessage)
+    assert last.content[0].text == KEYS
+
+
+def test_a_lost_session_owes_the_response_to_a_message() -> None:
+    told = Told()
+    told.tell(respond=False)
+    assert told.protocol.owed() is None
+
+    told.tell(respond=True)
+    assert told.protocol.owed() is not None
+
+
+# The muted caller
+
+
+def test_a_session_that_is_not_ready_is_told_nothing() -> None:
+    protocol = RealtimeProtocol(CALL, session_config(AgentProfile(instructions="x")))
+
+    assert protocol.mute() == ()
+    assert protocol.unmute() == ()
+    assert protocol.append_silence(960) == ()
+
+
+def test_the_change_of_turn_detection_that_is_echoed_is_no_other_session() -> None:
+    told = Told()
+    assert types(told.protocol.mute()) == ["session.update", "input_audio_buffer.clear"]
+    resting = json.loads(json.dumps(told.echo))
+    resting["audio"]["input"]["turn_detection"] = None
+
+    assert told.hear("session.updated", session=resting) == []
+    assert told.hear("input_audio_buffer.cleared") == []
+    assert types(told.protocol.unmute()) == ["input_audio_buffer.clear", "session.update"]
+    assert told.hear("session.updated", session=told.echo) == []
+    assert told.protocol.ready
+
+
+def test_speech_that_began_before_the_caller_was_muted_is_not_told_after() -> None:
+    told = Told()
+    told.begin()
+    told.protocol.mute()
+
+    assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == []
+    assert told.hear("input_audio_buffer.speech_stopped", item_id="item_u") == []
+    assert told.hear("input_audio_buffer.committed", item_id="item_u") == []
+    told.finish()
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
+
+
+def test_an_open_turn_of_a_muted_caller_holds_nothing_up() -> None:
+    told = Told()
+    assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
+    assert not told.protocol.is_quiet
+
+    told.protocol.mute()
+
+    assert told.protocol.is_quiet
+    assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
+
+
+def test_a_turn_from_before_a_short_mute_ends_when_its_detection_did() -> None:
+    told = Told()
+    told.protocol.mute()
+    told.protocol.unmute()
+    assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
+    resting = json.loads(json.dumps(told.echo))
+    resting["audio"]["input"]["turn_detection"] = None
+
+    assert told.hear("session.updated", session=resting) == [SpeechStopped(CALL)]
+    assert told.protocol.is_quiet
+
+
+def test_silence_takes_the_place_of_the_callers_voice() -> None:
+    told = Told()
+    told.protocol.mute()
+
+    [append] = [json.loads(text) for text in told.protocol.append_silence(960)]
+
+    assert append["type"] == "input_audio_buffer.append"
+    assert base64.b64decode(append["audio"]) == bytes(960)
+    assert told.protocol.append_silence(0) == ()
+    minute = MODEL.bytes_of(60_000)
+    assert types(told.protocol.append_silence(minute)) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
+
+
+def test_a_refused_mute_is_noted_and_asked_for_again() -> None:
+    told = Told()
+    update = json.loads(told.protocol.mute()[0])
+
+    error = {"code": "server_error", "message": "No.", "event_id": update["event_id"]}
+    noted, again = told.hear("error", error=error)
+
+    assert isinstance(noted, Noted)
+    assert noted.fields["client_event"] == "session.update"
+    assert isinstance(again, Send)
+    assert json.loads(again.text)["session"] == update["session"]
+
+
+# Tool servers, prices
+
+
+def test_tools_that_could_not_be_imported_are_noted_with_their_server() -> None:
+    told = Told()
+    item = {"id": "item_m", "type": "mcp_list_tools", "server_label": "manuals", "tools": []}
+    assert told.hear("conversation.item.added", item=item) == []
+    assert told.hear("mcp_list_tools.in_progress", item_id="item_m") == []
+
+    with capture_logs() as logs:
+        assert told.hear("mcp_list_tools.failed", item_id="item_m") == [
+            Noted(CALL, "mcp_failed", {"server_label": "manuals"})
+        ]
+        assert told.hear("mcp_list_tools.failed", item_id="item_x") == [Noted(CALL, "mcp_failed", {})]
+    assert [log["event"] for log in logs] == ["mcp_failed", "mcp_failed"]
+    assert told.hear("mcp_list_tools.completed", item_id="item_m") == []
+
+
+def test_transcripts_without_a_price_are_logged_once() -> None:
+    told = Told()
+    completed = "conversation.item.input_audio_transcription.completed"
+    tokens = {"type": "tokens", "output_tokens": 7, "input_token_details": {"audio_tokens": 20}}
+
+    with capture_logs() as logs:
+        told.hear(completed, item_id="item_0", transcript="Hi.", usage={"type": "duration", "seconds": 1.5})
+        assert logs == []
+        for number in range(1, 4):
+            told.hear(completed, item_id=f"item_{number}", transcript="Hi.", usage=tokens)
+
+    assert [log["event"] for log in logs] == ["transcription_not_in_cost"]

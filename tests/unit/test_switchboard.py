@@ -1,0 +1,220 @@
+"""Who is on a call: INVITEs and orders to call become sessions, facts go to their call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Routed
+from gateway.call.machine import Phase
+from gateway.call.outcome import EndReason, Outcome
+from gateway.dialplan.model import Dialplan
+from gateway.errors import ConfigError
+from gateway.ids import CallId
+from gateway.settings import CallSettings
+from gateway.switchboard import Assigned, CallParts, DialOrder, Switchboard
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import FakeClock
+from tests.fakes.leg import FakeLeg
+from tests.fakes.playout import FakePlayout
+from tests.fakes.recorder import FakeRecorder
+from tests.fakes.stage import settle
+from tests.fakes.store import FakeStore
+
+pytestmark = pytest.mark.unit
+
+AGENT: dict[str, Any] = {
+    "instructions": "Be kind.",
+    "keypad": {"shortcuts": {"0": "sip:desk@192.0.2.7"}, "pause_s": 2, "masked": True},
+    "recording": {"mode": "on"},
+}
+PLAN = Dialplan.model_validate(
+    {
+        "agents": {"desk": AGENT, "plain": {"instructions": "Be brief."}},
+        "routes": [
+            {"name": "closed", "match": {"to": "closed"}, "action": "reject", "code": 486, "reason": "Gone home"},
+            {"name": "moved", "match": {"to": "moved"}, "action": "redirect", "contacts": ["sip:a@192.0.2.9"]},
+            {"name": "short", "match": {"to": "short"}, "limits": {"max_minutes": 2}, "agent": "desk"},
+            {"name": "all", "agent": "desk"},
+        ],
+    }
+)
+INVITE = IncomingInvite(
+    CallId("c1"), "abc@192.0.2.1", "sip:alice@192.0.2.1", "sip:100@192.0.2.2", "192.0.2.1:5060", trunk="main"
+)
+
+
+class House:
+    """A switchboard whose calls have fakes on all sides."""
+
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.legs: dict[CallId, FakeLeg] = {}
+        self.agents: dict[CallId, FakeAgent] = {}
+        self.built: list[tuple[IncomingInvite | DialOrder, Assigned]] = []
+        self.refused: list[tuple[CallId, int, str]] = []
+        self.switchboard = Switchboard(
+            dialplan=PLAN,
+            limits=CallSettings(ring_limit_s=20, hold_limit_s=60),
+            build=self.build,
+            refuse=lambda *refusal: self.refused.append(refusal),
+            store=self.store,
+            clock=FakeClock(),
+            worker="w1",
+        )
+
+    def build(self, asked: IncomingInvite | DialOrder, assigned: Assigned) -> CallParts:
+        self.built.append((asked, assigned))
+        leg = self.legs[asked.call_id] = FakeLeg(asked.call_id, obedient=True)
+        leg.emit = self.switchboard.on_event
+        agent = self.agents[asked.call_id] = FakeAgent(asked.call_id, willing=True)
+        recorder = FakeRecorder(asked.call_id)
+        return CallParts(leg, agent, FakePlayout(), None, lambda used: None, recorder, "bridge")
+
+    def routed(self) -> Routed:
+        """The limits of the last call."""
+        asked, assigned = self.built[-1]
+        parts = CallParts(FakeLeg(), FakeAgent(), FakePlayout(), None, lambda used: None, None, "bridge")
+        return self.switchboard._routed(asked, assigned, parts)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(20):
+        if condition():
+            return
+        await settle()
+    raise AssertionError("it never came to be")
+
+
+async def test_an_invite_becomes_a_call_of_the_agent_its_route_names() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    record = house.store.record(INVITE.call_id)
+    assert (record["route"], record["agent"], record["trunk"], record["direction"]) == (
+        "all",
+        "desk",
+        "main",
+        "inbound",
+    )
+    assert house.switchboard.live_calls == 1
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=200, reason="OK"))
+    await until(lambda: house.switchboard.live_calls == 0)
+    assert house.store.record(INVITE.call_id)["recording"] == "recordings/call.wav"
+
+
+async def test_a_call_has_the_limits_of_the_settings_and_the_ways_of_its_agent_and_trunk() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    routed = house.routed()
+    assert (routed.ring_limit_s, routed.hold_limit_s, routed.transfers) == (20, 60, "bridge")
+    assert (routed.recording, routed.outbound) == (True, False)
+    assert (routed.keypad.shortcuts, routed.keypad.pause_s) == ({"0": "sip:desk@192.0.2.7"}, 2)
+    assert routed.keypad.masked
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_call_from_no_trunk_has_none_in_its_record() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, trunk=""))
+    await settle()
+    assert "trunk" not in house.store.record(INVITE.call_id)
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_route_that_rejects_costs_nothing() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:closed@192.0.2.2"))
+    assert house.refused == [("c1", 486, "Gone home")]
+    assert house.built == []
+    record = house.store.record(INVITE.call_id)
+    assert (record["state"], record["end_reason"], record["direction"]) == ("ended", "no_route", "inbound")
+
+
+async def test_a_call_that_cannot_begin_as_its_route_says_is_refused() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:moved@192.0.2.2"))
+    assert [code for _, code, _ in house.refused] == [501]
+
+
+async def test_the_longest_call_is_that_of_the_settings_or_a_shorter_one_of_its_route() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    assert house.routed().max_length_s == CallSettings().max_length_s
+    house.switchboard.on_event(replace(INVITE, call_id=CallId("c2"), to_uri="sip:short@192.0.2.2"))
+    assert house.routed().max_length_s == 120
+    await house.switchboard.stop("the test is over")
+
+
+async def test_somebody_is_called_by_an_order_and_its_outcome_is_told() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain", trunk="main", caller_id="+15550100")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: ("dial",) in house.legs[order.call_id].orders if order.call_id in house.legs else False)
+    record = house.store.record(order.call_id)
+    assert (record["to_uri"], record["from_uri"]) == ("sip:bob@192.0.2.9", "+15550100")
+    assert (record["direction"], record["trunk"], record["agent"]) == ("outbound", "main", "plain")
+    assert "route" not in record
+    house.switchboard.on_event(MediaUp(order.call_id, "PCMU/8000"))
+    await until(lambda: house.agents[order.call_id].greeted == 1)
+    house.switchboard.on_event(LegClosed(order.call_id, by_caller=True, code=200, reason="OK"))
+    assert (await call).reason is EndReason.CALLER_HUNG_UP
+    assert house.routed().outbound
+
+
+async def test_a_call_that_is_refused_tells_why() -> None:
+    house = House()
+    order = DialOrder("+15550100", "plain", trunk="main")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: house.store.record(order.call_id).get("state") == Phase.DIALING)
+    house.switchboard.on_event(LegClosed(order.call_id, by_caller=True, code=404, reason="Not Found"))
+    assert await call == Outcome(EndReason.NO_SUCH_NUMBER, "404 Not Found", 404)
+
+
+async def test_whoever_stops_waiting_for_a_call_leaves_it_as_it_is() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain")
+    waiting = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: house.switchboard.live_calls == 1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert house.switchboard.live_calls == 1
+    await house.switchboard.stop("the test is over")
+    assert house.store.record(order.call_id)["end_reason"] == "shutdown"
+
+
+async def test_an_agent_that_is_not_there_calls_nobody() -> None:
+    house = House()
+    with pytest.raises(ConfigError, match=r"no agent 'desks'; name one of 'desk', 'plain'"):
+        await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "desks"))
+    assert house.built == []
+
+
+async def test_nobody_is_called_or_answered_any_more_once_it_drains() -> None:
+    house = House()
+    await house.switchboard.drain(1)
+    assert (await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "plain"))).reason is EndReason.SHUTDOWN
+    house.switchboard.on_event(INVITE)
+    assert [code for _, code, _ in house.refused] == [503]
+    assert house.built == []
+
+
+async def test_every_order_to_call_has_an_id_of_its_own() -> None:
+    assert DialOrder("a", "plain").call_id != DialOrder("a", "plain").call_id
+
+
+async def test_a_fault_in_a_call_ends_that_call_and_tells_its_outcome() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: order.call_id in house.legs)
+    house.legs[order.call_id].raises["hang_up"] = RuntimeError("no thread")
+    await until(lambda: house.store.record(order.call_id).get("state") == Phase.DIALING)
+    await house.switchboard.stop("drain")
+    assert (await call).reason is EndReason.SHUTDOWN
+    assert house.switchboard.live_calls == 0
