@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
@@ -52,17 +51,11 @@ def prepare(dialplan: Dialplan, settings: Settings, phone: PcmFormat) -> Prepare
         ConfigError: a file, a secret or a plugin is missing; says which and the cure.
     """
     check_tools(dialplan, settings.secrets)
-    folder = folder_of(settings.dialplan)
     return PreparedPlan(
         dialplan,
-        {name: load_filler(agent.filler, folder, phone) for name, agent in dialplan.agents.items()},
+        {name: load_filler(agent.filler, dialplan.folder, phone) for name, agent in dialplan.agents.items()},
         {name: tuple(own_definitions(agent.tools)) for name, agent in dialplan.agents.items()},
     )
-
-
-def folder_of(dialplan: Path) -> Path:
-    """Return the folder that relative paths in a dialplan start from."""
-    return dialplan if dialplan.is_dir() else dialplan.parent
 
 
 class CallBuilder:

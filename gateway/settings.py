@@ -221,7 +221,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
-    dialplan: Path = Field(Path("dialplans/hello.yaml"), description="the dialplan file")
+    dialplan: Path = Field(Path("dialplans/hello.yaml"), description="the dialplan: a YAML file, or a folder of them")
     sip: SipSettings = SipSettings()
     realtime: RealtimeSettings = RealtimeSettings()
     redis: RedisSettings = RedisSettings()

@@ -6,9 +6,11 @@ Everything a call can ask for: frozen orders, in the imperative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gateway.call.outcome import Outcome
+from gateway.call.steps import TalkTo
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,11 @@ class CallAction:
 @dataclass(frozen=True, slots=True)
 class Ring(CallAction):
     """Send 180 Ringing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(CallAction):
+    """Send 183 Session Progress with SDP, so that the caller hears us unanswered; ``EarlyMediaUp`` follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +40,30 @@ class Dial(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class HangUp(CallAction):
-    """End the SIP leg: a final response ``code`` before the answer, a BYE with ``Reason`` after it."""
+    """
+    End the SIP leg: a final response ``code`` before the answer, a BYE with ``Reason`` after it.
+
+    Attributes:
+        code: SIP status.
+        reason: its phrase; empty takes the usual one of the code.
+        contacts: where a 3xx sends the caller, the best first.
+    """
 
     code: int
     reason: str
+    contacts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseAgent(CallAction):
+    """Make the agent that a step names; ``Routed`` or ``ChoiceFailed`` follows."""
+
+    step: TalkTo
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAgent(CallAction):
-    """Open the upstream socket and configure its session."""
+    """Open the upstream socket of the agent that was chosen last, and configure its session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +73,16 @@ class CloseAgent(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class Greet(CallAction):
-    """Let the agent speak first."""
+    """Let the agent speak first; ``text`` is what it shall say instead of its greeting."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Play(CallAction):
+    """Queue sounds for the caller, one after the other; the names are the dialplan's."""
+
+    sounds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +143,9 @@ class AnswerTool(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class AwaitPlayedOut(CallAction):
-    """Report ``PlayedOut`` once the agent generates nothing more and everything it said was clocked out."""
+    """Report ``PlayedOut(mark)`` once the agent generates nothing more and all that was queued was clocked out."""
+
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +189,18 @@ class TellAgent(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class CallSecond(CallAction):
-    """Call ``target`` on a second leg; ``SecondRinging``, ``SecondUp``, ``SecondClosed`` follow."""
+    """
+    Call ``target`` on a second leg; ``SecondRinging``, ``SecondUp``, ``SecondClosed`` follow.
+
+    Attributes:
+        target: SIP or tel URI, or a number of the trunk's.
+        trunk: the trunk it goes out through; empty leaves it to the SIP side.
+        headers: extra headers of the INVITE.
+    """
 
     target: str
+    trunk: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +246,14 @@ class CancelTimer(CallAction):
     """Forget the timer; no harm if it is not running."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note(CallAction):
+    """Write an event into the call's history; ``fields`` as in the stream of events."""
+
+    name: str
+    fields: Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)

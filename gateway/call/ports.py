@@ -6,16 +6,20 @@ Every order returns at once; what comes of it reaches the call as an event (``ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.call.events import CallEvent
+from gateway.call.events import CallEvent, Routed
+from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 
 Scalar = str | int | float
 EmitEvent = Callable[[CallEvent], None]
 """Puts a fact into the call's inbox. On the loop thread only."""
+
+Price = Callable[[Mapping[str, int | float]], float | None]
+"""What used tokens cost in US dollars; None where that is not known."""
 
 
 class SipLeg(Protocol):
@@ -24,12 +28,17 @@ class SipLeg(Protocol):
     def ring(self) -> None:
         """Send 180 Ringing."""
 
-    def answer(self) -> None:
-        """Send 200 OK; ``MediaUp`` or ``LegFailed`` follows."""
+    def progress(self) -> None:
+        """Send 183 with SDP: the caller hears the playout, unanswered. ``EarlyMediaUp`` or ``LegFailed`` follows."""
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def answer(self) -> None:
+        """Send 200 OK, perhaps after 183; ``MediaUp`` or ``LegFailed`` follows, also if there was early media."""
+
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
         """
         End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows.
+
+        ``contacts`` are those of a 3xx, the best first. An empty ``reason`` is the usual phrase of the code.
 
         A leg that we place is ended by CANCEL before its answer; one that was not dialled yet just closes.
         """
@@ -43,8 +52,13 @@ class SipLeg(Protocol):
     def send_digits(self, digits: str) -> None:
         """Send DTMF digits (``0-9*#A-D``), as the trunk wants them (RFC 4733 or SIP INFO)."""
 
-    def call_second(self, target: str) -> None:
-        """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
+    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
+        """
+        Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow.
+
+        It goes out through ``trunk``; an empty one is the call's own, as far as the target fits it. Also before this
+        call is answered.
+        """
 
     def talk_to_second(self) -> None:
         """Connect the agent with the second leg, as soon as it is up; the caller hears a waiting tone from now on."""
@@ -65,8 +79,8 @@ class Agent(Protocol):
     def open(self, emit: EmitEvent) -> None:
         """Connect and configure in the background; ``AgentReady`` or ``AgentFailed`` follows through ``emit``."""
 
-    def greet(self) -> None:
-        """Let the agent speak first, as its profile says."""
+    def greet(self, text: str = "") -> None:
+        """Let the agent speak first, as its profile says; ``text`` is what it shall say instead of its greeting."""
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much of an item was heard; the agent bounds it by what it received."""
@@ -128,7 +142,13 @@ class PlayedItem:
 
 
 class Playout(Protocol):
-    """The agent's speech on its way to the caller, as far as a call's control needs it."""
+    """Speech and sounds on their way to the caller, as far as a call's control needs them."""
+
+    def write(self, item_id: str, pcm: bytes) -> None:
+        """Queue sound of an item, PCM of the leg's format. Thread: loop."""
+
+    def complete(self, item_id: str) -> None:
+        """Say that no more of this item will come. Thread: loop."""
 
     def flush(self) -> None:
         """Drop all queued speech, held speech too, and hold no longer. Thread: loop."""
@@ -184,6 +204,33 @@ class Recorder(Protocol):
 
     async def close(self) -> None:
         """Complete the file; ``RecordingSaved`` is emitted before it returns, unless nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """
+    An agent for one call, and all that goes with it.
+
+    Attributes:
+        agent: the voice model's side, not opened yet.
+        routed: how the call goes with this agent.
+        tools: the own tools of its profile; None when it has none.
+        price: what the tokens it uses cost.
+        may_record: its profile lets the call be recorded, if there is something to record with.
+    """
+
+    agent: Agent
+    routed: Routed
+    tools: Tools | None = None
+    price: Price = lambda used: None
+    may_record: bool = True
+
+
+Choose = Callable[[TalkTo], Cast]
+"""Makes the agent that a step names; what it raises ends the step."""
+
+Sounds = Callable[[str], bytes]
+"""Gives a dialplan's sound by its name: PCM of the leg's format."""
 
 
 class SessionStore(Protocol):

@@ -53,10 +53,21 @@ class Redirect(Step):
 
 @dataclass(frozen=True, slots=True)
 class DialTo(Step):
-    """Somebody else is called and joined with the caller."""
+    """
+    Somebody else is called and joined with the caller.
+
+    Attributes:
+        target: SIP or tel URI, or a number of the trunk's.
+        ring_limit_s: nobody answered by then: it failed.
+        trunk: name of the trunk the call goes out through; empty leaves it to the SIP side.
+        headers: extra headers of the INVITE.
+        otherwise: nobody answered.
+    """
 
     target: str
     ring_limit_s: float = 45
+    trunk: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     otherwise: Step | None = None
 
 

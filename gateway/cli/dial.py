@@ -80,7 +80,7 @@ def dial(
         async with simulated(settings, simulate=simulate) as used:
             say(f"calling {target}" + (f" through {trunk}" if trunk else ""))
             order = DialOrder(target, agent, trunk, caller_id)
-            return await Worker(used, load_dialplan(used.dialplan), say).dial(order)
+            return await Worker(used, load_dialplan(used.dialplan, used.trunks), say).dial(order)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(call())

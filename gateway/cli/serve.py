@@ -51,7 +51,7 @@ def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
 
 async def _serve(settings: Settings, *, simulate: bool) -> None:
     async with simulated(settings, simulate=simulate) as used:
-        await Worker(used, load_dialplan(used.dialplan), say).run()
+        await Worker(used, load_dialplan(used.dialplan, used.trunks), say).run()
 
 
 @contextlib.asynccontextmanager

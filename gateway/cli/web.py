@@ -38,7 +38,7 @@ def web(
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
     check_threads(enabled=settings.log.debug_threads)
-    plan = load_dialplan(settings.dialplan)
+    plan = load_dialplan(settings.dialplan, settings.trunks)
     _check(settings, plan)
     uvloop.run(_serve(settings, plan))
 

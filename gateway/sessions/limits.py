@@ -144,6 +144,7 @@ class RedisLimits:
         self._wake = asyncio.Event()
         self._beat_at = 0.0
         self._away = False
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
         """Ended calls whose minutes were given up because Redis was away for too long."""
@@ -157,6 +158,7 @@ class RedisLimits:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release what is still live and count it, for at most a second."""
+        self._closed = True  # Python 3.11's wait_for, which redis-py sends with, may swallow the cancellation
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -236,7 +238,7 @@ class RedisLimits:
 
     async def _count_all_the_time(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._closed:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._beat_at if self._live or self._ended else None):

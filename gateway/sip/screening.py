@@ -105,6 +105,10 @@ class Screening:
         self._generous = Buckets(rate * _GENEROUS, rate * _GENEROUS)
         self._denials = Buckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
+    def allows(self, address: str) -> bool:
+        """Return whether a call may come from this IPv4 address."""
+        return self._sources.find(address).allowed
+
     def request(self, text: str, source: str, now: float) -> Verdict:
         """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
         host = source.rpartition(":")[0] or source

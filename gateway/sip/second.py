@@ -51,8 +51,12 @@ class SecondCall(Dialog):
 
     def failed(self, detail: str) -> None:
         """End the leg: whatever went wrong with it, it is of no use any more."""
-        if not self._ended_by_us:
+        if self._ended_by_us:
+            return
+        try:
             self.end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
+        except pj.Error:  # it cannot even be ended: nothing more of it can be told
+            self._end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
 
     def _ringing(self, code: int) -> None:
         self._table.emit(SecondRinging(self._call_id, code))

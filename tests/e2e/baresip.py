@@ -76,8 +76,14 @@ class Baresip:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._printing = asyncio.create_task(self._read_output())
-        await until(lambda: any("baresip is ready" in line for line in self.output), what="baresip")
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", control_port)
+        try:
+            await until(self._is_ready, limit_s=30, what="baresip")
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", control_port)
+        except BaseException:
+            self._process.kill()
+            await self._printing
+            await self._process.wait()
+            raise
         self._telling = asyncio.create_task(self._read_events())
         return self
 
@@ -94,6 +100,10 @@ class Baresip:
             self._process.kill()
         await asyncio.gather(self._printing, self._telling)
         await self._process.wait()
+
+    def _is_ready(self) -> bool:
+        assert self._process.returncode is None, "\n".join(self.output)
+        return any("baresip is ready" in line for line in self.output)
 
     async def order(self, command: str, parameters: str = "") -> None:
         """Send a command: a netstring of JSON."""

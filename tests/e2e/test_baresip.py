@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 async def test_baresip_talks_holds_resumes_presses_keys_and_hangs_up(tmp_path: Path, account: str, srtp: str) -> None:
     async with phone(pick_up, srtp=srtp) as here, Baresip(tmp_path, account, NOISE * 4) as caller:
         await caller.order("dial", f"sip:1000@127.0.0.1:{here.info.port}")
-        await until(lambda: here.seen(MediaUp), what="\n".join(caller.output))
+        await until(lambda: here.seen(MediaUp), limit_s=20, what="\n".join(caller.output))
         codec = here.seen(MediaUp)[0].codec  # type: ignore[attr-defined]
         assert codec == ("PCMA/8000" if srtp == "off" else "PCMU/8000")
         here.playout.write("speech", NOISE * 4)

@@ -192,7 +192,6 @@ async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
         assert {type(event).__name__ for event in here.events if event.call_id == call_id} - {"Noted"} == {
             "LegRinging",
             "MediaUp",
-            "Noted",
             "LegClosed",
         }
 

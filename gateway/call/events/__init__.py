@@ -41,6 +41,7 @@ from gateway.call.events.gateway import (
 from gateway.call.events.leg import (
     OF_THE_LEG,
     DigitPressed,
+    EarlyMediaUp,
     IncomingInvite,
     LegClosed,
     LegFailed,
@@ -56,7 +57,9 @@ from gateway.call.events.leg import (
     TransferEnded,
 )
 from gateway.call.events.route import (
+    ChoiceFailed,
     Keypad,
+    Planned,
     Routed,
 )
 
@@ -72,8 +75,10 @@ __all__ = [
     "AgentSpoke",
     "CallEvent",
     "CallerSpoke",
+    "ChoiceFailed",
     "DigitPressed",
     "DigitsAsked",
+    "EarlyMediaUp",
     "HangUpAsked",
     "IncomingInvite",
     "Keypad",
@@ -87,6 +92,7 @@ __all__ = [
     "MediaUp",
     "Noted",
     "OrderFailed",
+    "Planned",
     "PlayedOut",
     "RecordingAsked",
     "RecordingFailed",

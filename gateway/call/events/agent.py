@@ -185,7 +185,14 @@ class RecordingSaved(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class PlayedOut(CallEvent):
-    """The agent generates nothing more and everything it said was clocked out. Asked for with ``AwaitPlayedOut``."""
+    """
+    The agent, if there is one, generates nothing more and everything that was to be heard was clocked out.
+
+    Attributes:
+        mark: of the ``AwaitPlayedOut`` that asked for it.
+    """
+
+    mark: int = 0
 
 
 OF_THE_AGENT: tuple[type[CallEvent], ...] = (

@@ -49,6 +49,13 @@ class MediaUp(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyMediaUp(CallEvent):
+    """The caller hears us though the call is not answered (183 with SDP went out); ``codec`` as in SDP."""
+
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
 class MediaLost(CallEvent):
     """No RTP has come from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
 
@@ -180,6 +187,7 @@ class TransferEnded(CallEvent):
 OF_THE_LEG: tuple[type[CallEvent], ...] = (
     LegRinging,
     MediaUp,
+    EarlyMediaUp,
     MediaLost,
     LegClosed,
     LegFailed,

@@ -1,4 +1,4 @@
-"""What the dialplan decided."""
+"""What the dialplan decided, and which agent was chosen for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.call.events.gateway import CallEvent
+from gateway.call.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,39 @@ class Keypad:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned(CallEvent):
+    """
+    The dialplan decided what is done with a call that came in: its steps can be taken. The machine's first event.
+
+    Attributes:
+        step: the first step.
+        setup_limit_s: how long an agent may take to be ready, and a leg to have its media up.
+        max_length_s: longest answered call, whoever speaks with the caller.
+        refusal_code: SIP status for a caller whose agent cannot be had.
+        hold_limit_s: the longest time on hold.
+    """
+
+    step: Step
+    setup_limit_s: float
+    max_length_s: float
+    refusal_code: int = 503
+    hold_limit_s: float = 900
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFailed(CallEvent):
+    """The agent that a step names could not be made for this call; ``detail`` says why."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Routed(CallEvent):
     """
-    The dialplan chose an agent: the call can begin. Always the machine's first event.
+    An agent was chosen. The machine's first event where nothing else was planned; else each ``ChooseAgent`` brings one.
+
+    After ``Planned`` its limits of the whole call (``setup_limit_s``, ``max_length_s``, ``refusal_code``,
+    ``hold_limit_s``) stand, not these.
 
     Attributes:
         outbound: we place this call; the far end is called once the agent is ready.
