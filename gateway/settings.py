@@ -222,6 +222,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     dialplan: Path = Field(Path("dialplans/hello.yaml"), description="the dialplan: a YAML file, or a folder of them")
+    dialplan_every_s: float = Field(
+        2, ge=0, le=3600, description="how often changes of the dialplan are looked for; 0 only when asked"
+    )
     sip: SipSettings = SipSettings()
     realtime: RealtimeSettings = RealtimeSettings()
     redis: RedisSettings = RedisSettings()

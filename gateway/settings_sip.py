@@ -89,7 +89,6 @@ class TrunkSettings(Section):
     )
     dial_format: Literal["e164", "national", "as_given"] = Field("as_given", description="how numbers are sent to it")
     max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
-    allow_refer: bool = Field(False, description="obey its REFER: it may send our calls elsewhere, at our cost")
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
         "refer_or_bridge", description="how callers are transferred: by REFER, in the gateway, or one after the other"
     )

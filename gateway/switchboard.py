@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
-from gateway.call.events import CallEvent, IncomingInvite, Keypad, Routed, StopAsked
-from gateway.call.notes import Price
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, StopAsked
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Agent, Clock, Playout, Recorder, Scalar, SessionStore, SipLeg, Tools
-from gateway.call.session import CallSession
+from gateway.call.ports import Cast, Choose, Clock, Recorder, Scalar, SessionStore, SipLeg, Sounds
+from gateway.call.session import CallSession, no_agents, no_sounds
+from gateway.call.steps import Step, TalkTo
 from gateway.dialplan.agent import AgentProfile
 from gateway.dialplan.facts import facts_of
-from gateway.dialplan.matcher import Rejection, filled_profile, find_route
-from gateway.dialplan.model import Dialplan
-from gateway.dialplan.steps import AgentStep, RejectStep
+from gateway.dialplan.matcher import Rejection, Route, filled_profile, find_route
+from gateway.dialplan.route import Limits
 from gateway.dialplan.templates import TemplateFailed, Values
 from gateway.errors import ConfigError
 from gateway.ids import CallId, new_call_id
+from gateway.itinerary import Itinerary
 from gateway.logs import bind_call
+from gateway.prepared import PreparedPlan
+from gateway.sessions.limits import Admission, Caps, RouteLimits
 from gateway.settings import CallSettings
 
 _log = structlog.get_logger(__name__)
+
+_LEAST_S = 1.0  # a call whose minutes run out as it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +56,55 @@ class DialOrder:
     call_id: CallId = field(default_factory=new_call_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+@dataclass(slots=True)
+class Line:
     """
-    The agent that a call was given to.
-
-    Attributes:
-        name: the route that did; empty for a call that we place.
-        agent_name: name of the agent.
-        profile: how it behaves, its texts filled in for this call.
-        longest_s: the route's limit of a call's length; None when it has none.
-    """
-
-    name: str
-    agent_name: str
-    profile: AgentProfile
-    longest_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallParts:
-    """
-    What ``worker.py`` builds for one call: everything a session needs from outside.
+    The telephone's side of one call.
 
     Attributes:
         leg: the SIP side; of a ``DialOrder``, one that waits for ``dial``.
-        agent: the voice model's side.
-        playout: the agent's speech on its way to the caller.
-        tools: the own tools of the agent's profile; None when it has none.
-        price: what used tokens cost.
-        recorder: None when the profile records nothing.
-        transfers: how the call's trunk transfers callers.
+        uplink: the caller's voice.
+        playout: speech and sounds on their way to the caller.
+        recorder: None when nothing of the call may be recorded.
+        route: name of the route that decided about the call; empty for a call that we place.
     """
 
     leg: SipLeg
-    agent: Agent
-    playout: Playout
-    tools: Tools | None
-    price: Price
+    uplink: UplinkTap
+    playout: PlayoutBuffer
     recorder: Recorder | None = None
-    transfers: Literal["refer", "refer_or_bridge", "bridge"] = "refer_or_bridge"
+    route: str = ""
+
+
+class Builder(Protocol):
+    """Makes what a session needs from outside: ``builder.py``."""
+
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+        """Make the telephone's side of a call."""
+
+    def cast(
+        self,
+        asked: IncomingInvite | DialOrder,
+        line: Line,
+        plan: PreparedPlan,
+        agent_name: str,
+        profile: AgentProfile,
+        routed: Routed,
+    ) -> Cast:
+        """Make an agent that speaks on a line."""
+
+    def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
+        """Return how calls of a trunk are transferred."""
+
+
+class Gate(Protocol):
+    """Counts what routes limit: ``sessions/limits.py``."""
+
+    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+        """Book a call, or tell which limit it would exceed."""
+
+    def release(self, call_id: CallId, seconds: float) -> None:
+        """Count a call that ended, ``seconds`` after its answer; nothing happens for one that was not booked."""
 
 
 class Switchboard:
@@ -97,36 +112,45 @@ class Switchboard:
     The calls of one worker. Thread: loop.
 
     Args:
-        dialplan: who answers which call.
+        plan: gives the dialplan in force; a call keeps the one it began with.
         limits: limits of every call, refusal code.
-        build: makes the parts of a call for the agent that answers it, or speaks with whom we call.
+        builder: makes the parts of a call.
+        gate: counts what routes limit.
         refuse: ends a call that gets no session with a SIP status and a reason phrase.
         store: where sessions are written.
         clock: time.
         worker: name of this worker, for the records.
+
+    Attributes:
+        capacity: calls this worker holds at once; what the load is a share of.
     """
 
     def __init__(
         self,
         *,
-        dialplan: Dialplan,
+        plan: Callable[[], PreparedPlan],
         limits: CallSettings,
-        build: Callable[[IncomingInvite | DialOrder, Assigned], CallParts],
+        builder: Builder,
+        gate: Gate,
         refuse: Callable[[CallId, int, str], None],
         store: SessionStore,
         clock: Clock,
         worker: str,
     ) -> None:
-        self._dialplan = dialplan
+        self._plan = plan
         self._limits = limits
-        self._build = build
+        self._builder = builder
+        self._gate = gate
         self._refuse = refuse
         self._store = store
         self._clock = clock
         self._worker = worker
         self._sessions: dict[CallId, CallSession] = {}
+        self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
+        self._answered: dict[CallId, float] = {}  # monotonic seconds
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._draining = False
+        self.capacity = 1
 
     @property
     def live_calls(self) -> int:
@@ -135,10 +159,14 @@ class Switchboard:
 
     def on_event(self, event: CallEvent) -> None:
         """Take a fact from the SIP thread."""
+        if isinstance(event, MediaUp):
+            self._answered.setdefault(event.call_id, self._clock.monotonic())
         if isinstance(event, IncomingInvite):
             self._receive(event)
         elif session := self._sessions.get(event.call_id):
             session.post(event)
+        elif (waiting := self._waiting.get(event.call_id)) is not None:
+            waiting.append(event)
 
     async def dial(self, order: DialOrder) -> Outcome:
         """
@@ -146,20 +174,25 @@ class Switchboard:
 
         Raises:
             ConfigError: there is no such agent, or its texts need what only a call that came in has.
-            SipError: ``build`` found no such trunk, or a target that cannot be called.
+            SipError: no such trunk, or a target that cannot be called.
         """
         if self._draining:
             return Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503)
-        profile = self._dialplan.agents.get(order.agent_name)
+        plan = self._plan()
+        profile = plan.dialplan.agents.get(order.agent_name)
         if profile is None:
-            known = ", ".join(map(repr, self._dialplan.agents))
+            known = ", ".join(map(repr, plan.dialplan.agents))
             raise ConfigError(f"agent: there is no agent {order.agent_name!r}; name one of {known}")
-        local = self._dialplan.calendar.local(self._time(), None)
+        local = plan.dialplan.calendar.local(self._time(), None)
         values = Values(order.caller_id, order.target, {}, {}, local, order.trunk, "", {})
-        assigned = Assigned("", order.agent_name, filled_profile(profile, values))
+        profile = filled_profile(profile, values)
+        line = self._builder.line(order, may_record=profile.recording.mode != "off")
+        routed = self._routed(order, profile, self._limits.max_length_s)
+        cast = self._builder.cast(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
-        facts |= {"direction": "outbound", "trunk": order.trunk}
-        return await asyncio.shield(self._start(order, assigned, {**_known(facts), **self._common_facts()}))
+        facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.dialplan.version}
+        session = self._session(order.call_id, line, cast, {**_known(facts), **self._common_facts()})
+        return await asyncio.shield(self._begin(order.call_id, session.run()))
 
     async def drain(self, limit_s: float) -> None:
         """Take no more calls and wait until the live ones have ended, ``limit_s`` seconds at most."""
@@ -179,68 +212,103 @@ class Switchboard:
         if self._draining:
             self._turn_away(invite, Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503))
             return
-        assigned = self._assign(invite)
-        if isinstance(assigned, Outcome):
-            self._turn_away(invite, assigned)
-            return
-        self._start(invite, assigned, {**self._facts(invite), "route": assigned.name, "agent": assigned.agent_name})
-
-    def _assign(self, invite: IncomingInvite) -> Assigned | Outcome:
-        """Ask the dialplan who answers."""
-        route = find_route(self._dialplan, facts_of(invite, at=self._time()))
+        plan = self._plan()
+        load = len(self._sessions) / self.capacity
+        route = find_route(plan.dialplan, facts_of(invite, at=self._time(), load=load))
         if isinstance(route, Rejection):
-            return Outcome(EndReason.NO_ROUTE, route.detail, route.sip_code)
+            self._turn_away(invite, Outcome(EndReason.NO_ROUTE, route.detail, route.sip_code))
+            return
+        self._waiting[invite.call_id] = []
+        self._begin(invite.call_id, self._admit(invite, plan, route))
+
+    async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
+        """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
+        itinerary, limits = Itinerary(route), route.limits
+        day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
+        caller = route.call.caller
+        admission = await self._gate.admit(
+            invite.call_id, route=route.name, caller=caller, day=day, limits=limits_of(limits)
+        )
+        first = itinerary.first if admission.admitted else itinerary.over
+        minutes = [each for each in (limits.max_minutes, admission.minutes_left) if each is not None]
+        longest_s = min([self._limits.max_length_s, *(60 * each for each in minutes)])
+        facts = {**self._facts(invite), **_known(self._facts_of_route(plan, route, admission.exceeded))}
         try:
-            match route.step:
-                case AgentStep():
-                    minutes = route.limits.max_minutes
-                    longest_s = None if minutes is None else 60 * minutes
-                    return Assigned(route.name, route.agent_name, route.profile, longest_s)
-                case RejectStep(code=code):
-                    detail = route.reason(route.step) or f"refused by the route {route.name}"
-                    return Outcome(EndReason.NO_ROUTE, detail, code)
-                case step:
-                    detail = f"route {route.name}: calls cannot begin with {step.action} yet"
-                    return Outcome(EndReason.NO_ROUTE, detail, 501)
-        except TemplateFailed as problem:
-            return Outcome(EndReason.INTERNAL_ERROR, str(problem), 500)
+            session = self._planned(invite, plan, itinerary, first, max(longest_s, _LEAST_S), facts)
+        finally:
+            happened = self._waiting.pop(invite.call_id)
+        for event in happened:
+            session.post(event)
+        return await session.run()
 
-    def _time(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.now(), UTC)
+    def _planned(
+        self,
+        invite: IncomingInvite,
+        plan: PreparedPlan,
+        itinerary: Itinerary,
+        first: Step,
+        longest_s: float,
+        facts: dict[str, Scalar],
+    ) -> CallSession:
+        line = self._builder.line(invite, may_record=itinerary.may_record)
+        line.route = itinerary.route.name
+        planned = Planned(
+            invite.call_id,
+            step=first,
+            setup_limit_s=self._limits.setup_limit_s,
+            max_length_s=longest_s,
+            refusal_code=self._limits.refusal_code,
+            hold_limit_s=self._limits.hold_limit_s,
+        )
 
-    def _start(
-        self, asked: IncomingInvite | DialOrder, assigned: Assigned, facts: dict[str, Scalar]
-    ) -> asyncio.Task[Outcome]:
-        """Run a call of its own."""
-        parts = self._build(asked, assigned)
+        def choose(step: TalkTo) -> Cast:
+            profile = itinerary.profile(step)
+            routed = self._routed(invite, profile, longest_s)
+            return self._builder.cast(invite, line, plan, step.agent, profile, routed)
+
+        if isinstance(first, TalkTo):
+            facts["agent"] = first.agent
+        return self._session(invite.call_id, line, planned, facts, choose, plan.sounds.__getitem__)
+
+    def _session(
+        self,
+        call_id: CallId,
+        line: Line,
+        begins: Planned | Cast,
+        facts: Mapping[str, Scalar],
+        choose: Choose = no_agents,
+        sounds: Sounds = no_sounds,
+    ) -> CallSession:
         session = CallSession(
-            call_id=asked.call_id,
-            leg=parts.leg,
-            agent=parts.agent,
-            playout=parts.playout,
-            tools=parts.tools,
-            recorder=parts.recorder,
-            price=parts.price,
+            call_id=call_id,
+            leg=line.leg,
+            playout=line.playout,
+            recorder=line.recorder,
             store=self._store,
             clock=self._clock,
-            routed=self._routed(asked, assigned, parts),
+            begins=begins,
             facts=facts,
+            choose=choose,
+            sounds=sounds,
         )
-        self._sessions[asked.call_id] = session
-        task = asyncio.create_task(self._run(session), name=f"call-{asked.call_id}")
+        self._sessions[call_id] = session
+        return session
+
+    def _begin(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> asyncio.Task[Outcome]:
+        """Run a call of its own."""
+        task = asyncio.create_task(self._run(call_id, call), name=f"call-{call_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _routed(self, asked: IncomingInvite | DialOrder, assigned: Assigned, parts: CallParts) -> Routed:
-        profile = assigned.profile
+    def _routed(self, asked: IncomingInvite | DialOrder, profile: AgentProfile, longest_s: float) -> Routed:
         turns, keypad = profile.turn_detection, profile.keypad
         # The upstream tells the end of a sound only after its own silence.
         silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
         return Routed(
             asked.call_id,
             setup_limit_s=self._limits.setup_limit_s,
-            max_length_s=min(self._limits.max_length_s, assigned.longest_s or math.inf),
+            max_length_s=longest_s,
             refusal_code=self._limits.refusal_code,
             guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
             goodbye_limit_s=profile.goodbye_limit_s,
@@ -249,20 +317,27 @@ class Switchboard:
             ring_limit_s=self._limits.ring_limit_s,
             hold_limit_s=self._limits.hold_limit_s,
             keypad=Keypad(keypad.to_agent, keypad.pause_s, keypad.shortcuts, keypad.masked),
-            transfers=parts.transfers,
+            transfers=self._builder.transfers(asked.trunk),
             recording=profile.recording.mode == "on",
         )
 
-    async def _run(self, session: CallSession) -> Outcome:
-        with bind_call(session.call_id):
+    async def _run(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> Outcome:
+        with bind_call(call_id):
             try:
-                outcome = await session.run()
+                outcome = await call
                 _log.info("call_ended", reason=outcome.reason, by=outcome.ended_by, detail=outcome.detail)
             except Exception as fault:  # noqa: BLE001 - the boundary of a call: its fault must not touch another
                 _log.exception("call_failed")
-                outcome = session.outcome or Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500)
+                session = self._sessions.get(call_id)
+                outcome = Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500)
+                if session is None:
+                    self._refuse(call_id, 500, "Internal error")
+                else:
+                    outcome = session.outcome or outcome
             finally:
-                del self._sessions[session.call_id]
+                self._sessions.pop(call_id, None)
+                answered = self._answered.pop(call_id, None)
+                self._gate.release(call_id, 0 if answered is None else self._clock.monotonic() - answered)
         return outcome
 
     def _turn_away(self, invite: IncomingInvite, outcome: Outcome) -> None:
@@ -291,6 +366,18 @@ class Switchboard:
         }
         return {**facts, **_known({"trunk": invite.trunk}), **self._common_facts()}
 
+    def _facts_of_route(self, plan: PreparedPlan, route: Route, exceeded: str) -> dict[str, str]:
+        try:
+            metadata = dict(route.metadata)
+        except TemplateFailed as problem:
+            _log.warning("metadata_not_filled_in", route=route.name, detail=str(problem))
+            metadata = {}
+        told = json.dumps(metadata, ensure_ascii=False) if metadata else ""
+        return {"route": route.name, "dialplan": plan.dialplan.version, "metadata": told, "limit_exceeded": exceeded}
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
     def _common_facts(self) -> dict[str, Scalar]:
         return {"worker": self._worker, "created_at": self._clock.now()}
 
@@ -298,3 +385,12 @@ class Switchboard:
 def _known(facts: Mapping[str, str]) -> dict[str, Scalar]:
     """Return those that are not empty: what is not known is absent from the record."""
     return {name: value for name, value in facts.items() if value}
+
+
+def limits_of(limits: Limits) -> RouteLimits:
+    """Return what is counted of a route's limits."""
+    each = limits.per_caller
+    return RouteLimits(
+        Caps(limits.max_calls, limits.calls_per_day, limits.minutes_per_day),
+        Caps(each.max_calls, each.calls_per_day, each.minutes_per_day),
+    )

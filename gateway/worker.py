@@ -16,13 +16,17 @@ import structlog
 
 from gateway.audio.recorder import RecordingWriter
 from gateway.audio.uplink import Doorbell
-from gateway.builder import CallBuilder, prepare
+from gateway.builder import CallBuilder
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
+from gateway.plan_keeper import PlanKeeper
+from gateway.prepared import prepare
 from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.embedded import EmbeddedRedis
+from gateway.sessions.limits import RedisLimits
+from gateway.sessions.reload_requests import ReloadRequests
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings, Settings
 from gateway.sip.endpoint import SipInfo, phone_format
@@ -73,7 +77,13 @@ class Worker:
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
-        self._plan = prepare(dialplan, settings, self._phone)
+        self._plan = PlanKeeper(
+            settings.dialplan,
+            dialplan,
+            partial(prepare, settings=settings, phone=self._phone),
+            trunks=settings.trunks,
+            every_s=settings.dialplan_every_s,
+        )
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -93,12 +103,20 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._plan.ask)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
+            self._plan.report(
+                lambda state: store.note_dialplan(**state.fields()),
+                ReloadRequests(self._settings.redis, store).newest,
+            )
+            await stack.enter_async_context(self._plan)
             reaper = asyncio.create_task(self._reap(store), name="reaper")
             stack.push_async_callback(_cancelled, reaper)
             sip, switchboard = await self._open(stack, store)
-            self._tell_ready(await sip.start())
+            info = await sip.start()
+            switchboard.capacity = info.capacity
+            self._tell_ready(info)
             await self._until_stopped(sip, switchboard)
 
     async def dial(self, order: DialOrder) -> Outcome:
@@ -143,9 +161,9 @@ class Worker:
             on_trunk=partial(self._note_trunk, store),
             register=register,
         )
+        gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
         builder = CallBuilder(
             settings,
-            self._plan,
             sip=sip,
             doorbell=Doorbell(asyncio.get_running_loop()),
             webhooks=webhooks,
@@ -154,9 +172,10 @@ class Worker:
             phone=self._phone,
         )
         switchboard = Switchboard(
-            dialplan=self._plan.dialplan,
+            plan=lambda: self._plan.plan,
             limits=settings.call,
-            build=builder.build,
+            builder=builder,
+            gate=gate,
             refuse=sip.refuse,
             store=store,
             clock=LoopClock(),
@@ -174,6 +193,7 @@ class Worker:
         await asyncio.wait((asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if self._stop_asked.is_set():
+            sip.drain()
             limit_s = self._settings.call.drain_limit_s
             if switchboard.live_calls:
                 self._announce(
@@ -222,7 +242,7 @@ class Worker:
         self._announce(f"pjsua2 {info.version}: this build holds {info.capacity} calls at once; more get 503")
         self._announce(
             f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
-            f"agents: {', '.join(self._plan.dialplan.agents)}"
+            f"agents: {', '.join(self._plan.plan.dialplan.agents)}"
         )
 
 

@@ -24,6 +24,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 CATCHES_ALL = {
+    "gateway/plan_keeper.py",  # a plan that nobody thought of must not end the looking for the next one
     "gateway/switchboard.py",
     "gateway/sip/guard.py",
     "gateway/sip/thread.py",

@@ -97,6 +97,13 @@ class PlayoutBuffer:
     # A call's control of it
 
     @runs_on("loop")
+    def use_filler(self, filler: bytes) -> None:
+        """Give this filler from the next ``start_filler`` on; the format of the speech, empty for silence."""
+        with self._lock:
+            if not self._filler.active:
+                self._filler = FillerLoop(filler, self._fmt)
+
+    @runs_on("loop")
     def flush(self) -> None:
         """Drop what waits, and what still comes of the same items; hold no longer. The next frame is silence."""
         with self._lock:

@@ -10,10 +10,23 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.call.actions import AnswerTool, CallAction, CancelTimer, Finish, HangUp, StartTimer, TellAgent
+from gateway.call.actions import (
+    AnswerTool,
+    CallAction,
+    CancelTimer,
+    ChooseAgent,
+    Finish,
+    HangUp,
+    Note,
+    Play,
+    StartTimer,
+    TellAgent,
+)
 from gateway.call.events import CallEvent
-from gateway.call.machine import ENDING_LIMIT_S, CallMachine, Phase
-from gateway.call.samples import SAMPLES, TURNS, WAYS
+from gateway.call.machine import CallMachine
+from gateway.call.phase import ENDING_LIMIT_S, Phase
+from gateway.call.samples import SAMPLES, WAYS
+from gateway.call.turns import STEPS, TURNS, Told
 from gateway.errors import IllegalEvent
 
 _HEAD = f"""\
@@ -22,20 +35,22 @@ _HEAD = f"""\
 <!-- Printed by `python -m gateway.call.diagram`. Change the machine or the talk, then print it anew. -->
 
 A call is driven by events (what happened) and answers with orders (what to do). Every ending passes one door:
-the agent is closed if it was opened, running timers are cancelled, speech that still waits is dropped, and the SIP
-side is hung up unless it is closed already, a second leg with it. Then the call waits in `ending` for the SIP side's
-`LegClosed`, {ENDING_LIMIT_S:g} s at the most.
+the agent is closed if it was opened, running timers are cancelled, speech and sounds that still wait are dropped, and
+the SIP side is hung up unless it is closed already, a second leg with it. Then the call waits in `ending` for the SIP
+side's `LegClosed`, {ENDING_LIMIT_S:g} s at the most.
 The first cause of an ending stands. `HangUp(code)` is a final response before the answer, a BYE after it.
 
 | Phase | Means |
 |---|---|
 | routing | the INVITE is here, the dialplan is asked |
+| attending | steps of the dialplan are taken: sounds, menus, somebody else is called; answered or not |
 | ringing | 180 went out, the agent's session is being opened |
-| answering | the agent is ready, 200 OK is on its way |
+| answering | the agent is ready, 200 OK is on its way, or goes out when the caller has rung long enough |
 | preparing | we are to place a call, the agent's session is being opened |
 | dialing | the agent is ready, the far end is being called |
+| waiting | the caller was answered before, the agent's session is being opened |
 | active | caller and agent hear each other |
-| joined | the caller talks with the second leg, the agent is closed |
+| joined | the caller talks with the second leg, without an agent |
 | ending | the end is decided, the SIP dialog is not over yet |
 | ended | everything the call held is released |
 """
@@ -48,6 +63,13 @@ _LEGEND = """\
 _TALK = """\
 What a call holds beside its phase: speech that is held, last words that are being heard, transfers, keys, tools, the
 filler. Each table is one call that is `active`, one event after the other.
+"""
+
+
+_STEPS = """\
+Each table is one call that came in, from the dialplan's decision on. What a step needs comes first: a sound waits for
+the media, and the media for the answer; an agent for its session. A step that fails is followed by the one that the
+dialplan has for that (`otherwise`), else the call ends.
 """
 
 
@@ -85,7 +107,9 @@ def call_states_markdown() -> str:
     parts.append("## What is ordered\n")
     parts += [block for phase in Phase for block in _orders(phase)]
     parts += ["## Turns of a talk\n", _TALK]
-    parts += [block for title in TURNS for block in _turn(title)]
+    parts += [block for title, call in TURNS.items() for block in _turn(title, *call)]
+    parts += ["## Steps of a dialplan\n", _STEPS]
+    parts += [block for title, call in STEPS.items() for block in _turn(title, *call)]
     return "\n".join(parts)
 
 
@@ -138,16 +162,15 @@ def _orders(phase: Phase) -> Iterator[str]:
     yield ""
 
 
-def _turn(title: str) -> Iterator[str]:
-    way, events = TURNS[title]
+def _turn(title: str, way: tuple[CallEvent, ...], events: tuple[Told, ...]) -> Iterator[str]:
     machine = CallMachine()
     for step in way:
         machine.handle(step)
     yield f"### {title}\n"
     yield "| Event | Orders | Phase then |\n|---|---|---|"
-    for event in events:
-        label = event if isinstance(event, str) else f"{type(event).__name__}, the other"
-        actions = machine.handle(SAMPLES[event] if isinstance(event, str) else event)
+    for told in events:
+        label, event = (told, SAMPLES[told]) if isinstance(told, str) else told
+        actions = machine.handle(event)
         orders = ", ".join(_order(Phase.ACTIVE, action) for action in actions) or "*none*"
         yield f"| {label} | {orders} | {machine.phase} |"
     yield ""
@@ -162,6 +185,12 @@ def _order(phase: Phase, action: CallAction) -> str:
             return f"{name}({output!r}{'' if respond else ', silent'})"
         case TellAgent(text=text, respond=respond):
             return f"{name}({text.partition(',')[0]!r}{'' if respond else ', silent'})"
+        case ChooseAgent(step=step):
+            return f"{name}({step.agent})"
+        case Play(sounds=sounds):
+            return f"{name}({', '.join(sounds)})"
+        case Note(name=note, fields=fields):
+            return f"{name}({note} {fields.get('action', '')})"
         case HangUp(code=code):
             return f"{name}({code})"
         case Finish() if phase is Phase.ENDING:

@@ -14,9 +14,7 @@ from enum import Enum, auto
 from gateway.call.actions import (
     AwaitPlayedOut,
     CallAction,
-    CallSecond,
     CancelTimer,
-    DropSecond,
     FlushPlayout,
     StartTimer,
     TalkToCaller,
@@ -27,6 +25,7 @@ from gateway.call.actions import (
 from gateway.call.errands import Errands
 from gateway.call.events import Routed, SecondClosed, SecondDigit, SecondUp, TimerFired, TransferAsked, TransferEnded
 from gateway.call.outcome import EndReason, Outcome
+from gateway.call.second_leg import SECOND, SecondLeg
 from gateway.call.speech import Speech
 
 GOODBYE = "goodbye"
@@ -36,9 +35,6 @@ TRANSFER = "transfer"
 """Timer: how long the far end may take to say what became of a transfer."""
 
 TRANSFER_LIMIT_S = 30.0
-
-SECOND = "second"
-"""Timer: how long a second leg may ring."""
 
 BRIEFING = "briefing"
 """Timer: how long whoever answered the second leg may take to take the call."""
@@ -57,17 +53,18 @@ class _Stage(Enum):
     JOINED = auto()
 
 
-class _Second(Enum):
-    CLOSED = auto()
-    OPEN = auto()
-    DROPPED = auto()  # told to end, and has not said yet that it did
-
-
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The agent has done its part: after these orders the caller is joined with the second leg."""
+    """
+    The agent has done its part: after these orders the caller is joined with the second leg.
+
+    Attributes:
+        orders: in their order.
+        outcome: how the call ends when either of them leaves.
+    """
 
     orders: tuple[CallAction, ...]
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +89,17 @@ class Handover:
         routed: how to transfer, and the limits.
         speech: the agent's speech and ears.
         errands: the filler.
+        second: the second leg.
     """
 
-    def __init__(self, routed: Routed, speech: Speech, errands: Errands) -> None:
+    def __init__(self, routed: Routed, speech: Speech, errands: Errands, second: SecondLeg) -> None:
         self._policy = routed.transfers
         self._goodbye_limit_s = routed.goodbye_limit_s
         self._ring_limit_s = routed.ring_limit_s
         self._speech = speech
         self._errands = errands
         self._stage = _Stage.NONE
-        self._second = _Second.CLOSED
+        self._second = second
         self._asked: TransferAsked | None = None
         self._alone = False  # the agent is gone
 
@@ -135,14 +133,9 @@ class Handover:
     def lose_agent(self) -> Course:
         """Go on without the agent: whoever answers is joined with the caller, there is nobody to say more."""
         self._alone = True
-        return self._join((CancelTimer(BRIEFING),)) if self._stage is _Stage.BRIEFING else ()
-
-    def drop(self) -> tuple[CallAction, ...]:
-        """Let go of the second leg."""
-        if self._second is not _Second.OPEN:
+        if self._asked is None or self._stage is not _Stage.BRIEFING:
             return ()
-        self._second = _Second.DROPPED
-        return (DropSecond(),)
+        return self._join(self._asked, (CancelTimer(BRIEFING),))
 
     # By REFER
 
@@ -170,7 +163,7 @@ class Handover:
             return ()
         stopped = (CancelTimer(SECOND),)
         if self._alone or not self._asked.warm:
-            return self._join(stopped)
+            return self._join(self._asked, stopped)
         self._stage = _Stage.BRIEFING
         return (
             *stopped,
@@ -184,31 +177,22 @@ class Handover:
 
     def second_digit(self, event: SecondDigit) -> Course:
         """Take the decision of whoever the agent speaks with."""
-        if self._stage is not _Stage.BRIEFING or event.digit not in (TAKE, DECLINE):
+        if self._asked is None or self._stage is not _Stage.BRIEFING or event.digit not in (TAKE, DECLINE):
             return ()
         stopped = (CancelTimer(BRIEFING),)
         if event.digit == TAKE:
-            return self._join(stopped)
+            return self._join(self._asked, stopped)
         return self._back(stopped, "they declined the call", event)
 
     def second_closed(self, event: SecondClosed) -> Course:
         """Take the end of the second leg."""
-        expected, self._second = self._second is _Second.DROPPED, _Second.CLOSED
-        if expected or self._asked is None:
+        if not self._second.closed() or self._asked is None:
             return ()
-        if self._stage is _Stage.JOINED:
-            return Outcome(EndReason.TRANSFERRED, self._asked.target, 200)
         if self._stage is _Stage.CALLING:
             return self._back((CancelTimer(SECOND),), f"{event.code} {event.reason}".rstrip(), event)
         if self._stage is _Stage.BRIEFING:
             return self._back((CancelTimer(BRIEFING),), "they hung up", event)
         return ()
-
-    def caller_left(self) -> Outcome | None:
-        """Return how a call ends whose caller hangs up: as transferred, once joined."""
-        if self._asked is None or self._stage is not _Stage.JOINED:
-            return None
-        return Outcome(EndReason.TRANSFERRED, self._asked.target, 200)
 
     def second_overdue(self, event: TimerFired) -> Course:
         """Give up a target that does not answer."""
@@ -225,20 +209,20 @@ class Handover:
         return Transfer(asked.target), StartTimer(TRANSFER, TRANSFER_LIMIT_S)
 
     def _call(self, asked: TransferAsked, item_id: str | None = None, played_ms: int = 0) -> Course:
-        if self._second is not _Second.CLOSED:  # one leg at a time, or nobody knew which one closed
+        if not self._second.is_free:
             return self._back((), "the call to somebody else before it is still being ended")
-        self._stage, self._second = _Stage.CALLING, _Second.OPEN
-        called = (CallSecond(asked.target), StartTimer(SECOND, self._ring_limit_s))
+        self._stage = _Stage.CALLING
+        called = (*self._second.call(asked.target), StartTimer(SECOND, self._ring_limit_s))
         if asked.warm:  # the caller stays with the agent while it rings
             return (*called, *self._errands.calling(calling=True))
         # The caller hears that it rings; the agent is not to answer announcements.
         cut = self._speech.stop(item_id, played_ms)
         return (*called, *cut, TalkToSecond(), *self._speech.turn_to_second(deaf=True))
 
-    def _join(self, stopped: tuple[CallAction, ...]) -> Join:
+    def _join(self, asked: TransferAsked, stopped: tuple[CallAction, ...]) -> Join:
         self._stage = _Stage.JOINED
-        self._speech.finish()
-        return Join((*stopped, *self._errands.close(), FlushPlayout()))
+        orders = (*stopped, *self._errands.close(), FlushPlayout())
+        return Join(orders, Outcome(EndReason.TRANSFERRED, asked.target, 200))
 
     def _back(
         self, stopped: tuple[CallAction, ...], cause: str, at: SecondDigit | SecondClosed | TimerFired | None = None
@@ -257,7 +241,7 @@ class Handover:
             orders += self._speech.stop(at.item_id, at.played_ms)
         if self._speech.with_second:
             orders += (TalkToCaller(), *self._speech.turn_to_caller())
-        return Back((*orders, *self.drop()), asked, cause, spoke=stage is _Stage.BRIEFING)
+        return Back((*orders, *self._second.drop()), asked, cause, spoke=stage is _Stage.BRIEFING)
 
 
 def _after(orders: tuple[CallAction, ...], course: Course) -> Course:

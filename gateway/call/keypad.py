@@ -34,6 +34,11 @@ class KeyCollector:
         self._keypad = keypad
         self._keys: list[str] = []
 
+    @property
+    def collecting(self) -> bool:
+        """A number has begun and not ended."""
+        return bool(self._keys)
+
     def counts(self, digit: str) -> bool:
         """Return whether this key does anything now."""
         return self._keypad.to_agent or self.shortcut(digit) is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
-from gateway.call.actions import CallAction, ResumePlayout, TalkToCaller, TalkToSecond, TellAgent
+from gateway.call.actions import CallAction, Note, ResumePlayout, Ring, TalkToCaller, TalkToSecond, TellAgent
+from gateway.call.bill import Bill
 from gateway.call.events import (
     AgentSpoke,
     CallerSpoke,
@@ -15,18 +15,18 @@ from gateway.call.events import (
     DigitPressed,
     LegClosed,
     LegRinging,
+    MediaUp,
     Noted,
+    Routed,
     SpeechStarted,
     SpeechStopped,
 )
 from gateway.call.keypad import KeyMask
-from gateway.call.machine import Phase
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Clock, PlayedItem, Playout, Scalar, SessionStore
+from gateway.call.phase import Phase
+from gateway.call.ports import Clock, PlayedItem, Playout, Price, Scalar, SessionStore
 from gateway.call.told import NOTABLE, fields_of, heard_text
 from gateway.ids import CallId
-
-Price = Callable[[Mapping[str, int | float]], float | None]
 
 _SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail", "end_detail"})
 """Fields in which a number may stand that the caller keyed in."""
@@ -42,8 +42,6 @@ class CallNotes:
         clock: time.
         playout: tells what the caller heard.
         facts: first fields of the call's record, named as in it.
-        price: what used tokens cost in US dollars; None where that is not known.
-        masked: keys of the caller are hidden, wherever they would be written.
     """
 
     def __init__(
@@ -53,22 +51,19 @@ class CallNotes:
         clock: Clock,
         playout: Playout,
         facts: Mapping[str, Scalar],
-        price: Price,
-        *,
-        masked: bool = False,
     ) -> None:
         self._call_id = call_id
         self._store = store
         self._clock = clock
         self._playout = playout
         self._facts = facts
-        self._price = price
-        self._used = Counter[str]()  # tokens and seconds by kind
+        self._bill = Bill()
         self._last_retry = ""  # why the agent was not ready at the last attempt
         self._began = clock.monotonic()
         self._answered: float | None = None  # monotonic seconds of the first MediaUp
         self._first_audio_noted = False
-        self._mask = KeyMask() if masked else None
+        self._mask: KeyMask | None = None
+        self._sounds: dict[str, str] = {}  # items that are sounds of the dialplan, by name
         self._with_second = False  # the agent talks with the second leg
         self._rang = False
         self._last: dict[str, Scalar] | None = None  # the last note, held back until everything is released
@@ -83,6 +78,14 @@ class CallNotes:
         """Write the first note, with what is known of the call from its INVITE."""
         began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
         self._note(Phase.ROUTING.value, began | dict(self._facts))
+
+    def hire(self, price: Price) -> None:
+        """Go on with another agent; ``price`` is what the tokens it uses cost."""
+        self._bill.change_price(price)
+
+    def sound(self, item_id: str, name: str) -> None:
+        """Take an item that will be played for a sound of the dialplan, not for an agent's speech."""
+        self._sounds[item_id] = name
 
     def write_down(
         self,
@@ -105,11 +108,14 @@ class CallNotes:
             after: phase of the call now.
             outcome: how the call ended; None as long as it has not.
         """
-        told = self._told(event)
+        if isinstance(event, Routed) and event.keypad.masked and self._mask is None:
+            self._mask = KeyMask()  # from now on, whoever speaks
+        told = {**self._told(event, orders), **self._answered_by(event, before)}
         if after is not before:
             if after in (Phase.ENDING, Phase.ENDED):
                 self.heard()
                 self._tell_rest()
+            self._note_orders(orders)
             fields: dict[str, Scalar] = {"state": after.value, **told, **self._fields_at(after, event, outcome)}
             if after is Phase.ENDED:
                 self._last = fields
@@ -123,6 +129,7 @@ class CallNotes:
             self._add_up(event)
         elif (name := NOTABLE.get(type(event))) is not None:
             self._note(name, told)
+        self._note_orders(orders)
         self._follow(event, at, orders)
         self.heard()
 
@@ -131,7 +138,7 @@ class CallNotes:
         if self._over or self._last is None:
             return
         self._over = True
-        fields = {**self._last, "ended_at": self._clock.now(), **self._usage()}
+        fields = {**self._last, "ended_at": self._clock.now(), **self._bill.total()}
         self._note_state(Phase.ENDED, fields)
 
     def heard(self) -> None:
@@ -146,10 +153,18 @@ class CallNotes:
                 self._interrupted_at = None
                 fields: dict[str, Scalar] = {"item_id": item.item_id, "played_ms": item.played_ms}
                 self._note("interruption", {**fields, "interruption_ms": late_ms})
-            if item.played_ms:
+            if (sound := self._sounds.pop(item.item_id, None)) is not None:
+                self._note("announced", {"sound": sound, "played_ms": item.played_ms, "cut": not item.complete})
+            elif item.played_ms:
                 self._tell(item)
             else:
                 self._texts.pop(item.item_id, None)
+
+    def _note_orders(self, orders: Sequence[CallAction]) -> None:
+        """Write what the machine itself wants written."""
+        for order in orders:
+            if isinstance(order, Note):
+                self._note(order.name, order.fields)
 
     def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
         """Keep what later notes are made of."""
@@ -176,20 +191,9 @@ class CallNotes:
     def _add_up(self, noted: Noted) -> None:
         """Keep what the record says of the whole call."""
         if noted.name == "usage":
-            self._used.update({name: n for name, n in noted.fields.items() if isinstance(n, int | float)})
+            self._bill.add(noted.fields)
         elif noted.name == "agent_retry":
             self._last_retry = str(noted.fields.get("detail", ""))
-
-    def _usage(self) -> dict[str, Scalar]:
-        """Return the tokens of the whole call and their estimated cost; nothing when none were used."""
-        if not self._used:
-            return {}
-        tokens: dict[str, Scalar] = {
-            "tokens_in": int(self._used["text_in"] + self._used["audio_in"]),
-            "tokens_out": int(self._used["text_out"] + self._used["audio_out"]),
-        }
-        cost = self._price(self._used)
-        return tokens if cost is None else tokens | {"cost_usd": round(cost, 6)}
 
     def _note_turn(self, item: PlayedItem, first_at: float) -> None:
         """Write how long the caller waited for this item, if it is the first one since the caller spoke."""
@@ -227,12 +231,6 @@ class CallNotes:
     def _fields_at(self, phase: Phase, event: CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
         """Return what the record says about entering ``phase``."""
         match phase:
-            case Phase.RINGING:
-                return {"ringing_at": self._clock.now()}
-            case Phase.ACTIVE:
-                self._answered = self._clock.monotonic()
-                setup_ms = round((self._answered - self._began) * 1000)
-                return {"answered_at": self._clock.now(), "setup_ms": setup_ms}
             case Phase.ENDED if outcome is not None:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
                 told = event.code if isinstance(event, LegClosed) else outcome.sip_code
@@ -245,13 +243,22 @@ class CallNotes:
             case _:
                 return {}
 
-    def _told(self, event: CallEvent) -> dict[str, Scalar]:
+    def _answered_by(self, event: CallEvent, phase: Phase) -> dict[str, Scalar]:
+        """Return what the record says of the answer, with the first media of a call that goes on."""
+        going = phase not in (Phase.ENDING, Phase.ENDED)
+        if not isinstance(event, MediaUp) or self._answered is not None or not going:
+            return {}
+        self._answered = self._clock.monotonic()
+        return {"answered_at": self._clock.now(), "setup_ms": round((self._answered - self._began) * 1000)}
+
+    def _told(self, event: CallEvent, orders: Sequence[CallAction]) -> dict[str, Scalar]:
         """Return what an event says, and what the record says because of it."""
         told = fields_of(event)
-        if isinstance(event, LegRinging) and not self._rang:
+        rings = isinstance(event, LegRinging) or any(isinstance(order, Ring) for order in orders)
+        if rings and not self._rang:
             self._rang = True
             told["ringing_at"] = self._clock.now()
-        elif isinstance(event, DigitPressed) and self._mask is not None:
+        if isinstance(event, DigitPressed) and self._mask is not None:
             self._mask.press(event.digit)
             told["digit"] = "*"
         elif isinstance(event, CallerSpoke | AgentSpoke) and self._with_second:

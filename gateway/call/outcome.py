@@ -16,6 +16,10 @@ class EndReason(StrEnum):
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
     MESSAGE_LEFT = "message_left"
+    CONNECTED = "connected"
+    COMPLETED = "completed"
+    REDIRECTED = "redirected"
+    REJECTED = "rejected"
     BUSY = "busy"
     NO_ANSWER = "no_answer"
     DECLINED = "declined"
@@ -75,16 +79,27 @@ class Outcome:
         detail: the same in words, with what the other side said; never a secret.
         sip_code: what the caller is told while the call is not answered yet (RFC 3261 section 21).
             An answered call ends with BYE, whatever stands here.
+        phrase: the reason phrase that goes with the code; None takes the reason's own, empty the usual one.
+        contacts: where a 3xx sends the caller.
+        by: who ended the call; None: whoever is known for the reason.
     """
 
     reason: EndReason
     detail: str = ""
     sip_code: int = 503
+    phrase: str | None = None
+    contacts: tuple[str, ...] = ()
+    by: Side | None = None
 
     @property
     def ended_by(self) -> Side:
         """Who ended the call."""
-        return _SIDES.get(self.reason, Side.GATEWAY)
+        return self.by or _SIDES.get(self.reason, Side.GATEWAY)
+
+    @property
+    def words(self) -> str:
+        """The reason phrase for the SIP side."""
+        return self.reason.replace("_", " ").capitalize() if self.phrase is None else self.phrase
 
 
 def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:

@@ -227,7 +227,7 @@ class Cast:
 
 
 Choose = Callable[[TalkTo], Cast]
-"""Makes the agent that a step names; what it raises ends the step."""
+"""Makes the agent that a step names; a ``GatewayError`` when it cannot be made for this call."""
 
 Sounds = Callable[[str], bytes]
 """Gives a dialplan's sound by its name: PCM of the leg's format."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,28 +14,24 @@ import structlog
 
 from gateway.call.actions import (
     Answer,
-    AnswerTool,
     AwaitPlayedOut,
     CallAction,
     CallSecond,
-    CancelResponse,
     CancelTimer,
-    CloseAgent,
+    ChooseAgent,
     Dial,
     DropSecond,
     Finish,
     FlushPlayout,
-    Greet,
     HangUp,
     JoinLegs,
-    MuteCaller,
-    OpenAgent,
+    Note,
     PausePlayout,
     PauseRecording,
+    Play,
+    Progress,
     ResumePlayout,
     Ring,
-    RunTool,
-    SayGoodbye,
     SendDigits,
     StartFiller,
     StartRecording,
@@ -43,30 +39,41 @@ from gateway.call.actions import (
     StopFiller,
     TalkToCaller,
     TalkToSecond,
-    TellAgent,
     Transfer,
-    Truncate,
-    UnmuteCaller,
 )
+from gateway.call.agents import Agents, close_all
 from gateway.call.events import (
     CallEvent,
+    ChoiceFailed,
     DigitPressed,
     OrderFailed,
+    Planned,
     PlayedOut,
-    Routed,
     SecondClosed,
     SecondDigit,
     SecondUp,
     SpeechStarted,
     StopAsked,
     TimerFired,
-    ToolFinished,
 )
-from gateway.call.machine import ENDING, CallMachine, Phase
-from gateway.call.notes import CallNotes, Price
+from gateway.call.machine import CallMachine
+from gateway.call.notes import CallNotes
 from gateway.call.outcome import Outcome
-from gateway.call.ports import Agent, Clock, Playout, Recorder, Scalar, SessionStore, SipLeg, TimerHandle, Tools
-from gateway.errors import IllegalEvent
+from gateway.call.phase import ENDING, Phase
+from gateway.call.ports import (
+    Cast,
+    Choose,
+    Clock,
+    Playout,
+    Recorder,
+    Scalar,
+    SessionStore,
+    SipLeg,
+    Sounds,
+    TimerHandle,
+)
+from gateway.call.steps import TalkTo
+from gateway.errors import GatewayError, IllegalEvent
 from gateway.ids import CallId
 
 CLOSE_LIMIT_S = 5.0
@@ -82,6 +89,16 @@ _STAMPED = (SpeechStarted, DigitPressed, SecondUp, SecondDigit, SecondClosed, Ti
 _QUIET = "quiet"  # the poll's name among the timers; none of the machine's
 
 
+def no_agents(step: TalkTo) -> Cast:
+    """Choose an agent where a plan names none."""
+    raise GatewayError(f"there is no agent {step.agent}")
+
+
+def no_sounds(name: str) -> bytes:
+    """Give a sound where a plan names none."""
+    raise GatewayError(f"there is no sound {name}")
+
+
 class CallSession:
     """
     Runs one call from its route to its outcome. Thread: loop.
@@ -89,15 +106,14 @@ class CallSession:
     Args:
         call_id: our id of the call.
         leg: the SIP side, already told of us.
-        agent: the voice model's side, not opened yet.
-        tools: the own tools of the agent's profile; None when it has none.
-        recorder: records the call; None when it is not to be recorded.
-        playout: the agent's speech on its way to the caller.
+        playout: speech and sounds on their way to the caller.
         store: where the call is written down.
         clock: time.
-        routed: limits of this call; the machine's first event.
+        begins: what the call begins with: the dialplan's steps, or an agent (a call that we place has one at once).
         facts: first fields of the call's record, named as in it (``from_uri``, ``route``, ...).
-        price: what used tokens cost in US dollars; None where that is not known.
+        recorder: records the call; None when it is not to be recorded.
+        choose: makes the agents that the steps name. A ``GatewayError`` ends the step alone.
+        sounds: gives the sounds that the steps name.
 
     Attributes:
         call_id: our id of the call.
@@ -110,64 +126,52 @@ class CallSession:
         *,
         call_id: CallId,
         leg: SipLeg,
-        agent: Agent,
         playout: Playout,
         store: SessionStore,
         clock: Clock,
-        routed: Routed,
+        begins: Planned | Cast,
         facts: Mapping[str, Scalar],
-        tools: Tools | None = None,
         recorder: Recorder | None = None,
-        price: Price = lambda used: None,
+        choose: Choose = no_agents,
+        sounds: Sounds = no_sounds,
     ) -> None:
         self.call_id = call_id
-        self._agent = agent
-        self._tools = tools
+        self._choose = choose
+        self._sounds = sounds
         self._recorder = recorder
         self._playout = playout
         self._clock = clock
-        self._notes = CallNotes(call_id, store, clock, playout, facts, price, masked=routed.keypad.masked)
+        self._agents = Agents(call_id, self.post)
+        self._notes = CallNotes(call_id, store, clock, playout, facts)
         self._machine = CallMachine()
         self._inbox: asyncio.Queue[tuple[float, CallEvent]] = asyncio.Queue()  # with the time of arrival
         self._timers: dict[str, TimerHandle] = {}
         self._quiet_since: float | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._played = 0  # sounds
         self._log = structlog.get_logger().bind(call_id=call_id)
         self.outcome: Outcome | None = None
         self.illegal_events = 0
-        self._orders = {**self._orders_to_leg(leg), **self._orders_to_agent(), **self._orders_to_playout()}
-        self.post(replace(routed, can_record=recorder is not None))
+        self._orders = {**self._orders_to_leg(leg), **self._agents.orders(), **self._orders_to_playout()}
+        if isinstance(begins, Cast):
+            self._hire(begins)
+        else:
+            self.post(begins)
 
     @staticmethod
     def _orders_to_leg(leg: SipLeg) -> Mapping[type[CallAction], Callable[[Any], None]]:
         return {
             Ring: lambda _: leg.ring(),
+            Progress: lambda _: leg.progress(),
             Answer: lambda _: leg.answer(),
             Dial: lambda _: leg.dial(),
-            HangUp: lambda order: leg.hang_up(order.code, order.reason),
+            HangUp: lambda order: leg.hang_up(order.code, order.reason, order.contacts),
             Transfer: lambda order: leg.transfer(order.target),
             SendDigits: lambda order: leg.send_digits(order.digits),
-            CallSecond: lambda order: leg.call_second(order.target),
+            CallSecond: lambda order: leg.call_second(order.target, order.trunk, order.headers),
             TalkToSecond: lambda _: leg.talk_to_second(),
             TalkToCaller: lambda _: leg.talk_to_caller(),
             JoinLegs: lambda _: leg.join(),
             DropSecond: lambda _: leg.drop_second(),
-        }
-
-    def _orders_to_agent(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
-        agent = self._agent
-        return {
-            OpenAgent: lambda _: agent.open(self.post),
-            CloseAgent: lambda _: self._start_closing(),
-            Greet: lambda _: agent.greet(),
-            Truncate: lambda order: agent.truncate(order.item_id, order.played_ms),
-            CancelResponse: lambda _: agent.cancel(),
-            SayGoodbye: lambda order: agent.say_goodbye(order.detail),
-            AnswerTool: lambda order: agent.answer_tool(order.tool_call_id, order.output, respond=order.respond),
-            TellAgent: lambda order: agent.tell(order.text, respond=order.respond),
-            MuteCaller: lambda _: agent.mute_caller(),
-            UnmuteCaller: lambda _: agent.unmute_caller(),
-            RunTool: self._run_tool,
         }
 
     def _orders_to_playout(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
@@ -178,11 +182,14 @@ class CallSession:
             ResumePlayout: lambda _: playout.resume(),
             StartFiller: lambda _: playout.start_filler(),
             StopFiller: lambda _: playout.stop_filler(),
-            AwaitPlayedOut: lambda _: self._await_quiet(),
+            Play: self._play,
+            AwaitPlayedOut: self._await_quiet,
             StartRecording: lambda _: recorder.start(self.post) if recorder is not None else None,
             PauseRecording: lambda _: recorder.pause() if recorder is not None else None,
             StartTimer: self._start_timer,
             CancelTimer: lambda order: self._cancel_timer(order.name),
+            ChooseAgent: self._choose_agent,
+            Note: lambda _: None,  # with the rest of what is written down
             Finish: self._finish,
         }
 
@@ -259,7 +266,7 @@ class CallSession:
             return event
         item_id, played_ms = self._playout.position() or (None, 0)
         stamped = replace(event, item_id=item_id, played_ms=played_ms)
-        return replace(stamped, responding=self._agent.responding) if isinstance(stamped, SpeechStarted) else stamped
+        return replace(stamped, responding=self._agents.responding) if isinstance(stamped, SpeechStarted) else stamped
 
     def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
         after = self._machine.phase
@@ -276,26 +283,28 @@ class CallSession:
             steps.callback(self._step, now, TimerFired(self.call_id, ENDING))
             steps.callback(self._step, now, last)
 
-    def _start_closing(self) -> None:
-        self._closing = asyncio.create_task(self._close(), name=f"close agent {self.call_id}")
+    def _choose_agent(self, order: ChooseAgent) -> None:
+        """Make the agent that a step names; a step that cannot have its agent is no fault of the whole call."""
+        try:
+            cast = self._choose(order.step)
+        except GatewayError as error:
+            self._log.error("agent_not_made", agent=order.step.agent, detail=str(error))
+            self.post(ChoiceFailed(self.call_id, str(error)))
+        else:
+            self._hire(cast)
 
-    async def _close(self) -> None:
-        """Close agent and tools, both at once."""
-        await self._close_all(self._agent.close(), *([self._tools.close()] if self._tools is not None else []))
+    def _hire(self, cast: Cast) -> None:
+        self._agents.hire(cast)
+        self._notes.hire(cast.price)
+        self.post(replace(cast.routed, can_record=cast.may_record and self._recorder is not None))
 
     async def _close_rest(self) -> None:
-        """Close the recording, and wait for agent and tools."""
-        begun = [self._closing] if self._closing is not None else []
-        await self._close_all(*begun, *([self._recorder.close()] if self._recorder is not None else []))
-
-    async def _close_all(self, *closes: Awaitable[None]) -> None:
-        """Wait for them all; their faults are logged and end here."""
-        for fault in await asyncio.gather(*closes, return_exceptions=True):
-            if fault is not None:
-                self._log.error("close_failed", exc_info=fault)
+        """Close the recording, and wait for agents and tools."""
+        recorder = [self._recorder.close()] if self._recorder is not None else []
+        await close_all(self.call_id, self._agents.closed(), *recorder)
 
     async def _finish_closing(self) -> None:
-        """Wait until agent, tools and recording are closed, within ``CLOSE_LIMIT_S``."""
+        """Wait until agents, tools and recording are closed, within ``CLOSE_LIMIT_S``."""
         closing = asyncio.create_task(self._close_rest(), name=f"close {self.call_id}")
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         limit = self._clock.call_later(CLOSE_LIMIT_S, partial(expired.set_result, None))
@@ -308,29 +317,30 @@ class CallSession:
                 closing.cancel()
                 self._log.error("not_closed", limit_s=CLOSE_LIMIT_S)
 
-    def _run_tool(self, order: RunTool) -> None:
-        if self._tools is not None:
-            self._tools.run(order.tool_call_id, order.name, order.arguments, self.post)
-        else:
-            words = f"Error: there is no tool named {order.name}."
-            self.post(ToolFinished(self.call_id, order.tool_call_id, order.name, words, failed=True, took_ms=0))
+    def _play(self, order: Play) -> None:
+        for name in order.sounds:
+            self._played += 1
+            item_id = f"sound_{self._played}"
+            self._notes.sound(item_id, name)
+            self._playout.write(item_id, self._sounds(name))
+            self._playout.complete(item_id)
 
-    def _await_quiet(self) -> None:
+    def _await_quiet(self, order: AwaitPlayedOut) -> None:
         self._quiet_since = None
-        self._look_for_quiet()
+        self._look_for_quiet(order.mark)
 
-    def _look_for_quiet(self) -> None:
+    def _look_for_quiet(self, mark: int) -> None:
         """Report ``PlayedOut`` once nothing was generated and nothing queued for ``QUIET_S``; look again till then."""
         now = self._clock.monotonic()
-        if self._agent.responding or self._playout.queued_ms:
+        if self._agents.responding or self._playout.queued_ms:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
         elif now - self._quiet_since >= QUIET_S:
-            self.post(PlayedOut(self.call_id))
+            self.post(PlayedOut(self.call_id, mark))
             return
         self._cancel_timer(_QUIET)
-        self._timers[_QUIET] = self._clock.call_later(QUIET_POLL_S, self._look_for_quiet)
+        self._timers[_QUIET] = self._clock.call_later(QUIET_POLL_S, partial(self._look_for_quiet, mark))
 
     def _start_timer(self, order: StartTimer) -> None:
         self._cancel_timer(order.name)

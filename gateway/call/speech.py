@@ -24,9 +24,6 @@ from gateway.call.events import SpeechStarted
 GUARD = "guard"
 """Timer: how long the caller's speech may be taken for a false start."""
 
-HOLD = "hold"
-"""Timer: the longest time on hold."""
-
 
 class Speech:
     """
@@ -34,17 +31,14 @@ class Speech:
 
     Args:
         guard_s: speech of the caller shorter than this was none; 0 takes all for speech.
-        hold_limit_s: the longest time on hold.
     """
 
-    def __init__(self, guard_s: float, hold_limit_s: float) -> None:
+    def __init__(self, guard_s: float) -> None:
         self._guard_s = guard_s
-        self._hold_limit_s = hold_limit_s
         self._guarding = False  # the caller speaks, and may only be coughing
         self._on_hold = False
         self._with_second = False
         self._deaf = False
-        self._gone = False
         self._paused = False  # as ordered
         self._muted = False
 
@@ -94,14 +88,14 @@ class Speech:
         if self._on_hold:
             return ()
         self._on_hold = True
-        return (*self._stop_guard(), *self._settle(), StartTimer(HOLD, self._hold_limit_s))
+        return (*self._stop_guard(), *self._settle())
 
     def resume(self) -> tuple[CallAction, ...]:
         """Go on: the caller listens again."""
         if not self._on_hold:
             return ()
         self._on_hold = False
-        return (CancelTimer(HOLD), *self._settle())
+        return self._settle()
 
     def deafen(self) -> tuple[CallAction, ...]:
         """Let the agent hear nothing, so that nothing cuts it off."""
@@ -118,18 +112,12 @@ class Speech:
         self._with_second = self._deaf = False
         return (*self._stop_guard(), *self._settle())
 
-    def finish(self) -> None:
-        """Order nothing more of the agent: it is gone, and its speech was flushed."""
-        self._guarding, self._gone = False, True
-
     def _stop_guard(self) -> tuple[CallAction, ...]:
         guarding, self._guarding = self._guarding, False
         return (CancelTimer(GUARD),) if guarding else ()
 
     def _settle(self) -> tuple[CallAction, ...]:
         """Order what follows from what holds now, as far as it is not so already."""
-        if self._gone:
-            return ()
         unheard = self._on_hold and not self._with_second
         orders: list[CallAction] = []
         if (muted := unheard or self._deaf) is not self._muted:

@@ -8,18 +8,21 @@ hold), ``errands.py`` (tools, the filler), ``keypad.py`` (keys), ``handover.py``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
+    FlushPlayout,
     Greet,
     PauseRecording,
     SayGoodbye,
     SendDigits,
     StartRecording,
     StartTimer,
+    TalkToCaller,
     TellAgent,
 )
 from gateway.call.errands import FILLER, Errands
@@ -32,8 +35,6 @@ from gateway.call.events import (
     DigitsAsked,
     HangUpAsked,
     LeaveMessageAsked,
-    LegHeld,
-    LegResumed,
     PlayedOut,
     RecordingAsked,
     RecordingFailed,
@@ -51,55 +52,68 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
-from gateway.call.handover import BRIEFING, GOODBYE, SECOND, TRANSFER, Back, Course, Handover, Join
+from gateway.call.handover import BRIEFING, GOODBYE, TRANSFER, Back, Course, Handover, Join
 from gateway.call.keypad import KEYS, KeyCollector
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.speech import GUARD, HOLD, Speech
+from gateway.call.second_leg import SECOND, SecondLeg
+from gateway.call.speech import GUARD, Speech
+from gateway.call.steps import Step, TalkTo
 
 MESSAGE_LIMIT_S = 120.0
 """The longest message that is left in a voicemail: the voicemail itself would not take much more."""
 
-Reply = tuple[CallAction, ...] | Outcome | Join
-"""What a rule answers with: orders, the outcome with which the call is to end now, or the join with the second leg."""
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The agent has done its part: the call goes on with this step, because of ``cause``."""
+
+    step: Step
+    cause: str
+
+
+Reply = tuple[CallAction, ...] | Outcome | Join | Take
+"""What a rule answers with: orders, the outcome the call is to end with now, or with whom it goes on instead."""
 
 
 class Talk:
     """
-    Decides what happens between two changes of a call's phase.
+    Decides what happens as long as an agent speaks with the caller.
 
     Args:
         routed: the limits of this call.
+        second: the second leg.
+        step: the dialplan's step that the agent was chosen for; None when there is none.
     """
 
-    def __init__(self, routed: Routed) -> None:
+    def __init__(self, routed: Routed, second: SecondLeg, step: TalkTo | None = None) -> None:
         self._routed = routed
-        self._speech = Speech(routed.guard_ms / 1000, routed.hold_limit_s)
+        self._second = second
+        self._prompt = "" if step is None else step.prompt
+        self._steps: Mapping[str, Step] = {} if step is None else step.keys
+        self._speech = Speech(routed.guard_ms / 1000)
         self._errands = Errands(routed.tool_filler_after_s)
         self._keys = KeyCollector(routed.keypad)
-        self._handover = Handover(routed, self._speech, self._errands)
-        self._held_early = False
+        self._handover = Handover(routed, self._speech, self._errands, second)
         self._expiring_early: AgentExpiring | None = None
         self._leaving: Outcome | None = None  # with which the call ends once the last words are heard
         self._overdue: tuple[Outcome, str] | None = None  # what else ends the call if the transfer fails
         self._lost: Outcome | None = None  # the agent is gone, its last words are not
         self._can_record = routed.can_record
+        self._recording = False
 
     # Before the talk, at its beginning and its end
 
-    def before(self, event: CallEvent) -> None:
-        """Keep in mind what happens while the call is not up yet."""
-        match event:
-            case LegHeld() | LegResumed():
-                self._held_early = isinstance(event, LegHeld)
-            case AgentExpiring():
-                self._expiring_early = event
+    def expires_early(self, event: AgentExpiring) -> None:
+        """Keep in mind that the agent has no time left, though the call is not up yet."""
+        self._expiring_early = event
 
-    def begin(self) -> tuple[CallAction, ...]:
+    def begin(self, *, on_hold: bool) -> tuple[CallAction, ...]:
         """Open the talk: the media is up."""
-        record = (StartRecording(),) if self._routed.recording and self._can_record else ()
+        self._recording = self._routed.recording and self._can_record
+        record = (StartRecording(),) if self._recording else ()
         expiring = self._expiring_early
-        words = (Greet(),) if expiring is None else self._leave(*_expired(expiring))
-        return (*record, *words, *(self._speech.hold() if self._held_early else ()))
+        words = (Greet(self._prompt),) if expiring is None else self._leave(*_expired(expiring))
+        return (*record, *words, *(self._speech.hold() if on_hold else ()))
 
     def handle(self, event: CallEvent) -> Reply:
         """Take one fact of those in ``RULES``."""
@@ -131,15 +145,25 @@ class Talk:
         message = self._leaving is not None and self._leaving.reason is EndReason.MESSAGE_LEFT
         return () if message or self._speech.on_hold else outcome
 
-    def caller_left(self) -> Outcome | None:
-        """Return how a call ends whose caller hangs up, if it is not simply that."""
-        return self._handover.caller_left()
-
     def close(self) -> tuple[CallAction, ...]:
-        """Let go of what sounds, and of the second leg."""
-        return (*self._errands.close(), *self._handover.drop())
+        """Let go of what sounds."""
+        return self._errands.close()
+
+    def part(self) -> tuple[CallAction, ...]:
+        """Leave the caller to the dialplan's next step: nothing of this agent is to be heard, or recorded, there."""
+        back = (TalkToCaller(),) if self._speech.with_second else ()
+        pause = (PauseRecording(),) if self._recording else ()
+        return (FlushPlayout(), *self._errands.close(), *back, *self._second.drop(), *pause)
 
     # Interruption and hold
+
+    def hold(self) -> tuple[CallAction, ...]:
+        """Pause: the caller put us on hold."""
+        return self._speech.hold()
+
+    def resume(self) -> tuple[CallAction, ...]:
+        """Go on: the caller listens again."""
+        return self._speech.resume()
 
     def _speech_started(self, event: SpeechStarted) -> Reply:
         return self._speech.started(event)
@@ -150,21 +174,16 @@ class Talk:
     def _guard_fired(self, event: TimerFired) -> Reply:
         return self._speech.guard_fired(event.item_id, event.played_ms)
 
-    def _held(self, _event: LegHeld) -> Reply:
-        return self._speech.hold()
-
-    def _resumed(self, _event: LegResumed) -> Reply:
-        return self._speech.resume()
-
-    def _hold_fired(self, _event: TimerFired) -> Reply:
-        return Outcome(EndReason.HELD_TOO_LONG, f"on hold for {self._routed.hold_limit_s:g} s")
-
     # Keys
 
     def _digit_pressed(self, event: DigitPressed) -> Reply:
         """Take a key of the caller's, unless it cannot be meant for the agent: hold music has tones too."""
         elsewhere = self._speech.on_hold or self._speech.with_second
-        if self._leaving is not None or self._lost is not None or elsewhere or not self._keys.counts(event.digit):
+        if self._leaving is not None or self._lost is not None or elsewhere:
+            return ()
+        if (step := self._chosen(event.digit)) is not None:
+            return Take(step, f"key {event.digit}")
+        if not self._keys.counts(event.digit):
             return ()
         target = self._keys.shortcut(event.digit)
         if target is None:
@@ -175,6 +194,10 @@ class Talk:
         cut = self._speech.stop(event.item_id, event.played_ms)
         reply = self._go_on(self._handover.ask_at_once(TransferAsked(event.call_id, "", target)))
         return (*cut, *reply) if isinstance(reply, tuple) else reply
+
+    def _chosen(self, digit: str) -> Step | None:
+        """Return the step that a key is for. A key in the midst of a number belongs to the number."""
+        return None if self._parting() is not None or self._keys.collecting else self._steps.get(digit)
 
     def _keys_fired(self, _event: TimerFired) -> Reply:
         told = self._keys.tell(respond=self._parting() is None and not self._speech.on_hold)
@@ -222,7 +245,9 @@ class Talk:
     def _await_words(self) -> tuple[CallAction, ...]:
         return AwaitPlayedOut(), StartTimer(GOODBYE, self._routed.goodbye_limit_s)
 
-    def _played_out(self, _event: PlayedOut) -> Reply:
+    def _played_out(self, event: PlayedOut) -> Reply:
+        if event.mark:  # of sounds that were played before the agent came
+            return ()
         return self._leaving or self._go_on(self._handover.words_heard())
 
     def _goodbye_fired(self, event: TimerFired) -> Reply:
@@ -272,12 +297,13 @@ class Talk:
             return ()
         if not self._can_record:
             return (AnswerTool(event.tool_call_id, "Error: this call cannot be recorded."),)
+        self._recording = event.on
         if event.on:
             return StartRecording(), AnswerTool(event.tool_call_id, "The recording runs.")
         return PauseRecording(), AnswerTool(event.tool_call_id, "The recording is paused.")
 
     def _recording_failed(self, _event: RecordingFailed) -> Reply:
-        self._can_record = False
+        self._can_record = self._recording = False
         return ()
 
     def _filler_fired(self, _event: TimerFired) -> Reply:
@@ -292,8 +318,6 @@ class Talk:
     RULES: ClassVar[Mapping[type[CallEvent], Callable[[Talk, Any], Reply]]] = {
         SpeechStarted: _speech_started,
         SpeechStopped: _speech_stopped,
-        LegHeld: _held,
-        LegResumed: _resumed,
         DigitPressed: _digit_pressed,
         HangUpAsked: _hang_up_asked,
         LeaveMessageAsked: _leave_message_asked,
@@ -317,7 +341,6 @@ class Talk:
 
     _TIMERS: ClassVar[Mapping[str, Callable[[Talk, TimerFired], Reply]]] = {
         GUARD: _guard_fired,
-        HOLD: _hold_fired,
         KEYS: _keys_fired,
         GOODBYE: _goodbye_fired,
         FILLER: _filler_fired,

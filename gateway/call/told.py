@@ -12,8 +12,10 @@ from gateway.call.events import (
     AgentSpoke,
     CallerSpoke,
     CallEvent,
+    ChoiceFailed,
     DigitPressed,
     DigitsAsked,
+    EarlyMediaUp,
     HangUpAsked,
     LeaveMessageAsked,
     LegHeld,
@@ -39,6 +41,8 @@ from gateway.call.ports import Scalar
 
 NOTABLE: Mapping[type[CallEvent], str] = {
     MediaUp: "media_up",
+    EarlyMediaUp: "early_media_up",
+    ChoiceFailed: "choice_failed",
     LegRinging: "leg_ringing",
     LegHeld: "held",
     LegResumed: "resumed",
@@ -78,7 +82,7 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
             return {"item_id": item_id, "played_ms": played_ms}
         case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
             return {"item_id": item_id, "text": text}
-        case AgentAway(detail=detail) | RecordingFailed(detail=detail):
+        case AgentAway(detail=detail) | RecordingFailed(detail=detail) | ChoiceFailed(detail=detail):
             return {"detail": detail}
         case AgentExpiring(left_s=left_s):
             return {"left_s": left_s}
@@ -90,7 +94,7 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
 
 def _fields_of_leg(event: CallEvent) -> dict[str, Scalar]:
     match event:
-        case MediaUp(codec=codec):
+        case MediaUp(codec=codec) | EarlyMediaUp(codec=codec):
             return {"codec": codec}
         case SecondUp(codec=codec):
             return {"second_codec": codec}

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +20,15 @@ from gateway.dialplan.loader import load_dialplan
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError
 from gateway.logs import configure_logs
+from gateway.plan_keeper import PlanKeeper
 from gateway.realtime.secrets import SecretMinter
+from gateway.sessions.reload_requests import ReloadRequests
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import Settings, load_settings
 from gateway.threads import check_threads
+from gateway.web.clients import Clients
 from gateway.web.mint import Audit, MintEndpoint
+from gateway.web.plan import PlanEndpoint
 from gateway.web.server import WebServer
 
 
@@ -34,7 +39,7 @@ def web(
     port: Annotated[int | None, typer.Option(help="TCP port instead of the configured one; 0 takes a free one")] = None,
     dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral client secrets for trusted clients."""
+    """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral secrets for trusted clients, health, dialplans."""
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
     check_threads(enabled=settings.log.debug_threads)
@@ -65,9 +70,20 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
     async with contextlib.AsyncExitStack() as stack:
         store = await _store(settings, stack)
         minter = await stack.enter_async_context(SecretMinter(settings.realtime))
-        mint = MintEndpoint(settings=settings.web, dialplan=plan, minter=minter, audit=_audit_in(store))
+        requests = ReloadRequests(settings.redis, store) if store is not None else None
+        keeper = _keeper(settings, plan, store, requests)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
+        await stack.enter_async_context(keeper)
+        audit = _audit_in(store)
+        mint = MintEndpoint(settings=settings.web, dialplan=lambda: keeper.plan, minter=minter, audit=audit)
+        about_plans = PlanEndpoint(
+            clients=Clients(settings.web.clients),
+            plans=store.dialplans if store is not None else partial(_own_plan, keeper),
+            reload=requests.ask if requests is not None else None,
+            audit=audit,
+        )
         trunks = store.trunks if store is not None else None
-        server = await stack.enter_async_context(WebServer(settings.web, mint, trunks))
+        server = await stack.enter_async_context(WebServer(settings.web, mint, about_plans, trunks))
         if not settings.web.clients:
             say("no client may ask for secrets: name one with GATEWAY_WEB__CLIENTS__NAME=token")
         say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
@@ -75,12 +91,36 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
     say("gateway web stopped")
 
 
+def _keeper(
+    settings: Settings, plan: Dialplan, store: RedisSessionStore | None, requests: ReloadRequests | None
+) -> PlanKeeper[Dialplan]:
+    """Return what keeps the plan whose agents secrets are minted for."""
+    keeper = PlanKeeper(
+        *(settings.dialplan, plan, lambda loaded: loaded),
+        trunks=settings.trunks,
+        every_s=settings.dialplan_every_s,
+    )
+    if store is not None and requests is not None:
+        keeper.report(lambda state: store.note_dialplan(**state.fields()), requests.newest)
+    return keeper
+
+
+async def _own_plan(keeper: PlanKeeper[Dialplan]) -> list[dict[str, str]]:
+    """Return the state of this process's plan, all that is known without a Redis."""
+    own = {name: str(value) for name, value in keeper.state.fields().items()}
+    return [{**own, "worker": _own_name()}]
+
+
+def _own_name() -> str:
+    return f"web-{socket.gethostname()}-{os.getpid()}"
+
+
 async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisSessionStore | None:
     """Return the Redis that requests are audited in and trunks are looked up in, if one is configured."""
     if settings.redis.url is None:
         say("no Redis is configured: requests are audited in the log alone")
         return None
-    store = RedisSessionStore(settings.redis, f"web-{socket.gethostname()}-{os.getpid()}", takes_calls=False)
+    store = RedisSessionStore(settings.redis, _own_name(), takes_calls=False)
     await store.open()
     stack.push_async_callback(store.close)
     return store

@@ -36,15 +36,30 @@ def read_files(path: Path) -> list[PlanFile]:
     Raises:
         DialplanError: none there, not to be read, or too large.
     """
-    try:
-        paths = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    except (OSError, ValueError) as error:
-        raise DialplanError(Mistake(str(path), 0, 0, "", f"cannot be read: {error}")) from None
+    paths = files_of(path)
     if not paths:
         raise DialplanError(Mistake(str(path), 0, 0, "", "a folder without *.yaml files; put a dialplan into it"))
     if len(paths) > MAX_FILES:
         raise DialplanError(Mistake(str(path), 0, 0, "", f"more than {MAX_FILES} files; that is no dialplan"))
     return [PlanFile(str(each), _read(each)) for each in paths]
+
+
+def files_of(path: Path) -> list[Path]:
+    """
+    Return the files of a plan by their names; hidden ones, such as the locks of editors, are not among them.
+
+    Raises:
+        DialplanError: the folder cannot be looked into.
+    """
+    try:
+        return sorted(path.glob("[!.]*.yaml")) if path.is_dir() else [path]
+    except (OSError, ValueError) as error:
+        raise DialplanError(Mistake(str(path), 0, 0, "", f"cannot be read: {error}")) from None
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder that relative paths in a plan start from."""
+    return path if path.is_dir() else path.parent
 
 
 def _read(path: Path) -> bytes:

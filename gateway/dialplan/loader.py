@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gateway.dialplan.compose import PlanFile, compose, read_files, version_of
+from gateway.dialplan.compose import PlanFile, compose, folder_of, read_files, version_of
 from gateway.dialplan.inherit import inherit
 from gateway.dialplan.mistakes import explain
 from gateway.dialplan.model import Dialplan
@@ -31,9 +31,22 @@ def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan
     Raises:
         DialplanError: with all mistakes of the first kind found: file, syntax, structure and content.
     """
-    files = read_files(path)
+    return dialplan_of(read_files(path), folder_of(path), trunks)
+
+
+def dialplan_of(files: list[PlanFile], folder: Path, trunks: Collection[str] | None = None) -> Dialplan:
+    """
+    Check the files of a dialplan that were read already.
+
+    Args:
+        files: all of them, in their order.
+        folder: where relative paths of WAV files start from.
+        trunks: names of the trunks in the settings; None does not ask.
+
+    Raises:
+        DialplanError: as ``load_dialplan``.
+    """
     written = _written(files)
-    folder = path if path.is_dir() else path.parent
     mistakes = [*written.mistakes, *names_unknown(written)]
     try:
         plan = Dialplan.model_validate(written.plain)

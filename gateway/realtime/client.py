@@ -144,9 +144,9 @@ class RealtimeAgent:
         self._caller_voice.listen(partial(doorbell.ring, self._hear))
         self._crew.start(self._live(), "live")
 
-    def greet(self) -> None:
-        """Let the agent speak first, if its profile has a greeting."""
-        instructions = greeting_instructions(self._profile)
+    def greet(self, text: str = "") -> None:
+        """Let the agent speak first, if its profile has a greeting; ``text`` is what it says instead of that."""
+        instructions = greeting_instructions(self._profile, text)
         if instructions is None:
             return
         if (socket := self._sessions.current) is not None:
@@ -278,7 +278,8 @@ class RealtimeAgent:
         """Take a fact of the current session."""
         match fact:
             case AgentAudio(item_id, audio):
-                self._agent_voice.play(item_id, audio)
+                if not self._over:  # somebody else may speak with the caller by now
+                    self._agent_voice.play(item_id, audio)
             case AgentAudioDone(item_id):
                 self._agent_voice.end(item_id)
             case Send(text):

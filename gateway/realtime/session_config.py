@@ -120,21 +120,25 @@ def offered_tools(profile: AgentProfile, own_tools: Iterable[OwnTool] = ()) -> O
     )
 
 
-def greeting_instructions(profile: AgentProfile) -> str | None:
+def greeting_instructions(profile: AgentProfile, text: str = "") -> str | None:
     """
     Return the instructions of the first response; None when the caller is to speak first.
+
+    ``text``, if there is one, is read out in place of the greeting.
 
     That the call is recorded is said before anything else, also by an agent without a greeting. Instructions of a
     response replace the session's, so the essentials are repeated.
     """
     recording = profile.recording
     announcement = recording.announcement if recording.mode == "on" else None
-    if profile.greeting is None and announcement is None:
+    if not text and profile.greeting is None and announcement is None:
         return None
     lines = [profile.instructions, "", "The call was just answered."]
     if announcement is not None:
         lines.append(f"Begin with exactly this sentence: {announcement}")
-    if profile.greeting is None:
+    if text:
+        lines.append(f"Read this out now, word for word, then wait: {text}")
+    elif profile.greeting is None:
         lines.append("Then wait for the caller to speak.")
     else:
         lines.append(f"Say this now, then wait: {profile.greeting}")

@@ -16,8 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -29,7 +28,7 @@ from gateway.errors import StoreError
 from gateway.ids import CallId
 from gateway.sessions.record import RECORD_FIELDS, CallRecord, as_text, readable
 from gateway.sessions.scripts import APPLY, REAP
-from gateway.sessions.trunk_states import TrunkStates, index_key, read_states
+from gateway.sessions.worker_states import WorkerStates, read_states
 from gateway.settings import RedisSettings
 from gateway.settings_masks import without_password
 from gateway.threads import runs_on
@@ -46,8 +45,7 @@ _log = structlog.stdlib.get_logger(__name__)
 _AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
     """An entry of the stream on its way; ``words`` are names and values in turn."""
 
     number: int
@@ -95,7 +93,6 @@ class RedisSessionStore:
             retry=Retry(NoBackoff(), 0),  # the writer has its own rule
         )
         self._marks = f"{self._prefix}:writer:{secrets.token_hex(8)}"
-        self._trunks = TrunkStates(self._prefix, worker, _ms(settings.expiry_s))
         self._live: dict[str, dict[str, str]] = {}
         self._ended: dict[str, dict[str, str]] = {}
         self._gone: dict[str, None] = {}
@@ -107,6 +104,7 @@ class RedisSessionStore:
         self._lost_at: float | None = None
         self._closed = False
         self._wake = asyncio.Event()
+        self._states = WorkerStates(self._prefix, worker, _ms(settings.expiry_s), now=now, wake=self._wake.set)
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
         """Events and ended records that were given up because the backlog was full."""
@@ -149,10 +147,12 @@ class RedisSessionStore:
     @runs_on("loop")
     def note_trunk(self, trunk: str, /, **fields: str | int | float) -> None:
         """Put the state of a trunk of this worker in the place of its last one; never waits or raises."""
-        if not self._closed:
-            flat = {name: as_text(value) for name, value in fields.items()}
-            self._trunks.note(trunk, {**flat, "at": as_text(self._now())})
-            self._wake.set()
+        self._states.note("trunk", trunk, fields)
+
+    @runs_on("loop")
+    def note_dialplan(self, **fields: str | int | float) -> None:
+        """Put the state of this worker's dialplan in the place of its last one; never waits or raises."""
+        self._states.note("dialplan", "", fields)
 
     def _append(self, stream: str, entry: dict[str, str]) -> None:
         if len(self._events) >= self._settings.backlog:
@@ -219,10 +219,8 @@ class RedisSessionStore:
         if self._task is not None and not self.away:
             with suppress(*_AWAY):
                 async with asyncio.timeout(COMMAND_LIMIT_S):
-                    own = self._trunks.keys()
-                    await self._ask("DEL", self._marks, self._key("worker", self._worker), *own)
-                    if own:
-                        await self._ask("SREM", index_key(self._prefix), *own)
+                    for words in (("DEL", self._marks, self._key("worker", self._worker)), *self._states.farewell()):
+                        await self._ask(*words)
         await self._redis.aclose()
 
     async def _write(self) -> None:
@@ -243,7 +241,7 @@ class RedisSessionStore:
                 delay_s = FIRST_RETRY_S
 
     async def _work_or_beat(self) -> None:
-        if self._events or self._dirty or self._trunks.changed or self.away or self._closed:
+        if self._events or self._dirty or self._states.changed or self.away or self._closed:
             return
         self._wake.clear()
         with suppress(TimeoutError):
@@ -259,8 +257,8 @@ class RedisSessionStore:
             del self._dirty[call_id]
         # After a loss everything is written again: the keys may have expired, or the server be a new one.
         beats = monotonic >= self._beat_at or self.away
-        if beats or self._trunks.changed:
-            commands.extend((0, words) for words in self._trunks.commands())
+        if beats or self._states.changed:
+            commands.extend((0, words) for words in self._states.commands())
         if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
             dirty |= dict.fromkeys(self._live)
@@ -344,7 +342,12 @@ class RedisSessionStore:
     async def trunks(self) -> list[dict[str, str]]:
         """Return the state of every worker's trunks, as ``note_trunk`` was told it. Raises ``StoreError``."""
         async with self._reading():
-            return await read_states(self._ask, self._prefix)
+            return await read_states(self._ask, self._prefix, "trunk")
+
+    async def dialplans(self) -> list[dict[str, str]]:
+        """Return the state of every worker's dialplan, as ``note_dialplan`` was told it. Raises ``StoreError``."""
+        async with self._reading():
+            return await read_states(self._ask, self._prefix, "dialplan")
 
     async def call_keys(self) -> list[str]:
         """Return the keys of all calls that Redis still holds, ended ones too. Raises ``StoreError``."""

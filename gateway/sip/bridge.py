@@ -54,7 +54,8 @@ class Bridge:
     The wires of one call in the conference bridge. Thread: sip.
 
     What is wanted follows from a few facts, and only what differs from it is changed. A wire ends with the stream at
-    one of its ends: the library has removed it then, and touching it would end the process. So each stream's end must be told with ``stream_gone``.
+    one of its ends: the library has removed it then, and touching it would end the process. So each stream's end must
+    be told with ``stream_gone``.
 
     Args:
         borrow: gives a port.

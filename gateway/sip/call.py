@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from gateway.audio.pcm import PHONE, PcmFormat
@@ -13,6 +13,7 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import (
     CallEvent,
     DigitPressed,
+    EarlyMediaUp,
     LegClosed,
     LegFailed,
     LegHeld,
@@ -134,6 +135,7 @@ class PjCall(Dialog):
         self.call_id = call_id
         self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
         self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
+        self._early_wanted = False
         self._media_up = False
         self._held = False
         self._quality_at = 0.0
@@ -153,6 +155,13 @@ class PjCall(Dialog):
         """Send 200 OK; these buffers carry the audio."""
         self._bridge.serve(uplink, playout, recorder)
         self._respond(pj.PJSIP_SC_OK)
+
+    @runs_on("sip")
+    def progress(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
+        """Send 183 with our SDP; ``EarlyMediaUp`` follows once these buffers carry the audio."""
+        self._bridge.serve(uplink, playout, recorder)
+        self._early_wanted = True
+        self._respond(pj.PJSIP_SC_PROGRESS)
 
     @runs_on("sip")
     def dial(
@@ -188,25 +197,21 @@ class PjCall(Dialog):
         self.sendDtmf(parameters)
 
     @runs_on("sip")
-    def call_second(self, target: str) -> None:
-        """Call ``target`` for this call, on its trunk; ``SecondClosed`` follows."""
+    def call_second(self, target: str, trunk: str, headers: Mapping[str, str]) -> None:
+        """Call ``target`` for this call, on ``trunk`` or else on its own; ``SecondClosed`` follows."""
         if self._has_second:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
             return
+        trunk = trunk or self.trunk
         try:
-            where = dialled(target, self._table.trunks, trunk=self.trunk)
+            where = dialled(target, self._table.trunks, trunk=trunk)
         except SipError as error:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, str(error)))
             return
         self._has_second = True
-        SecondCall(
-            self._table.account_of(self.trunk),
-            self.call_id,
-            self._table,
-            self._bridge,
-            self._second_over,
-            trunk=self.trunk,
-        )
+        account = self._table.account_of(trunk)
+        SecondCall(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
+        where = replace(where, headers=(*where.headers, *headers.items()))
         self._order_second(lambda second: second.place(where))
 
     @runs_on("sip")
@@ -291,7 +296,12 @@ class PjCall(Dialog):
         if self._index < 0 or (info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED):
             return
         self._bridge.stream_up("caller", self.getAudioMedia(self._index))
-        if info.state != pj.PJSIP_INV_STATE_CONFIRMED or not self._bridge.carries_caller:
+        if not self._bridge.carries_caller:
+            return
+        if info.state <= pj.PJSIP_INV_STATE_EARLY and self._early_wanted:  # the media may come up before the 183 counts
+            self._early_wanted = False
+            self._emit(EarlyMediaUp(self.call_id, self._codec))
+        if info.state != pj.PJSIP_INV_STATE_CONFIRMED:
             return
         if not self._media_up:
             self._media_up = True

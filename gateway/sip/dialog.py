@@ -93,8 +93,15 @@ class Dialog(pj.Call):
             self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, describe(error))
 
     @runs_on("sip")
-    def end(self, code: int, reason: str) -> None:
-        """Refuse the call with ``code`` while it is not answered, cancel it, or send BYE with a Reason (RFC 3326)."""
+    def end(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
+        """
+        Refuse the call with ``code`` while it is not answered, cancel it, or send BYE with a Reason (RFC 3326).
+
+        Args:
+            code: SIP status that tells why.
+            reason: the same for people.
+            contacts: URIs that a 3xx names.
+        """
         self._ended_by_us = True
         if self.getId() < 0:  # never placed
             self._end(code, reason)
@@ -109,6 +116,9 @@ class Dialog(pj.Call):
             _add_header(parameters, "Retry-After", str(self._table.settings.retry_after_s))  # RFC 3261 section 20.33
         for value in reason_headers(code, reason, answered=not refusal):
             _add_header(parameters, "Reason", value)
+        if refusal and contacts:
+            for contact in contacts:
+                _add_header(parameters, "Contact", f"<{contact}>")
         self.hangup(parameters)
 
     def codecs(self) -> tuple[Codec, ...]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from gateway.sip.invites import InviteKey
 
+BUFFER_BYTES = 4000
+"""What the library reads of a datagram (PJSIP_MAX_PKT_LEN)."""
+
 _COMPACT = {"i": "call-id", "f": "from", "t": "to", "v": "via"}  # RFC 3261 section 7.3.3
 _HEADERS = re.compile(
     r"^(call-id|i|from|f|to|t|via|v|cseq|user-agent|authorization|replaces)[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, cast
 
@@ -56,6 +56,10 @@ class PjLeg:
         """Send 180 Ringing."""
         self._order(PjCall.ring)
 
+    def progress(self) -> None:
+        """Send 183 with our SDP, so that the caller hears before the answer; ``EarlyMediaUp`` follows."""
+        self._order(lambda call: call.progress(*self._buffers))
+
     def answer(self) -> None:
         """Send 200 OK; ``MediaUp`` or ``LegFailed`` follows."""
         self._order(lambda call: call.pick_up(*self._buffers))
@@ -66,9 +70,9 @@ class PjLeg:
         if where is not None:
             self._order(lambda call: call.dial(where, *self._buffers))
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
         """End the leg: final response ``code`` before the answer, CANCEL or BYE else. ``LegClosed`` follows."""
-        self._order(lambda call: call.end(code, reason))
+        self._order(lambda call: call.end(code, reason, contacts))
 
     def transfer(self, target: str) -> None:
         """Send the far end to the URI ``target``; ``TransferEnded`` follows."""
@@ -79,9 +83,9 @@ class PjLeg:
         for after_s, key in dialling(digits):
             self._after(after_s, partial(PjCall.send_key, key=key))
 
-    def call_second(self, target: str) -> None:
+    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
-        self._order(lambda call: call.call_second(target))
+        self._order(lambda call: call.call_second(target, trunk, headers or {}))
 
     def talk_to_second(self) -> None:
         """Connect the agent with the second leg, now or when it is up; the caller hears a waiting tone."""

@@ -16,10 +16,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from gateway.sip.envelope import BUFFER_BYTES
 from gateway.sip.guard import answering
 from gateway.sip.native import function, native
 
-_BUFFER_BYTES = 4000
 _MOST_ANSWERED_BYTES = 2000  # the answer is smaller than what drew it
 _UDP = 1  # PJSIP_TRANSPORT_UDP
 _REPEATED = re.compile(rb"^(?:via|v|from|f|to|t|call-id|i|cseq)[ \t]*:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?$", re.I | re.M)
@@ -101,9 +101,9 @@ class Oversize:
     @answering(0)
     def _on_dropped(self, dropped: Any) -> int:
         told = dropped.contents
-        if told.length < _BUFFER_BYTES:
+        if told.length < BUFFER_BYTES:
             return 0
-        answer = answer_to(ctypes.string_at(told.data, _BUFFER_BYTES))
+        answer = answer_to(ctypes.string_at(told.data, BUFFER_BYTES))
         if answer is None or not self._may_ask(answer[1]):
             return 0
         response, host, port = answer

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.buckets import Buckets
 from gateway.sip.digest import REALM, Credentials, Digest
-from gateway.sip.envelope import Envelope, read_envelope
+from gateway.sip.envelope import BUFFER_BYTES, Envelope, read_envelope
 from gateway.sip.invites import Invites
 from gateway.sip.offer import deadly, has_audio_of, has_sdp, unacceptable
 from gateway.sip.sources import Source, Sources
@@ -123,10 +123,8 @@ class Screening:
             return self._acknowledged(message, text)
         if (reason := deadly(text, srtp_in_use=self._srtp_in_use)) is not None:
             return _not_acceptable(message, reason)
-        if message.method not in _KNOWN:
-            return Respond("unknown method", 501, "Not Implemented", (("Allow", ALLOW),))
-        if message.method in _REFUSED or (message.method in _IN_DIALOG_ONLY and not message.to_tag):
-            return Respond("method not allowed", 405, "Method Not Allowed", (("Allow", ALLOW),))
+        if (refused := _not_for_us(message, text)) is not None:
+            return refused
         if message.method == "INVITE" and not message.to_tag:
             return self._new_invite(message, text, known, host, now)
         if message.method == "OPTIONS" and not message.to_tag and self._occupancy.draining():
@@ -189,7 +187,7 @@ class Screening:
             return Respond("merged", 482, "Loop Detected")  # RFC 3261 section 8.2.2.2
         refusal = (
             self._challenged(message, known, now)
-            or self._replaces(message, known)
+            or self._replaces(message)
             or self._unfit(text, known, host)
             or self._no_room(known)
         )
@@ -209,9 +207,8 @@ class Screening:
         headers = self._digest.challenge(credentials.realm, now, stale=verdict == "stale")
         return Respond("password wrong" if verdict == "wrong" else "challenged", 401, "Unauthorized", headers)
 
-    def _replaces(self, message: Envelope, known: Source) -> Respond | None:
-        trunk = self._trunks.get(known.trunk or "")
-        if not message.replaces or (trunk is not None and trunk.allow_refer):
+    def _replaces(self, message: Envelope) -> Respond | None:
+        if not message.replaces:
             return None
         if self._invites.is_call(message.replaces):
             return Respond("Replaces", 486, "Busy Here")  # a stranger must not take a running call over
@@ -253,6 +250,17 @@ def _credentials(trunk: TrunkSettings, secrets: Mapping[str, SecretStr]) -> Cred
     if not password:
         password = random.token_urlsafe(32)  # without one nobody is right
     return Credentials(trunk.username or "", password, REALM if trunk.realm == "*" else trunk.realm)
+
+
+def _not_for_us(message: Envelope, text: str) -> Respond | None:
+    """Refuse what was cut off at the end of the library's buffer, and methods that we have not."""
+    if len(text) >= BUFFER_BYTES and "\r\n\r\n" not in text and "\n\n" not in text:
+        return Respond("cut off", 513, "Message Too Large")  # the library takes what is left of it for the whole
+    if message.method not in _KNOWN:
+        return Respond("unknown method", 501, "Not Implemented", (("Allow", ALLOW),))
+    if message.method in _REFUSED or (message.method in _IN_DIALOG_ONLY and not message.to_tag):
+        return Respond("method not allowed", 405, "Method Not Allowed", (("Allow", ALLOW),))
+    return None
 
 
 def _not_acceptable(message: Envelope, reason: str) -> Verdict:

@@ -76,6 +76,7 @@ class SipThread:
         self._on_trunk = on_trunk
         self._register = register
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
         self._loop: asyncio.AbstractEventLoop
@@ -101,8 +102,13 @@ class SipThread:
 
     async def stop(self) -> None:
         """End every call with a BYE, destroy the library and end the thread."""
+        self._draining.set()
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
+
+    def drain(self) -> None:
+        """Take no more calls: new ones get 503 from now on, and so does whoever asks whether we live (OPTIONS)."""
+        self._draining.set()
 
     def submit(self, order: Order) -> None:
         """Have ``order`` carried out on ``sip``, within 10 ms while calls are up."""
@@ -247,7 +253,7 @@ class SipThread:
 
         occupancy = Occupancy(
             full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
-            draining=self._stopping.is_set,
+            draining=self._draining.is_set,
             calls_of=calls_of,
         )
         return Screening(self._settings, sources, self._trunks, secrets=self._secrets, occupancy=occupancy)

@@ -8,8 +8,6 @@ session, so the tools that the gateway runs are not offered there.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -24,6 +22,7 @@ from gateway.realtime.secrets import LONGEST_S, SHORTEST_S, SecretMinter
 from gateway.realtime.session_config import session_config
 from gateway.realtime.wire_session import SessionConfig
 from gateway.settings import WebSettings
+from gateway.web.clients import UNAUTHORIZED, Clients
 from gateway.web.limits import TokenBuckets
 from gateway.web.refusal import NO_STORE, Refusal
 
@@ -31,7 +30,6 @@ DEFAULT_S = 600
 BODY_LIMIT_S = 5.0
 RETRY_AFTER_S = 5
 MINTED = "minted"
-UNAUTHORIZED = "unauthorized"
 STRANGERS_PER_MINUTE = 60
 """Refusals of unknown clients that are written to the audit stream; more stand in the log alone."""
 
@@ -53,7 +51,7 @@ class MintEndpoint:
 
     Args:
         settings: the clients and their limits.
-        dialplan: the agents.
+        dialplan: gives the plan in force, whose agents they are.
         minter: open.
         audit: takes the fields of each request's entry; None leaves the log as the only place.
         buckets: how often each client may ask; by default as the settings say, counted in this process.
@@ -63,18 +61,18 @@ class MintEndpoint:
         self,
         *,
         settings: WebSettings,
-        dialplan: Dialplan,
+        dialplan: Callable[[], Dialplan],
         minter: SecretMinter,
         audit: Audit | None,
         buckets: TokenBuckets | None = None,
     ) -> None:
         self._settings = settings
-        self._agents = dialplan.agents
+        self._dialplan = dialplan
+        self._clients = Clients(settings.clients)
         self._minter = minter
         self._audit = audit
         self._buckets = buckets or TokenBuckets(settings.mint_limit_per_minute)
         self._strangers = TokenBuckets(STRANGERS_PER_MINUTE)
-        self._digests = {name: _digest(token.get_secret_value()) for name, token in settings.clients.items()}
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer one request; what came of it is audited, also when it is refused or fails."""
@@ -91,7 +89,7 @@ class MintEndpoint:
             self._write_down(story)
 
     async def _grant(self, request: web.Request, story: dict[str, str | int | float]) -> web.Response:
-        client = self._authenticate(request.headers.get("Authorization", ""))
+        client = self._clients.name_of(request)
         story["client"] = client
         wait_s = self._buckets.take(client)
         if wait_s > 0:
@@ -113,18 +111,8 @@ class MintEndpoint:
         body = {"value": secret.value.get_secret_value(), "expires_at": int(secret.expires_at)}
         return web.json_response(body, headers=NO_STORE)
 
-    def _authenticate(self, header: str) -> str:
-        """Return the client's name. Every token is compared, whole, so the time taken tells nothing."""
-        scheme, _, token = header.partition(" ")
-        digest = _digest(token.strip()) if scheme.lower() == "bearer" else b""
-        found = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
-        if not found:
-            challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110 section 11.6.1
-            raise Refusal(401, UNAUTHORIZED, "give a token of a known client: Authorization: Bearer", headers=challenge)
-        return found[0]
-
     def _profile(self, name: str) -> AgentProfile:
-        profile = self._agents.get(name)
+        profile = self._dialplan().agents.get(name)
         if profile is None:
             raise Refusal(404, "unknown_profile", "there is no such profile")
         if self._settings.profiles is not None and name not in self._settings.profiles:
@@ -175,7 +163,3 @@ def _upstream_refusal(error: AgentError) -> Refusal:
         after = {"Retry-After": str(RETRY_AFTER_S)}
         return Refusal(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
     return Refusal(502, "upstream_refused", "the voice service refused; the gateway's log says why")
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

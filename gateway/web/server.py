@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.errors import ConfigError, StoreError
 from gateway.settings import WebSettings
 from gateway.web.mint import MintEndpoint
+from gateway.web.plan import PUBLIC, PlanEndpoint
 from gateway.web.refusal import NO_STORE, Refusal
 
 MAX_BODY_BYTES = 4096
@@ -32,14 +33,18 @@ class WebServer:
     Args:
         settings: where to listen.
         mint: answers ``POST /v1/client-secrets``.
+        plan: answers ``GET /dialplan`` and ``POST /dialplan/reload``.
         trunks: reads the state of every worker's trunks for ``GET /health``; None when no Redis is configured.
 
     Attributes:
         port: the TCP port it listens on.
     """
 
-    def __init__(self, settings: WebSettings, mint: MintEndpoint, trunks: ReadTrunks | None = None) -> None:
+    def __init__(
+        self, settings: WebSettings, mint: MintEndpoint, plan: PlanEndpoint, trunks: ReadTrunks | None = None
+    ) -> None:
         self._settings = settings
+        self._plan = plan
         self._trunks = trunks
         self._mint = mint
         self._runner: web.AppRunner | None = None
@@ -54,6 +59,8 @@ class WebServer:
         """
         app = web.Application(middlewares=[_boundary], client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/v1/client-secrets", self._mint.post)
+        app.router.add_get("/dialplan", self._plan.get)
+        app.router.add_post("/dialplan/reload", self._plan.post)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
@@ -81,16 +88,16 @@ class WebServer:
             await self._runner.cleanup()
 
     async def _health(self, request: web.Request) -> web.Response:
-        """Tell how the gateway is: 200 with the trunks of all workers, 503 when nobody can tell."""
-        if self._trunks is None:
-            return web.json_response({"status": "ok", "redis": "none", "trunks": []}, headers=NO_STORE)
+        """Tell how the gateway is: 200 with trunks and dialplans of all workers, 503 when nobody can tell."""
         try:
-            states = await self._trunks()
+            states = await self._trunks() if self._trunks is not None else []
+            plans = [{name: state.get(name) for name in PUBLIC} for state in await self._plan.states()]
         except StoreError:
             return web.json_response({"status": "unknown", "redis": "away"}, status=503, headers=NO_STORE)
         trunks = [{name: state.get(name, "") for name in TOLD_OF_TRUNKS} for state in states]
-        status = "degraded" if any(trunk["state"] == "failed" for trunk in trunks) else "ok"
-        return web.json_response({"status": status, "redis": "ok", "trunks": trunks}, headers=NO_STORE)
+        bad = any(trunk["state"] == "failed" for trunk in trunks) or any(plan["state"] == "refused" for plan in plans)
+        told = {"status": "degraded" if bad else "ok", "redis": "none" if self._trunks is None else "ok"}
+        return web.json_response({**told, "trunks": trunks, "dialplans": plans}, headers=NO_STORE)
 
     @property
     def url(self) -> str:

@@ -59,10 +59,14 @@ MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
 def house(tmp_path: Path) -> MakeHouse:
     @asynccontextmanager
     async def build(
-        *faults: str, profile: str = "", simulator: SimulatorOptions | None = None, **variables: str
+        *faults: str,
+        profile: str = "",
+        dialplan: str = "",
+        simulator: SimulatorOptions | None = None,
+        **variables: str,
     ) -> AsyncIterator[House]:
         plan = tmp_path / "plan.yaml"
-        plan.write_text(DIALPLAN.format(profile=profile), encoding="utf-8")
+        plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
         options = simulator or SimulatorOptions(faults=faults)
         first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
         redis = EmbeddedRedis()

@@ -28,6 +28,8 @@ class FakeAgent:
         self.closes = 0
         self.closed = False
         self.greeted = 0
+        self.prompts: list[str] = []
+        """What it was to say instead of its greeting."""
         self.truncated: list[tuple[str, int]] = []
         self.cancels = 0
         self.answers: list[tuple[str, str, bool]] = []
@@ -48,8 +50,10 @@ class FakeAgent:
         if self.willing:
             self.ready()
 
-    def greet(self) -> None:
+    def greet(self, text: str = "") -> None:
         self.greeted += 1
+        if text:
+            self.prompts.append(text)
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         self.truncated.append((item_id, played_ms))

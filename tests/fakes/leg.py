@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.call.events import LegClosed, MediaUp, SecondClosed
+from collections.abc import Mapping
+
+from gateway.call.events import EarlyMediaUp, LegClosed, MediaUp, SecondClosed
 from gateway.call.ports import EmitEvent
 from gateway.ids import CallId
 
@@ -23,20 +25,25 @@ class FakeLeg:
         self.call_id = call_id
         self.obedient = obedient
         self.emit: EmitEvent | None = None
-        self.orders: list[tuple[str | int, ...]] = []
+        self.orders: list[tuple[object, ...]] = []
         self.raises: dict[str, Exception] = {}
         """Order name -> what it raises after it was remembered."""
 
     def ring(self) -> None:
         self._obey("ring")
 
+    def progress(self) -> None:
+        self._obey("progress")
+        if self.obedient and self.emit is not None:
+            self.emit(EarlyMediaUp(self.call_id, "PCMU/8000"))
+
     def answer(self) -> None:
         self._obey("answer")
         if self.obedient and self.emit is not None:
             self.emit(MediaUp(self.call_id, "PCMU/8000"))
 
-    def hang_up(self, code: int, reason: str) -> None:
-        self._obey("hang_up", code, reason)
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
+        self._obey("hang_up", code, reason, *([contacts] if contacts else []))
         if self.obedient and self.emit is not None:
             self.emit(LegClosed(self.call_id, by_caller=False, code=code, reason=reason))
 
@@ -49,8 +56,8 @@ class FakeLeg:
     def dial(self) -> None:
         self._obey("dial")
 
-    def call_second(self, target: str) -> None:
-        self._obey("call_second", target)
+    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self._obey("call_second", target, *([trunk, dict(headers or {})] if trunk or headers else []))
 
     def talk_to_second(self) -> None:
         self._obey("talk_to_second")
@@ -69,9 +76,9 @@ class FakeLeg:
     @property
     def hung_up(self) -> int | None:
         """The code of the first hang-up order, or None."""
-        return next((int(order[1]) for order in self.orders if order[0] == "hang_up"), None)
+        return next((int(str(order[1])) for order in self.orders if order[0] == "hang_up"), None)
 
-    def _obey(self, name: str, *arguments: str | int) -> None:
+    def _obey(self, name: str, *arguments: object) -> None:
         self.orders.append((name, *arguments))
         if name in self.raises:
             raise self.raises[name]

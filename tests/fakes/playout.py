@@ -22,8 +22,17 @@ class FakePlayout:
         self.held = False
         self.filling = False
         self.orders: list[str] = []
+        self.written: dict[str, bytes] = {}
         self.finished: list[PlayedItem] = []
         self.wake: Callable[[], None] | None = None
+
+    def write(self, item_id: str, pcm: bytes) -> None:
+        """Queue 16-bit sound of 8 kHz; it is played when the test says so."""
+        self.written[item_id] = self.written.get(item_id, b"") + pcm
+        self.queued_ms += len(pcm) // 16
+
+    def complete(self, item_id: str) -> None:
+        self.orders.append(f"play {item_id}")
 
     def flush(self) -> None:
         self.flushes += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.call.events import CallEvent, MediaUp, Routed
-from gateway.call.machine import Phase
-from gateway.call.notes import Price
+from gateway.call.events import CallEvent, MediaUp, Planned, Routed
 from gateway.call.outcome import Outcome
+from gateway.call.phase import Phase
+from gateway.call.ports import Cast, Price
 from gateway.call.session import CallSession
+from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock
@@ -19,6 +20,7 @@ from tests.fakes.store import FakeStore
 from tests.fakes.tools import FakeTools
 
 CALL = CallId("call")
+SOUNDS = {"hello.wav": bytes(1600), "sorry.wav": bytes(3200), "choices.wav": bytes(800)}
 ROUTED = Routed(CALL, setup_limit_s=8, max_length_s=600, refusal_code=503)
 
 
@@ -37,12 +39,20 @@ class Stage:
     Args:
         routed: limits of the call.
         price: what used tokens cost.
+        planned: the dialplan's steps; None for a call that begins with an agent.
     """
 
-    def __init__(self, routed: Routed = ROUTED, price: Price = lambda used: None) -> None:
+    def __init__(
+        self, routed: Routed = ROUTED, price: Price = lambda used: None, planned: Planned | None = None
+    ) -> None:
         self.leg = FakeLeg()
         self.agent = FakeAgent()
+        self.agents = [self.agent]
+        """All that were chosen; ``agent`` and ``tools`` are the last one's."""
+        self.chosen: list[str] = []
+        self.choice_raises: Exception | None = None
         self.tools = FakeTools()
+        self.routed = routed
         self.recorder = FakeRecorder()
         self.playout = FakePlayout()
         self.store = FakeStore()
@@ -50,18 +60,31 @@ class Stage:
         self.session = CallSession(
             call_id=CALL,
             leg=self.leg,
-            agent=self.agent,
-            tools=self.tools,
+            begins=Cast(self.agent, routed, self.tools, price) if planned is None else planned,
+            choose=self.choose,
+            sounds=lambda name: SOUNDS[name],
             recorder=self.recorder,
             playout=self.playout,
             store=self.store,
             clock=self.clock,
-            routed=routed,
             facts={"from_uri": "sip:alice@192.0.2.1", "route": "hello", "worker": "w1"},
-            price=price,
         )
         self.leg.emit = self.session.post
         self.task: asyncio.Task[Outcome] | None = None
+
+    def choose(self, step: TalkTo) -> Cast:
+        """Give the step an agent of its own."""
+        self.chosen.append(step.agent)
+        if self.choice_raises is not None:
+            raise self.choice_raises
+        if len(self.chosen) > 1:
+            self.agent, self.tools = FakeAgent(), FakeTools()
+            self.agents.append(self.agent)
+        return Cast(self.agent, self.routed, self.tools)
+
+    async def start(self) -> None:
+        self.task = asyncio.create_task(self.session.run())
+        await settle()
 
     async def ring(self) -> None:
         self.task = asyncio.create_task(self.session.run())

@@ -462,3 +462,10 @@ def test_a_refused_and_a_finished_call_are_traced_without_their_secrets(tmp_path
         shown = subprocess.run(["tcpdump", "-n", "-A", "-r", str(path)], capture_output=True, text=True, check=True)
         assert "INVITE sip:1000" in shown.stdout
         assert f"> 127.0.0.1.{target.port}: " in shown.stdout
+
+
+def test_a_request_too_large_for_the_library_is_told_so() -> None:
+    with screened() as target, caller(target) as one:
+        assert one.ask(one.request("INVITE", more=f"X-Long: {'a' * 6000}\r\n")).startswith("SIP/2.0 513 ")
+        one.send(b"\x00" * 6000)
+        assert target.alive()

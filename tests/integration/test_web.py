@@ -21,7 +21,9 @@ from gateway.errors import ConfigError
 from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RealtimeSettings, WebSettings, environment_for_child
+from gateway.web.clients import Clients
 from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
+from gateway.web.plan import PlanEndpoint
 from gateway.web.server import ReadTrunks, WebServer
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
@@ -78,9 +80,17 @@ async def serving(service: MintingService, trunks: ReadTrunks | None = None, **g
     async with SecretMinter(realtime) as minter, aiohttp.ClientSession() as http:
         shop = Shop(http, "")
         mint = MintEndpoint(
-            settings=settings, dialplan=PLAN, minter=minter, audit=lambda fields: shop.audited.append(dict(fields))
+            settings=settings,
+            dialplan=lambda: PLAN,
+            minter=minter,
+            audit=lambda fields: shop.audited.append(dict(fields)),
         )
-        async with WebServer(settings, mint, trunks) as server:
+
+        async def no_plans() -> list[dict[str, str]]:
+            return []
+
+        plan = PlanEndpoint(clients=Clients(settings.clients), plans=no_plans, reload=None)
+        async with WebServer(settings, mint, plan, trunks) as server:
             shop.url = server.url
             yield shop
 
@@ -270,7 +280,7 @@ async def test_health_tells_the_trunks_of_all_workers(service: MintingService, r
                 assert response.headers["Cache-Control"] == "no-store"
                 return response.status, await response.json()
 
-        assert await health() == (200, {"status": "ok", "redis": "ok", "trunks": []})
+        assert await health() == (200, {"status": "ok", "redis": "ok", "trunks": [], "dialplans": []})
         store.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
         await until(lambda: redis.keys() & {"gateway:trunk:w1:main"})
         status, told = await health()
@@ -288,7 +298,8 @@ async def test_health_without_redis_knows_no_trunks(service: MintingService) -> 
         aiohttp.ClientSession() as http,
         http.get(f"{shop.url}/health") as response,
     ):
-        assert (response.status, await response.json()) == (200, {"status": "ok", "redis": "none", "trunks": []})
+        told = {"status": "ok", "redis": "none", "trunks": [], "dialplans": []}
+        assert (response.status, await response.json()) == (200, told)
 
 
 async def test_a_port_that_is_taken_is_told(service: MintingService) -> None:

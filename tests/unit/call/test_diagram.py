@@ -8,7 +8,8 @@ import pytest
 from gateway.call import diagram, events
 from gateway.call.diagram import call_states_markdown, try_event
 from gateway.call.events import CallEvent, IncomingInvite
-from gateway.call.machine import CallMachine, Phase
+from gateway.call.machine import CallMachine
+from gateway.call.phase import Phase
 from gateway.call.samples import SAMPLES, WAYS
 
 pytestmark = pytest.mark.unit

@@ -49,8 +49,9 @@ from gateway.call.events import (
     TransferAsked,
     TransferEnded,
 )
-from gateway.call.machine import CallMachine, Phase
+from gateway.call.machine import CallMachine
 from gateway.call.outcome import EndReason, Outcome
+from gateway.call.phase import Phase
 from gateway.errors import AgentLost
 from tests.unit.call.talks import BYE, CALL, ROUTED, outcome_of, talking
 

@@ -29,7 +29,7 @@ from gateway.call.events import (
     TransferEnded,
 )
 from gateway.call.keypad import MOST_KEYS, KeyMask
-from gateway.call.machine import Phase
+from gateway.call.phase import Phase
 from tests.unit.call.talks import CALL, GUARDED, READY, ROUTED, after, talking
 
 pytestmark = pytest.mark.unit

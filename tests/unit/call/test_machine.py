@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 
+from gateway.call import decisions as decisions_module
 from gateway.call import machine as machine_module
 from gateway.call.actions import (
     Answer,
@@ -42,8 +43,9 @@ from gateway.call.events import (
     StopAsked,
     TimerFired,
 )
-from gateway.call.machine import RULES, CallMachine, Phase
+from gateway.call.machine import RULES, CallMachine
 from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.call.phase import Phase
 from gateway.call.samples import SAMPLES, WAYS
 from gateway.errors import AgentLost, AgentRefused, IllegalEvent, WireError
 from gateway.ids import CallId
@@ -305,10 +307,10 @@ def test_every_phase_has_its_row() -> None:
 
 
 def test_the_phase_is_written_in_one_place() -> None:
-    tree = ast.parse(inspect.getsource(machine_module))
     writes = [
         node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "_phase" and isinstance(node.ctx, ast.Store)
+        for module in (machine_module, decisions_module)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute) and node.attr == "phase" and isinstance(node.ctx, ast.Store)
     ]
     assert len(writes) == 1

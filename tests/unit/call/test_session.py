@@ -19,8 +19,8 @@ from gateway.call.events import (
     SpeechStopped,
     StopAsked,
 )
-from gateway.call.machine import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.call.phase import Phase
 from gateway.errors import AgentLost, AgentRefused
 from tests.fakes.stage import CALL, Stage, settle
 

@@ -27,8 +27,8 @@ from gateway.call.events import (
     ToolAsked,
     TransferAsked,
 )
-from gateway.call.machine import Phase
 from gateway.call.outcome import EndReason
+from gateway.call.phase import Phase
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
 
 pytestmark = pytest.mark.unit

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import AgentFailed, LegClosed, MediaUp, Noted, RecordingAsked, Routed
 from gateway.call.outcome import EndReason
+from gateway.call.ports import Cast
 from gateway.call.session import CLOSE_LIMIT_S, CallSession
 from gateway.errors import AgentLost
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
@@ -68,12 +69,10 @@ async def test_without_a_recorder_nothing_is_recorded_and_the_agent_is_told(stag
     stage.session = CallSession(
         call_id=CALL,
         leg=stage.leg,
-        agent=stage.agent,
-        tools=stage.tools,
         playout=stage.playout,
         store=stage.store,
         clock=stage.clock,
-        routed=replace(ROUTED, recording=True),
+        begins=Cast(stage.agent, replace(ROUTED, recording=True), stage.tools),
         facts={},
     )
     await stage.talk()

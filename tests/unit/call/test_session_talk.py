@@ -24,8 +24,9 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
-from gateway.call.machine import Phase
 from gateway.call.outcome import EndReason
+from gateway.call.phase import Phase
+from gateway.call.ports import Cast
 from gateway.call.session import QUIET_POLL_S, QUIET_S, CallSession
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
 
@@ -191,11 +192,10 @@ async def test_a_profile_without_tools_of_its_own_answers_that_there_is_none(sta
     stage.session = CallSession(
         call_id=CALL,
         leg=stage.leg,
-        agent=stage.agent,
         playout=stage.playout,
         store=stage.store,
         clock=stage.clock,
-        routed=ROUTED,
+        begins=Cast(stage.agent, ROUTED),
         facts={},
     )
     await stage.talk()

@@ -49,8 +49,9 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
-from gateway.call.machine import CallMachine, Phase
+from gateway.call.machine import CallMachine
 from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.call.phase import Phase
 from gateway.errors import AgentLost
 from gateway.ids import CallId
 

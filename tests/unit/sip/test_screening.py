@@ -176,13 +176,13 @@ def test_a_stray_ack_and_a_stray_response_are_dropped() -> None:
     assert house.ask(message("BYE", call="ours", to_tag="us")) == Pass()
 
 
-def test_replaces_is_refused_unless_the_trunk_may_move_calls() -> None:
+def test_replaces_is_refused_from_anybody() -> None:
     replaces = message(call="new", more="Replaces: a;to-tag=us;from-tag=here\r\n", body=sdp())
-    house = House(trunk={"allow_refer": True}, sip={"allow_from": "0.0.0.0/0"})
+    house = House(sip={"allow_from": "0.0.0.0/0"})
     assert house.code(replaces) == 481
     house.call()
     assert house.code(replaces) == 486
-    assert house.code(replaces, TRUNK) == 0
+    assert house.code(replaces, TRUNK) == 486
 
 
 # --- copies ---

@@ -1,0 +1,64 @@
+"""A flood of broken INVITEs beside live calls: their audio goes on, the process does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.simulator import SimulatorOptions
+from gateway.lab.speech import caller_speech
+from tests.e2e.conftest import MakeHouse
+from tests.e2e.lines import Line, call, calls
+from tests.e2e.sipp import ANSWERED, BYE, invite, play
+
+pytestmark = pytest.mark.e2e
+
+PER_SECOND = 2000
+SECONDS = float(os.environ.get("FLOOD_SECONDS", "5"))
+GAP_LIMIT_MS = 150.0  # a shared machine; without a flood it is 25
+GROWTH_LIMIT_MB = 15.0
+
+
+async def test_live_calls_outlast_a_flood(house: MakeHouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with house(simulator=SimulatorOptions(echo=True)) as here:
+        process = psutil.Process(here.gateway.process.pid)
+        before_mb = process.memory_info().rss / 2**20
+        sent = 0
+
+        async def flood(_phone: RtpPeer) -> None:
+            nonlocal sent
+            script = Path(__file__).with_name("flooder.py")
+            words = (sys.executable, str(script), str(here.port), str(PER_SECOND), str(SECONDS))
+            child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+            sent = int((await child.communicate())[0])
+
+        async def quiet(_phone: RtpPeer) -> None:
+            return None
+
+        async def one(number: int) -> Line:
+            return await call(
+                here,
+                tmp_path / f"call{number}",
+                caller_speech(SECONDS + 3),
+                seconds=SECONDS + 3,
+                speak=flood if number == 2 else quiet,
+            )
+
+        lines = await calls(*(lambda number=number: one(number) for number in range(3)), house=here)
+        after_mb = process.memory_info().rss / 2**20
+        gaps = [line.phone.reception.longest_gap_ms() for line in lines]
+        with capsys.disabled():
+            print(
+                f"\n{sent} messages in {SECONDS:g} s; longest gaps {', '.join(f'{gap:.1f}' for gap in gaps)} ms; "
+                f"memory {before_mb:.1f} -> {after_mb:.1f} MB"
+            )
+        assert sent > PER_SECOND * SECONDS * 0.5
+        assert max(gaps) < GAP_LIMIT_MS
+        assert after_mb - before_mb < GROWTH_LIMIT_MB
+        await play(here.port, tmp_path / "after", invite(), ANSWERED, BYE)
