@@ -205,6 +205,8 @@ class Switchboard:
         self._draining = True
         for session in self._sessions.values():
             session.post(StopAsked(session.call_id, detail))
+        for call_id, happened in self._waiting.items():
+            happened.append(StopAsked(call_id, detail))
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -214,3 +214,9 @@ def test_a_recording_that_broke_off_is_not_begun_again_by_the_next_agent() -> No
     machine = after(replace(AGENT, otherwise=AGENT), recorded, READY, UP, LOST, RecordingFailed(CALL, "full"))
     machine.handle(recorded)
     assert orders(machine.handle(READY)) == [StopFiller(), Greet()]
+
+
+def test_an_agent_that_nobody_waits_for_is_not_opened() -> None:
+    machine = after(HELLO, UP)
+    assert machine.handle(ROUTED) == machine.handle(ChoiceFailed(CALL, "late")) == ()
+    assert machine.phase is Phase.ATTENDING

@@ -99,6 +99,12 @@ def test_a_network_that_lets_no_early_sound_through_does_not_stop_the_call() -> 
     assert machine.handle(READY) == (Answer(),)
 
 
+def test_early_media_is_asked_for_once() -> None:
+    machine = after(replace(HELLO, early=True, then=replace(SORRY, early=True)))
+    assert orders(machine.handle(fired("setup"))) == []
+    assert orders(machine.handle(EARLY)) == [Play(("sorry.wav",)), AwaitPlayedOut(1)]
+
+
 def test_an_early_announcement_to_a_caller_who_was_answered_is_just_played() -> None:
     machine = after(replace(SORRY, then=replace(HELLO, early=True)), UP)
     assert orders(machine.handle(played())) == [Play(("hello.wav", "hours.wav")), AwaitPlayedOut(2)]

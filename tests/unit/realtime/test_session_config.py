@@ -83,6 +83,15 @@ def test_the_greeting_repeats_the_instructions_it_replaces() -> None:
     assert "Hello, Ada here." in greeting
 
 
+@pytest.mark.parametrize("greeting", [None, "Hello, Ada here."])
+def test_a_prompt_is_read_out_in_place_of_the_greeting(greeting: str | None) -> None:
+    words = greeting_instructions(AgentProfile(instructions="You are Ada.", greeting=greeting), "Press 1 for sales.")
+    assert words is not None
+    assert words.startswith("You are Ada.")
+    assert words.endswith("Press 1 for sales.")
+    assert "Ada here" not in words
+
+
 def test_without_a_greeting_the_caller_speaks_first() -> None:
     assert greeting_instructions(AgentProfile(instructions="Be brief.")) is None
 
