@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from gateway.errors import StoreError
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings
 
@@ -30,7 +31,11 @@ class ReloadRequests:
 
     async def ask(self) -> None:
         """Make a new request. Raises ``StoreError``: Redis does not answer, and nobody was asked."""
-        await self._store.run(_ASK, [self._key], [secrets.token_hex(8), self._expiry_ms])
+        word = secrets.token_hex(8)
+        try:
+            await self._store.run(_ASK, [self._key], [word, self._expiry_ms])
+        except StoreError:  # perhaps only a connection from before Redis was started anew; the same word does no harm
+            await self._store.run(_ASK, [self._key], [word, self._expiry_ms])
 
     async def newest(self) -> str | None:
         """Return the newest request; None when there is none. Raises ``StoreError``."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli.check import check
@@ -23,12 +24,13 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("GATEWAY_") or name in ("OPENAI_API_KEY", "REDIS_URL"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gateway.cli.render._out", Console(highlight=False, soft_wrap=True, width=200))
     return tmp_path
 
 
 def run(*words: str) -> tuple[int, str, str]:
     """Return exit code, output and error output."""
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+    result = CliRunner().invoke(app, words)
     return result.exit_code, result.stdout, result.stderr
 
 

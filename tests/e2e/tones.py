@@ -1,0 +1,85 @@
+"""Tones that tell apart who hears whom, and the gateway's own waiting tone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.audio.pcm import PHONE
+from gateway.lab.rtp_peer import RtpPeer
+
+CALLER_HZ, CALLEE_HZ = 900.0, 1500.0
+WAITING_HZ = (440.0, 554.37)
+_WINDOW_S = 0.1
+_LOUD = 100.0  # RMS of a sample; silence in G.711 is far below
+_MOST = 0.7  # share of a window's energy that is the tone itself
+
+Samples = npt.NDArray[np.float64]
+
+
+def tone(hz: float, seconds: float = 1.0) -> bytes:
+    """A sine wave, PCM at 8 kHz; whole seconds of it can be looped."""
+    count = round(seconds * PHONE.rate_hz)
+    wave = 8000 * np.sin(2 * np.pi * hz * np.arange(count) / PHONE.rate_hz)
+    return bytes(np.rint(wave).astype("<i2"))
+
+
+def _windows(peer: RtpPeer) -> list[Samples]:
+    """Return what came in, cut into windows, without the silent ones."""
+    samples = np.frombuffer(peer.reception.received_pcm(), "<i2").astype(np.float64)
+    size = round(_WINDOW_S * PHONE.rate_hz)
+    cut = [samples[at : at + size] for at in range(0, len(samples) - size + 1, size)]
+    return [window for window in cut if np.sqrt(np.mean(window**2)) > _LOUD]
+
+
+def _is_tone(window: Samples, hz: float) -> bool:
+    """Tell whether most of a window is one tone, whatever its swell."""
+    at = np.arange(len(window)) / PHONE.rate_hz
+    shape = np.hanning(len(window))
+    found = 2 * abs(np.dot(window * shape, np.exp(-2j * np.pi * hz * at))) / shape.sum()
+    return bool(found**2 / 2 > _MOST * np.mean(window**2 * shape) / shape.mean())
+
+
+def _of_waiting(window: Samples) -> bool:
+    return any(_is_tone(window, hz) for hz in WAITING_HZ)
+
+
+def hears_only_waiting(peer: RtpPeer) -> bool:
+    """Tell whether all that was heard is the waiting tone, and something was."""
+    heard = _windows(peer)
+    return bool(heard) and sum(map(_of_waiting, heard)) >= 0.8 * len(heard)
+
+
+def hears_speech(peer: RtpPeer) -> bool:
+    """Tell whether half a second of something that is no tone of ours was heard."""
+    other = [
+        window
+        for window in _windows(peer)
+        if not any(_is_tone(window, hz) for hz in (*WAITING_HZ, CALLER_HZ, CALLEE_HZ))
+    ]
+    return len(other) * _WINDOW_S >= 0.5
+
+
+def hears(peer: RtpPeer, hz: float) -> bool:
+    """Tell whether half a second of this tone was heard."""
+    return sum(_is_tone(window, hz) for window in _windows(peer)) * _WINDOW_S >= 0.5
+
+
+async def until_heard(peer: RtpPeer, *hz: float, limit_s: float = 8.0) -> None:
+    """Wait until one of these tones is heard from now on."""
+    peer.reception.clear()
+    end = time.monotonic() + limit_s
+    while not any(hears(peer, each) for each in hz):
+        assert time.monotonic() < end, f"no tone of {hz} Hz within {limit_s:g} s"
+        await asyncio.sleep(0.05)
+
+
+async def until_they_hear_each_other(caller: RtpPeer, callee: RtpPeer) -> None:
+    """Let both sound their tones, and wait until each is heard at the other end."""
+    caller.say(tone(CALLER_HZ))
+    callee.say(tone(CALLEE_HZ))
+    await until_heard(caller, CALLEE_HZ)
+    await until_heard(callee, CALLER_HZ)
