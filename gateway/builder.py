@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from gateway.audio.filler import tone_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.recorder import CallRecorder, RecordingWriter
@@ -57,6 +58,7 @@ class CallBuilder:
         self._minter = minter
         self._recordings = recordings
         self._phone = phone
+        self._tone = tone_filler(phone)  # for whoever waits before any agent came
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
         """
@@ -66,7 +68,7 @@ class CallBuilder:
             SipError: the target of a call of ours cannot be called; says why.
         """
         uplink = UplinkTap(capacity_frames=UPLINK_CAPACITY_MS // self._phone.ptime_ms)
-        playout = PlayoutBuffer(self._phone)
+        playout = PlayoutBuffer(self._phone, self._tone)
         recorder = CallRecorder(asked.call_id, self._recordings, self._phone) if may_record else None
         if isinstance(asked, IncomingInvite):
             leg = self._sip.leg(asked.call_id, uplink, playout, recorder)

@@ -59,9 +59,10 @@ class Itinerary:
 
     @property
     def may_record(self) -> bool:
-        """Whether an agent that this call may come to records, or can be told to."""
+        """Whether an agent that this call may come to records, or can be told to; also one for calls beyond a limit."""
         agents = self.route.plan.agents
-        named = {step.agent for _, step in steps_within(self.route.step) if isinstance(step, AgentStep | MenuStep)}
+        within = (*steps_within(self.route.step), *steps_within(self.route.limits.over))
+        named = {step.agent for _, step in within if isinstance(step, AgentStep | MenuStep)}
         return any(agents[name].recording.mode != "off" for name in named if name is not None)
 
     def _step(self, step: AnyStep, fallback: Step | None) -> Step:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.sounds import load_sound
-from gateway.dialplan.model import Dialplan
-from gateway.dialplan.steps import AnnounceStep, AnyStep, MenuStep, RejectStep, steps_within
+from gateway.dialplan.model import Dialplan, all_steps
+from gateway.dialplan.review import sounds_of
 from gateway.realtime.tools import OwnTool
 from gateway.settings import Settings
 from gateway.tools.check import check_tools
@@ -43,26 +43,10 @@ def prepare(dialplan: Dialplan, settings: Settings, phone: PcmFormat) -> Prepare
     """
     check_tools(dialplan, settings.secrets)
     folder = dialplan.folder
-    named = {
-        name
-        for rule in dialplan.routes
-        for first in (rule.step, rule.limits.over)
-        for _, step in steps_within(first)
-        for name in _sounds_of(step)
-    }
+    named = {name for rule in dialplan.routes for _, step in all_steps(rule) for _, name in sounds_of(step)}
     return PreparedPlan(
         dialplan,
         {name: load_filler(agent.filler, folder, phone) for name, agent in dialplan.agents.items()},
         {name: tuple(own_definitions(agent.tools)) for name, agent in dialplan.agents.items()},
         {name: load_sound(folder / name, phone) for name in named},
     )
-
-
-def _sounds_of(step: AnyStep) -> Iterator[str]:
-    match step:
-        case AnnounceStep():
-            yield from step.files
-        case MenuStep(prompt=str(prompt)):
-            yield prompt
-        case RejectStep(announcement=str(announcement)):
-            yield announcement

@@ -159,11 +159,11 @@ class Switchboard:
 
     def on_event(self, event: CallEvent) -> None:
         """Take a fact from the SIP thread."""
-        if isinstance(event, MediaUp):
-            self._answered.setdefault(event.call_id, self._clock.monotonic())
         if isinstance(event, IncomingInvite):
             self._receive(event)
         elif session := self._sessions.get(event.call_id):
+            if isinstance(event, MediaUp):
+                self._answered.setdefault(event.call_id, self._clock.monotonic())
             session.post(event)
         elif (waiting := self._waiting.get(event.call_id)) is not None:
             waiting.append(event)
@@ -215,8 +215,13 @@ class Switchboard:
             self._turn_away(invite, Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503))
             return
         plan = self._plan()
-        load = len(self._sessions) / self.capacity
-        route = find_route(plan.dialplan, facts_of(invite, at=self._time(), load=load))
+        facts = facts_of(invite, at=self._time(), load=len(self._sessions) / self.capacity)
+        try:
+            route = find_route(plan.dialplan, facts)
+        except Exception as fault:  # noqa: BLE001 - the boundary of a call, as in _run
+            _log.exception("route_not_looked_for", call_id=invite.call_id)
+            self._turn_away(invite, Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500))
+            return
         if isinstance(route, Rejection):
             self._turn_away(invite, Outcome(EndReason.NO_ROUTE, route.detail, route.sip_code))
             return
@@ -227,19 +232,15 @@ class Switchboard:
         """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
         itinerary, limits = Itinerary(route), route.limits
         day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
-        caller = route.call.caller
         admission = await self._gate.admit(
-            invite.call_id, route=route.name, caller=caller, day=day, limits=limits_of(limits)
+            invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits)
         )
         first = itinerary.first if admission.admitted else itinerary.over
         minutes = [each for each in (limits.max_minutes, admission.minutes_left) if each is not None]
         longest_s = min([self._limits.max_length_s, *(60 * each for each in minutes)])
         facts = {**self._facts(invite), **_known(self._facts_of_route(plan, route, admission.exceeded))}
-        try:
-            session = self._planned(invite, plan, itinerary, first, max(longest_s, _LEAST_S), facts)
-        finally:
-            happened = self._waiting.pop(invite.call_id)
-        for event in happened:
+        session = self._planned(invite, plan, itinerary, first, max(longest_s, _LEAST_S), facts)
+        for event in self._waiting.pop(invite.call_id):
             session.post(event)
         return await session.run()
 
@@ -338,6 +339,7 @@ class Switchboard:
                     outcome = session.outcome or outcome
             finally:
                 self._sessions.pop(call_id, None)
+                self._waiting.pop(call_id, None)
                 answered = self._answered.pop(call_id, None)
                 self._gate.release(call_id, 0 if answered is None else self._clock.monotonic() - answered)
         return outcome

@@ -141,7 +141,10 @@ class Worker:
             await asyncio.wait((call, asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             await switchboard.stop("stopped by the operator")
-            return await call
+            outcome = await call
+            if sip.ended.done():
+                sip.ended.result()
+            return outcome
 
     async def _open(
         self, stack: AsyncExitStack, store: RedisSessionStore, *, register: bool = True

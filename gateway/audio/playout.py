@@ -56,6 +56,7 @@ class PlayoutBuffer:
         self._held = False
         self._cut: deque[str] = deque(maxlen=MAX_CUT_ITEMS)
         self._filler = FillerLoop(filler, fmt)
+        self._next_filler: FillerLoop | None = None  # for the next start: the old one may still be fading
         self._finished: list[PlayedItem] = []
         self._rung = True  # nobody need be told of what is finished
         self._wake: Callable[[], None] | None = None
@@ -100,8 +101,7 @@ class PlayoutBuffer:
     def use_filler(self, filler: bytes) -> None:
         """Give this filler from the next ``start_filler`` on; the format of the speech, empty for silence."""
         with self._lock:
-            if not self._filler.active:
-                self._filler = FillerLoop(filler, self._fmt)
+            self._next_filler = FillerLoop(filler, self._fmt)
 
     @runs_on("loop")
     def flush(self) -> None:
@@ -128,6 +128,7 @@ class PlayoutBuffer:
     def start_filler(self) -> None:
         """Give the filler, over and over, whenever no speech can be played."""
         with self._lock:
+            self._filler, self._next_filler = self._next_filler or self._filler, None
             self._filler.start()
 
     @runs_on("loop")

@@ -391,7 +391,8 @@ class Decisions:
         actions += (*self._talk.close(), *self._attendant.close(), *self._second.drop())
         if not self._leg_open:
             return Phase.ENDED, (*actions, Finish(outcome))
-        actions += [HangUp(outcome.sip_code, outcome.words, outcome.contacts), StartTimer(ENDING, ENDING_LIMIT_S)]
+        code = outcome.code(answered=self._line.answered)
+        actions += [HangUp(code, outcome.words, outcome.contacts), StartTimer(ENDING, ENDING_LIMIT_S)]
         return Phase.ENDING, tuple(actions)
 
     def _finish(self, outcome: Outcome) -> Decision:

@@ -69,6 +69,22 @@ _SIDES = {
 }
 
 
+_ORDINARY = frozenset(
+    {
+        EndReason.AGENT_HUNG_UP,
+        EndReason.TRANSFERRED,
+        EndReason.MESSAGE_LEFT,
+        EndReason.CONNECTED,
+        EndReason.COMPLETED,
+        EndReason.REDIRECTED,
+        EndReason.HELD_TOO_LONG,
+        EndReason.SESSION_EXPIRED,
+        EndReason.MAX_LENGTH,
+    }
+)
+"""Ends of a talk that went as it should."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
@@ -78,7 +94,7 @@ class Outcome:
         reason: the cause, one of a short list.
         detail: the same in words, with what the other side said; never a secret.
         sip_code: what the caller is told while the call is not answered yet (RFC 3261 section 21).
-            An answered call ends with BYE, whatever stands here.
+            An answered call ends with BYE, whatever stands here (``code``).
         phrase: the reason phrase that goes with the code; None takes the reason's own, empty the usual one.
         contacts: where a 3xx sends the caller.
         by: who ended the call; None: whoever is known for the reason.
@@ -95,6 +111,15 @@ class Outcome:
     def ended_by(self) -> Side:
         """Who ended the call."""
         return self.by or _SIDES.get(self.reason, Side.GATEWAY)
+
+    def code(self, *, answered: bool) -> int:
+        """
+        Return the status that tells the SIP side why the call ends; 200 is an ordinary end.
+
+        Args:
+            answered: it goes into the Reason of a BYE (RFC 3326), not into a response.
+        """
+        return 200 if answered and self.reason in _ORDINARY else self.sip_code
 
     @property
     def words(self) -> str:

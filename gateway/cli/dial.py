@@ -46,6 +46,8 @@ _EXITS = {
             EndReason.TRANSFERRED,
             EndReason.MESSAGE_LEFT,
             EndReason.MAX_LENGTH,
+            EndReason.HELD_TOO_LONG,
+            EndReason.SESSION_EXPIRED,
         ),
         DialExit.DONE,
     ),

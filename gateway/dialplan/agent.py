@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.dialplan.agent_tools import ToolSet
-from gateway.dialplan.part import Digit, Part, Seconds, Template
+from gateway.dialplan.part import Digit, Part, Seconds, Template, Uri
 
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
@@ -54,7 +54,7 @@ class KeypadRules(Part):
 
     to_agent: bool = Field(True, description="the agent is told which keys were pressed")
     pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
-    shortcuts: dict[Digit, str] = Field(
+    shortcuts: dict[Digit, Uri] = Field(
         default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
     )
     masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")

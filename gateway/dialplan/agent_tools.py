@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AnyHttpUrl, BeforeValidator, Field, model_validator
 
-from gateway.dialplan.part import Name, Part, Seconds, Text
+from gateway.dialplan.part import Name, Part, Seconds, Text, Uri
 
 BuiltinTool = Literal[
     "hang_up", "transfer_call", "send_dtmf", "wait", "leave_message", "start_recording", "pause_recording"
@@ -50,7 +50,7 @@ class McpServer(Part):
 class TransferTarget(Part):
     """Somebody the agent may transfer to."""
 
-    uri: Annotated[str, Field(min_length=1)] = Field(description="SIP or tel URI")
+    uri: Annotated[Uri, Field(min_length=1)] = Field(description="SIP or tel URI")
     warm: bool = Field(
         False, description="the agent tells them first what it is about; they take the caller with the key 1"
     )

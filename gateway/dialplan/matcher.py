@@ -10,8 +10,9 @@ from gateway.call.events import IncomingInvite
 from gateway.dialplan.agent import AgentProfile, KeypadRules
 from gateway.dialplan.facts import CallFacts, facts_of
 from gateway.dialplan.model import Dialplan
+from gateway.dialplan.part import is_uri
 from gateway.dialplan.route import Limits
-from gateway.dialplan.steps import AgentStep, AnyStep, DialStep, RedirectStep, RejectStep, is_number, is_uri
+from gateway.dialplan.steps import AgentStep, AnyStep, DialStep, RedirectStep, RejectStep, is_number
 from gateway.dialplan.templates import TemplateFailed, Values, clean, fill
 
 NO_ROUTE = 404

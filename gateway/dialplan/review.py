@@ -18,6 +18,7 @@ from gateway.errors import ConfigError, Mistake
 
 SOUND_RATE_HZ = 8000
 MAX_SOUND_BYTES = 32 << 20
+_RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
 
 
 def names_unknown(written: Written) -> Iterator[Mistake]:
@@ -73,6 +74,9 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
     for name, agent in plan.agents.items():
         if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler)):
             yield written.mistake(("agents", name, "filler"), problem)
+        if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
+            problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
+            yield written.mistake(("agents", name, "tools", "builtin"), problem)
         yield from _agent_lookups(name, agent, plan, written)
     for index, rule in enumerate(plan.routes):
         path: NodePath = ("routes", index)

@@ -10,13 +10,12 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from gateway.dialplan.agent import KeypadRules
 from gateway.dialplan.match import HeaderToken, as_list
-from gateway.dialplan.part import Digit, Name, Part, Seconds, Template
+from gateway.dialplan.part import Digit, Name, Part, Seconds, Template, check_uri, is_uri
 from gateway.dialplan.templates import check_template, check_uri_template
 
 ACTIONS = ("agent", "reject", "redirect", "dial", "menu", "hunt", "announce")
 
 _AsList = BeforeValidator(as_list, json_schema_input_type=str | list[str])
-_URI = re.compile(r"(sips?:[^\s@]+(@[^\s@]+)?|tel:[^\s]+)", re.IGNORECASE)
 _NUMBER = re.compile(r"\+?[0-9*#]{1,64}")
 _OURS = frozenset(
     {
@@ -32,14 +31,7 @@ def is_template(text: str) -> bool:
 
 
 def _uri(text: str) -> str:
-    if not is_template(text) and not is_uri(text):
-        raise ValueError(f"{text!r} is not a URI; give one such as sip:+4930123@example.com or tel:+4930123")
-    return text
-
-
-def is_uri(text: str) -> bool:
-    """Return whether a text is a SIP or tel URI."""
-    return _URI.fullmatch(text) is not None
+    return text if is_template(text) else check_uri(text)
 
 
 def is_number(text: str) -> bool:

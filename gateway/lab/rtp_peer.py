@@ -12,7 +12,8 @@ import secrets
 import socket
 import struct
 import time
-from typing import Literal, Self
+from collections import deque
+from typing import Literal, NamedTuple, Self
 
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw
 from gateway.audio.pcm import PHONE
@@ -23,12 +24,24 @@ Codec = Literal["PCMU", "PCMA"]
 Address = tuple[str, int]
 
 PAYLOAD_TYPES: dict[Codec, int] = {"PCMU": 0, "PCMA": 8}  # RFC 3551 section 6
+_EVENTS = 101  # the payload type that offers here give to telephone-event
+_EVENT = struct.Struct(">BBH")
+_EVENT_CODES = {key: code for code, key in enumerate("0123456789*#ABCD")}  # RFC 4733 section 3.2
+_EVENT_END, _EVENT_VOLUME = 0x80, 10
+_END_PACKETS = 3  # RFC 4733 section 2.5.1.4: the end is told three times
 _COMFORT_NOISE, _NOISE_LEVEL = 13, bytes((60,))  # RFC 3389: -60 dBov
 _ENCODE = {"PCMU": pcm_to_ulaw, "PCMA": pcm_to_alaw}
 _FRAME_S = PHONE.ptime_ms / 1000
 _PAIR_ATTEMPTS = 50
 _SO_TIMESTAMPNS = 35  # Linux; the socket module does not name it
 _TIMESPEC = struct.Struct("@ll")
+
+
+class _EventPacket(NamedTuple):
+    """A packet of an RFC 4733 event and how many samples before it the event began: that is its timestamp."""
+
+    payload: bytes
+    age: int
 
 
 class RtpPeer:
@@ -80,6 +93,7 @@ class RtpPeer:
         self._sequence, self._timestamp, self._ssrc = secrets.randbits(15), secrets.randbits(31), secrets.randbits(32)
         self._marker = 0x80
         self._resting = self._noise_due = False
+        self._events: deque[_EventPacket | None] = deque()
 
     def say(self, pcm: bytes) -> None:
         """From the next packet on, say this from its start; the stream and its numbers go on."""
@@ -99,6 +113,22 @@ class RtpPeer:
         """Send again after ``rest``; the first packet has the marker."""
         if self._resting:
             self._resting, self._noise_due, self._marker = False, False, 0x80
+
+    def press(self, keys: str, *, for_ms: int = 100) -> None:
+        """
+        Press keys one after the other, as events in place of the audio (RFC 4733).
+
+        Args:
+            keys: of ``0123456789*#ABCD``.
+            for_ms: how long each is held; 60 ms of audio follow.
+        """
+        for key in keys:
+            code, steps = _EVENT_CODES[key], max(1, for_ms // PHONE.ptime_ms)
+            for step in range(steps + _END_PACKETS):
+                samples = min(step + 1, steps) * PHONE.frame_samples
+                flags = _EVENT_VOLUME | (_EVENT_END if step >= steps else 0)
+                self._events.append(_EventPacket(_EVENT.pack(code, flags, samples), step * PHONE.frame_samples))
+            self._events.extend([None] * 3)
 
     def renumber(self, *, sequence: int | None = None, timestamp: int | None = None, ssrc: int | None = None) -> None:
         """From the next packet on, count from other numbers: what a wrap, a restart or a new source looks like."""
@@ -180,7 +210,10 @@ class RtpPeer:
             if payload is None:
                 return
             target = self._target or self._learned
-            if target is not None and self._noise_due:
+            event = self._events.popleft() if target is not None and self._events else None
+            if target is not None and event is not None:
+                self._send_packet(_EVENTS | (0 if event.age else 0x80), event.payload, target, age=event.age)
+            elif target is not None and self._noise_due:
                 self._noise_due = False
                 self._send_packet(_COMFORT_NOISE, _NOISE_LEVEL, target)
             elif target is not None and not self._resting:
@@ -196,8 +229,8 @@ class RtpPeer:
             return self._payloads[self._turn % len(self._payloads)]
         return self._silence if self._then_silence else None
 
-    def _send_packet(self, kind: int, payload: bytes, target: Address) -> None:
-        numbers = (self._sequence & 0xFFFF, self._timestamp & 0xFFFFFFFF, self._ssrc)
+    def _send_packet(self, kind: int, payload: bytes, target: Address, *, age: int = 0) -> None:
+        numbers = (self._sequence & 0xFFFF, (self._timestamp - age) & 0xFFFFFFFF, self._ssrc)
         self._send(HEADER.pack(0x80, kind, *numbers) + payload, target)
         self._sequence += 1
 

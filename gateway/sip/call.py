@@ -177,7 +177,8 @@ class PjCall(Dialog):
         self._transfer_accepted = False
         self._transfer_news_at = time.monotonic()
         try:
-            self.xfer(target, pj.CallOpParam(True))
+            # In brackets: what stands behind a semicolon is the URI's, not the header's (RFC 3261 section 20).
+            self.xfer(f"<{target}>", pj.CallOpParam(True))
         except pj.Error as error:
             self._end_transfer(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, describe(error), refused=True)
 

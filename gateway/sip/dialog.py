@@ -47,6 +47,8 @@ class Dialog(pj.Call):
         self._ended_counts = StreamCounts()
         self._may_pause = False
         self._ended_by_us = False
+        self._end_due: tuple[int, str] | None = None  # asked for, and to be done when the ACK is there
+        self._answered = False
         self._cancelled_by = ""
         self._told_over = False
         table.calls[key] = self
@@ -107,6 +109,10 @@ class Dialog(pj.Call):
             self._end(code, reason)
             return
         info = self.getInfo()
+        if info.role == pj.PJSIP_ROLE_UAS and info.state == pj.PJSIP_INV_STATE_CONNECTING:
+            # RFC 3261 section 15: no BYE before the ACK. The library would wait, too, but forget the Reason.
+            self._end_due = code, reason
+            return
         refusal = info.role == pj.PJSIP_ROLE_UAS and info.state < pj.PJSIP_INV_STATE_CONNECTING
         parameters = pj.CallOpParam()
         if info.state < pj.PJSIP_INV_STATE_CONFIRMED:
@@ -145,8 +151,14 @@ class Dialog(pj.Call):
         info = self.getInfo()
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._ringing(info.lastStatusCode)
+        elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and self._end_due is not None:
+            self.end(*self._end_due)
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._answered = True
             self._media_changed(info)
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self._answered and _timed_out(prm.e):
+            # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
+            self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address")
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             said = "" if self._ended_by_us else self._cancelled_by or _received(prm.e)
             self._end(info.lastStatusCode, reason_in(said, info.lastReason))
@@ -268,6 +280,16 @@ def _received(event: Any) -> str:
         return ""
     source = state.src
     return str(source.rdata.wholeMsg)
+
+
+def _timed_out(event: Any) -> bool:
+    """Return whether an event tells that a request of ours drew no response at all (RFC 3261, timers B and F)."""
+    if event.type != pj.PJSIP_EVENT_TSX_STATE:
+        return False
+    body = event.body
+    state = body.tsxState
+    transaction = state.tsx
+    return bool(state.type == pj.PJSIP_EVENT_TIMER and transaction.role == pj.PJSIP_ROLE_UAC)
 
 
 def _accept(event: Any) -> None:

@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -117,8 +118,7 @@ class Door:
             if not guest.heard and now - guest.since > self._silent_s:
                 guest.heard = True  # once is enough
                 self.refused["silent connection"] += 1
-                with socket.socket(fileno=os.dup(guest.number)) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)  # the library reads the end of it
+                _shut_down(guest)
 
     @answering(-1)
     def _accept(self, listener: int, address: int | None, length: int | None) -> int:
@@ -173,6 +173,12 @@ def _is_open(guest: _Guest) -> bool:
         return os.fstat(guest.number).st_ino == guest.inode
     except OSError:
         return False
+
+
+def _shut_down(guest: _Guest) -> None:
+    # One that was reset meanwhile has nothing left to shut down.
+    with suppress(OSError), socket.socket(fileno=os.dup(guest.number)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)  # the library reads the end of it
 
 
 def _peer(number: int) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent
+from gateway.call.events import CallEvent, LegClosed
 from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
@@ -248,13 +248,10 @@ class SipThread:
     def _rules(self, sources: Sources, occupied: list[CallTable]) -> Screening:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
-        def calls_of(trunk: str) -> int:
-            return sum(call.trunk == trunk for table in occupied for call in table.calls.values())
-
         occupancy = Occupancy(
             full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
             draining=self._draining.is_set,
-            calls_of=calls_of,
+            calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
         )
         return Screening(self._settings, sources, self._trunks, secrets=self._secrets, occupancy=occupancy)
 
@@ -264,7 +261,7 @@ class SipThread:
         while go_on():
             parts.endpoint.libHandleEvents(_POLL_BUSY_MS if table.calls else _POLL_IDLE_MS)
             while not self._orders.empty():
-                self._orders.get_nowait()(table)
+                _obey(self._orders.get_nowait(), table)
             now = time.monotonic()
             if now >= tick_at:
                 tick_at = now + _TICK_S
@@ -294,5 +291,18 @@ class _Parts:
     screen: Screen
 
 
+def _obey(order: Order, table: CallTable) -> None:
+    """Carry out an order; a fault in one call's must not end the others."""
+    try:
+        order(table)
+    except Exception:  # noqa: BLE001 - the border of a thread, as above
+        _log.exception("sip_order_failed")
+
+
 def _make_room(table: CallTable, call_id: CallId, where: Dialled) -> None:
+    trunk = table.trunks.get(where.trunk)
+    if trunk is not None and trunk.max_calls is not None and table.calls_of(where.trunk) >= trunk.max_calls:
+        reason = "All lines of the trunk are busy"
+        table.emit(LegClosed(call_id, by_caller=False, code=pj.PJSIP_SC_SERVICE_UNAVAILABLE, reason=reason))
+        return
     PjCall(table.account_of(where.trunk), call_id, table, trunk=where.trunk)

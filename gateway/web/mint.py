@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 
 import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gateway.dialplan.matcher import profile_without_call
 from gateway.dialplan.model import AgentProfile, Dialplan, ToolSet
+from gateway.dialplan.templates import TemplateFailed
 from gateway.errors import AgentError, AgentLost
 from gateway.realtime.secrets import LONGEST_S, SHORTEST_S, SecretMinter
 from gateway.realtime.session_config import session_config
@@ -112,12 +115,16 @@ class MintEndpoint:
         return web.json_response(body, headers=NO_STORE)
 
     def _profile(self, name: str) -> AgentProfile:
-        profile = self._dialplan().agents.get(name)
-        if profile is None:
+        dialplan = self._dialplan()
+        if name not in dialplan.agents:
             raise Refusal(404, "unknown_profile", "there is no such profile")
         if self._settings.profiles is not None and name not in self._settings.profiles:
             raise Refusal(403, "profile_not_allowed", "no secrets are minted for this profile")
-        return profile
+        try:
+            return profile_without_call(dialplan, name, datetime.now(UTC))
+        except TemplateFailed as problem:
+            _log.error("profile_not_filled_in", profile=name, detail=str(problem))
+            raise Refusal(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
 
     def _write_down(self, story: Mapping[str, str | int | float]) -> None:
         _log.info("client_secret_asked", **story)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.audio.wav import write_wav
-from tests.e2e.sipp import free_port, until
+import numpy as np
+
+from gateway.audio.wav import read_wav, write_wav
+from tests.e2e.sipp import until
 
 BARESIP = "/usr/bin/baresip"
+_STARTS = 3
+_READY_S = 20
+_ORDER_S = 10
 _CONFIG = """
 sip_listen 127.0.0.1:{sip_port}
 call_max_calls 2
@@ -30,6 +36,8 @@ module g711.so
 module aubridge.so
 module aufile.so
 module srtp.so
+module sndfile.so
+snd_path {heard}
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -53,22 +61,21 @@ class Baresip:
     pcm: bytes
     output: list[str] = field(default_factory=list)
     events: list[dict[str, object]] = field(default_factory=list)
+    _orders: int = 0
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        audio = self.folder / "speech.wav"
-        write_wav(audio, 8000, self.pcm)
-        control_port, rtp_port = free_port(), free_port() // 2 * 2 % 20000 + 40000
-        config = _CONFIG.format(
-            sip_port=free_port(),
-            control_port=control_port,
-            audio=audio,
-            rtp_port=rtp_port,
-            last_rtp_port=rtp_port + 20,
-        )
-        (self.folder / "config").write_text(config, encoding="utf-8")
-        (self.folder / "accounts").write_text(f"<sip:tester@127.0.0.1>;regint=0;{self.account}\n", encoding="utf-8")
-        (self.folder / "contacts").write_text("", encoding="utf-8")
+        for attempt in range(1, _STARTS + 1):
+            try:
+                await self._start()
+                return self
+            except (AssertionError, OSError):  # somebody else took a port between our look and its bind
+                if attempt == _STARTS:
+                    raise
+        return self
+
+    async def _start(self) -> None:
+        self.output.clear()
+        control_port = self._write_configuration()
         self._process = await asyncio.create_subprocess_exec(
             *(BARESIP, "-f", str(self.folder)),
             stdin=asyncio.subprocess.DEVNULL,
@@ -77,15 +84,42 @@ class Baresip:
         )
         self._printing = asyncio.create_task(self._read_output())
         try:
-            await until(self._is_ready, limit_s=30, what="baresip")
+            await until(self._is_ready, limit_s=_READY_S, what="baresip")
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", control_port)
         except BaseException:
-            self._process.kill()
+            if self._process.returncode is None:
+                self._process.kill()
             await self._printing
             await self._process.wait()
             raise
         self._telling = asyncio.create_task(self._read_events())
-        return self
+
+    def _write_configuration(self) -> int:
+        """Write its files, with ports that are free now; return the one that takes commands."""
+        heard = self.folder / "heard"
+        heard.mkdir(parents=True, exist_ok=True)
+        audio = self.folder / "speech.wav"
+        write_wav(audio, 8000, self.pcm)
+        sip_port, control_port = _free_ports(2)
+        rtp_port = 28000 + sip_port % 18 * 100  # below the ports that systems give away by themselves
+        config = _CONFIG.format(
+            sip_port=sip_port,
+            control_port=control_port,
+            audio=audio,
+            heard=heard,
+            rtp_port=rtp_port,
+            last_rtp_port=rtp_port + 99,
+        )
+        (self.folder / "config").write_text(config, encoding="utf-8")
+        (self.folder / "accounts").write_text(f"<sip:tester@127.0.0.1>;regint=0;{self.account}\n", encoding="utf-8")
+        (self.folder / "contacts").write_text("", encoding="utf-8")
+        return control_port
+
+    def heard_peak(self) -> int:
+        """Return the loudest sample (16 bits) that was heard in the calls so far; to be asked when they are over."""
+        files = sorted((self.folder / "heard").glob("*-dec.wav"))
+        assert files, "\n".join(self.output)
+        return max(int(np.abs(np.frombuffer(read_wav(file)[1], "<i2").astype(int)).max()) for file in files)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -106,10 +140,23 @@ class Baresip:
         return any("baresip is ready" in line for line in self.output)
 
     async def order(self, command: str, parameters: str = "") -> None:
-        """Send a command: a netstring of JSON."""
-        text = json.dumps({"command": command, "params": parameters, "token": command}).encode()
+        """Send a command, a netstring of JSON, and wait until it is taken."""
+        self._orders += 1
+        token = f"{command}-{self._orders}"
+        text = json.dumps({"command": command, "params": parameters, "token": token}).encode()
         self._writer.write(b"%d:%s," % (len(text), text))
         await self._writer.drain()
+        await until(lambda: self._answer(token), limit_s=_ORDER_S, what=f"an answer to {command}")
+        answer = self._answer(token)
+        assert answer is not None
+        assert answer["ok"], f"{answer}\n" + "\n".join(self.output)
+
+    def _answer(self, token: str) -> dict[str, object] | None:
+        return next((event for event in self.events if event.get("token") == token), None)
+
+    def told(self, kind: str) -> list[dict[str, object]]:
+        """Return the events of this type so far, such as ``CALL_CLOSED``."""
+        return [event for event in self.events if event.get("type") == kind]
 
     async def _read_output(self) -> None:
         assert self._process.stdout is not None
@@ -123,3 +170,18 @@ class Baresip:
                 self.events.append(json.loads((await self._reader.readexactly(length + 1))[:-1]))
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses now, over UDP or TCP."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port = int(udp.getsockname()[1])
+            try:
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found

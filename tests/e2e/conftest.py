@@ -51,6 +51,15 @@ class House:
                     return ends[-1]
                 await asyncio.sleep(0.01)
 
+    async def end_reasons(self, calls: int) -> list[str]:
+        """Return why so many calls ended, in alphabetical order; waits for them."""
+        async with asyncio.timeout(10):
+            while True:
+                ends = [event["end_reason"] for event in await self.store.events() if event.get("state") == "ended"]
+                if len(ends) >= calls:
+                    return sorted(ends)
+                await asyncio.sleep(0.02)
+
 
 MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
 

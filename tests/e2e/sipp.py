@@ -98,7 +98,7 @@ def expect_refer(outcome: str) -> str:
     contact = "\n      Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
     notify = _message(
         "NOTIFY [next_url] SIP/2.0",
-        "2 NOTIFY",
+        "5 NOTIFY",
         more="\n      Event: refer\n      Subscription-State: terminated;reason=noresource"
         "\n      Content-Type: message/sipfrag",
         body=f"SIP/2.0 {outcome}\n",

@@ -17,7 +17,7 @@ from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 LONGEST_GAP_MS = 60
 """One packet may be late by two on a shared machine; a stall of the gateway would be far longer."""

@@ -16,7 +16,7 @@ from gateway.errors import ConfigError
 from gateway.lab.bench.child import PYTHON, BenchFailed, running
 from gateway.lab.bench.run import run_bench
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 KEYS = {"cpu_percent_per_call", "floor_ratio", "rss_mb", "first_audio_ms", "rtp_interval_p99_ms"}
 

@@ -11,7 +11,7 @@ from tests.e2e.conftest import MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play
 from tests.e2e.test_disconnect import closed, moment
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS = 20
 LIMIT_S = 1.0

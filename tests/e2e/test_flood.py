@@ -17,7 +17,7 @@ from tests.e2e.conftest import MakeHouse
 from tests.e2e.lines import Line, call, calls
 from tests.e2e.sipp import ANSWERED, BYE, invite, play
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 PER_SECOND = 2000
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "5"))

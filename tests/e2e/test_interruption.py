@@ -21,7 +21,7 @@ from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS = 5
 ANSWER_MS = 900

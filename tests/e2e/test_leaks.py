@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS = 50
 RSS_GROWTH_MB = 4
@@ -39,7 +39,7 @@ async def settled(house: House, calls: int) -> None:
 
 
 async def test_fifty_calls_leave_no_thread_socket_key_or_file(house: MakeHouse, tmp_path: Path) -> None:
-    async with house(GATEWAY_REDIS__RETENTION_S="1") as here:
+    async with house(GATEWAY_REDIS__RETENTION_S="1", GATEWAY_DIALPLAN_EVERY_S="0.2") as here:
         pid = here.gateway.process.pid
         # The first calls make what is kept: ports of the bridge, pools, caches.
         await play(here.port, tmp_path / "warm", invite(), ANSWERED, pause(200), BYE, calls=8, at_once=4)

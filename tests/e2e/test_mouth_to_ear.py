@@ -7,7 +7,7 @@ from rich.console import Console
 
 from gateway.lab.delay import delay_table, run_delay
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 ADDED_MS = 80
 """What the gateway may add in all, jitter buffer included; alone on a machine it is about 60."""

@@ -22,7 +22,7 @@ from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.lines import Line, Speak, call, calls
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 RATE = PHONE.rate_hz
 REACH_MS = 4000

@@ -23,7 +23,7 @@ from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.lines import Line, call, calls
 from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS, CHANGES, SPEECH_S = 4, 50, 12
 REACH_MS = 4000

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-
 import numpy as np
 import numpy.typing as npt
 
 from gateway.audio.pcm import PHONE
 from gateway.lab.rtp_peer import RtpPeer
+from tests.e2e.sipp import until
 
 CALLER_HZ, CALLEE_HZ = 900.0, 1500.0
 WAITING_HZ = (440.0, 554.37)
@@ -68,18 +66,15 @@ def hears(peer: RtpPeer, hz: float) -> bool:
     return sum(_is_tone(window, hz) for window in _windows(peer)) * _WINDOW_S >= 0.5
 
 
-async def until_heard(peer: RtpPeer, *hz: float, limit_s: float = 8.0) -> None:
-    """Wait until one of these tones is heard from now on."""
-    peer.reception.clear()
-    end = time.monotonic() + limit_s
-    while not any(hears(peer, each) for each in hz):
-        assert time.monotonic() < end, f"no tone of {hz} Hz within {limit_s:g} s"
-        await asyncio.sleep(0.05)
+async def until_waiting_is_heard(peer: RtpPeer) -> None:
+    """Wait until some of the waiting tone was heard."""
+    await until(lambda: sum(map(_of_waiting, _windows(peer))) >= 3, what="the waiting tone")
 
 
 async def until_they_hear_each_other(caller: RtpPeer, callee: RtpPeer) -> None:
     """Let both sound their tones, and wait until each is heard at the other end."""
     caller.say(tone(CALLER_HZ))
     callee.say(tone(CALLEE_HZ))
-    await until_heard(caller, CALLEE_HZ)
-    await until_heard(callee, CALLER_HZ)
+    for peer, hz in ((caller, CALLEE_HZ), (callee, CALLER_HZ)):
+        peer.reception.clear()
+        await until(lambda peer=peer, hz=hz: hears(peer, hz), what=f"{hz:g} Hz")

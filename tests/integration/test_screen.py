@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -18,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gateway.settings import SipSettings
+from gateway.sip.door import Door, _Guest
+from gateway.sip.sources import Sources
 
 pytestmark = pytest.mark.integration
 
@@ -217,6 +223,23 @@ def test_a_silent_connection_is_shut_down_and_one_that_spoke_is_not() -> None:
         assert silent.recv(100) == b""
         assert over_stream(target, speaking).startswith("SIP/2.0 200")
     assert target.counts["silent connection"] == 1
+
+
+def test_a_silent_connection_that_was_reset_meanwhile_does_no_harm() -> None:
+    door = Door(Sources(SipSettings(), {}), silent_s=0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        caller = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            guest = _Guest(accepted.fileno(), os.fstat(accepted.fileno()).st_ino, "127.0.0.1", since=0.0)
+            door._guests["127.0.0.1:1"] = guest
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()  # with a reset, that the library has not read yet
+            with pytest.raises(ConnectionResetError):
+                accepted.recv(1)
+            door.tick(1.0)
+            assert door.refused == {"silent connection": 1}
+            assert door.open == 1
 
 
 def test_trunks_keep_connections_when_strangers_hold_all_others() -> None:

@@ -152,6 +152,33 @@ async def test_each_trunk_has_the_encryption_it_asks_for(tmp_path: Path, srtp: s
             assert "fingerprint" not in asked  # never DTLS-SRTP
 
 
+async def test_a_call_beyond_the_lines_of_its_trunk_is_not_placed(tmp_path: Path) -> None:
+    async with (
+        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path) as callee,
+        line({"main": {"host": f"127.0.0.1:{callee.port}", "max_calls": 1}}) as here,
+    ):
+        first = here.call("1000", trunk="main")
+        await until(lambda: here.seen(MediaUp))
+        here.call("1000", trunk="main")
+        await until(lambda: here.seen(LegClosed))
+        (closed,) = here.seen(LegClosed)
+        assert isinstance(closed, LegClosed)
+        assert (closed.by_caller, closed.code) == (False, 503)
+        first.hang_up(200, "done")
+        await until(lambda: len(here.seen(LegClosed)) == 2)
+        assert await callee.finish() == 0, callee.output
+        assert len(callee.received("INVITE")) == 1
+
+
+async def test_a_fault_in_an_order_leaves_the_thread_alive(tmp_path: Path) -> None:
+    async with line({}) as here:
+        here.sip.submit(lambda _table: [][0])
+        async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as caller:
+            await until(lambda: here.seen(MediaUp))
+            here.legs[0].hang_up(200, "done")
+            assert await caller.finish() == 0, caller.output
+
+
 async def test_a_number_needs_a_trunk_and_the_trunk_must_be_there() -> None:
     async with line({"main": {"host": "127.0.0.1:9"}}) as here:
         with pytest.raises(SipError, match=r"'\+493012345' is a number and needs a trunk: name one of main"):

@@ -37,6 +37,8 @@ PLAN = Dialplan.model_validate(
         "agents": {
             "hello": {"instructions": "Be brief.", "voice": "cedar"},
             "night": {"instructions": "Be quiet."},
+            "clerk": {"instructions": "It is {{ time.year }}. You speak with {{ caller or 'a guest' }}."},
+            "local": {"instructions": "You know {{ groups.area }}."},
         },
         "routes": [{"name": "all", "agent": "hello"}],
     }
@@ -191,6 +193,17 @@ async def test_a_wrong_request_is_refused_in_words_and_audited(
         assert [entry["client"] for entry in shop.audited] == ["shop"]
         assert shop.audited[0]["result"] != "minted"
     assert service.bodies == []
+
+
+async def test_places_in_an_agents_texts_are_filled_in_as_far_as_that_goes_without_a_call(
+    service: MintingService,
+) -> None:
+    async with serving(service) as shop:
+        assert (await shop.ask({"profile": "clerk"}))[0] == 200
+        status, body = await shop.ask({"profile": "local"})
+    assert (status, body["error"]["code"]) == (409, "profile_needs_a_call")
+    (asked,) = service.bodies
+    assert re.fullmatch(r"It is \d{4}\. You speak with a guest\.", asked["session"]["instructions"])
 
 
 async def test_only_json_is_taken(service: MintingService) -> None:

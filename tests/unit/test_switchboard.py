@@ -250,6 +250,60 @@ async def test_a_call_whose_parts_cannot_be_made_is_refused() -> None:
     assert house.refused == [(INVITE.call_id, 500, "Internal error")]
 
 
+async def test_a_call_that_fails_at_the_gate_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+
+    async def broken(*_given: object, **_more: object) -> Admission:
+        raise RuntimeError("no gate")
+
+    monkeypatch.setattr(house.gate, "admit", broken)
+    house.switchboard.on_event(INVITE)
+    await until(lambda: bool(house.refused))
+    monkeypatch.undo()
+    late = LegClosed(INVITE.call_id, by_caller=True, code=487, reason="")
+    house.switchboard.on_event(late)
+    house.switchboard.on_event(INVITE)  # a call of that id waits anew, and hears nothing of the one before
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_call_whose_route_cannot_be_looked_for_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_given: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("gateway.switchboard.find_route", broken)
+    house = House()
+    house.switchboard.on_event(INVITE)
+    assert house.refused == [(INVITE.call_id, 500, "Internal error")]
+    record = house.store.record(INVITE.call_id)
+    assert (record["state"], record["end_reason"]) == ("ended", "internal_error")
+
+
+async def test_only_the_answer_of_a_call_that_lives_starts_its_minutes() -> None:
+    house = House()
+    house.switchboard.on_event(MediaUp(INVITE.call_id, "PCMU/8000"))  # of one that is over
+    house.clock.advance(600)
+    house.gate.open.clear()
+    house.switchboard.on_event(INVITE)
+    await settle()
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=487, reason=""))
+    house.gate.open.set()
+    await until(lambda: bool(house.gate.released))
+    assert house.gate.released == [(INVITE.call_id, 0)]
+
+
+async def test_an_agent_for_calls_beyond_a_limit_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = {"name": "full", "limits": {"calls_per_day": 1, "over": "desk"}, "action": "reject", "code": 486}
+    plan = Dialplan.model_validate({"agents": {"desk": AGENT}, "routes": [over]})
+    monkeypatch.setattr(f"{__name__}.PLAN", plan)
+    house = House()
+    house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 1")
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    await house.switchboard.stop("the test is over")
+    assert house.store.record(INVITE.call_id)["recording"] == "recordings/call.wav"
+
+
 async def test_the_longest_call_is_that_of_the_settings_or_a_shorter_one_of_its_route() -> None:
     house = House()
     house.switchboard.on_event(INVITE)

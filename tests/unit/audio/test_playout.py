@@ -251,6 +251,17 @@ def test_the_filler_is_given_when_no_speech_can_be_played() -> None:
     assert read_frame(buffer) is None
 
 
+def test_another_filler_is_given_from_the_next_start_on_even_while_the_old_one_fades() -> None:
+    buffer = PlayoutBuffer(PHONE, filler=b"\x05\x00" * FRAME)
+    buffer.start_filler()
+    read_frame(buffer)
+    buffer.use_filler(b"\x07\x00" * FRAME)
+    assert (read_frame(buffer) or b"")[-2:] == b"\x05\x00"
+    buffer.stop_filler()
+    buffer.start_filler()
+    assert (read_frame(buffer) or b"")[-2:] == b"\x07\x00"
+
+
 # What was heard
 
 

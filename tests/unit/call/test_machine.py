@@ -216,6 +216,18 @@ def test_a_set_up_that_takes_too_long_refuses_the_call(way: tuple[CallEvent, ...
     assert outcome == Outcome(EndReason.SETUP_TIMEOUT, detail, 480)
 
 
+@pytest.mark.parametrize(
+    ("way", "hang_up"),
+    [
+        ((*TO_ACTIVE, TimerFired(CALL, "max_length"), TimerFired(CALL, "goodbye")), HangUp(200, "Max length")),
+        ((*TO_ACTIVE, HangUpAsked(CALL, "t", "bye"), TimerFired(CALL, "goodbye")), HangUp(200, "Agent hung up")),
+        ((*TO_ACTIVE, StopAsked(CALL, "drain")), HangUp(503, "Shutdown")),
+    ],
+)
+def test_only_a_fault_is_told_as_one_in_a_bye(way: tuple[CallEvent, ...], hang_up: HangUp) -> None:
+    assert hang_up in machine_after(*way[:-1]).handle(way[-1])
+
+
 def test_a_leg_that_never_says_it_is_closed_is_given_up() -> None:
     machine = machine_after(*TO_ACTIVE, StopAsked(CALL, "drain"))
     assert outcome_in(machine.handle(TimerFired(CALL, "ending"))).reason is EndReason.SHUTDOWN

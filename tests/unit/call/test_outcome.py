@@ -41,3 +41,20 @@ def test_an_agent_that_cannot_be_had_is_a_503_unless_told_otherwise() -> None:
 )
 def test_every_reason_names_the_side_that_ended_the_call(reason: EndReason, side: Side) -> None:
     assert Outcome(reason).ended_by is side
+
+
+@pytest.mark.parametrize(
+    ("reason", "in_bye"),
+    [
+        (EndReason.MAX_LENGTH, 200),
+        (EndReason.SESSION_EXPIRED, 200),
+        (EndReason.HELD_TOO_LONG, 200),
+        (EndReason.COMPLETED, 200),
+        (EndReason.SHUTDOWN, 503),
+        (EndReason.AGENT_LOST, 503),
+        (EndReason.NO_RTP, 503),
+    ],
+)
+def test_only_a_fault_is_told_as_one_when_an_answered_call_ends(reason: EndReason, in_bye: int) -> None:
+    assert Outcome(reason).code(answered=True) == in_bye
+    assert Outcome(reason).code(answered=False) == 503

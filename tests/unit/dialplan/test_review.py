@@ -199,6 +199,28 @@ timezone: Europe/Berln
         assert any(line.startswith(expected) for line in match), (expected, match)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ('keypad: {shortcuts: {"0": desk}}', "keypad.shortcuts.0: 'desk' is not a URI; give one such as sip:"),
+        ('keypad: {shortcuts: {"0": "sip:a@b c"}}', "keypad.shortcuts.0: 'sip:a@b c' is not a URI"),
+        (
+            "tools: {builtin: [transfer_call], transfer_targets: {desk: '+4930123'}}",
+            "tools.transfer_targets.desk: '+4930123' is not a URI",
+        ),
+        (
+            "tools: {builtin: [hang_up, start_recording]}",
+            "tools.builtin: start_recording: this agent never records; write `recording: {mode: by_tool}`",
+        ),
+    ],
+)
+def test_what_an_agent_could_never_do_is_told(file: Path, given: str, expected: str) -> None:
+    found = told(file, f"agents:\n  a: {{instructions: Be kind., {given}}}\nroutes:\n  - {{name: r, agent: a}}\n")
+    assert len(found) == 1
+    assert found[0].startswith("plan.yaml:2:")
+    assert f": agents.a.{expected}" in found[0]
+
+
 def test_a_step_may_be_written_short(file: Path) -> None:
     file.write_text(AGENTS + "  - {name: a, agent: front, on_failure: 503, limits: {over: front}}\n")
     (rule,) = load_dialplan(file).routes

@@ -1,0 +1,99 @@
+"""A caller puts the gateway on hold: the agent hears no music, says nothing into it, and is not asked back by it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.audio.pcm import PHONE
+from gateway.audio.resample import Downsampler
+from gateway.lab.measure import correlation
+from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.simulator import SimulatorOptions
+from gateway.lab.simulator.script import Script
+from gateway.lab.speech import caller_speech
+from tests.e2e.conftest import MakeHouse
+from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play
+from tests.e2e.sipp_dialog import reinvite, sdp
+
+pytestmark = pytest.mark.e2e
+
+IDLE_S = 5
+HOLD_MS = 6500
+"""With the two seconds of the greeting, long enough for the model's service to ask whether somebody is there."""
+PLAN = f"""
+agents:
+  patient:
+    instructions: Be kind.
+    greeting: Say hello.
+    turn_detection: {{idle_timeout_ms: {IDLE_S * 1000}}}
+  listening:
+    instructions: Be kind.
+    greeting: Say hello.
+    on_hold: silence
+    turn_detection: {{idle_timeout_ms: {IDLE_S * 1000}}}
+routes:
+  - {{name: silence, match: {{to: '1001'}}, agent: listening}}
+  - {{name: pause, agent: patient}}
+"""
+
+
+def held(phone: RtpPeer) -> str:
+    return reinvite(sdp(phone.port, direction="sendonly", version=2))
+
+
+def resumed(phone: RtpPeer) -> str:
+    return reinvite(sdp(phone.port, version=3), cseq=4)
+
+
+def loudest(pcm: bytes) -> int:
+    return int(np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)).max(initial=0))
+
+
+async def test_an_agent_on_hold_hears_no_music_waits_with_its_words_and_is_not_asked_back(
+    house: MakeHouse, tmp_path: Path
+) -> None:
+    """Three callers hold: one agent is sent nothing meanwhile, one silence, and the third caller never returns."""
+    options = SimulatorOptions(script=Script.model_validate({"answers": [{"output": [{"say": "Hello.", "for_s": 2}]}]}))
+    limit = {"GATEWAY_CALL__HOLD_LIMIT_S": "7.5"}
+    async with house(dialplan=PLAN, simulator=options, **limit) as here:
+        async with RtpPeer() as one, RtpPeer() as two, RtpPeer() as three:
+
+            def holds(phone: RtpPeer) -> tuple[str, ...]:
+                return (invite(phone.port), ANSWERED, pause(1000), held(phone))
+
+            def returns(phone: RtpPeer) -> tuple[str, ...]:
+                return (*holds(phone), pause(HOLD_MS), resumed(phone), pause(1800), BYE)
+
+            for phone in (one, two, three):
+                phone.talk()
+            calls = asyncio.gather(
+                play(here.port, tmp_path / "paused", *returns(one)),
+                play(here.port, tmp_path / "silence", *returns(two), service="1001"),
+                play(here.port, tmp_path / "endless", *holds(three), EXPECT_BYE),
+            )
+            async with asyncio.timeout(10):
+                while sum(event["event"] == "held" for event in await here.store.events()) < 3:
+                    await asyncio.sleep(0.02)
+            for phone in (one, two, three):
+                phone.say(caller_speech(3))  # music
+            await calls
+        assert await here.end_reasons(3) == ["caller_hung_up", "caller_hung_up", "held_too_long"]
+        for connection in here.simulator.connections:
+            assert not connection.violations
+            assert loudest(connection.heard) < 300
+            assert sum(event.type == "response.created" for event in connection.sent) == 1
+            assert "conversation.item.truncate" not in [event.type for event in connection.events]
+        heard_ms = sorted(each.heard_ms for each in here.simulator.connections)
+        assert heard_ms[1] < 4500  # what came before and after the hold
+        assert heard_ms[2] > HOLD_MS  # one agent heard silence meanwhile
+        said = Downsampler().process(here.simulator.connections[0].spoken[0].pcm24k)
+        for phone in (one, two):
+            heard = phone.reception.received_pcm()
+            rest = correlation(said[PHONE.bytes_of(1200) :], heard, PHONE.rate_hz, 12_000)
+            assert rest.peak > 0.9
+            assert rest.lag_ms > HOLD_MS
+            assert correlation(said, heard, PHONE.rate_hz, 12_000).peak < 0.9  # not in one piece
