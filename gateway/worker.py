@@ -161,7 +161,7 @@ class Worker:
             lambda event: switchboard.on_event(event),
             trunks=settings.trunks,
             secrets=settings.secrets,
-            on_trunk=partial(self._note_trunk, store),
+            on_trunk=partial(self._note_trunk, store) if register else None,
             register=register,
         )
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))

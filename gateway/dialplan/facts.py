@@ -65,7 +65,8 @@ def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> Call
         load: share of the worker's capacity in use.
     """
     called_forms = _forms(invite.called, invite.to_uri)
-    caller_forms = _forms(invite.caller, invite.from_uri)
+    # What anybody can write into From does not stand beside what the trunk vouches for.
+    caller_forms = _forms(invite.caller, "" if invite.asserted else invite.from_uri)
     return CallFacts(
         called=called_forms[0] if called_forms else "",
         caller=caller_forms[0] if caller_forms else "",

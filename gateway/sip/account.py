@@ -10,7 +10,7 @@ from gateway.ids import new_call_id
 from gateway.settings import TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
-from gateway.sip.caller_id import called_number, caller_number
+from gateway.sip.caller_id import asserted_user, called_number, caller_number
 from gateway.sip.guard import callback
 from gateway.sip.message import bare_uri, clean, headers_of, request_uri
 
@@ -49,6 +49,7 @@ class GatewayAccount(pj.Account):
         message = prm.rdata.wholeMsg
         headers = headers_of(message)
         called = request_uri(message)
+        call.called = called_number(called, headers, self._settings)
         self._table.emit(
             IncomingInvite(
                 call.call_id,
@@ -59,7 +60,8 @@ class GatewayAccount(pj.Account):
                 headers=headers,
                 trunk=self._trunk,
                 caller=caller_number(headers, self._settings),
-                called=called_number(called, headers, self._settings),
+                called=call.called,
+                asserted=bool(asserted_user(headers, self._settings)),
             )
         )
 

@@ -30,7 +30,7 @@ from gateway.ids import CallId
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.bridge import Bridge, Talk
-from gateway.sip.dial import Dialled, dialled
+from gateway.sip.dial import Dialled, dialled, goes_through
 from gateway.sip.dialog import Dialog
 from gateway.sip.guard import callback, describe
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
@@ -58,7 +58,6 @@ class CallTable:
         trunks: the settings of each trunk.
         pcm: what the bridge carries.
         tracer: keeps the messages of calls, if anything does.
-        capacity: calls that this build of the library holds at once.
         calls: every call whose dialog is not over, second legs too.
         idle_ports: media ports that no call uses.
     """
@@ -70,7 +69,6 @@ class CallTable:
     trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
     pcm: PcmFormat = PHONE
     tracer: Tracer | None = None
-    capacity: int = 4
     calls: dict[CallId, Dialog] = field(default_factory=dict)
     idle_ports: list[AgentMediaPort] = field(default_factory=list)
 
@@ -90,19 +88,14 @@ class CallTable:
         for call in tuple(self.calls.values()):
             _carry_out(call, lambda each: each.end(code, reason))
 
-    @property
-    def full(self) -> bool:
-        """Whether the library holds no further call."""
-        return len(self.calls) >= self.capacity
+    def is_full(self, trunk: str) -> bool:
+        """Return whether a trunk has as many calls as its settings allow."""
+        settings = self.trunks.get(trunk)
+        return settings is not None and settings.max_calls is not None and self.calls_of(trunk) >= settings.max_calls
 
     def calls_of(self, trunk: str) -> int:
         """Return how many calls a trunk has now, in both directions."""
         return sum(call.trunk == trunk for call in self.calls.values())
-
-    def let_go(self) -> None:
-        """Drop every call and port that is left: the library asserts when it ends before them."""
-        self.calls.clear()
-        self.idle_ports.clear()
 
     def borrow_port(self) -> AgentMediaPort:
         """Give a media port that nobody uses."""
@@ -112,7 +105,7 @@ class CallTable:
 def _carry_out(call: D, order: Callable[[D], None]) -> None:
     try:
         order(call)
-    except pj.Error as error:
+    except (pj.Error, TypeError, ValueError) as error:  # the last two: text that the binding does not take
         call.failed(describe(error))
 
 
@@ -133,6 +126,8 @@ class PjCall(Dialog):
     ) -> None:
         super().__init__(account, call_id, table, pj_id, trunk=trunk)
         self.call_id = call_id
+        self.called = ""
+        """The number that was called, of a call that came in."""
         self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
         self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
         self._early_wanted = False
@@ -203,17 +198,26 @@ class PjCall(Dialog):
         if self._has_second:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
             return
-        trunk = trunk or self.trunk
+        trunk = trunk or self._own_trunk_for(target)
         try:
-            where = dialled(target, self._table.trunks, trunk=trunk)
+            where = dialled(target, self._table.trunks, trunk=trunk, diverted_from=self.called)
         except SipError as error:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, str(error)))
+            return
+        if self._table.is_full(trunk):
+            busy = "all lines of the trunk are busy"
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, busy))
             return
         self._has_second = True
         account = self._table.account_of(trunk)
         SecondCall(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
         where = replace(where, headers=(*where.headers, *headers.items()))
         self._order_second(lambda second: second.place(where))
+
+    def _own_trunk_for(self, target: str) -> str:
+        """Return this call's trunk where the target is its own; a stranger is not to see the trunk's digest."""
+        settings = self._table.trunks.get(self.trunk)
+        return self.trunk if settings is not None and goes_through(target, settings) else ""
 
     @runs_on("sip")
     def let_talk(self, talk: Talk) -> None:
@@ -330,14 +334,7 @@ class PjCall(Dialog):
         self.drop_second()  # a safety net: whoever it was called for is gone
         if self._media_up:
             self._note_quality()
-        self._finish_trace(code)
-        self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))
-
-    def _finish_trace(self, code: int) -> None:
-        tracer = self._table.tracer
-        if tracer is None or self.getId() < 0:
-            return
-        info = self.getInfo()
-        path = tracer.finish(info.callIdString, keep=code // 100 != 2)
+        path = self._finish_trace(code)
         if path is not None:
-            self._emit(Noted(self.call_id, "traced", {"sip_trace": str(path)}))
+            self._emit(Noted(self.call_id, "traced", {"sip_trace": path}))
+        self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))

@@ -47,7 +47,7 @@ def own_uri(trunk: TrunkSettings) -> str:
     return f"sip:{quote(trunk.username or 'gateway', safe=USER_SAFE)}@{domain_of(trunk)}"
 
 
-def identity_to_send(trunk: TrunkSettings, caller_id: str | None, diverted_from: str | None = None) -> Identity:
+def identity_to_send(trunk: TrunkSettings, caller_id: str | None, diverted_from: str = "") -> Identity:
     """
     Return what a call through a trunk tells of us.
 
@@ -76,12 +76,16 @@ def caller_number(headers: Mapping[str, str], trunk: TrunkSettings | None) -> st
 
     P-Asserted-Identity counts only from a trunk whose settings trust it: anyone can write that header.
     """
-    country = trunk.country if trunk else None
-    if trunk is not None and trunk.trust_identity:
-        asserted = [user_of(address) for address in addresses_in(headers.get("p-asserted-identity", ""))]
-        for user in sorted(filter(None, asserted), key=lambda user: not looks_like_number(user)):
-            return normalised(user, country)
-    return normalised(user_of(headers.get("from", "")), country)
+    user = asserted_user(headers, trunk) or user_of(headers.get("from", ""))
+    return normalised(user, trunk.country if trunk else None)
+
+
+def asserted_user(headers: Mapping[str, str], trunk: TrunkSettings | None) -> str:
+    """Return who calls by the word of a trunk that is trusted with it, a number if there is one; else nothing."""
+    if trunk is None or not trunk.trust_identity:
+        return ""
+    users = [user_of(address) for address in addresses_in(headers.get("p-asserted-identity", ""))]
+    return next(iter(sorted(filter(None, users), key=lambda user: not looks_like_number(user))), "")
 
 
 def called_number(request_uri: str, headers: Mapping[str, str], trunk: TrunkSettings | None) -> str:
@@ -94,19 +98,6 @@ def called_number(request_uri: str, headers: Mapping[str, str], trunk: TrunkSett
     if trunk is not None and trunk.username is not None and user == trunk.username:
         user = user_of(headers.get("to", "")) or user
     return normalised(user, trunk.country if trunk else None)
-
-
-def diverted_number(headers: Mapping[str, str], trunk: TrunkSettings | None) -> str:
-    """Return the number that was called before the call was sent on to us, or an empty string (RFC 5806)."""
-    for address in addresses_in(headers.get("diversion", "")):
-        return normalised(user_of(address), trunk.country if trunk else None)
-    return ""
-
-
-def wants_privacy(headers: Mapping[str, str]) -> bool:
-    """Return whether the caller asked that its number be told to nobody (RFC 3323 section 4.2)."""
-    asked = {word.strip().lower() for word in headers.get("privacy", "").split(";")}
-    return bool(asked & {"id", "user", "header"})
 
 
 def addresses_in(value: str) -> list[str]:

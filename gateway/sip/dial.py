@@ -10,7 +10,7 @@ from urllib.parse import quote
 from gateway.errors import SipError
 from gateway.numbers import dialled_number, looks_like_number
 from gateway.settings import TrunkSettings
-from gateway.sip.caller_id import USER_SAFE, identity_to_send
+from gateway.sip.caller_id import USER_SAFE, domain_of, identity_to_send
 
 _SIP_URI = re.compile(r"sips?:[^\s<>\"\x00-\x1f\x7f]+", re.IGNORECASE)
 _TEL_URI = re.compile(r"tel:([^\s;<>\"]+)(;[^\s<>\"]*)?", re.IGNORECASE)
@@ -35,7 +35,12 @@ class Dialled:
 
 
 def dialled(
-    target: str, trunks: Mapping[str, TrunkSettings], *, trunk: str = "", caller_id: str | None = None
+    target: str,
+    trunks: Mapping[str, TrunkSettings],
+    *,
+    trunk: str = "",
+    caller_id: str | None = None,
+    diverted_from: str = "",
 ) -> Dialled:
     """
     Work out where a call goes and as whom.
@@ -45,6 +50,7 @@ def dialled(
         trunks: all that are configured.
         trunk: which of them to use; empty for none.
         caller_id: number to call as; None takes the trunk's.
+        diverted_from: the number that was called first, of a call that is sent on.
 
     Raises:
         SipError: there is no such trunk, a number has no trunk, or the target is neither; the text names the cure.
@@ -62,8 +68,16 @@ def dialled(
     else:
         user = quote(dialled_number(number, settings.dial_format, settings.country), safe=USER_SAFE)
         uri = f"sip:{user}@{settings.host}"
-    identity = identity_to_send(settings, caller_id)
+    identity = identity_to_send(settings, caller_id, diverted_from)
     return Dialled(_over(uri, settings.transport), trunk, identity.local_uri, identity.headers)
+
+
+def goes_through(target: str, trunk: TrunkSettings) -> bool:
+    """Return whether a target that names no trunk goes through this one: a number, or an address of its own host."""
+    if _number_in(target) is not None:
+        return True
+    host = target.rpartition("@")[2].partition(":")[2] if "@" not in target else target.rpartition("@")[2]
+    return host.partition(";")[0].partition(":")[0].lower() == domain_of(trunk).lower()
 
 
 def _trunk(trunks: Mapping[str, TrunkSettings], name: str) -> TrunkSettings | None:

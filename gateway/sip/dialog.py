@@ -259,6 +259,15 @@ class Dialog(pj.Call):
         if self._keys.info(key, time.monotonic()):
             self._pressed(key)
 
+    def _finish_trace(self, code: int) -> str | None:
+        """Have the messages of this dialog written, if they are kept; returns where."""
+        tracer = self._table.tracer
+        if tracer is None or self.getId() < 0:
+            return None
+        info = self.getInfo()
+        path = tracer.finish(info.callIdString, keep=code // 100 != 2)
+        return None if path is None else str(path)
+
     def _end(self, code: int, reason: str) -> None:
         if self._told_over:
             return

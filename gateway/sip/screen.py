@@ -14,7 +14,7 @@ from gateway.sip.door import Door
 from gateway.sip.guard import answering
 from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, SipModule
 from gateway.sip.oversize import Oversize
-from gateway.sip.screening import Drop, Pass, Respond, Screening, Verdict
+from gateway.sip.screening import NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
 from gateway.sip.trace import Tracer
 from gateway.threads import runs_on
 
@@ -137,7 +137,7 @@ class Screen:
         assert self._endpoint is not None
         self.counts[verdict.why] += 1
         self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
-        if self._tracer.wanted and verdict.code >= 300 and verdict.code != 401:
+        if self._tracer.wanted and verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:
             self._tracer.refused(text)
 
 

@@ -49,6 +49,8 @@ class Respond:
 
 
 Verdict = Pass | Drop | Respond
+NOT_ALLOWED = "source not allowed"
+"""Why strangers are turned away; they are not worth a trace."""
 _PASS = Pass()
 
 
@@ -161,8 +163,8 @@ class Screening:
             return Drop("scanner")
         if not known.allowed:
             if message.method == "ACK" or not self._denials.take(host, now):
-                return Drop("source not allowed")
-            return Respond("source not allowed", self._settings.deny_code, "")
+                return Drop(NOT_ALLOWED)
+            return Respond(NOT_ALLOWED, self._settings.deny_code, "")
         buckets = self._strangers if known.trunk is None else self._generous
         return None if buckets.take(host, now) else Drop("too many")
 

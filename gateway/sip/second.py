@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from gateway.call.events import SecondDigit, SecondRinging, SecondUp
+from gateway.call.events import Noted, SecondDigit, SecondRinging, SecondUp
 from gateway.ids import CallId
 from gateway.sip.binding import pj
 from gateway.sip.bridge import Bridge
@@ -77,4 +77,7 @@ class SecondCall(Dialog):
 
     def _over(self, code: int, reason: str) -> None:
         self._bridge.stream_gone("second")
+        path = self._finish_trace(code)
+        if path is not None:
+            self._table.emit(Noted(self._call_id, "second_traced", {"path": path}))
         self._tell_over(code, reason)

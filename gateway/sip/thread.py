@@ -300,8 +300,7 @@ def _obey(order: Order, table: CallTable) -> None:
 
 
 def _make_room(table: CallTable, call_id: CallId, where: Dialled) -> None:
-    trunk = table.trunks.get(where.trunk)
-    if trunk is not None and trunk.max_calls is not None and table.calls_of(where.trunk) >= trunk.max_calls:
+    if table.is_full(where.trunk):
         reason = "All lines of the trunk are busy"
         table.emit(LegClosed(call_id, by_caller=False, code=pj.PJSIP_SC_SERVICE_UNAVAILABLE, reason=reason))
         return

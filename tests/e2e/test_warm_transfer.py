@@ -41,9 +41,9 @@ class Briefing:
     async def until_told(self) -> None:
         """Wait until the callee heard the agent, and insist that the caller heard only the waiting tone."""
         await happened(self.house, "second_up")
-        self.caller.reception.clear()
         await until(lambda: hears_speech(self.callee), what="the agent's words")
         await until(lambda: hears_only_waiting(self.caller), limit_s=5, what="the waiting tone alone")
+        assert not hears_speech(self.caller)
 
     async def finish(self) -> None:
         assert await self.calling.finish() == 0, self.calling.output

@@ -22,6 +22,7 @@ class IncomingInvite(CallEvent):
         trunk: name of the trunk it came through; empty when from none.
         caller: the caller's number as the trunk's settings read it (E.164 where they can), else the user part.
         called: the called number, likewise.
+        asserted: ``caller`` is the trunk's word for who calls (P-Asserted-Identity), not what From says.
     """
 
     sip_call_id: str
@@ -32,6 +33,7 @@ class IncomingInvite(CallEvent):
     trunk: str = ""
     caller: str = ""
     called: str = ""
+    asserted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

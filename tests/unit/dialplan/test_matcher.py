@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from gateway.call.events import IncomingInvite
-from gateway.dialplan.facts import user_forms
+from gateway.dialplan.facts import facts_of, user_forms
 from gateway.dialplan.matcher import Rejection, Route, find_route
 from gateway.dialplan.model import Dialplan
 from gateway.ids import CallId
@@ -79,3 +82,12 @@ def test_a_rule_without_conditions_takes_a_uri_without_user() -> None:
 @pytest.mark.parametrize(("uri", "names"), [("sip:@h", ()), ("sip:%@h", ("%",)), ("sip:%ff@h", ("�",))])
 def test_odd_user_parts_are_read_without_an_error(uri: str, names: tuple[str, ...]) -> None:
     assert user_forms(uri) == names
+
+
+def test_a_forged_from_does_not_match_beside_an_asserted_caller() -> None:
+    forged = IncomingInvite(
+        CallId("c"), "id", "sip:+4930111@x", "sip:1000@x", "192.0.2.1:5060", caller="+4930222", asserted=True
+    )
+    facts = facts_of(forged, at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert facts.caller_forms == ("+4930222",)
+    assert "+4930111" in facts_of(replace(forged, asserted=False), at=facts.at).caller_forms

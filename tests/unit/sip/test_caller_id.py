@@ -8,13 +8,12 @@ from gateway.settings import TrunkSettings
 from gateway.sip.caller_id import (
     ANONYMOUS,
     addresses_in,
+    asserted_user,
     called_number,
     caller_number,
-    diverted_number,
     identity_to_send,
     own_uri,
     user_of,
-    wants_privacy,
 )
 
 pytestmark = pytest.mark.unit
@@ -95,12 +94,11 @@ def test_the_called_number_is_in_to_when_our_account_is_in_the_request_uri() -> 
     assert called_number("sip:line1@192.0.2.1", {}, trunk(username="line1")) == "line1"
 
 
-def test_what_was_called_first_and_what_is_to_be_withheld_are_read() -> None:
-    assert diverted_number(HEADERS, trunk()) == "+493044444444"
-    assert diverted_number({}, trunk()) == ""
-    assert wants_privacy(HEADERS)
-    assert not wants_privacy({"privacy": "none"})
-    assert not wants_privacy({})
+def test_only_a_trusted_trunk_vouches_for_the_caller() -> None:
+    assert asserted_user(HEADERS, trunk()) == ""
+    assert asserted_user(HEADERS, None) == ""
+    assert asserted_user(HEADERS, trunk(trust_identity=True))
+    assert asserted_user({}, trunk(trust_identity=True)) == ""
 
 
 @pytest.mark.parametrize(
@@ -129,5 +127,3 @@ def test_whatever_a_stranger_writes_is_read_without_an_error(text: str) -> None:
     settings = trunk(trust_identity=True, username="u")
     assert isinstance(caller_number(headers, settings), str)
     assert isinstance(called_number(text, headers, settings), str)
-    assert isinstance(diverted_number(headers, settings), str)
-    wants_privacy(headers)

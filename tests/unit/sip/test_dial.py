@@ -4,7 +4,7 @@ import pytest
 
 from gateway.errors import SipError
 from gateway.settings import TrunkSettings
-from gateway.sip.dial import Dialled, dialled
+from gateway.sip.dial import Dialled, dialled, goes_through
 
 pytestmark = pytest.mark.unit
 
@@ -62,3 +62,19 @@ def test_what_cannot_be_called_is_told_with_the_cure(target: str, trunk: str, to
 def test_without_any_trunk_the_guide_is_named() -> None:
     with pytest.raises(SipError, match=r"no trunk is configured: see docs/trunks\.md"):
         dialled("+4930", {}, trunk="main")
+
+
+@pytest.mark.parametrize(
+    ("target", "own"),
+    [
+        ("+493012345", True),
+        ("tel:+493012345", True),
+        ("sip:desk@sip.carrier.example", True),
+        ("sip:desk@SIP.Carrier.example:5070;transport=tcp", True),
+        ("sip:sip.carrier.example", True),
+        ("sip:desk@elsewhere.example", False),
+        ("sip:sip.carrier.example@elsewhere.example", False),
+    ],
+)
+def test_only_what_is_a_trunks_own_goes_through_it_unasked(target: str, own: bool) -> None:
+    assert goes_through(target, TrunkSettings(host="sip.carrier.example:5060")) is own
