@@ -15,6 +15,9 @@ _WINDOW_S = 0.1
 _LOUD = 100.0  # RMS of a sample; silence in G.711 is far below
 _MOST = 0.7  # share of a window's energy that is the tone itself
 
+_NOTE_WIDTH_HZ = 25
+_NEARLY_ALL = 0.85
+
 Samples = npt.NDArray[np.float64]
 
 
@@ -46,9 +49,12 @@ def _of_waiting(window: Samples) -> bool:
 
 
 def hears_only_waiting(peer: RtpPeer) -> bool:
-    """Tell whether all that was heard is the waiting tone, and something was."""
-    heard = _windows(peer)
-    return bool(heard) and sum(map(_of_waiting, heard)) >= 0.8 * len(heard)
+    """Tell whether nearly all that was heard, by its energy, is the waiting tone, and something was."""
+    samples = np.frombuffer(peer.reception.received_pcm(), "<i2").astype(np.float64)
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    hz = np.fft.rfftfreq(len(samples), 1 / PHONE.rate_hz)
+    notes = np.any([np.abs(hz - note) < _NOTE_WIDTH_HZ for note in WAITING_HZ], axis=0)
+    return bool(_windows(peer)) and bool(power[notes].sum() > _NEARLY_ALL * power.sum())
 
 
 def hears_speech(peer: RtpPeer) -> bool:
