@@ -139,8 +139,8 @@ async def test_another_codec_and_another_address_keep_the_audio_going(tmp_path: 
             peer.reception.clear()
             here.uplink.read()
             await until(lambda: any(here.uplink.read()))
-            await until(lambda: len(new.reception.packets) > 10)
-            assert {packet.payload_type for packet in new.reception.packets} == {8}
+            # Before the re-INVITE is through, RTP may follow the new port in the old codec.
+            await until(lambda: [packet.payload_type for packet in new.reception.packets[-10:]] == [8] * 10)
             assert len(peer.reception.packets) < 3
             assert await sipp.finish() == 0, sipp.output
         assert not here.seen(LegFailed)
