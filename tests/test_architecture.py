@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "gateway").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
-MAX_FILE_LINES = 400
+MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 50
 CATCHES_ALL = {
     "gateway/plan_keeper.py",  # a plan that nobody thought of must not end the looking for the next one
