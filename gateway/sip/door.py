@@ -112,10 +112,11 @@ class Door:
             guest.heard = True
 
     def tick(self, now: float) -> None:
-        """Shut connections down that brought no message in time. About once a second."""
+        """Shut down connections of strangers that brought no message in time. About once a second."""
         self._forget_gone(now)
         for guest in self._guests.values():
-            if not guest.heard and now - guest.since > self._silent_s:
+            overdue = not guest.heard and now - guest.since > self._silent_s
+            if overdue and self._sources.trunk_of(guest.host) is None:  # a trunk may open one for later
                 guest.heard = True  # once is enough
                 self.refused["silent connection"] += 1
                 _shut_down(guest)

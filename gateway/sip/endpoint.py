@@ -16,7 +16,7 @@ from gateway.settings_sip import Codec
 from gateway.sip.binding import pj
 from gateway.sip.guard import callback, describe
 from gateway.sip.listening import Listening, listen
-from gateway.sip.native import native
+from gateway.sip.native import native, stay_on_udp
 
 USER_AGENT = "sip-voice-gateway"
 CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
@@ -159,6 +159,8 @@ def start_endpoint(
     writer = _PjLog()
     _set_agent(config, settings, writer)
     _set_media(config.medConfig, settings, pcm)
+    if not stay_on_udp():
+        _log.warning("sip_long_requests_by_tcp", detail="this build sends requests over 1300 bytes by TCP")
     try:
         endpoint.libInit(config)
         endpoint.audDevManager().setNullDev()  # the bridge runs on its own clock, without a sound card

@@ -92,6 +92,27 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
     return typed(ctypes.cast(found, ctypes.c_void_p).value or 0)
 
 
+# ``pjsip_cfg_t`` (``pjsip/sip_config.h``): int 4 is disable_tcp_switch; 13 to 17 are the transactions' limits.
+_TCP_SWITCH, _LIMITS, _USUAL_LIMITS = 4, slice(13, 18), [1023, 500, 4000, 5000, 32000]
+
+
+def stay_on_udp() -> bool:
+    """
+    Have long requests leave by the transport they are meant for. To be called before ``libInit``.
+
+    By itself the library sends a request over 1300 bytes by TCP (RFC 3261 section 18.1.1), though nobody may listen
+    there, or a firewall may swallow it: the call is lost then. Returns False where this build cannot be told.
+    """
+    variable = native("pjsip_sip_cfg_var")
+    if variable is None:
+        return False
+    settings = ctypes.cast(variable, ctypes.POINTER(ctypes.c_int))
+    if settings[_LIMITS] != _USUAL_LIMITS:  # another layout
+        return False
+    settings[_TCP_SWITCH] = 1
+    return True
+
+
 class Endpoint:
     """
     What the screen needs of ``pjsip_endpoint``. Made after ``libInit``; thread: sip.

@@ -11,9 +11,9 @@ import structlog
 
 from gateway.sip.binding import pj
 from gateway.sip.door import Door
+from gateway.sip.dropped import Dropped
 from gateway.sip.guard import answering
 from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, SipModule
-from gateway.sip.oversize import Oversize
 from gateway.sip.screening import NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
 from gateway.sip.trace import Tracer
 from gateway.threads import runs_on
@@ -41,7 +41,7 @@ class Screen:
         self._tracer = tracer
         self._door = door
         self._endpoint: Endpoint | None = None
-        self._oversize: Oversize | None = None
+        self._dropped: Dropped | None = None
         self._received: Any = None
         self._sent: Any = None
         self._module = SipModule()
@@ -55,7 +55,7 @@ class Screen:
     def install(self) -> bool:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
-            endpoint, oversize = Endpoint(), Oversize(self._rules.allows)
+            endpoint, dropped = Endpoint(), Dropped(self._rules.allows)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
             return False
@@ -68,7 +68,7 @@ class Screen:
         if not endpoint.register(module):
             _log.warning("sip_screen_missing", detail="the library refused the module")
             return False
-        self._endpoint, self._oversize = endpoint, oversize
+        self._endpoint, self._dropped = endpoint, dropped
         self._door.install()
         return True
 
@@ -91,9 +91,9 @@ class Screen:
             self._endpoint.unregister(self._module)
             self._endpoint = None
             self._door.remove()
-        if self._oversize is not None:
-            self._oversize.remove()
-            self._oversize = None
+        if self._dropped is not None:
+            self._dropped.remove()
+            self._dropped = None
         self._received = self._sent = None
 
     # --- callbacks of the library; what they return is for it ---

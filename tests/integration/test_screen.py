@@ -225,6 +225,29 @@ def test_a_silent_connection_is_shut_down_and_one_that_spoke_is_not() -> None:
     assert target.counts["silent connection"] == 1
 
 
+def test_a_keep_alive_is_answered_and_a_trunk_may_be_silent() -> None:
+    trunk = {"main": {"host": "127.0.0.1", "transport": "tcp"}}
+    with (
+        screened(silent_s=0.5, trunks=trunk) as target,
+        socket.create_connection(("127.0.0.1", target.port)) as silent,
+        socket.create_connection(("127.0.0.1", target.port)) as pinging,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+    ):
+        for each in (silent, pinging, datagrams):
+            each.settimeout(10)
+        pinging.sendall(b"\r\n\r\n")
+        assert pinging.recv(100) == b"\r\n"
+        time.sleep(1.5)
+        silent.sendall(b"\r\n\r\n")
+        assert silent.recv(100) == b"\r\n"
+        datagrams.sendto(b"\r\n\r\n", ("127.0.0.1", target.port))  # over UDP that is no question
+        assert target.alive()
+        datagrams.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            datagrams.recv(100)
+    assert not target.counts.get("silent connection")
+
+
 def test_a_silent_connection_that_was_reset_meanwhile_does_no_harm() -> None:
     door = Door(Sources(SipSettings(), {}), silent_s=0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

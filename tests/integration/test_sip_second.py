@@ -25,6 +25,7 @@ from gateway.call.events import (
 )
 from gateway.ids import new_call_id
 from gateway.lab.rtp_peer import RtpPeer
+from gateway.sip.dial import Dialled
 from gateway.sip.leg import PjLeg
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, until
 from tests.e2e.sipp_dialog import (
@@ -56,11 +57,13 @@ def told(here: Phone, call_id: str) -> list[type[CallEvent]]:
 class OwnCall:
     """A call of ours to SIPp."""
 
-    def __init__(self, here: Phone, port: int) -> None:
+    def __init__(self, here: Phone, port: int, where: Dialled | None = None) -> None:
         self.call_id = new_call_id()
         self.uplink = UplinkTap(capacity_frames=500)
         self.playout = PlayoutBuffer(PHONE)
         self.leg: PjLeg = here.sip.new_call(self.call_id, f"sip:1000@127.0.0.1:{port}", self.uplink, self.playout)
+        if where is not None:
+            self.leg = PjLeg(here.sip, self.call_id, self.uplink, self.playout, where=where)
         self.leg.dial()
 
 
@@ -105,6 +108,20 @@ async def test_a_refused_call_tells_why(tmp_path: Path, status: str, code: int, 
         closed = here.seen(LegClosed)[0]
         wanted = "Call rejected (Q.850 21)" if more else reason
         assert closed == LegClosed(call.call_id, by_caller=True, code=code, reason=wanted)
+
+
+async def test_a_long_invite_goes_by_udp_though_somebody_takes_connections_there(tmp_path: Path) -> None:
+    port, connections = free_port(), []
+    taking = await asyncio.start_server(lambda reader, writer: connections.append((reader, writer)), "127.0.0.1", port)
+    where = Dialled(f"sip:1000@127.0.0.1:{port}", headers=(("X-Long", "a" * 1400),))
+    async with taking, phone(pick_up) as here:
+        async with Sipp(here.info.port, (refuse_call("486 Busy Here"),), tmp_path, port=port) as sipp:
+            call = OwnCall(here, free_port(), where)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0] == LegClosed(call.call_id, by_caller=True, code=486, reason="Busy Here")
+    assert len(sipp.first("INVITE").text) > 1300
+    assert not connections
 
 
 async def test_a_ringing_call_can_be_cancelled(tmp_path: Path) -> None:
