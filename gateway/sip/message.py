@@ -32,8 +32,7 @@ MAX_VALUE = 1000
 
 def clean(text: str) -> str:
     """Return text that every store takes: undecodable bytes and control characters are replaced."""
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "\ufffd" for char in readable)
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)  # no surrogate is printable
 
 
 def request_uri(message: str) -> str:
