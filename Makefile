@@ -20,7 +20,7 @@ run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one
 demo: $(VENV)/lab ## one real SIP call against the simulator, told as a table; leaves out/demo.wav and out/demo.png
 	$(BIN)/gateway demo
 
-test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio ## all checks and all tests
+test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/bin/tcpdump /usr/bin/openssl ## all checks and all tests
 	$(BIN)/python -m pytest -m "unit or integration" -n 3 --cov --cov-report=term:skip-covered --cov-fail-under=85
 	$(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup
 
@@ -67,3 +67,9 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 
 /usr/sbin/kamailio:
 	$(call apt,kamailio)
+
+/usr/bin/tcpdump:
+	$(call apt,tcpdump)
+
+/usr/bin/openssl:
+	$(call apt,openssl)

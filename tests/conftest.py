@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway.threads import check_threads
+
+_MAKEFILE = Path(__file__).parents[1] / "Makefile"
+_INSTALLED = frozenset(re.findall(r"^(/usr/\S+):", _MAKEFILE.read_text(encoding="utf-8"), re.MULTILINE))
+_EVERYWHERE = frozenset({"/usr/bin/uname"})  # asked by the platform module; on every Debian
+_started: list[str] = []
+
+
+def _note_program(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "subprocess.Popen":
+        _started.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_program)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +35,16 @@ def thread_marks_are_checked() -> Iterator[None]:
     check_threads(enabled=True)
     yield
     check_threads(enabled=False)
+
+
+@pytest.fixture(autouse=True)
+def every_program_is_installed() -> Iterator[None]:
+    """A test that starts a program fails, unless it is ours, the test's own, or one that the Makefile installs."""
+    _started.clear()
+    yield
+    paths = {shutil.which(name) or name for name in _started} - _INSTALLED - _EVERYWHERE
+    foreign = [path for path in paths if not path.startswith((sys.prefix, tempfile.gettempdir()))]
+    assert not foreign, f"installed by no target of the Makefile: {foreign}"
 
 
 @pytest.fixture(autouse=True)

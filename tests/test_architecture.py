@@ -143,6 +143,19 @@ def test_every_test_module_names_its_category(path: Path) -> None:
         assert found.group(1) == folder
 
 
+@pytest.mark.parametrize("path", [path for path in TESTS if "unit" in path.parts], ids=name_of)
+def test_a_unit_test_measures_no_time(path: Path) -> None:
+    found = re.search(r"\btime\.(monotonic|perf_counter|process_time|thread_time)", path.read_text(encoding="utf-8"))
+    assert not found, f"{name_of(path)}: a slow machine is no mistake; count work, or let the test's limit end it"
+
+
+def test_what_a_target_of_the_makefile_installs_the_tests_have() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    wanted = re.search(r"^test: (.*) ##", text, re.MULTILINE)
+    assert wanted
+    assert set(re.findall(r"^(/usr/\S+):", text, re.MULTILINE)) == {word for word in wanted[1].split() if "/" in word}
+
+
 def test_every_module_imports_without_pjsua2() -> None:
     modules = [found.name for found in pkgutil.walk_packages(gateway.__path__, "gateway.")]
     modules = [name for name in modules if not name.endswith("__main__")]

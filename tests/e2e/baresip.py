@@ -17,8 +17,7 @@ from tests.e2e.sipp import until
 
 BARESIP = "/usr/bin/baresip"
 _STARTS = 3
-_READY_S = 20
-_ORDER_S = 10
+_READY_S = _ORDER_S = 40
 _CONFIG = """
 sip_listen 127.0.0.1:{sip_port}
 call_max_calls 2
@@ -128,7 +127,7 @@ class Baresip:
         if self._process.returncode is None:
             self._process.terminate()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(40):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()

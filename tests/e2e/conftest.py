@@ -44,7 +44,7 @@ class House:
 
     async def ended_record(self) -> dict[str, str]:
         """Return the newest event that ended a call; waits for it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             while True:
                 ends = [event for event in await self.store.events() if event.get("state") == "ended"]
                 if ends:
@@ -53,7 +53,7 @@ class House:
 
     async def end_reasons(self, calls: int) -> list[str]:
         """Return why so many calls ended, in alphabetical order; waits for them."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while True:
                 ends = [event["end_reason"] for event in await self.store.events() if event.get("state") == "ended"]
                 if len(ends) >= calls:

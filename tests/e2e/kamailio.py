@@ -123,7 +123,7 @@ class Kamailio:
                 stdout=log,
                 stderr=log,
             )
-        end = time.monotonic() + 15
+        end = time.monotonic() + 40
         while not await asyncio.to_thread(_answers, self.port):
             assert self._process.returncode is None, self.log()
             assert time.monotonic() < end, f"Kamailio did not start:\n{self.log()}"
@@ -135,7 +135,7 @@ class Kamailio:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), 10)
+            await asyncio.wait_for(self._process.wait(), 40)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

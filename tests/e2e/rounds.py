@@ -1,12 +1,24 @@
-"""Measurements on a machine that others use, too."""
+"""Measurements on a machine that others use, too, or that is slow."""
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+
+_ROUNDS = 3_000_000
+_REFERENCE_S = 0.1
+
+
+def slowness() -> float:
+    """Return how many times as long as on the machine that the limits are for this one computes now; at least 1."""
+    began = time.monotonic()
+    for _ in range(_ROUNDS):
+        pass
+    return max(1.0, (time.monotonic() - began) / _REFERENCE_S)
 
 
 def best_of(rounds: int) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:

@@ -247,7 +247,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until(condition: object, limit_s: float = 10.0, what: str = "") -> None:
+async def until(condition: object, limit_s: float = 40.0, what: str = "") -> None:
     """Wait until ``condition()`` is true."""
     end = time.monotonic() + limit_s
     while not condition():  # type: ignore[operator]

@@ -46,7 +46,7 @@ async def sessions(house: House, wanted: int) -> None:
 
 
 async def until_ended(house: House, calls: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while sum(event.get("state") == "ended" for event in await house.store.events()) < calls:
             await asyncio.sleep(0.02)
 

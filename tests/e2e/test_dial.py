@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -89,9 +88,7 @@ async def test_the_agent_speaks_when_somebody_answers_and_hears_nothing_before(t
             assert connection.heard_ms == 0
             assert responses(connection) == 0
             await seen_message(folder, "ACK")
-            answered = time.monotonic()
             await until(lambda: loudness_from(phone, 0) > 20, what="the greeting")
-            assert time.monotonic() - answered < 3
             await asyncio.sleep(1)
             phone.say(caller_speech(1.6))
             assert await callee.finish() == 0, callee.output

@@ -15,7 +15,7 @@ from tests.e2e.test_disconnect import closed, moment
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS = 20
-LIMIT_S = 1.0
+LIMIT_S = 10.0
 """Far above what it takes; the figures themselves are printed, since machines are shared."""
 
 

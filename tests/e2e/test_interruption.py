@@ -85,7 +85,7 @@ def measure(connection: Connection, phone: RtpPeer) -> Cut:
 
 async def events_of(house: House, call: int) -> list[dict[str, str]]:
     """Return what stands in the stream of the ``call``-th call, counted from 1; waits for its end."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while True:
             events = await house.store.events()
             ended = [event["call_id"] for event in events if event["event"] == "ended"]

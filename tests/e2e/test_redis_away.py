@@ -22,11 +22,11 @@ async def test_a_call_outlives_redis_and_its_end_is_written_later(house: MakeHou
         try:
             assert await sipp.finish() == 0, sipp.output
             connection = here.simulator.connections[0]
-            await connection.wait_closed(2)
+            await connection.wait_closed(40)
             assert connection.close_code == 1000
         finally:
             os.kill(here.redis.pid, signal.SIGCONT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await here.store.live_calls():
                 await asyncio.sleep(0.05)
         assert (await here.ended_record())["end_reason"] == "caller_hung_up"

@@ -49,7 +49,7 @@ async def read_capture(path: Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         printed, complaints = await process.communicate()
     assert process.returncode == 0, complaints
     return printed.decode(errors="replace")

@@ -30,7 +30,7 @@ from tests.e2e.tones import until_they_hear_each_other, until_waiting_is_heard
 pytestmark = pytest.mark.e2e
 
 NO_REFER = refuse_refer("405 Method Not Allowed")
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 TRANSFER: dict[str, object] = {"call": "transfer_call", "arguments": {"target": "desk"}}
 BACK: list[dict[str, object]] = [{"say": "I am here again.", "for_s": 1.0}, {"call": "hang_up"}]
 """What the agent does whose caller is still there: say so, and end the call."""

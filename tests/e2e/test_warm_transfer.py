@@ -42,7 +42,7 @@ class Briefing:
         """Wait until the callee heard the agent, and insist that the caller heard only the waiting tone."""
         await happened(self.house, "second_up")
         await until(lambda: hears_speech(self.callee), what="the agent's words")
-        await until(lambda: hears_only_waiting(self.caller), limit_s=5, what="the waiting tone alone")
+        await until(lambda: hears_only_waiting(self.caller), what="the waiting tone alone")
         assert not hears_speech(self.caller)
 
     async def finish(self) -> None:

@@ -22,7 +22,7 @@ from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_wav
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 PCMU = {"type": "audio/pcmu"}
 VAD = {"type": "server_vad", "silence_duration_ms": 500}
 

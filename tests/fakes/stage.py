@@ -126,4 +126,4 @@ class Stage:
 
     async def end(self) -> Outcome:
         assert self.task is not None
-        return await asyncio.wait_for(self.task, 5)
+        return await asyncio.wait_for(self.task, 40)

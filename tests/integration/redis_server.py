@@ -20,7 +20,7 @@ from gateway.sessions.embedded import find_redis_server
 from gateway.settings import RedisSettings
 
 
-async def until(condition: Callable[[], Any], limit_s: float = 8.0) -> None:
+async def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:
     """Wait for a condition, without blocking the loop between looks."""
     end = time.monotonic() + limit_s
     while not condition():
@@ -70,7 +70,7 @@ class RedisServer:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen([self._binary, *words], stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while True:
             try:
                 with self.client() as client:
@@ -84,7 +84,7 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
-            self._process.wait(5)
+            self._process.wait(30)
             self._process = None
 
     def pause(self) -> None:

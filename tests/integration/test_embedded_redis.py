@@ -116,10 +116,10 @@ async def test_the_server_dies_with_a_killed_parent_and_its_remains_are_swept(te
         pid, url = parent.stdout.readline().split()
         assert runs(int(pid))
         parent.kill()
-        await until(lambda: not runs(int(pid)), 3)
+        await until(lambda: not runs(int(pid)))
     left = os.listdir(temp)
     assert left == [os.path.basename(os.path.dirname(url))]
-    await until(lambda: not accepts(url), 3)  # its threads may still be on their way out
+    await until(lambda: not accepts(url))  # its threads may still be on their way out
     async with EmbeddedRedis():
         assert set(os.listdir(temp)).isdisjoint(left)
 

@@ -214,7 +214,7 @@ async def test_the_places_of_a_dead_worker_are_free_again_and_its_minutes_are_ke
             await die(one)
         counted = hash_of(redis)["ms"]
         assert (await other.ask(limits)).exceeded == "max_calls 2"
-        end = time.monotonic() + 8
+        end = time.monotonic() + 40
         while not (await other.ask(limits, "c")).admitted:
             assert time.monotonic() < end
             await asyncio.sleep(0.1)
@@ -244,7 +244,7 @@ async def test_calls_are_admitted_while_redis_hangs_and_counted_when_it_is_back(
             finally:
                 redis.resume()
             assert {(answer.admitted, answer.minutes_left) for answer in answers} == {(True, 30)}
-            assert 0.25 < took_s < 1.5
+            assert 0.25 < took_s < 0.5 * 40 * ADMIT_LIMIT_S, "they wait side by side"
             desk.limits.release("call-0", 7)
             await until(lambda: len(places(redis)) == 39)
             await until(lambda: hash_of(redis)["calls"] == 40)

@@ -188,5 +188,5 @@ async def test_closing_ends_the_attempts() -> None:
         async with calling(url, retry_first_s=30, retry_last_s=30) as call:
             await call.note("agent_retry")
             began = time.monotonic()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 20, "30 s until the next attempt"
     assert call.events == []

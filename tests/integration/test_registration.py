@@ -79,7 +79,7 @@ async def registrant(
 async def test_a_trunk_is_registered_refreshed_and_left(tmp_path: Path, transport: str) -> None:
     async with Kamailio(free_port(), tmp_path, max_expires=4) as carrier:
         async with registrant(carrier.port, transport=transport) as here:
-            await until(lambda: here.states().count("registered") >= 2, limit_s=15)
+            await until(lambda: here.states().count("registered") >= 2)
             assert here.states()[:2] == ["registering", "registered"]
             assert here.changes[1] == TrunkChanged("main", "registered", 200, "OK", expires_s=4)
             assert here.sip.trunk_states["main"].state == "registered"
@@ -103,10 +103,10 @@ async def test_a_registrar_that_was_away_is_registered_at_again(tmp_path: Path) 
     ):
         await until(lambda: "registered" in here.states())
         await carrier.stop()
-        await until(lambda: "failed" in here.states(), limit_s=15)
+        await until(lambda: "failed" in here.states())
         await carrier.start()
         before = len(here.changes)
-        await until(lambda: "registered" in here.states()[before:], limit_s=20)
+        await until(lambda: "registered" in here.states()[before:])
 
 
 async def test_a_process_that_need_not_register_does_not(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_an_overloaded_registrar_is_given_the_time_it_asks_for(tmp_path: P
     busy, port = refused("503 Service Unavailable", "Retry-After: 3"), free_port()
     async with registrant(port, register_retry_s=1) as here:
         async with SippServer((REGISTER, busy), tmp_path / "first", port) as registrar:
-            await until(lambda: "failed" in here.states(), limit_s=15)
+            await until(lambda: "failed" in here.states())
             assert (here.last.code, here.last.retry_s) == (503, 3)
             first = registrar.received("REGISTER")[0]
         # A registration that failed begins anew, with a Call-ID of its own: another call for SIPp.

@@ -155,7 +155,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def over_stream(target: Target, sock: socket.socket) -> str:
     """Ask OPTIONS over an open TCP or TLS connection."""
     host, port = sock.getsockname()[:2]
-    sock.settimeout(5)
+    sock.settimeout(40)
     sock.sendall(
         f"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP {host}:{port};branch=z9hG4bK{random.getrandbits(60):x}\r\n"
         f"Max-Forwards: 70\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: {random.getrandbits(60):x}\r\n"
@@ -183,7 +183,7 @@ def test_three_hundred_quick_tls_connections_leave_the_process_and_tls_alive(cer
         assert target.alive()
         time.sleep(1.2)  # the library frees a handle 0.5 s after the end of its connection
         with socket.create_connection(("127.0.0.1", target.tls_port)) as plain:
-            plain.settimeout(5)
+            plain.settimeout(40)
             with tls_context().wrap_socket(plain) as secure:
                 assert over_stream(target, secure).startswith("SIP/2.0 200")
     assert target.counts["too many connections"] >= 50
@@ -219,7 +219,7 @@ def test_a_silent_connection_is_shut_down_and_one_that_spoke_is_not() -> None:
         socket.create_connection(("127.0.0.1", target.port)) as speaking,
     ):
         assert over_stream(target, speaking).startswith("SIP/2.0 200")
-        silent.settimeout(10)
+        silent.settimeout(40)
         assert silent.recv(100) == b""
         assert over_stream(target, speaking).startswith("SIP/2.0 200")
     assert target.counts["silent connection"] == 1
@@ -279,11 +279,11 @@ def test_tls_of_a_stranger_is_closed_before_the_handshake(certificate: dict[str,
     trunks = {"main": {"host": "127.0.0.9"}}
     with screened(certificate, trunks=trunks) as target:
         with socket.create_connection(("127.0.0.1", target.tls_port)) as plain:
-            plain.settimeout(5)
+            plain.settimeout(40)
             with pytest.raises(OSError):  # noqa: PT011 - end of file or reset, as it happens
                 tls_context().wrap_socket(plain)
         with socket.create_connection(("127.0.0.1", target.tls_port), source_address=("127.0.0.9", 0)) as plain:
-            plain.settimeout(5)
+            plain.settimeout(40)
             with tls_context().wrap_socket(plain) as secure:
                 assert over_stream(target, secure).startswith("SIP/2.0 200")
 

@@ -28,7 +28,7 @@ from tests.fakes.realtime import RawClient, connected, parsed, read_wav, scripte
 pytestmark = pytest.mark.integration
 
 CLIENT_EVENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeClientEvent)
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 LOOK_UP = {"type": "function", "name": "look_up", "description": "finds", "parameters": {"type": "object"}}
 
 

@@ -196,7 +196,7 @@ async def test_the_command_tells_each_session_and_stops_on_sigterm() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             url = (await process.stdout.readline()).decode().split()[-1]
             sent = {"Authorization": "Bearer any"}
             async with connect(url + "?model=gpt-realtime", additional_headers=sent) as socket:

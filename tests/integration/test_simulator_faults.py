@@ -117,13 +117,14 @@ async def test_unknown_events_and_fields_come_between_the_others() -> None:
 
 
 async def test_latency_and_jitter_delay_every_event_and_keep_their_order() -> None:
-    async with Simulator(quick("latency=100", "jitter=50")) as simulator, connected(simulator) as client:
+    async with Simulator(quick("latency=300", "jitter=50")) as simulator, connected(simulator) as client:
         began = time.monotonic()
         await client.configure()
-        assert 0.1 <= time.monotonic() - began < 0.4
-        began = time.monotonic()
+        assert time.monotonic() - began >= 0.29
+        mark, began = len(client.events), time.monotonic()
         await _respond(client)
-        assert time.monotonic() - began < 0.5, "events travel at the same time, not one after the other"
+        in_turn_s = 0.3 * len(client.events[mark:])
+        assert time.monotonic() - began < 0.7 * in_turn_s, "events travel at the same time, not one after the other"
         ids = [event["event_id"] for event in client.events]
         assert ids == sorted(ids)
 
@@ -189,7 +190,7 @@ async def test_pings_come_as_often_as_told() -> None:
         pings: list[bytes] = []
         parser = client.socket.protocol.recv_frame
         client.socket.protocol.recv_frame = lambda frame: (pings.append(frame.data), parser(frame))[1]  # type: ignore[method-assign, func-returns-value]
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(40):
             while len(pings) < 3:
                 await asyncio.sleep(0.01)
         await client.configure()
@@ -200,7 +201,7 @@ async def test_a_close_may_draw_nothing() -> None:
         async with connected(simulator) as client:
             began = time.monotonic()
             await client.socket.close()
-            assert 0.9 <= time.monotonic() - began < 3, "the client's own limit of 1 s ends it"
+            assert time.monotonic() - began >= 0.9, "the client's own limit of 1 s ends it"
         seen = await simulator.connection(1)
         await seen.wait_closed()
         assert (seen.closed_by, seen.close_code, seen.violations) == ("client", 1000, [])
@@ -209,10 +210,8 @@ async def test_a_close_may_draw_nothing() -> None:
 async def test_a_close_may_draw_a_reset() -> None:
     async with Simulator(quick("close_reply=drop")) as simulator:
         async with connected(simulator) as client:
-            began = time.monotonic()
             await client.socket.close()
-            assert time.monotonic() - began < 0.5
-            assert client.socket.close_code == 1006
+            assert client.socket.close_code == 1006, "its own limit would end it with 1000"
         seen = await simulator.connection(1)
         await seen.wait_closed()
         assert (seen.closed_by, seen.violations) == ("client", [])
@@ -223,7 +222,7 @@ async def test_a_frozen_session_answers_nothing_and_does_not_keep_the_simulator(
         client_side = connected(simulator)
         client = await client_side.__aenter__()
         await client.send("session.update", session={"type": "realtime"})
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(40):
             while simulator.connections[0].closed_by is None:
                 await asyncio.sleep(0.005)
         pong = await client.socket.ping()

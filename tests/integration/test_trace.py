@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import time
+import threading
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.settings import SipSettings
+from gateway.sip import trace
 from gateway.sip.trace import Tracer
 
 pytestmark = pytest.mark.integration
@@ -59,14 +60,28 @@ def test_a_disk_that_fails_is_told_once_and_the_next_trace_is_tried_again(tmp_pa
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sip_trace_not_written", "error")]
 
 
-def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(tmp_path: Path) -> None:
+def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, free = threading.Event(), threading.Event()
+    put = trace._put
+
+    def slow_put(path: Path, data: bytes) -> None:
+        writing.set()
+        free.wait()
+        put(path, data)
+
+    monkeypatch.setattr(trace, "_put", slow_put)
+    monkeypatch.setattr(trace, "_LINGER_S", 0.0)
     traces = tracer(tmp_path, "all")
-    begin = time.monotonic()
-    paths = []
-    for number in range(300):
+
+    def ends(number: int) -> bool:
         traces.saw(1_700_000_000, False, PEER, message(str(number), "INVITE sip:x SIP/2.0"))
-        paths.append(traces.finish(str(number), keep=True))
-    assert time.monotonic() - begin < 1.5
+        return traces.finish(str(number), keep=True) is not None
+
+    assert ends(0)
+    assert writing.wait(40)
+    assert sum([ends(number) for number in range(1, 300)]) == 200
+    free.set()
     traces.close()
-    assert sum(path is not None for path in paths) == 200
-    assert len(list(tmp_path.glob("*.txt"))) == 200
+    assert len(list(tmp_path.glob("*.txt"))) == 201

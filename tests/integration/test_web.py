@@ -383,7 +383,7 @@ async def test_the_command_serves_until_it_is_told_to_stop(
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             ready = (await process.stdout.readline()).decode()
         found = re.fullmatch(r"ready: (http://127\.0\.0\.1:\d+), clients: shop\n", ready)
         assert found, ready
@@ -393,7 +393,7 @@ async def test_the_command_serves_until_it_is_told_to_stop(
         assert (status, body["value"]) == (200, "ek_1")
     finally:
         process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), 10)
+        out, err = await asyncio.wait_for(process.communicate(), 40)
     assert (process.returncode, out.decode()) == (0, "gateway web stopped\n")
     assert [json.loads(line)["result"] for line in err.splitlines() if b"client_secret_asked" in line] == ["minted"]
     assert not any(secret in out + err for secret in (KEY.encode(), TOKEN.encode(), b"ek_1"))
@@ -425,6 +425,6 @@ async def test_the_command_does_not_start_with_settings_that_cannot_work(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    _, err = await asyncio.wait_for(process.communicate(), 40)
     assert process.returncode == 1
     assert told in err.decode()

@@ -200,7 +200,7 @@ async def command(plan: Path, minting: MintingService, **variables: str) -> Asyn
     try:
         assert process.stdout is not None
         found = None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while found is None and (line := (await process.stdout.readline()).decode()):
                 found = re.match(r"ready: (http://127\.0\.0\.1:\d+), ", line)
         assert found is not None
@@ -210,7 +210,7 @@ async def command(plan: Path, minting: MintingService, **variables: str) -> Asyn
             yield visitor
     finally:
         process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(process.communicate(), 10)
+        _, err = await asyncio.wait_for(process.communicate(), 40)
         await minting.server.close()
     assert (process.returncode, b"Traceback" in err) == (0, False), err.decode()
 
@@ -232,17 +232,17 @@ async def test_the_command_mints_for_the_agents_of_the_newest_plan(
 
         assert (await visitor.ask("POST", "/v1/client-secrets", {"profile": "first"}))[0] == 200
         plan.write_text(TEXT.format(name="second"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await visitor.ask("POST", "/v1/client-secrets", {"profile": "second"}))[0] != 200:
                 await asyncio.sleep(0.3)
         plan.write_text("agents: []")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await plan_told()).get("failures") != 1:
                 await asyncio.sleep(0.05)
         assert (await plan_told())["mistakes"]
         assert (await visitor.ask("POST", "/v1/client-secrets", {"profile": "second"}))[0] == 200
         visitor.hang_up()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while (await plan_told())["failures"] != 2:
                 await asyncio.sleep(0.05)
         status, told = await visitor.ask("POST", "/dialplan/reload")

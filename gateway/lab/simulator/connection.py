@@ -227,7 +227,7 @@ class Connection:
             "items": self.items(),
         }
 
-    async def wait_closed(self, limit_s: float = 5.0) -> None:
+    async def wait_closed(self, limit_s: float = 40.0) -> None:
         """
         Wait until the connection has ended.
 

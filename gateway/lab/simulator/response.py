@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,15 +28,27 @@ class Response:
     Attributes:
         stragglers: called when the response is cancelled, to send what is on its way still.
         late_after_done: they come behind ``response.done``.
+        begun_at: on the scale of ``time.monotonic``.
+        asked: by the client; the others the service begins itself.
     """
 
-    def __init__(self, plan: Plan, conversation: Conversation, link: Link, on_done: Callable[[Response], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        conversation: Conversation,
+        link: Link,
+        on_done: Callable[[Response], None],
+        *,
+        asked: bool = False,
+    ) -> None:
         self.id = new_id("resp")
         self.plan = plan
         self.status = "in_progress"
         self.outputs: list[Output] = []
         self.stragglers: Stragglers | None = None
         self.late_after_done = False
+        self.begun_at = time.monotonic()
+        self.asked = asked
         self._conversation = None if plan.conversation_id is None else conversation
         self._link = link
         self._on_done = on_done

@@ -31,13 +31,15 @@ class ClientMistake(Exception):
         code: the API's error code, None where the service gives none.
         message: what is wrong, in words.
         param: path of the field at fault.
+        is_violation: false where the client could not know better.
     """
 
-    def __init__(self, code: str | None, message: str, param: str | None = None) -> None:
+    def __init__(self, code: str | None, message: str, param: str | None = None, *, is_violation: bool = True) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
+        self.is_violation = is_violation
 
 
 def join(path: str, key: str) -> str:

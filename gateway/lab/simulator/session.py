@@ -122,7 +122,8 @@ class Session:
     def _complain(self, event: dict[str, Any], mistake: ClientMistake) -> None:
         if not event:
             self._seen.note_event(f"({mistake.code})")
-        self._seen.note_violation(f"{event.get('type', 'message')}: {mistake.code}: {mistake.message}")
+        if mistake.is_violation:
+            self._seen.note_violation(f"{event.get('type', 'message')}: {mistake.code}: {mistake.message}")
         self._send_error(event, mistake)
 
     def _send_error(self, event: dict[str, Any], mistake: ClientMistake) -> None:
@@ -169,9 +170,9 @@ class Session:
         if detection.get("create_response") and self._speaker.active is None:
             self._begin({})
 
-    def _begin(self, overrides: dict[str, Any]) -> None:
+    def _begin(self, overrides: dict[str, Any], *, asked: bool = False) -> None:
         self._turns.expect_nothing()
-        self._speaker.begin(self._settings, overrides)
+        self._speaker.begin(self._settings, overrides, asked=asked)
 
     def _expect_speech(self, response: Response) -> None:
         self._turns.expect_speech(response.audio_ms)
@@ -227,4 +228,4 @@ class Session:
                 message = f"Item '{item['id']}' does not exist."
                 raise ClientMistake("invalid_value", message, f"response.input[{index}].id")
         self._speaker.check_create(overrides)
-        self._begin(overrides)
+        self._begin(overrides, asked=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.lab.speech import agent_sentences
 
 GREETING = re.compile(r"\b(greet\w*|welcome|hello|say hi|introduce yourself)\b", re.IGNORECASE)
 RATE_LIMITS_S = 0.04
+CROSSING_S = 2.0  # a client may not know yet of a response that the service began
 TOO_LONG = Failed(status="failed", code="context_length_exceeded")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -92,12 +94,13 @@ class Speaker:
                 f"Conversation already has an active response in progress: {active.id}. "
                 "Wait until the response is finished before creating a new one."
             )
-            raise ClientMistake("conversation_already_has_active_response", message)
+            crossed = not active.asked and time.monotonic() - active.begun_at < CROSSING_S
+            raise ClientMistake("conversation_already_has_active_response", message, is_violation=not crossed)
         unanswered = self.calls.take_unanswered()
         if unanswered:
             self._link.connection.note_violation(f"response.create before the output of {', '.join(unanswered)}")
 
-    def begin(self, session: dict[str, Any], overrides: dict[str, Any]) -> Response:
+    def begin(self, session: dict[str, Any], overrides: dict[str, Any], *, asked: bool = False) -> Response:
         """Start a response; it speaks by itself, but for the echo, which waits for the caller's audio."""
         read = self._context.read(session)
         taken, cached = read or (Tokens(), Tokens())
@@ -109,7 +112,7 @@ class Speaker:
                 answer = answer.model_copy(update={"end": TOO_LONG})
             for told in answer.faults:
                 self._link.add_fault(parse_fault(told))
-        response = Response(plan, self._conversation, self._link, on_done=self._done)
+        response = Response(plan, self._conversation, self._link, on_done=self._done, asked=asked)
         self._running[response.id] = response
         if answer is not None:
             self._spawn(self._perform(response, answer))

@@ -90,7 +90,7 @@ async def test_a_delay_makes_every_packet_late() -> None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             far.sendto(b"1", ("127.0.0.1", relay.far_port))
-            assert await asyncio.wait_for(loop.sock_recv(near, 100), 5) == b"1"
+            assert await asyncio.wait_for(loop.sock_recv(near, 100), 30) == b"1"
             assert loop.time() - began > 0.115
             relay.worsen(inward=Trouble(loss=1))
             far.sendto(b"2", ("127.0.0.1", relay.far_port))
@@ -102,7 +102,7 @@ async def test_rtp_passes_both_ways() -> None:
         async with UdpRelay(phone.port) as relay:
             gateway.talk(("127.0.0.1", relay.far_port))
             phone.talk(("127.0.0.1", relay.port))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while len(phone.reception.packets) < 10 or len(gateway.reception.packets) < 10:
                     await asyncio.sleep(0.02)
         assert phone.reception.counts().lost == gateway.reception.counts().lost == 0

@@ -22,7 +22,7 @@ FRAMES = 15
 TONE = struct.pack(f"<{160 * FRAMES}h", *(round(9000 * math.sin(n * 0.4)) for n in range(160 * FRAMES)))
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 30) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)
@@ -47,7 +47,7 @@ async def test_what_one_peer_says_once_the_other_hears_whole(codec: Codec) -> No
     assert {packet.payload_type for packet in packets} == {{"PCMU": 0, "PCMA": 8}[codec]}
     assert began - 0.01 <= packets[0].arrived_at <= time.monotonic()
     span_ms = (packets[-1].arrived_at - packets[0].arrived_at) * 1000
-    assert span_ms == pytest.approx(20 * (FRAMES - 1), abs=15)
+    assert 10 * FRAMES < span_ms < 100 * FRAMES, "one every 20 ms, neither all at once nor one a second"
 
 
 async def test_a_peer_that_was_told_no_address_answers_whoever_sends() -> None:
@@ -136,7 +136,7 @@ async def test_the_numbers_of_a_stream_can_be_changed() -> None:
     async with RtpPeer(then_silence=True) as talker, RtpPeer() as hearer:
         talker.renumber(sequence=0xFFFE, timestamp=2**32 - 160, ssrc=7)
         talker.talk(("127.0.0.1", hearer.port))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while len(hearer.reception.packets) < 4:
                 await asyncio.sleep(0.02)
         await talker.hush()
