@@ -12,7 +12,7 @@ from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
 from gateway.sip.caller_id import asserted_user, called_number, caller_number
 from gateway.sip.guard import callback
-from gateway.sip.message import bare_uri, clean, headers_of, request_uri
+from gateway.sip.message import bare_uri, clean, parse_message
 
 RegistrationAnswer = Callable[[int, str, int, str, str], None]
 """Takes what came of a REGISTER: status code, reason phrase, granted seconds, the answer as text and its source."""
@@ -45,10 +45,10 @@ class GatewayAccount(pj.Account):
     @callback
     def onIncomingCall(self, prm: Any) -> None:
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
+        message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
+        headers = dict(message.joined())
+        called = clean(message.uri)
         call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
-        message = prm.rdata.wholeMsg
-        headers = headers_of(message)
-        called = request_uri(message)
         call.called = called_number(called, headers, self._settings)
         self._table.emit(
             IncomingInvite(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.sip.message import MAX_VALUE, clean
+from gateway.sip.message import clean
 
 NORMAL_CLEARING = 16
 _Q850_OF_SIP = {  # RFC 3398 section 8.2.6.1
@@ -29,6 +29,7 @@ _VALUE = re.compile(
     r'(?P<protocol>[A-Za-z0-9.+-]+)(?P<parameters>(?:\s*;\s*[\w-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))*)'
 )
 _PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+)')
+_MAX_LINE = 1000
 _MAX_WORDS = 100
 _MAX_CAUSES = 4
 
@@ -64,7 +65,7 @@ def reason_in(message: str, phrase: str) -> str:
     causes: list[str] = []
     words = ""
     for line in _LINE.findall(head)[:_MAX_CAUSES]:
-        for found in list(_VALUE.finditer(line[:MAX_VALUE]))[:_MAX_CAUSES]:
+        for found in list(_VALUE.finditer(line[:_MAX_LINE]))[:_MAX_CAUSES]:
             given = {name.lower(): value for name, value in _PARAMETER.findall(found["parameters"])}
             if given.get("cause", "").isdecimal():
                 causes.append(f"{found['protocol']} {int(given['cause'][:5])}")

@@ -18,7 +18,7 @@ class IncomingInvite(CallEvent):
         from_uri: SIP URI of the caller, without display name and parameters.
         to_uri: SIP URI that was called (the Request-URI).
         source: ``address:port`` the INVITE came from.
-        headers: header name in lower case -> value, first one wins.
+        headers: header name in lower case -> its lines with commas between, whole (RFC 3261 section 7.3.1).
         trunk: name of the trunk it came through; empty when from none.
         caller: the caller's number as the trunk's settings read it (E.164 where they can), else the user part.
         called: the called number, likewise.
