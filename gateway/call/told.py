@@ -95,7 +95,7 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
 def _fields_of_leg(event: CallEvent) -> dict[str, Scalar]:
     match event:
         case MediaUp(codec=codec) | EarlyMediaUp(codec=codec):
-            return {"codec": codec}
+            return {"codec": codec} if codec else {}
         case SecondUp(codec=codec):
             return {"second_codec": codec}
         case LegRinging(code=code) | SecondRinging(code=code):

@@ -71,6 +71,3 @@ class GatewayAccount(pj.Account):
         if self._answered is not None:
             received = prm.rdata
             self._answered(prm.code, clean(prm.reason), prm.expiration, received.wholeMsg, received.srcAddress)
-
-    def failed(self, detail: str) -> None:
-        """Nothing to tell: the callback's guard has logged it, and no call exists."""

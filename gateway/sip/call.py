@@ -132,7 +132,8 @@ class PjCall(Dialog):
         self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
         self._early_wanted = False
         self._media_up = False
-        self._held = False
+        self._codec_told = ""
+        self._hold_told = False
         self._quality_at = 0.0
         self._transfer_accepted = False
         self._transfer_news_at: float | None = None
@@ -244,13 +245,14 @@ class PjCall(Dialog):
     @runs_on("sip")
     def watch(self, now: float) -> None:
         """Miss the caller's audio, note the quality, give up a transfer without news."""
+        super().watch(now)
         news_at = self._transfer_news_at
         if news_at is not None and now - news_at >= NOTIFY_LIMIT_S:
             self._end_transfer(pj.PJSIP_SC_REQUEST_TIMEOUT, f"nothing was heard of it for {NOTIFY_LIMIT_S:g} s")
         if not self._media_up:
             return
         counts = self._current_counts()
-        owed = counts is not None and not self._held
+        owed = counts is not None and not self._on_hold and not self._listens_only
         heard = (counts.rx_packets, counts.reports) if counts is not None else None
         silent_s = self._watch.silent_s(heard, now, owed=owed, may_pause=self._may_pause)
         if silent_s is not None:
@@ -298,38 +300,42 @@ class PjCall(Dialog):
 
     def _media_changed(self, info: Any) -> None:
         # Before the answer of whom we called there may be ringing or an announcement: not for the agent's ears.
-        if self._index < 0 or (info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED):
+        if info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED:
             return
-        self._bridge.stream_up("caller", self.getAudioMedia(self._index))
-        if not self._bridge.carries_caller:
+        if self._index >= 0:
+            self._bridge.stream_up("caller", self._stream(info))
+        if not self._bridge.carries_caller and not self._on_hold:
             return
-        if info.state <= pj.PJSIP_INV_STATE_EARLY and self._early_wanted:  # the media may come up before the 183 counts
-            self._early_wanted = False
+        if info.state <= pj.PJSIP_INV_STATE_EARLY and self._early_wanted and self._bridge.carries_caller:
+            self._early_wanted = False  # the media may come up before the 183 counts
             self._emit(EarlyMediaUp(self.call_id, self._codec))
-        if info.state != pj.PJSIP_INV_STATE_CONFIRMED:
-            return
+        if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._follow_media()
+
+    def _follow_media(self) -> None:
         if not self._media_up:
-            self._media_up = True
             now = time.monotonic()
             self._watch.begin(now)
             self._quality_at = now + self._table.settings.quality_every_s
+        if not self._media_up or self._codec != self._codec_told:
+            self._media_up, self._codec_told = True, self._codec
             self._emit(MediaUp(self.call_id, self._codec))
-        self._follow_hold(info)
-
-    def _follow_hold(self, info: Any) -> None:
-        media = info.media[self._index]
-        held = media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD or not media.dir & pj.PJMEDIA_DIR_ENCODING
-        if held == self._held:
-            return
-        self._held = held
-        self._bridge.hold(held=held)
-        self._emit(LegHeld(self.call_id) if held else LegResumed(self.call_id))
+        if self._on_hold != self._hold_told:
+            self._hold_told = self._on_hold
+            self._bridge.hold(held=self._on_hold)
+            self._emit(LegHeld(self.call_id) if self._on_hold else LegResumed(self.call_id))
 
     def _second_over(self, code: int, reason: str) -> None:
         self._has_second = False
         self._emit(SecondClosed(self.call_id, code, reason))
 
     def _over(self, code: int, reason: str) -> None:
+        try:
+            self._wind_up(code)
+        finally:
+            self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))
+
+    def _wind_up(self, code: int) -> None:
         self._bridge.close()
         self.drop_second()  # a safety net: whoever it was called for is gone
         if self._media_up:
@@ -337,4 +343,3 @@ class PjCall(Dialog):
         path = self._finish_trace(code)
         if path is not None:
             self._emit(Noted(self.call_id, "traced", {"sip_trace": path}))
-        self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))

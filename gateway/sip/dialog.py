@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from gateway.sip.dial import Dialled
 
 
+NO_STREAM_LIMIT_S = 5.0
+"""How long a call may stand without an audio stream and not be on hold: a re-INVITE may still mend it."""
+
+
 class Dialog(pj.Call):
     """
     The pjsua2 side of one call. It leaves the table in its DISCONNECTED callback, and no other reference is kept.
@@ -42,8 +46,12 @@ class Dialog(pj.Call):
         self._key = key
         self._table = table
         self._keys = KeyFilter()
-        self._index = -1
+        self._index = -1  # of the stream's line in the SDP; there is none on hold from the first moment
         self._codec = ""
+        self._on_hold = False
+        self._listens_only = False
+        self._has_line = False
+        self._well_at = time.monotonic()
         self._ended_counts = StreamCounts()
         self._may_pause = False
         self._ended_by_us = False
@@ -60,12 +68,16 @@ class Dialog(pj.Call):
 
     def watch(self, now: float) -> None:
         """Look after the call, once a second; ``now`` on the scale of ``time.monotonic``."""
+        if self._has_line or not self._answered:
+            self._well_at = now
+        elif now - self._well_at >= NO_STREAM_LIMIT_S and not self._ended_by_us:
+            self.failed("the audio stream could not be made")
 
     def _ringing(self, code: int) -> None:
         """Take a provisional answer."""
 
     def _media_changed(self, info: Any) -> None:
-        """Take that the dialog or its media are in another state."""
+        """Take that the dialog or its media are in another state; the stream, if there is one, is known."""
 
     def _stream_gone(self) -> None:
         """Take that the library has removed the audio stream."""
@@ -147,8 +159,15 @@ class Dialog(pj.Call):
 
     @callback
     def onCallState(self, prm: Any) -> None:
-        """Follow the dialog."""
+        """Follow the dialog; its end is told, whatever fails."""
         info = self.getInfo()
+        try:
+            self._follow(info, prm.e)
+        finally:
+            if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+                self._end(info.lastStatusCode, info.lastReason)
+
+    def _follow(self, info: Any, event: Any) -> None:
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._ringing(info.lastStatusCode)
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and self._end_due is not None:
@@ -156,11 +175,11 @@ class Dialog(pj.Call):
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self._answered = True
             self._media_changed(info)
-        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self._answered and _timed_out(prm.e):
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self._answered and _timed_out(event):
             # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
             self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address")
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            said = "" if self._ended_by_us else self._cancelled_by or _received(prm.e)
+            said = "" if self._ended_by_us else self._cancelled_by or _received(event)
             self._end(info.lastStatusCode, reason_in(said, info.lastReason))
 
     @callback
@@ -210,15 +229,15 @@ class Dialog(pj.Call):
     def onCallMediaState(self, prm: Any) -> None:
         """Find the audio stream; called again after every re-INVITE."""
         info = self.getInfo()
-        for media in info.media:
-            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in (
-                pj.PJSUA_CALL_MEDIA_ACTIVE,
-                pj.PJSUA_CALL_MEDIA_REMOTE_HOLD,
-            ):
-                self._index = media.index
-                stream = self.getStreamInfo(media.index)
+        line = _audio_line(info)
+        self._has_line = line is not None
+        if line is not None:
+            self._on_hold = not line.dir & pj.PJMEDIA_DIR_ENCODING
+            self._listens_only = not self._on_hold and not line.dir & pj.PJMEDIA_DIR_DECODING
+            if line.audioConfSlot != pj.INVALID_ID:
+                self._index = line.index
+                stream = self.getStreamInfo(line.index)
                 self._codec = f"{stream.codecName}/{stream.codecClockRate}"
-                break
         self._media_changed(info)
 
     @callback
@@ -240,6 +259,11 @@ class Dialog(pj.Call):
             self._pressed(key)
 
     # --- inside ---
+
+    def _stream(self, info: Any) -> Any:
+        """Return the stream's end in the conference bridge; ask only while there is a stream."""
+        # The library asks for the position among the lines of sound and video; the stream knows its line in the SDP.
+        return self.getAudioMedia(next(at for at, line in enumerate(info.media) if line.index == self._index))
 
     def _judge_offer(self, prm: Any) -> None:
         offer = prm.offer.wholeSdp
@@ -277,6 +301,13 @@ class Dialog(pj.Call):
         finally:
             # Dropped here and nowhere later: the destructor of an old wrapper can hang up whoever has its slot by then.
             self._table.calls.pop(self._key, None)
+
+
+def _audio_line(info: Any) -> Any | None:
+    """Return the library's account of the audio line in use, on hold or not; None: none is, or its stream failed."""
+    usable = (pj.PJSUA_CALL_MEDIA_ACTIVE, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
+    lines = (media for media in info.media if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in usable)
+    return next(lines, None)
 
 
 def _received(event: Any) -> str:

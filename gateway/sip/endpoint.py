@@ -87,9 +87,6 @@ class GatewayEndpoint(pj.Endpoint):
         """Ask no questions any more: who could answer is going away."""
         self.account_for = self.connection_lost = None
 
-    def failed(self, detail: str) -> None:
-        """Nothing to tell: the callback's guard has logged it."""
-
 
 class _PjLog(pj.LogWriter):
     """PJSIP's own log lines, into ours. The library hands over lines of other threads on ``sip``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,9 +17,9 @@ F = TypeVar("F", bound=Callable[..., None])
 
 def callback(function: F) -> F:
     """
-    Mark a pjsua2 callback: it runs on ``sip``, and what it raises is logged and handed to ``self.failed``.
+    Mark a pjsua2 callback: it runs on ``sip``, and what it raises is logged, no more.
 
-    pjsua2's own errors carry the status and the place in ``info()``.
+    A question that the library refused says nothing about the call, so it goes on; where it cannot, the watch ends it.
     """
 
     @functools.wraps(function)
@@ -26,8 +27,10 @@ def callback(function: F) -> F:
         try:
             function(self, *args)
         except Exception as error:  # noqa: BLE001 - an exception in C++ ends the process
-            _log.exception("sip_callback_failed", callback=function.__qualname__)
-            self.failed(f"{function.__name__}: {describe(error)}")
+            # As text: a handler that kept the traceback would keep the call, and a call that outlives the library
+            # aborts the process.
+            trace = traceback.format_exc()
+            _log.error("sip_callback_failed", callback=function.__qualname__, problem=describe(error), exception=trace)
 
     return runs_on("sip")(guarded)  # type: ignore[return-value]
 

@@ -56,9 +56,6 @@ class LoopbackCall(pj.Call):
         """Refuse an INVITE with Replaces (RFC 3891)."""
         prm.statusCode = pj.PJSIP_SC_BUSY_HERE
 
-    def failed(self, detail: str) -> None:
-        """Nothing to tell: the callback's guard has logged it."""
-
 
 class LoopbackAccount(pj.Account):
     """Answers every call at once."""
@@ -73,9 +70,6 @@ class LoopbackAccount(pj.Account):
         parameters = pj.CallOpParam()
         parameters.statusCode = pj.PJSIP_SC_OK
         LoopbackCall(self, prm.callId, self.calls).answer(parameters)
-
-    def failed(self, detail: str) -> None:
-        """Nothing to tell: the callback's guard has logged it."""
 
 
 @runs_on("sip")

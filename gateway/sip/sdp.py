@@ -41,8 +41,14 @@ def takes_any(sdp: str, codecs: Sequence[str]) -> bool:
 
 
 def may_pause(sdp: str) -> bool:
-    """Return whether the audio has comfort noise (RFC 3389): whoever offers it may send nothing while it is silent."""
-    return any("CN" in _names(part).values() for part in _parts(sdp) if _is_audio(part))
+    """
+    Return whether the far end may send nothing while it is silent.
+
+    It says so by offering comfort noise (RFC 3389) or by ``a=silenceSupp:on`` (RFC 3108 section 5.6.3.2).
+    """
+    audio = [part for part in _parts(sdp) if _is_audio(part)]
+    suppresses = any(line.lower().startswith("a=silencesupp:on") for part in audio for line in part)
+    return suppresses or any("CN" in _names(part).values() for part in audio)
 
 
 def _parts(sdp: str) -> Iterator[list[str]]:

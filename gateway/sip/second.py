@@ -68,16 +68,19 @@ class SecondCall(Dialog):
         self._bridge.stream_gone("second")
 
     def _media_changed(self, info: Any) -> None:
-        if self._index < 0 or info.state != pj.PJSIP_INV_STATE_CONFIRMED:
+        if info.state != pj.PJSIP_INV_STATE_CONFIRMED:
             return
-        self._bridge.stream_up("second", self.getAudioMedia(self._index))
-        if not self._up:
+        if self._index >= 0:
+            self._bridge.stream_up("second", self._stream(info))
+        if not self._up and (self._index >= 0 or self._on_hold):
             self._up = True
             self._table.emit(SecondUp(self._call_id, self._codec))
 
     def _over(self, code: int, reason: str) -> None:
-        self._bridge.stream_gone("second")
-        path = self._finish_trace(code)
-        if path is not None:
-            self._table.emit(Noted(self._call_id, "second_traced", {"path": path}))
-        self._tell_over(code, reason)
+        try:
+            self._bridge.stream_gone("second")
+            path = self._finish_trace(code)
+            if path is not None:
+                self._table.emit(Noted(self._call_id, "second_traced", {"path": path}))
+        finally:
+            self._tell_over(code, reason)

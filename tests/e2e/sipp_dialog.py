@@ -166,10 +166,28 @@ def _from_callee(method: str, cseq: int, more: str = "", body: str = "") -> str:
       Content-Length: [len]
 
 {body}]]></send>
+<recv response="100" optional="true"/>
 <recv response="200"/>"""
 
 
 CALLEE_BYE = _from_callee("BYE", 9)
+
+
+def callee_reinvite(body: str) -> str:
+    """A re-INVITE of whoever was called, and its ACK."""
+    ack = """<send><![CDATA[
+
+      ACK [next_url] SIP/2.0
+      Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+      From:[$us]
+      To:[$peer]
+      Call-ID: [call_id]
+      CSeq: 2 ACK
+      Max-Forwards: 70
+      Content-Length: 0
+
+]]></send>"""
+    return f"{_from_callee('INVITE', 2, CONTENT, body)}\n{ack}"
 
 
 def callee_info(kind: str, body: str) -> str:

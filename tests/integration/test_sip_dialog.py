@@ -24,6 +24,8 @@ from gateway.ids import new_call_id
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.sessions.record import RECORD_FIELDS
 from gateway.settings import TrunkSettings
+from gateway.sip.binding import pj
+from gateway.sip.call import PjCall
 from gateway.sip.leg import PjLeg
 from tests.e2e.rounds import best_of
 from tests.e2e.sipp import (
@@ -111,6 +113,97 @@ async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
             assert await sipp.finish() == 0, sipp.output
         await until(lambda: here.seen(LegClosed))
         assert kinds(here)[1:] == [MediaUp, LegHeld, LegResumed, LegClosed]
+
+
+@pytest.mark.parametrize(
+    "held", [{"direction": "sendonly"}, {"direction": "inactive"}, {"address": "0.0.0.0"}], ids=str
+)
+async def test_a_call_that_begins_on_hold_stands_and_sounds_after_it(tmp_path: Path, held: dict[str, str]) -> None:
+    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+        steps = (
+            first_invite(sdp(peer.port, **held)),  # type: ignore[arg-type]
+            ANSWERED,
+            pause(1500),
+            reinvite(sdp(peer.port, version=2)),
+            pause(1500),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            await until(lambda: here.seen(LegHeld))
+            here.playout.write("speech", NOISE * 4)
+            await until(lambda: here.seen(LegResumed))
+            peer.talk()
+            await until(lambda: peer.reception.packets and any(here.uplink.read()))
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert [kind for kind in kinds(here)[1:] if kind is not MediaUp] == [LegHeld, LegResumed, LegClosed]
+        assert kinds(here)[1] is MediaUp
+        assert here.seen(MediaUp)[-1].codec == "PCMU/8000"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("other", ["video 6004 RTP/AVP 34", "image 6004 udptl t38", "audio 0 RTP/AVP 8"])
+async def test_audio_behind_another_line_sounds_and_can_be_held(tmp_path: Path, other: str) -> None:
+    def offer(version: int, direction: str = "sendrecv") -> str:
+        line = f"m={other}\n      m=audio"
+        return sdp(peer.port, version=version, direction=direction).replace("m=audio", line)
+
+    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+        steps = (
+            first_invite(offer(1)),
+            ANSWERED,
+            pause(400),
+            reinvite(offer(2, "inactive")),
+            pause(400),
+            reinvite(offer(3), cseq=4),
+            pause(800),
+            BYE,
+        )
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            peer.talk()
+            here.playout.write("speech", NOISE * 4)
+            await until(lambda: here.seen(LegResumed))
+            peer.reception.clear()
+            here.uplink.read()
+            await until(lambda: peer.reception.packets and any(here.uplink.read()))
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert kinds(here)[1:] == [MediaUp, LegHeld, LegResumed, LegClosed]
+
+
+async def test_a_callback_that_raises_does_not_end_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_call: PjCall, _line: int) -> None:
+        raise pj.Error(70004, "refused", "getStreamInfo()", "call.cpp", 1)
+
+    async with phone(pick_up) as here:
+        monkeypatch.setattr(PjCall, "getStreamInfo", refuse)
+        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(800), BYE)
+        await until(lambda: here.seen(LegClosed))
+        assert LegFailed not in kinds(here)
+        assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
+
+
+async def test_a_call_whose_stream_fails_is_ended_by_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sip.dialog.NO_STREAM_LIMIT_S", 1.5)
+    monkeypatch.setattr("gateway.sip.dialog._audio_line", lambda info: None)  # as after PJSUA_CALL_MEDIA_ERROR
+    async with phone(pick_up) as here:
+        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+            await until(lambda: here.seen(LegFailed))
+            here.legs[0].hang_up(500, "failed")
+            assert await sipp.finish() == 0, sipp.output
+        assert here.seen(LegFailed)[0].detail == "the audio stream could not be made"  # type: ignore[attr-defined]
+
+
+async def test_the_end_of_a_call_is_told_though_its_callback_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_event: object) -> bool:
+        raise ValueError("no such event")
+
+    monkeypatch.setattr("gateway.sip.dialog._received", refuse)
+    async with phone(pick_up) as here:
+        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
+        await until(lambda: here.seen(LegClosed))
+        assert here.seen(LegClosed)[0].code == 200  # type: ignore[attr-defined]
 
 
 # Changes of media
@@ -425,6 +518,18 @@ async def test_audio_that_never_came_is_missed(tmp_path: Path) -> None:
         await until(lambda: here.seen(MediaLost))
         here.legs[0].hang_up(200, "done")
         assert await sipp.finish() == 0, sipp.output
+
+
+async def test_a_caller_who_only_listens_is_not_missed(tmp_path: Path) -> None:
+    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer() as peer:
+        offer = first_invite(sdp(peer.port, direction="recvonly"))
+        async with Sipp(here.info.port, (offer, ANSWERED, pause(4000), BYE), tmp_path) as sipp:
+            await until(lambda: here.seen(MediaUp))
+            here.playout.write("speech", NOISE * 2)
+            await until(lambda: peer.reception.packets)
+            assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        assert kinds(here)[1:] == [MediaUp, LegClosed]
 
 
 async def test_a_silent_caller_who_sends_reports_is_not_missed(tmp_path: Path) -> None:

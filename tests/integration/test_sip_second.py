@@ -35,6 +35,7 @@ from tests.e2e.sipp_dialog import (
     EXPECT_INVITE,
     RING,
     callee_info,
+    callee_reinvite,
     refuse_call,
     respond,
     sdp,
@@ -229,6 +230,20 @@ async def test_the_agent_briefs_the_second_leg_and_joins_it_with_the_caller(tmp_
         await until(lambda: here.seen(SecondClosed))
         assert here.seen(SecondClosed)[0].call_id == call_id
         assert not here.seen(LegFailed)
+
+
+async def test_a_second_leg_that_is_answered_on_hold_stands_and_sounds_after_it(tmp_path: Path) -> None:
+    answer = respond("200 OK", sdp(0, direction="inactive").replace("m=audio 0 ", "m=audio RTP_PORT "))
+    resumed = callee_reinvite(sdp(0, version=2).replace("m=audio 0 ", "m=audio RTP_PORT "))
+    steps = (EXPECT_INVITE, answer, EXPECT_ACK, pause(1000), resumed, pause(1500), CALLEE_BYE)
+    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+        parts.leg.join()
+        parts.call()
+        await until(lambda: here.seen(SecondUp))
+        assert not here.seen(SecondClosed)
+        await until(lambda: parts.second_rtp.reception.packets)
+        assert await parts.heard(parts.caller_rtp) > -15
+        assert await parts.second.finish() == 0, parts.second.output
 
 
 @pytest.mark.parametrize("talk", [PjLeg.talk_to_second, PjLeg.join, PjLeg.talk_to_caller])

@@ -45,7 +45,11 @@ class LegRinging(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class MediaUp(CallEvent):
-    """The call is answered (200 OK went out) and audio flows both ways; ``codec`` as in SDP, e.g. ``PCMU/8000``."""
+    """
+    The call is answered (200 OK went out) and audio flows, or will once the far end takes us off hold.
+
+    Told again when the codec changes: ``codec`` as in SDP, e.g. ``PCMU/8000``; empty on hold with no stream yet.
+    """
 
     codec: str
 

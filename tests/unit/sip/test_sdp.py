@@ -54,9 +54,18 @@ def test_an_offer_is_judged_by_its_codecs(media: str, fits: bool) -> None:
     assert takes_any(HEAD + media, ("PCMU", "PCMA")) is fits
 
 
-@pytest.mark.parametrize(("payloads", "pauses"), [("0 13", True), ("0", False), ("0 8 101", False)])
-def test_comfort_noise_announces_pauses(payloads: str, pauses: bool) -> None:
-    assert may_pause(f"{HEAD}m=audio 4000 RTP/AVP {payloads}\r\n") is pauses
+@pytest.mark.parametrize(
+    ("audio", "pauses"),
+    [
+        ("0 13", True),
+        ("0", False),
+        ("0 8 101", False),
+        ("8\r\na=silenceSupp:on - - - -", True),
+        ("8\r\na=silenceSupp:off - - - -", False),
+    ],
+)
+def test_comfort_noise_and_silence_suppression_announce_pauses(audio: str, pauses: bool) -> None:
+    assert may_pause(f"{HEAD}m=audio 4000 RTP/AVP {audio}\r\n") is pauses
 
 
 def test_hostile_text_is_read_to_an_end() -> None:
