@@ -157,6 +157,11 @@ class Switchboard:
         """How many calls have a session now."""
         return len(self._sessions)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any call is up, or on its way to a session."""
+        return bool(self._tasks)
+
     def on_event(self, event: CallEvent) -> None:
         """Take a fact from the SIP thread."""
         if isinstance(event, IncomingInvite):

@@ -21,6 +21,7 @@ from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
+from gateway.garbage import GarbageCollection
 from gateway.plan_keeper import PlanKeeper
 from gateway.prepared import prepare
 from gateway.realtime.secrets import SecretMinter
@@ -116,6 +117,7 @@ class Worker:
             sip, switchboard = await self._open(stack, store)
             info = await sip.start()
             switchboard.capacity = info.capacity
+            await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
             self._tell_ready(info)
             await self._until_stopped(sip, switchboard)
 
@@ -136,6 +138,7 @@ class Worker:
             store = await stack.enter_async_context(self._store())
             sip, switchboard = await self._open(stack, store, register=False)
             await sip.start()
+            await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
             call = asyncio.ensure_future(switchboard.dial(order))
             asked = asyncio.ensure_future(self._stop_asked.wait())
             await asyncio.wait((call, asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,119 @@
+"""
+When Python's garbage collector runs, so that it does not stop the audio.
+
+A collection holds the interpreter, and PJMEDIA's clock needs it fifty times a second for each call. A full one looks at
+every object of the process: 100 to 200 ms for what a gateway is built of, heard by all callers. So:
+
+- what is built at the start is frozen: no later collection looks at it (``gc.freeze``);
+- the two young generations are collected as ever, by count: 1 to 4 ms;
+- a full collection never begins by itself, but here: between calls, or once a minute in a process that is never without
+  one, over few objects only. Where they are many (a large plan was reloaded) they are frozen, too; what is frozen is
+  looked at when no call is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+EVERY_S = 1.0
+BUSY_EVERY_S = 60.0
+MOST_OBJECTS = 20_000
+"""Objects that a full collection may look at while a call is up: about 10 ms."""
+PAUSE_TOLD_MS = 50.0
+_NEVER = 1_000_000_000  # collections of the middle generation
+
+_log = structlog.get_logger(__name__)
+
+
+class GarbageCollection:
+    """
+    Takes the full collections of this process into its hands inside the ``async with`` block.
+
+    Args:
+        is_busy: tells whether any call is up.
+
+    Thread: loop. Collections of the young generations run on whichever thread allocates.
+    """
+
+    def __init__(self, is_busy: Callable[[], bool]) -> None:
+        self._is_busy = is_busy
+        self._thresholds = gc.get_threshold()
+        self._frozen_unseen = True  # the frozen objects may hold garbage
+        self._full_at: float | None = None
+        self._began_at = 0.0
+        self._longest = (0.0, 0)  # milliseconds, generation
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Freeze what there is. Enter when everything is built."""
+        gc.callbacks.append(self._measure)
+        gc.set_threshold(*self._thresholds[:2], _NEVER)
+        self._between_calls()
+        self._task = asyncio.create_task(self._run(), name="garbage")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the collector as it was found."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+        gc.unfreeze()
+        gc.set_threshold(*self._thresholds)
+        gc.callbacks.remove(self._measure)
+
+    def step(self, now: float) -> None:
+        """Do what is due. ``now``: monotonic seconds."""
+        _, young, middle = gc.get_count()  # objects; collections of the generation below since the last of this one
+        if self._full_at is None:
+            self._full_at = now
+        if self._is_busy():
+            self._tell_pause()
+            if now - self._full_at >= BUSY_EVERY_S:
+                self._in_calls()
+                self._full_at = now
+        elif young or middle or self._frozen_unseen:
+            self._between_calls()
+            self._full_at = now
+        self._longest = (0.0, 0)
+
+    async def _run(self) -> None:
+        while True:
+            self.step(time.monotonic())
+            await asyncio.sleep(EVERY_S)
+
+    def _between_calls(self) -> None:
+        everything = self._frozen_unseen or len(gc.get_objects(generation=2)) > MOST_OBJECTS
+        if everything:
+            gc.unfreeze()
+        gc.collect()
+        if everything:
+            gc.freeze()
+            self._frozen_unseen = False
+
+    def _in_calls(self) -> None:
+        if len(gc.get_objects(generation=2)) > MOST_OBJECTS:
+            gc.freeze()
+            self._frozen_unseen = True
+        else:
+            gc.collect()
+
+    def _measure(self, phase: str, info: Mapping[str, int]) -> None:
+        """Note how long a collection took. Any thread, so no log here."""
+        if phase == "start":
+            self._began_at = time.perf_counter()
+        else:
+            self._longest = max(self._longest, ((time.perf_counter() - self._began_at) * 1000, info["generation"]))
+
+    def _tell_pause(self) -> None:
+        pause_ms, generation = self._longest
+        if pause_ms > PAUSE_TOLD_MS:
+            _log.warning("garbage_collection_paused_calls", pause_ms=round(pause_ms), generation=generation)

@@ -1,0 +1,117 @@
+"""When garbage is collected. The collector is the real one."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import garbage
+from gateway.garbage import BUSY_EVERY_S, GarbageCollection
+
+pytestmark = pytest.mark.unit
+
+
+class Ring:
+    """Refers to itself: only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def old_garbage() -> weakref.ref[Ring]:
+    """Return a reference to an object that only a full collection frees."""
+    ring = Ring()
+    gc.collect(1)
+    gc.collect(1)
+    assert any(each is ring for each in gc.get_objects(generation=2))
+    return weakref.ref(ring)
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    gc.collect()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+async def test_what_was_built_is_frozen_and_no_full_collection_begins_by_itself() -> None:
+    before = gc.get_threshold()
+    async with GarbageCollection(lambda: False):
+        assert gc.get_freeze_count() > 10_000
+        assert len(gc.get_objects(generation=2)) < 1000
+        assert gc.get_threshold()[:2] == before[:2]
+        assert gc.get_threshold()[2] > 10**6
+    assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before
+
+
+async def test_garbage_is_collected_between_calls_and_never_at_once_in_one() -> None:
+    busy = False
+    async with GarbageCollection(lambda: busy) as collection:
+        collection.step(0)
+        busy = True
+        left = old_garbage()
+        collection.step(1)
+        assert left() is not None
+        busy = False
+        collection.step(2)
+        assert left() is None
+
+
+async def test_nothing_is_collected_where_nothing_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with GarbageCollection(lambda: False) as collection:
+        collection.step(0)
+        monkeypatch.setattr(gc, "get_count", lambda: (300, 0, 0))
+        left = old_garbage()
+        collection.step(1)
+        assert left() is not None
+
+
+async def test_a_process_that_is_never_without_a_call_collects_once_a_minute() -> None:
+    async with GarbageCollection(lambda: True) as collection:
+        collection.step(1000)
+        left = old_garbage()
+        collection.step(1000 + BUSY_EVERY_S - 1)
+        assert left() is not None
+        collection.step(1000 + BUSY_EVERY_S)
+        assert left() is None
+
+
+async def test_too_many_objects_are_put_aside_while_a_call_is_up_and_looked_at_when_none_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = True
+    async with GarbageCollection(lambda: busy) as collection:
+        collection.step(1000)
+        left = old_garbage()
+        monkeypatch.setattr(garbage, "MOST_OBJECTS", 0)
+        collection.step(1000 + BUSY_EVERY_S)
+        assert left() is not None
+        assert gc.get_objects(generation=2) == []
+        monkeypatch.undo()
+        busy = False
+        monkeypatch.setattr(gc, "get_count", lambda: (0, 0, 0))
+        collection.step(2000 + BUSY_EVERY_S)
+        assert left() is None
+        assert gc.get_freeze_count() > 10_000
+
+
+async def test_a_long_pause_in_a_call_is_told_and_one_between_calls_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "PAUSE_TOLD_MS", -1.0)
+    busy = False
+    with capture_logs() as logs:
+        async with GarbageCollection(lambda: busy) as collection:
+            gc.collect()
+            collection.step(1)
+            assert logs == []
+            busy = True
+            gc.collect(1)
+            collection.step(2)
+    (told,) = logs
+    assert (told["event"], told["generation"]) == ("garbage_collection_paused_calls", 1)
