@@ -47,11 +47,13 @@ class HangUp(CallAction):
         code: SIP status.
         reason: its phrase; empty takes the usual one of the code.
         contacts: where a 3xx sends the caller, the best first.
+        cause: ITU-T Q.850 cause that is told; 0 takes the usual one of the code.
     """
 
     code: int
     reason: str
     contacts: tuple[str, ...] = ()
+    cause: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ with an agent that is to speak now, with the caller joined to somebody else, or 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, ClassVar
 
@@ -280,21 +280,23 @@ class Attendant:
             return Turn()
         if self._stage is _Stage.MEDIA:  # they answered, and did not wait for the caller
             return Turn(then=_connected(step))
-        return self._not_reached(step, event.code, event.reason)
+        return self._not_reached(step, outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts))
 
     def _second_overdue(self) -> Turn:
         step = self._step
         if not isinstance(step, DialTo):
             return Turn()
         if self._stage is _Stage.FREEING:
-            return self._not_reached(step, 480, "the call to somebody else before it is still being ended")
+            busy = outcome_of_no_answer(480, "the call to somebody else before it is still being ended")
+            return self._not_reached(step, busy)
         dropped = self._second.drop()
-        return self._not_reached(step, 480, f"no answer within {step.ring_limit_s:g} s").after(*dropped)
+        silent = outcome_of_no_answer(480, f"no answer within {step.ring_limit_s:g} s")
+        return self._not_reached(step, silent).after(*dropped)
 
-    def _not_reached(self, step: DialTo, code: int, reason: str) -> Turn:
+    def _not_reached(self, step: DialTo, outcome: Outcome) -> Turn:
         if step.otherwise is not None:
-            return self.take(step.otherwise, f"{code} {reason}".rstrip())
-        return Turn(self._stop_timer(), _unreached(code, reason))
+            return self.take(step.otherwise, outcome.detail)
+        return Turn(self._stop_timer(), _unreached(outcome))
 
     def _connect(self) -> Turn:
         if not isinstance(self._step, DialTo):
@@ -330,10 +332,10 @@ class Attendant:
         self._tries += 1
         if self._tries < len(step.contacts):
             return self._refer().after(*stopped)
-        return Turn(stopped, _unreached(event.code, event.reason))
+        return Turn(stopped, _unreached(outcome_of_no_answer(event.code, event.reason)))
 
     def _transfer_overdue(self) -> Turn:
-        return Turn(then=_unreached(408, f"no answer within {TRANSFER_LIMIT_S:g} s"))
+        return Turn(then=_unreached(outcome_of_no_answer(408, f"no answer within {TRANSFER_LIMIT_S:g} s")))
 
     _BEGIN: ClassVar[Mapping[type[Step], Callable[[Attendant, Any], Turn]]] = {
         TalkTo: lambda _self, step: Turn(then=step),
@@ -368,9 +370,9 @@ def _connected(step: DialTo) -> Outcome:
     return Outcome(EndReason.CONNECTED, step.target, 200)
 
 
-def _unreached(code: int, reason: str) -> Outcome:
+def _unreached(outcome: Outcome) -> Outcome:
     """Return how a call ends because somebody else could not be had."""
-    outcome = outcome_of_no_answer(code, reason)
     # What another server wants of us (to call elsewhere, a password) is not for the caller to do.
-    passed_on = 480 if code < 400 else 503 if code in (401, 407) else code
-    return Outcome(outcome.reason, outcome.detail, passed_on, by=Side.GATEWAY)
+    code = outcome.sip_code
+    told = 480 if code < 400 else 503 if code in (401, 407) else outcome.told
+    return replace(outcome, told=told, by=Side.GATEWAY)

@@ -49,7 +49,7 @@ from gateway.call.events import (
 )
 from gateway.call.handover import Join
 from gateway.call.line import Line
-from gateway.call.outcome import EndReason, Outcome, outcome_of, outcome_of_no_answer
+from gateway.call.outcome import EndReason, Outcome, outcome_of, outcome_of_no_answer, outcome_of_own_end
 from gateway.call.phase import ENDING, ENDING_LIMIT_S, HOLD, MAX_LENGTH, PATIENCE, RINGING, SETUP, Phase
 from gateway.call.second_leg import SecondLeg
 from gateway.call.steps import Step, TalkTo
@@ -291,10 +291,10 @@ class Decisions:
             return self._go_on(self._talk.lose_media(outcome))
         return (self.phase, ()) if self._line.on_hold else self._end(outcome)
 
-    def second_closed(self, _event: SecondClosed) -> Decision:
+    def second_closed(self, event: SecondClosed) -> Decision:
         """Take the end of a second leg that nobody waits for, or that the caller talked with."""
         self._second.closed()
-        return (self.phase, ()) if self._joined is None else self._end(self._joined)
+        return (self.phase, ()) if self._joined is None else self._end(replace(self._joined, cause=event.cause))
 
     def leg_failed(self, event: LegFailed) -> Decision:
         """End the call."""
@@ -317,9 +317,9 @@ class Decisions:
             return self._end(self._joined)
         # RFC 3261 section 9.2: a cancelled INVITE is answered with 487.
         cancelled = event.code == 487 and not self._line.up and not self._routed.outbound
-        reason = EndReason.CALLER_CANCELLED if cancelled else EndReason.CALLER_HUNG_UP
         if not event.by_caller:
-            reason = EndReason.SIP_ERROR
+            return self._end(outcome_of_own_end(event.code, event.reason))
+        reason = EndReason.CALLER_CANCELLED if cancelled else EndReason.CALLER_HUNG_UP
         return self._end(Outcome(reason, f"{event.code} {event.reason}".rstrip(), event.code))
 
     def not_answered(self, event: LegClosed) -> Decision:
@@ -327,7 +327,11 @@ class Decisions:
         if event.code < 300:  # answered, and gone before the media was up
             return self.leg_closed(event)
         self._leg_open = False
-        return self._end(outcome_of_no_answer(event.code, event.reason))
+        if event.by_caller:
+            return self._end(outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts))
+        ours = outcome_of_own_end(event.code, event.reason)
+        unusable = ours.reason is EndReason.NO_COMMON_MEDIA
+        return self._end(ours if unusable else outcome_of_no_answer(event.code, event.reason))
 
     # Time
 
@@ -392,7 +396,7 @@ class Decisions:
         if not self._leg_open:
             return Phase.ENDED, (*actions, Finish(outcome))
         code = outcome.code(answered=self._line.answered)
-        actions += [HangUp(code, outcome.words, outcome.contacts), StartTimer(ENDING, ENDING_LIMIT_S)]
+        actions += [HangUp(code, outcome.words, outcome.contacts, outcome.cause), StartTimer(ENDING, ENDING_LIMIT_S)]
         return Phase.ENDING, tuple(actions)
 
     def _finish(self, outcome: Outcome) -> Decision:

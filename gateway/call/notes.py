@@ -233,7 +233,9 @@ class CallNotes:
         match phase:
             case Phase.ENDED if outcome is not None:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
-                told = event.code if isinstance(event, LegClosed) else outcome.sip_code
+                told = outcome.sip_code
+                if isinstance(event, LegClosed) and outcome.told is None:
+                    told = event.code
                 return {
                     "end_reason": outcome.reason.value,
                     "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,

@@ -24,6 +24,7 @@ class EndReason(StrEnum):
     NO_ANSWER = "no_answer"
     DECLINED = "declined"
     NO_SUCH_NUMBER = "no_such_number"
+    CONGESTION = "congestion"
     UNREACHABLE = "unreachable"
     HELD_TOO_LONG = "held_too_long"
     SESSION_EXPIRED = "session_expired"
@@ -33,6 +34,8 @@ class EndReason(StrEnum):
     SETUP_TIMEOUT = "setup_timeout"
     MAX_LENGTH = "max_length"
     NO_RTP = "no_rtp"
+    SIGNALLING_LOST = "signalling_lost"
+    NO_COMMON_MEDIA = "no_common_media"
     NO_ROUTE = "no_route"
     SHUTDOWN = "shutdown"
     WORKER_DIED = "worker_died"
@@ -59,6 +62,7 @@ _SIDES = {
     EndReason.NO_ANSWER: Side.CALLER,
     EndReason.DECLINED: Side.CALLER,
     EndReason.NO_SUCH_NUMBER: Side.CALLER,
+    EndReason.CONGESTION: Side.CALLER,
     EndReason.UNREACHABLE: Side.CALLER,
     EndReason.HELD_TOO_LONG: Side.CALLER,
     EndReason.SESSION_EXPIRED: Side.AGENT,
@@ -93,8 +97,10 @@ class Outcome:
     Attributes:
         reason: the cause, one of a short list.
         detail: the same in words, with what the other side said; never a secret.
-        sip_code: what the caller is told while the call is not answered yet (RFC 3261 section 21).
+        sip_code: SIP status the call ends with while it is not answered (RFC 3261 section 21), ours or the far end's.
             An answered call ends with BYE, whatever stands here (``code``).
+        told: what the caller is told instead: not every status of somebody else's is for the caller to act on.
+        cause: why, as the telephone network says it (ITU-T Q.850); 0 leaves it to the status.
         phrase: the reason phrase that goes with the code; None takes the reason's own, empty the usual one.
         contacts: where a 3xx sends the caller.
         by: who ended the call; None: whoever is known for the reason.
@@ -106,6 +112,8 @@ class Outcome:
     phrase: str | None = None
     contacts: tuple[str, ...] = ()
     by: Side | None = None
+    told: int | None = None
+    cause: int = 0
 
     @property
     def ended_by(self) -> Side:
@@ -119,7 +127,9 @@ class Outcome:
         Args:
             answered: it goes into the Reason of a BYE (RFC 3326), not into a response.
         """
-        return 200 if answered and self.reason in _ORDINARY else self.sip_code
+        if answered and self.reason in _ORDINARY:
+            return 200
+        return self.sip_code if self.told is None else self.told
 
     @property
     def words(self) -> str:
@@ -146,20 +156,56 @@ def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
             return Outcome(EndReason.INTERNAL_ERROR, str(error), 500)
 
 
-_UNANSWERED = {
+_BY_STATUS = {
     **dict.fromkeys((486, 600), EndReason.BUSY),
     **dict.fromkeys((408, 480, 487), EndReason.NO_ANSWER),
     **dict.fromkeys((403, 603, 607, 608), EndReason.DECLINED),
     **dict.fromkeys((404, 410, 484, 604), EndReason.NO_SUCH_NUMBER),
 }
+# ITU-T Q.850, as RFC 3398 section 7.2.4.1 groups it.
+_BY_CAUSE = {
+    17: EndReason.BUSY,
+    **dict.fromkeys((18, 19, 20), EndReason.NO_ANSWER),
+    **dict.fromkeys((21, 55, 57, 87), EndReason.DECLINED),
+    **dict.fromkeys((1, 22, 26, 28), EndReason.NO_SUCH_NUMBER),
+    **dict.fromkeys((34, 42, 44, 47, 58), EndReason.CONGESTION),
+    **dict.fromkeys((2, 3, 27, 38, 41, 65, 79, 88, 102, 111), EndReason.UNREACHABLE),
+}
+_STATUS_OF_CAUSE = {1: 404, 17: 486, 18: 480, 19: 480, 20: 480, 21: 403, 22: 410, 26: 404, 28: 484, 55: 403}
 
 
-def outcome_of_no_answer(code: int, reason: str) -> Outcome:
+def outcome_of_no_answer(code: int, reason: str, cause: int = 0, contacts: tuple[str, ...] = ()) -> Outcome:
     """
     Turn the final response to a call of ours that was not answered into an outcome.
 
     Args:
         code: its status, 300 or more (RFC 3261 section 21; 607: RFC 8197, 608: RFC 8688).
         reason: its reason phrase.
+        cause: ITU-T Q.850 cause that came with it, 0 for none; it counts for more than a vague status (RFC 6432).
+        contacts: where a 3xx points to. Nobody goes there: where a call leads is for the dialplan to say.
     """
-    return Outcome(_UNANSWERED.get(code, EndReason.UNREACHABLE), f"{code} {reason}".rstrip(), code)
+    detail = f"{code} {reason}".rstrip()
+    if code < 400:
+        detail = f"{detail} to {', '.join(contacts)}" if contacts else detail
+        return Outcome(EndReason.REDIRECTED, detail, code, by=Side.CALLER)
+    by_status = _BY_STATUS.get(code, EndReason.UNREACHABLE)
+    by_cause = _BY_CAUSE.get(cause, by_status)
+    told = _STATUS_OF_CAUSE.get(cause) if by_cause is not by_status else None
+    return Outcome(by_cause, detail, code, told=told, cause=cause)
+
+
+_LOST = frozenset({408, 481, 504})
+_NO_MEDIA = frozenset({415, 488, 606})
+
+
+def outcome_of_own_end(code: int, reason: str) -> Outcome:
+    """
+    Turn an end that the gateway's own SIP side brought about, unasked, into an outcome.
+
+    Args:
+        code: the status it gave: 408 where the far end left something unanswered (its session timer, a request of
+            ours, the ACK it owed), 481 where it knows the call no more, 415 or 488 where its SDP is of no use.
+        reason: the same in words.
+    """
+    found = EndReason.SIGNALLING_LOST if code in _LOST else EndReason.SIP_ERROR
+    return Outcome(EndReason.NO_COMMON_MEDIA if code in _NO_MEDIA else found, f"{code} {reason}".rstrip(), code)

@@ -34,7 +34,7 @@ class SipLeg(Protocol):
     def answer(self) -> None:
         """Send 200 OK, perhaps after 183; ``MediaUp`` or ``LegFailed`` follows, also if there was early media."""
 
-    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
         """
         End the leg: final response ``code`` before the answer, BYE after it. ``LegClosed`` follows.
 

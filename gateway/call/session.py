@@ -164,7 +164,7 @@ class CallSession:
             Progress: lambda _: leg.progress(),
             Answer: lambda _: leg.answer(),
             Dial: lambda _: leg.dial(),
-            HangUp: lambda order: leg.hang_up(order.code, order.reason, order.contacts),
+            HangUp: lambda order: leg.hang_up(order.code, order.reason, order.contacts, order.cause),
             Transfer: lambda order: leg.transfer(order.target),
             SendDigits: lambda order: leg.send_digits(order.digits),
             CallSecond: lambda order: leg.call_second(order.target, order.trunk, order.headers),

@@ -102,8 +102,9 @@ def _fields_of_leg(event: CallEvent) -> dict[str, Scalar]:
             return {"code": code}
         case TransferEnded(code=code, reason=reason, refused=refused):
             return {"code": code, "reason": reason, "refused": refused}
-        case SecondClosed(code=code, reason=reason):
-            return {"code": code, "reason": reason}
+        case SecondClosed(code=code, reason=reason, contacts=contacts):
+            told: dict[str, Scalar] = {"code": code, "reason": reason}
+            return {**told, "contacts": ", ".join(contacts)} if contacts else told
         case DigitPressed(digit=digit) | SecondDigit(digit=digit):
             return {"digit": digit}
         case _:

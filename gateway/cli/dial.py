@@ -31,6 +31,8 @@ class DialExit(IntEnum):
     DECLINED = 5
     NO_SUCH_NUMBER = 6
     UNREACHABLE = 7
+    CONGESTION = 8
+    REDIRECTED = 9
 
 
 _EXITS = {
@@ -39,6 +41,8 @@ _EXITS = {
     EndReason.DECLINED: DialExit.DECLINED,
     EndReason.NO_SUCH_NUMBER: DialExit.NO_SUCH_NUMBER,
     EndReason.UNREACHABLE: DialExit.UNREACHABLE,
+    EndReason.CONGESTION: DialExit.CONGESTION,
+    EndReason.REDIRECTED: DialExit.REDIRECTED,
     **dict.fromkeys(
         (
             EndReason.CALLER_HUNG_UP,
@@ -71,7 +75,7 @@ def dial(
     Takes no calls and registers nowhere meanwhile, so it can run beside `gateway serve`. Ctrl-C ends the call.
 
     Exit codes: 0 there was a conversation, 1 it failed here, 3 busy, 4 no answer, 5 declined, 6 no such number,
-    7 unreachable.
+    7 unreachable, 8 no line free, 9 redirected elsewhere.
     """
     overrides = {"sip": {"port": 0, "tls": False}, "dialplan": dialplan}
     settings = load_settings(config=config, overrides=overrides)

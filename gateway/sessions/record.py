@@ -47,7 +47,9 @@ class CallRecord(BaseModel):
     end_reason: str | None = Field(None, description="why it ended, one of a short list: caller_hung_up, no_rtp, ...")
     end_detail: str | None = Field(None, description="the same in words")
     ended_by: str | None = Field(None, description="caller, agent or gateway")
-    sip_code: int | None = Field(None, description="SIP status a call was refused with; 200 for an answered one")
+    sip_code: int | None = Field(
+        None, description="SIP status a call was refused with, as whoever refused it said; 200 for an answered one"
+    )
     trunk: str | None = Field(None, description="name of the trunk; none for a call from or to no trunk")
     direction: str | None = Field(None, description="inbound or outbound")
     recording: str | None = Field(None, description="path of the recording")

@@ -32,6 +32,7 @@ from gateway.sip.binding import pj
 from gateway.sip.bridge import Bridge, Talk
 from gateway.sip.dial import Dialled, dialled, goes_through
 from gateway.sip.dialog import Dialog
+from gateway.sip.ending import Ending
 from gateway.sip.guard import callback, describe
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
 from gateway.sip.second import SecondCall
@@ -325,15 +326,17 @@ class PjCall(Dialog):
             self._bridge.hold(held=self._on_hold)
             self._emit(LegHeld(self.call_id) if self._on_hold else LegResumed(self.call_id))
 
-    def _second_over(self, code: int, reason: str) -> None:
+    def _second_over(self, ending: Ending) -> None:
         self._has_second = False
-        self._emit(SecondClosed(self.call_id, code, reason))
+        code, reason = ending.code, ending.reason
+        self._emit(SecondClosed(self.call_id, code, reason, cause=ending.cause, contacts=ending.contacts))
 
-    def _over(self, code: int, reason: str) -> None:
+    def _over(self, ending: Ending) -> None:
         try:
-            self._wind_up(code)
+            self._wind_up(ending.code)
         finally:
-            self._emit(LegClosed(self.call_id, not self._ended_by_us, code, reason))
+            by_caller, code, reason = ending.by_far_end, ending.code, ending.reason
+            self._emit(LegClosed(self.call_id, by_caller, code, reason, ending.cause, ending.contacts))
 
     def _wind_up(self, code: int) -> None:
         self._bridge.close()

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gateway.ids import CallId
 from gateway.settings_sip import Codec
 from gateway.sip.binding import pj
+from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
 from gateway.sip.keys import KeyFilter, key_in_info
 from gateway.sip.native import function
 from gateway.sip.quality import StreamCounts, read_counts
-from gateway.sip.reason import reason_headers, reason_in
+from gateway.sip.reason import reason_headers
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
 from gateway.threads import runs_on
 
@@ -55,7 +56,7 @@ class Dialog(pj.Call):
         self._ended_counts = StreamCounts()
         self._may_pause = False
         self._ended_by_us = False
-        self._end_due: tuple[int, str] | None = None  # asked for, and to be done when the ACK is there
+        self._end_due: tuple[int, str, int] | None = None  # asked for, and to be done when the ACK is there
         self._answered = False
         self._cancelled_by = ""
         self._told_over = False
@@ -85,7 +86,7 @@ class Dialog(pj.Call):
     def _pressed(self, key: str) -> None:
         """Take a key of the far end."""
 
-    def _over(self, code: int, reason: str) -> None:
+    def _over(self, ending: Ending) -> None:
         """Take the end of the dialog."""
 
     # --- orders ---
@@ -104,10 +105,10 @@ class Dialog(pj.Call):
         try:
             self.makeCall(where.uri, parameters)
         except pj.Error as error:
-            self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, describe(error))
+            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, describe(error)))
 
     @runs_on("sip")
-    def end(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
+    def end(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
         """
         Refuse the call with ``code`` while it is not answered, cancel it, or send BYE with a Reason (RFC 3326).
 
@@ -115,15 +116,16 @@ class Dialog(pj.Call):
             code: SIP status that tells why.
             reason: the same for people.
             contacts: URIs that a 3xx names.
+            cause: ITU-T Q.850 cause that is told; 0 takes the usual one of the code.
         """
         self._ended_by_us = True
         if self.getId() < 0:  # never placed
-            self._end(code, reason)
+            self._end(Ending(code, reason))
             return
         info = self.getInfo()
         if info.role == pj.PJSIP_ROLE_UAS and info.state == pj.PJSIP_INV_STATE_CONNECTING:
             # RFC 3261 section 15: no BYE before the ACK. The library would wait, too, but forget the Reason.
-            self._end_due = code, reason
+            self._end_due = code, reason, cause
             return
         refusal = info.role == pj.PJSIP_ROLE_UAS and info.state < pj.PJSIP_INV_STATE_CONNECTING
         parameters = pj.CallOpParam()
@@ -132,7 +134,7 @@ class Dialog(pj.Call):
             parameters.reason = reason
         if refusal and code == pj.PJSIP_SC_SERVICE_UNAVAILABLE:
             _add_header(parameters, "Retry-After", str(self._table.settings.retry_after_s))  # RFC 3261 section 20.33
-        for value in reason_headers(code, reason, answered=not refusal):
+        for value in reason_headers(code, reason, answered=not refusal, cause=cause):
             _add_header(parameters, "Reason", value)
         if refusal and contacts:
             for contact in contacts:
@@ -171,16 +173,18 @@ class Dialog(pj.Call):
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._ringing(info.lastStatusCode)
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and self._end_due is not None:
-            self.end(*self._end_due)
+            code, reason, cause = self._end_due
+            self.end(code, reason, cause=cause)
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self._answered = True
             self._media_changed(info)
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self._answered and _timed_out(event):
             # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
-            self._end(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address")
+            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address"))
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             said = "" if self._ended_by_us else self._cancelled_by or _received(event)
-            self._end(info.lastStatusCode, reason_in(said, info.lastReason))
+            asked = info.role == pj.PJSIP_ROLE_UAC and not self._answered
+            self._end(ending_in(said, info.lastStatusCode, info.lastReason, asked=asked))
 
     @callback
     def onCallTsxState(self, prm: Any) -> None:
@@ -292,12 +296,12 @@ class Dialog(pj.Call):
         path = tracer.finish(info.callIdString, keep=code // 100 != 2)
         return None if path is None else str(path)
 
-    def _end(self, code: int, reason: str) -> None:
+    def _end(self, ending: Ending) -> None:
         if self._told_over:
             return
         self._told_over = True
         try:
-            self._over(code, reason)
+            self._over(ending)
         finally:
             # Dropped here and nowhere later: the destructor of an old wrapper can hang up whoever has its slot by then.
             self._table.calls.pop(self._key, None)

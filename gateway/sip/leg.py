@@ -70,9 +70,9 @@ class PjLeg:
         if where is not None:
             self._order(lambda call: call.dial(where, *self._buffers))
 
-    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
         """End the leg: final response ``code`` before the answer, CANCEL or BYE else. ``LegClosed`` follows."""
-        self._order(lambda call: call.end(code, reason, contacts))
+        self._order(lambda call: call.end(code, reason, contacts, cause))
 
     def transfer(self, target: str) -> None:
         """Send the far end to the URI ``target``; ``TransferEnded`` follows."""

@@ -34,7 +34,7 @@ _MAX_WORDS = 100
 _MAX_CAUSES = 4
 
 
-def reason_headers(code: int, words: str, *, answered: bool) -> tuple[str, ...]:
+def reason_headers(code: int, words: str, *, answered: bool, cause: int = 0) -> tuple[str, ...]:
     """
     Return the values of the Reason headers of a message of ours.
 
@@ -42,13 +42,14 @@ def reason_headers(code: int, words: str, *, answered: bool) -> tuple[str, ...]:
         code: SIP status that tells why; 200 is an ordinary end.
         words: the same for people.
         answered: the message is a BYE. A final response tells its code itself, so only Q.850 is added there.
+        cause: ITU-T Q.850 cause of whoever ended the call beyond us (RFC 6432); 0 takes the usual one of the code.
     """
     text = f';text="{_quotable(words)}"' if words else ""
     values = []
     if answered and code >= 300:
         values.append(f"SIP;cause={code}{text}")
-    cause = _Q850_OF_SIP.get(code)
-    if cause is not None:
+    cause = cause or _Q850_OF_SIP.get(code, 0)
+    if cause:
         values.append(f"Q.850;cause={cause}{text}")
     return tuple(values)
 
@@ -61,18 +62,31 @@ def reason_in(message: str, phrase: str) -> str:
         message: the BYE, CANCEL or final response as text; empty when there is none.
         phrase: what is said when the message has no Reason header.
     """
-    head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
-    causes: list[str] = []
-    words = ""
-    for line in _LINE.findall(head)[:_MAX_CAUSES]:
-        for found in list(_VALUE.finditer(line[:_MAX_LINE]))[:_MAX_CAUSES]:
-            given = {name.lower(): value for name, value in _PARAMETER.findall(found["parameters"])}
-            if given.get("cause", "").isdecimal():
-                causes.append(f"{found['protocol']} {int(given['cause'][:5])}")
-                words = words or _unquoted(given.get("text", ""))
+    causes = _causes(message)
     if not causes:
         return clean(phrase)
-    return clean(f"{words or phrase} ({', '.join(causes[:_MAX_CAUSES])})")
+    words = next((words for *_, words in causes if words), phrase)
+    return clean(f"{words} ({', '.join(f'{protocol} {cause}' for protocol, cause, _ in causes)})")
+
+
+def cause_in(message: str) -> int:
+    """Return the ITU-T Q.850 cause of a message (RFC 6432); 0 when it has none. One of SIP is translated."""
+    causes = _causes(message)
+    q850 = [cause for protocol, cause, _ in causes if protocol.upper() == "Q.850" and 0 < cause < 128]
+    sip = [_Q850_OF_SIP.get(cause, 0) for protocol, cause, _ in causes if protocol.upper() == "SIP" and cause >= 300]
+    return next(iter((*q850, *sip)), 0)
+
+
+def _causes(message: str) -> list[tuple[str, int, str]]:
+    """Return protocol, cause and words of the first few reasons of a message."""
+    head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
+    causes: list[tuple[str, int, str]] = []
+    for line in _LINE.findall(head)[:_MAX_CAUSES]:
+        for found in list(_VALUE.finditer(line[:_MAX_LINE]))[:_MAX_CAUSES]:
+            given = {name.lower(): _unquoted(value) for name, value in _PARAMETER.findall(found["parameters"])}
+            if given.get("cause", "").isdecimal():
+                causes.append((found["protocol"], int(given["cause"][:5]), given.get("text", "")))
+    return causes[:_MAX_CAUSES]
 
 
 def _quotable(words: str) -> str:

@@ -10,6 +10,7 @@ from gateway.ids import CallId
 from gateway.sip.binding import pj
 from gateway.sip.bridge import Bridge
 from gateway.sip.dialog import Dialog
+from gateway.sip.ending import Ending
 
 if TYPE_CHECKING:
     from gateway.sip.call import CallTable
@@ -24,7 +25,7 @@ class SecondCall(Dialog):
         call_id: our id of the first call.
         table: all calls.
         bridge: the first call's.
-        over: takes the last SIP status and its reason, once.
+        over: takes its end, once.
         trunk: the trunk it goes through; empty for none.
     """
 
@@ -34,7 +35,7 @@ class SecondCall(Dialog):
         call_id: CallId,
         table: CallTable,
         bridge: Bridge,
-        over: Callable[[int, str], None],
+        over: Callable[[Ending], None],
         *,
         trunk: str = "",
     ) -> None:
@@ -56,7 +57,7 @@ class SecondCall(Dialog):
         try:
             self.end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
         except pj.Error:  # it cannot even be ended: nothing more of it can be told
-            self._end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
+            self._end(Ending(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail))
 
     def _ringing(self, code: int) -> None:
         self._table.emit(SecondRinging(self._call_id, code))
@@ -76,11 +77,11 @@ class SecondCall(Dialog):
             self._up = True
             self._table.emit(SecondUp(self._call_id, self._codec))
 
-    def _over(self, code: int, reason: str) -> None:
+    def _over(self, ending: Ending) -> None:
         try:
             self._bridge.stream_gone("second")
-            path = self._finish_trace(code)
+            path = self._finish_trace(ending.code)
             if path is not None:
                 self._table.emit(Noted(self._call_id, "second_traced", {"path": path}))
         finally:
-            self._tell_over(code, reason)
+            self._tell_over(ending)

@@ -180,6 +180,30 @@ async def test_a_dialled_refusal_reaches_the_caller_with_its_code(house: MakeHou
         assert (await here.ended_record())["end_reason"] == "busy"
 
 
+@pytest.mark.parametrize(
+    ("status", "more", "told", "reason"),
+    [
+        ("302 Moved Temporarily", "Contact: <sip:2003@127.0.0.9>", (480, 'cause=18;text="Redirected"'), "redirected"),
+        ("480 Temporarily Unavailable", "Reason: Q.850;cause=34", (480, "cause=34;"), "congestion"),
+        ("500 Server Internal Error", "Reason: Q.850;cause=17", (486, "cause=17;"), "busy"),
+    ],
+)
+async def test_a_callers_side_is_told_the_true_cause(
+    house: MakeHouse, tmp_path: Path, status: str, more: str, told: tuple[int, str], reason: str
+) -> None:
+    port = free_port()
+    async with (
+        house(dialplan=plan(f"action: dial, to: '{sip(port)}'")) as here,
+        Sipp(9, (refuse_call(status, f"\n      {more}"),), tmp_path / "callee", port=port) as callee,
+    ):
+        caller = await play(here.port, tmp_path / "caller", invite(), refused(told[0]))
+        assert told[1] in caller.first(f"SIP/2.0 {told[0]}").text
+        assert await callee.finish() == 0, callee.output
+        record = await here.ended_record()
+        assert (record["end_reason"], record["sip_code"], record["ended_by"]) == (reason, status[:3], "gateway")
+        assert ("sip:2003@127.0.0.9" in record["end_detail"]) == (reason == "redirected")
+
+
 async def test_an_agent_that_cannot_be_had_is_replaced_by_what_the_plan_says(house: MakeHouse, tmp_path: Path) -> None:
     step = "agent: front, on_failure: {action: announce, files: SOUNDS/goodbye.wav}"
     async with house("refuse=invalid_api_key", dialplan=plan(step)) as here, RtpPeer(caller_speech(1)) as peer:

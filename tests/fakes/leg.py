@@ -42,8 +42,8 @@ class FakeLeg:
         if self.obedient and self.emit is not None:
             self.emit(MediaUp(self.call_id, "PCMU/8000"))
 
-    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = ()) -> None:
-        self._obey("hang_up", code, reason, *([contacts] if contacts else []))
+    def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
+        self._obey("hang_up", code, reason, *([contacts] if contacts else []), *([cause] if cause else []))
         if self.obedient and self.emit is not None:
             self.emit(LegClosed(self.call_id, by_caller=False, code=code, reason=reason))
 

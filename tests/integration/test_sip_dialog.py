@@ -288,6 +288,16 @@ async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer:
         assert peer.reception.packets
 
 
+async def test_a_late_answer_of_no_use_is_not_the_callers_end(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        unusable = answered_late(sdp(6000, payloads="18"))
+        await play(here.info.port, tmp_path, first_invite(), unusable, EXPECT_BYE)
+        await until(lambda: here.seen(LegClosed))
+        (closed,) = here.seen(LegClosed)
+        assert isinstance(closed, LegClosed)
+        assert (closed.by_caller, closed.code in (415, 488)) == (False, True)
+
+
 # Ends at every moment
 
 

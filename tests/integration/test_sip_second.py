@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from gateway.call.events import (
     SecondRinging,
     SecondUp,
 )
-from gateway.ids import new_call_id
+from gateway.ids import CallId, new_call_id
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.sip.dial import Dialled
 from gateway.sip.leg import PjLeg
@@ -45,6 +46,8 @@ from tests.integration.phone import NOISE, Phone, phone, pick_up
 
 pytestmark = pytest.mark.integration
 
+CALL = CallId("")
+
 
 def rms_dbfs(pcm: bytes) -> float:
     samples = np.frombuffer(pcm, "<i2").astype(np.float64) / 32768
@@ -53,6 +56,12 @@ def rms_dbfs(pcm: bytes) -> float:
 
 def told(here: Phone, call_id: str) -> list[type[CallEvent]]:
     return [type(event) for event in here.events if event.call_id == call_id and not isinstance(event, Noted)]
+
+
+def _plain(event: CallEvent) -> CallEvent:
+    """Return the event without the parameters that SIPp's contacts have."""
+    assert isinstance(event, SecondClosed)
+    return replace(event, contacts=tuple(contact.partition(";")[0] for contact in event.contacts))
 
 
 class OwnCall:
@@ -108,7 +117,8 @@ async def test_a_refused_call_tells_why(tmp_path: Path, status: str, code: int, 
         await until(lambda: here.seen(LegClosed))
         closed = here.seen(LegClosed)[0]
         wanted = "Call rejected (Q.850 21)" if more else reason
-        assert closed == LegClosed(call.call_id, by_caller=True, code=code, reason=wanted)
+        cause = 21 if more else 0
+        assert closed == LegClosed(call.call_id, by_caller=True, code=code, reason=wanted, cause=cause)
 
 
 async def test_a_long_invite_goes_by_udp_though_somebody_takes_connections_there(tmp_path: Path) -> None:
@@ -290,12 +300,30 @@ async def test_a_ringing_second_leg_can_be_dropped(tmp_path: Path) -> None:
         assert await parts.caller.finish() == 0
 
 
-async def test_a_refused_second_leg_tells_why(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, Conference(here, tmp_path, (refuse_call("486 Busy Here"),)) as parts:
+@pytest.mark.parametrize(
+    ("status", "more", "told"),
+    [
+        ("486 Busy Here", "", SecondClosed(CALL, 486, "Busy Here")),
+        (
+            "480 Temporarily Unavailable",
+            "Reason: Q.850;cause=34",
+            SecondClosed(CALL, 480, "Temporarily Unavailable (Q.850 34)", cause=34),
+        ),
+        (
+            "302 Moved Temporarily",
+            "Contact: <sip:2@127.0.0.9:9>;q=0.9",
+            SecondClosed(CALL, 302, "Moved Temporarily", contacts=("sip:callee@127.0.0.1:PORT", "sip:2@127.0.0.9:9")),
+        ),
+    ],
+)
+async def test_a_refused_second_leg_tells_why(tmp_path: Path, status: str, more: str, told: SecondClosed) -> None:
+    step = refuse_call(status, f"\n      {more}" if more else "")
+    async with phone(pick_up) as here, Conference(here, tmp_path, (step,)) as parts:
         parts.call()
         await until(lambda: here.seen(SecondClosed))
-        call_id = here.events[0].call_id
-        assert here.seen(SecondClosed) == [SecondClosed(call_id, 486, "Busy Here")]
+        contacts = tuple(contact.replace("PORT", str(parts.second.port)) for contact in told.contacts)
+        here_told = replace(told, call_id=here.events[0].call_id, contacts=contacts)
+        assert [_plain(event) for event in here.seen(SecondClosed)] == [here_told]
         assert await parts.second.finish() == 0, parts.second.output
         parts.leg.hang_up(200, "done")
         assert await parts.caller.finish() == 0

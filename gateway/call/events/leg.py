@@ -74,14 +74,18 @@ class LegClosed(CallEvent):
     The SIP dialog is over. Always the leg's last event, exactly once.
 
     Attributes:
-        by_caller: the far end ended it (BYE, CANCEL or a failure of its own).
+        by_caller: the far end ended it, by BYE, CANCEL or a refusal.
         code: last SIP status of the call (200 after a BYE, 487 after a CANCEL).
         reason: its reason phrase.
+        cause: why, as the far end's telephone network says it (ITU-T Q.850); 0 when it does not.
+        contacts: URIs that a 3xx points to, the best first.
     """
 
     by_caller: bool
     code: int
     reason: str
+    cause: int = 0
+    contacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +170,16 @@ class SecondClosed(CallEvent):
         reason: its reason phrase.
         item_id: the agent's item that was being played, stamped by the session; None when nothing was.
         played_ms: milliseconds of it that were clocked out.
+        cause: why, as its telephone network says it (ITU-T Q.850); 0 when it does not.
+        contacts: URIs that a 3xx points to, the best first.
     """
 
     code: int
     reason: str
     item_id: str | None = None
     played_ms: int = 0
+    cause: int = 0
+    contacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

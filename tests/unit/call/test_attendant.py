@@ -94,22 +94,40 @@ def test_an_answered_caller_hears_the_filler_meanwhile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("closed", "reason", "code"),
+    ("closed", "reason", "told"),
     [
         (BUSY, EndReason.BUSY, 486),
         (SecondClosed(CALL, 404, "Not Found"), EndReason.NO_SUCH_NUMBER, 404),
         (SecondClosed(CALL, 407, "Proxy Authentication Required"), EndReason.UNREACHABLE, 503),
-        (SecondClosed(CALL, 302, "Moved Temporarily"), EndReason.UNREACHABLE, 480),
+        (SecondClosed(CALL, 302, "Moved Temporarily"), EndReason.REDIRECTED, 480),
+        (SecondClosed(CALL, 480, "Temporarily Unavailable", cause=34), EndReason.CONGESTION, 480),
+        (SecondClosed(CALL, 500, "Server Internal Error", cause=17), EndReason.BUSY, 486),
+        (SecondClosed(CALL, 500, "Server Internal Error", cause=19), EndReason.NO_ANSWER, 480),
     ],
 )
 def test_a_caller_is_told_why_somebody_else_could_not_be_had(
-    closed: SecondClosed, reason: EndReason, code: int
+    closed: SecondClosed, reason: EndReason, told: int
 ) -> None:
     machine = after(BELL)
     actions = machine.handle(closed)
-    assert any(isinstance(action, HangUp) and action.code == code for action in actions)
+    (hung_up,) = (action for action in actions if isinstance(action, HangUp))
+    assert (hung_up.code, hung_up.cause) == (told, closed.cause)
     outcome = outcome_of(machine, actions)
-    assert (outcome.reason, outcome.sip_code, outcome.ended_by) == (reason, code, Side.GATEWAY)
+    assert (outcome.reason, outcome.sip_code, outcome.ended_by) == (reason, closed.code, Side.GATEWAY)
+
+
+def test_where_a_redirection_leads_is_written_down_and_nobody_goes_there() -> None:
+    machine = after(BELL)
+    actions = machine.handle(SecondClosed(CALL, 302, "Moved Temporarily", contacts=("sip:2003@192.0.2.9",)))
+    assert outcome_of(machine, actions).detail == "302 Moved Temporarily to sip:2003@192.0.2.9"
+    (hung_up,) = (action for action in actions if isinstance(action, HangUp))
+    assert (hung_up.reason, hung_up.contacts) == ("Redirected", ())
+
+
+def test_the_cause_of_the_end_is_handed_on_to_a_joined_caller() -> None:
+    machine = after(BELL, ANSWERED, UP)
+    actions = machine.handle(SecondClosed(CALL, 200, "", cause=41))
+    assert HangUp(200, "Connected", cause=41) in actions
 
 
 def test_nobody_who_answers_in_time_leads_to_the_next_step() -> None:

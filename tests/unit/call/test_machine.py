@@ -147,10 +147,23 @@ def test_caller_hanging_up_in_the_talk_closes_the_agent_and_hangs_up_nothing() -
 
 
 @pytest.mark.parametrize("way", [(), TO_RINGING, TO_ANSWERING, TO_ACTIVE])
-def test_a_dialog_that_ends_unasked_on_our_side_is_a_sip_error(way: tuple[CallEvent, ...]) -> None:
-    gone = LegClosed(CALL, by_caller=False, code=488, reason="Not Acceptable Here")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (408, EndReason.SIGNALLING_LOST),  # the session timer, or a request of ours that was never answered
+        (481, EndReason.SIGNALLING_LOST),
+        (415, EndReason.NO_COMMON_MEDIA),  # an ACK without SDP
+        (488, EndReason.NO_COMMON_MEDIA),
+        (500, EndReason.SIP_ERROR),
+    ],
+)
+def test_a_dialog_that_ends_unasked_on_our_side_is_not_the_callers_doing(
+    way: tuple[CallEvent, ...], code: int, reason: EndReason
+) -> None:
+    gone = LegClosed(CALL, by_caller=False, code=code, reason="Words")
     outcome = outcome_in(machine_after(*way).handle(gone))
-    assert outcome == Outcome(EndReason.SIP_ERROR, "488 Not Acceptable Here", 488)
+    assert outcome == Outcome(reason, f"{code} Words", code)
+    assert outcome.ended_by is Side.GATEWAY
 
 
 @pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING])

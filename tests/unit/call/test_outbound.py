@@ -94,6 +94,40 @@ def test_a_far_end_that_rings_too_long_is_given_up() -> None:
     assert outcome.ended_by is Side.CALLER
 
 
+def test_a_redirection_is_told_with_its_target_and_not_followed() -> None:
+    to = ("sip:2003@192.0.2.9", "sip:2002@192.0.2.9")
+    closed = LegClosed(CALL, by_caller=True, code=302, reason="Moved Temporarily", contacts=to)
+    outcome = Outcome(EndReason.REDIRECTED, f"302 Moved Temporarily to {', '.join(to)}", 302, by=Side.CALLER)
+    assert dialing().handle(closed)[-1] == Finish(outcome)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "reason"),
+    [
+        (480, 34, EndReason.CONGESTION),
+        (500, 17, EndReason.BUSY),
+        (500, 19, EndReason.NO_ANSWER),
+        (503, 1, EndReason.NO_SUCH_NUMBER),
+        (480, 21, EndReason.DECLINED),
+        (480, 27, EndReason.UNREACHABLE),
+        (486, 16, EndReason.BUSY),  # says nothing more
+        (404, 127, EndReason.NO_SUCH_NUMBER),
+    ],
+)
+def test_the_cause_of_the_telephone_network_counts_for_more_than_a_vague_status(
+    code: int, cause: int, reason: EndReason
+) -> None:
+    closed = LegClosed(CALL, by_caller=True, code=code, reason="Words", cause=cause)
+    outcome = dialing().handle(closed)[-1].outcome  # type: ignore[attr-defined]
+    assert (outcome.reason, outcome.sip_code, outcome.cause, outcome.ended_by) == (reason, code, cause, Side.CALLER)
+
+
+def test_an_answer_that_is_of_no_use_is_ours_to_refuse() -> None:
+    closed = LegClosed(CALL, by_caller=False, code=488, reason="Not Acceptable Here")
+    outcome = dialing().handle(closed)[-1].outcome  # type: ignore[attr-defined]
+    assert (outcome.reason, outcome.ended_by) == (EndReason.NO_COMMON_MEDIA, Side.GATEWAY)
+
+
 @pytest.mark.parametrize(
     ("codes", "reason"),
     [
@@ -101,7 +135,7 @@ def test_a_far_end_that_rings_too_long_is_given_up() -> None:
         ((408, 480, 487), EndReason.NO_ANSWER),
         ((403, 603, 607, 608), EndReason.DECLINED),
         ((404, 410, 484, 604), EndReason.NO_SUCH_NUMBER),
-        ((302, 400, 401, 488, 500, 503, 606), EndReason.UNREACHABLE),
+        ((400, 401, 488, 500, 503, 606), EndReason.UNREACHABLE),
     ],
 )
 def test_refusals_of_the_far_end_are_told_apart(codes: tuple[int, ...], reason: EndReason) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sip.reason import reason_headers, reason_in
+from gateway.sip.reason import cause_in, reason_headers, reason_in
 
 pytestmark = pytest.mark.unit
 
@@ -64,3 +64,24 @@ def test_words_cannot_leave_their_quotes() -> None:
     (value,) = reason_headers(200, 'a"b\\c\r\nX: y\u00e9', answered=True)
     assert value == 'Q.850;cause=16;text="a\'bcX: y"'
     assert reason_headers(200, "", answered=True) == ("Q.850;cause=16",)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "cause"),
+    [
+        (("Q.850;cause=34",), 34),
+        (("SIP;cause=486", "q.850 ; cause = 19"), 19),
+        (('SIP;cause=500, Q.850;cause="17"',), 17),
+        (("SIP;cause=486",), 17),
+        (("SIP;cause=200",), 0),
+        (("Q.850;cause=0",), 0),
+        (("Q.850;cause=999",), 0),
+        ((), 0),
+    ],
+)
+def test_the_cause_of_the_telephone_network_is_read(reasons: tuple[str, ...], cause: int) -> None:
+    assert cause_in(message(*reasons)) == cause
+
+
+def test_a_cause_is_handed_on_instead_of_the_usual_one() -> None:
+    assert reason_headers(480, "Congestion", answered=False, cause=34) == ('Q.850;cause=34;text="Congestion"',)
