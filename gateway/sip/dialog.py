@@ -12,6 +12,7 @@ from gateway.sip.binding import pj
 from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
 from gateway.sip.keys import KeyFilter, key_in_info
+from gateway.sip.message import clean
 from gateway.sip.native import function
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
@@ -167,7 +168,7 @@ class Dialog(pj.Call):
             self._follow(info, prm.e)
         finally:
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-                self._end(info.lastStatusCode, info.lastReason)
+                self._end(Ending(info.lastStatusCode, clean(info.lastReason)))
 
     def _follow(self, info: Any, event: Any) -> None:
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
