@@ -117,8 +117,10 @@ class SipSettings(Section):
         20, description="audio per RTP packet, unless the far end asks for another"
     )
     srtp: Srtp = Field("off", description="SDES of calls from no trunk: off, optional or required")
-    jitter_start_ms: int = Field(40, ge=0, le=500, description="jitter buffer: delay at the start of a call")
-    jitter_min_ms: int = Field(40, ge=0, le=500, description="jitter buffer: least delay")
+    jitter_start_ms: int = Field(60, ge=0, le=500, description="jitter buffer: delay at the start and after a pause")
+    jitter_min_ms: int = Field(
+        20, ge=0, le=500, description="jitter buffer: delay after it ran dry, on a line without gaps"
+    )
     jitter_max_ms: int = Field(200, ge=40, le=2000, description="jitter buffer: longest delay")
     reliable_ringing: Literal["off", "optional", "required"] = Field("optional", description="100rel (RFC 3262)")
     session_timer: Literal["off", "optional", "required"] = Field("optional", description="RFC 4028")

@@ -34,6 +34,7 @@ from gateway.sip.dial import Dialled, dialled, goes_through
 from gateway.sip.dialog import Dialog
 from gateway.sip.ending import Ending
 from gateway.sip.guard import callback, describe
+from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
 from gateway.sip.second import SecondCall
 from gateway.sip.trace import Tracer
@@ -59,6 +60,7 @@ class CallTable:
         trunks: the settings of each trunk.
         pcm: what the bridge carries.
         tracer: keeps the messages of calls, if anything does.
+        jitter: sees the jitter buffers; None leaves them alone.
         calls: every call whose dialog is not over, second legs too.
         idle_ports: media ports that no call uses.
     """
@@ -70,6 +72,7 @@ class CallTable:
     trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
     pcm: PcmFormat = PHONE
     tracer: Tracer | None = None
+    jitter: JitterBuffers | None = None
     calls: dict[CallId, Dialog] = field(default_factory=dict)
     idle_ports: list[AgentMediaPort] = field(default_factory=list)
 

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.ids import CallId
-from gateway.settings_sip import Codec
+from gateway.settings_sip import Codec, SipSettings
 from gateway.sip.binding import pj
 from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
+from gateway.sip.jitter import LineWatch
 from gateway.sip.keys import KeyFilter, key_in_info
 from gateway.sip.message import clean
 from gateway.sip.native import function
@@ -22,6 +23,7 @@ from gateway.threads import runs_on
 if TYPE_CHECKING:
     from gateway.sip.call import CallTable
     from gateway.sip.dial import Dialled
+    from gateway.sip.jitter_buffer import JitterBuffer
 
 
 NO_STREAM_LIMIT_S = 5.0
@@ -54,6 +56,8 @@ class Dialog(pj.Call):
         self._listens_only = False
         self._has_line = False
         self._well_at = time.monotonic()
+        self._jitter: JitterBuffer | None = None
+        self._line = _line_watch(table.settings)
         self._ended_counts = StreamCounts()
         self._may_pause = False
         self._ended_by_us = False
@@ -74,6 +78,7 @@ class Dialog(pj.Call):
             self._well_at = now
         elif now - self._well_at >= NO_STREAM_LIMIT_S and not self._ended_by_us:
             self.failed("the audio stream could not be made")
+        self._follow_line(now)
 
     def _ringing(self, code: int) -> None:
         """Take a provisional answer."""
@@ -157,6 +162,12 @@ class Dialog(pj.Call):
             return None
         statistics = self.getStreamStat(self._index)
         return read_counts(statistics)
+
+    def _follow_line(self, now: float) -> None:
+        """Have the jitter buffer follow the line."""
+        counts = self._current_counts() if self._jitter is not None else None
+        if counts is not None and self._jitter is not None:
+            self._jitter.follow(self._line.measure(now, counts.level_ms, counts.rx_packets, counts.missing))
 
     # --- callbacks: the dialog ---
 
@@ -246,8 +257,16 @@ class Dialog(pj.Call):
         self._media_changed(info)
 
     @callback
+    def onStreamCreated(self, prm: Any) -> None:
+        """Take the jitter buffer of the new stream."""
+        if self._table.jitter is not None:
+            self._jitter = self._table.jitter.take()
+            self._line = _line_watch(self._table.settings)
+
+    @callback
     def onStreamDestroyed(self, prm: Any) -> None:
         """Keep what was counted: the last moment at which it can be read."""
+        self._jitter = None
         if prm.streamIdx != self._index:
             return
         self._ended_counts = self.counts()
@@ -313,6 +332,10 @@ def _audio_line(info: Any) -> Any | None:
     usable = (pj.PJSUA_CALL_MEDIA_ACTIVE, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
     lines = (media for media in info.media if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in usable)
     return next(lines, None)
+
+
+def _line_watch(settings: SipSettings) -> LineWatch:
+    return LineWatch(settings.jitter_start_ms, settings.jitter_min_ms, settings.jitter_max_ms)
 
 
 def _received(event: Any) -> str:

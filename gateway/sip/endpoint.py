@@ -15,15 +15,13 @@ from gateway.settings import SipSettings, TrunkSettings
 from gateway.settings_sip import Codec
 from gateway.sip.binding import pj
 from gateway.sip.guard import callback, describe
+from gateway.sip.jitter import FRAME_MS
+from gateway.sip.jitter_buffer import DISCARD_NONE, DISCARD_STATIC
 from gateway.sip.listening import Listening, listen
 from gateway.sip.native import native, stay_on_udp
 
 USER_AGENT = "sip-voice-gateway"
 CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
-CODEC_FRAME_MS = 10  # what the library counts G.711 and G.722 in
-# PJMEDIA_JB_DISCARD_STATIC shortens only a buffer that stays too long. The default, progressive, takes 10 ms out of
-# nearly every call in its second second, which is a click.
-JITTER_DISCARD = 1
 
 _log = structlog.get_logger(__name__)
 _pjsip_log = structlog.get_logger("pjsip")
@@ -130,6 +128,7 @@ def start_endpoint(
     trunks: Mapping[str, TrunkSettings] | None = None,
     *,
     before_listening: Callable[[], object] = lambda: None,
+    jitter_followed: bool = False,
 ) -> tuple[SipInfo, Any]:
     """
     Initialise and start an endpoint that ``libCreate`` was called on.
@@ -139,6 +138,7 @@ def start_endpoint(
         endpoint: the ``pj.Endpoint``.
         trunks: whose codecs are needed too, and whose TLS needs a transport of ours.
         before_listening: called when the library is initialised and nobody can reach it yet.
+        jitter_followed: the jitter buffers are looked after; else they get shorter by themselves.
 
     Returns:
         What came of it (without ``frame_access``), and the log writer, which must live as long as the endpoint.
@@ -155,7 +155,7 @@ def start_endpoint(
     default_calls = config.uaConfig.maxCalls
     writer = _PjLog()
     _set_agent(config, settings, writer)
-    _set_media(config.medConfig, settings, pcm)
+    _set_media(config.medConfig, settings, pcm, DISCARD_NONE if jitter_followed else DISCARD_STATIC)
     if not stay_on_udp():
         _log.warning("sip_long_requests_by_tcp", detail="this build sends requests over 1300 bytes by TCP")
     try:
@@ -204,7 +204,7 @@ def _set_agent(config: Any, settings: SipSettings, writer: Any) -> None:
     log.writer = writer
 
 
-def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat) -> None:
+def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat, discard: int) -> None:
     media.clockRate = media.sndClockRate = pcm.rate_hz  # the bridge resamples nothing
     media.audioFramePtime = pcm.ptime_ms
     media.noVad = True  # RTP flows all the time: callers behind NAT and impatient peers need it
@@ -213,7 +213,7 @@ def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat) -> None:
     media.jbMinPre = settings.jitter_min_ms
     media.jbMaxPre = settings.jitter_max_ms
     media.jbMax = settings.jitter_max_ms + max(settings.jitter_max_ms // 4, 2 * pcm.ptime_ms)
-    _set_jitter_discard(media, JITTER_DISCARD)
+    _set_jitter_discard(media, discard)
 
 
 def _set_codecs(endpoint: Any, codecs: tuple[Codec, ...], ptime_ms: int) -> None:
@@ -224,7 +224,7 @@ def _set_codecs(endpoint: Any, codecs: tuple[Codec, ...], ptime_ms: int) -> None
         # A default: the far end's a=ptime counts above it (RFC 4566 section 6).
         parameters = endpoint.codecGetParam(codec_id)
         setting = parameters.setting
-        setting.frmPerPkt = max(1, ptime_ms // CODEC_FRAME_MS)
+        setting.frmPerPkt = max(1, ptime_ms // FRAME_MS)
         setting.plc = True
         endpoint.codecSetParam(codec_id, parameters)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.sip.jitter import FRAME_MS
+
 R_BEST = 93.2  # ITU-T G.107: all parameters at their defaults
 _CODECS: Mapping[str, tuple[float, float]] = {  # ITU-T G.113 appendix I: Ie, Bpl; with packet-loss concealment
     "PCMU": (0.0, 25.1),
@@ -56,6 +58,7 @@ class StreamCounts:
         late: frames that came too late or too early for the jitter buffer.
         missing: frames that were due and not there.
         buffer_ms: mean delay in the jitter buffer.
+        level_ms: what is in the jitter buffer at this moment.
     """
 
     rx_packets: int = 0
@@ -68,6 +71,7 @@ class StreamCounts:
     late: int = 0
     missing: int = 0
     buffer_ms: float = 0.0
+    level_ms: int = 0
 
     def and_then(self, later: StreamCounts) -> StreamCounts:
         """Return the counts of both: a re-INVITE ends a stream and begins another."""
@@ -87,6 +91,7 @@ class StreamCounts:
             late=self.late + later.late,
             missing=self.missing + later.missing,
             buffer_ms=mean(self.buffer_ms, later.buffer_ms),
+            level_ms=later.level_ms,
         )
 
     def fields(self, codec: str) -> dict[str, int | float]:
@@ -133,4 +138,5 @@ def read_counts(statistics: Any) -> StreamCounts:
         late=buffer.discard,
         missing=buffer.lost + buffer.empty,
         buffer_ms=buffer.avgDelayMsec,
+        level_ms=buffer.size * FRAME_MS,
     )

@@ -26,6 +26,7 @@ from gateway.sip.dial import Dialled, dialled
 from gateway.sip.door import Door
 from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
 from gateway.sip.frame_bytes import choose_frame_access
+from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.leg import PjLeg
 from gateway.sip.listening import check_tls_files
 from gateway.sip.media_port import AgentMediaPort
@@ -218,7 +219,15 @@ class SipThread:
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
             screen = Screen(self._rules(sources, occupied), tracer, door)
             ending.callback(screen.remove)
-            info, writer = start_endpoint(settings, endpoint, self._trunks, before_listening=screen.install)
+            jitter = JitterBuffers(settings.jitter_max_ms)
+            ending.callback(jitter.remove)
+            info, writer = start_endpoint(
+                settings,
+                endpoint,
+                self._trunks,
+                before_listening=screen.install,
+                jitter_followed=jitter.install(),
+            )
             ending.callback(endpoint.ask_nobody)
             door.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
@@ -232,7 +241,7 @@ class SipThread:
 
             accounts = Accounts(settings, self._trunks, self._secrets, self.emit_trunk, sources)
             ending.callback(accounts.close)
-            table = CallTable(self.emit, make_port, settings, accounts.of, self._trunks, info.pcm, tracer)
+            table = CallTable(self.emit, make_port, settings, accounts.of, self._trunks, info.pcm, tracer, jitter)
             ending.callback(table.calls.clear)
             ending.callback(table.idle_ports.clear)
             occupied.append(table)
