@@ -12,6 +12,7 @@ from gateway.sip.binding import pj
 from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
 from gateway.sip.jitter import LineWatch
+from gateway.sip.key_memory import KeyMemory
 from gateway.sip.keys import KeyFilter, key_in_info
 from gateway.sip.message import clean
 from gateway.sip.native import function
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gateway.sip.dial import Dialled
     from gateway.sip.jitter_buffer import JitterBuffer
 
+
+_DTMF_ENDED = 2  # PJMEDIA_STREAM_DTMF_IS_END, which the binding does not name
 
 NO_STREAM_LIMIT_S = 5.0
 """How long a call may stand without an audio stream and not be on hold: a re-INVITE may still mend it."""
@@ -50,6 +53,7 @@ class Dialog(pj.Call):
         self._key = key
         self._table = table
         self._keys = KeyFilter()
+        self._memory: KeyMemory | None = None
         self._index = -1  # of the stream's line in the SDP; there is none on hold from the first moment
         self._codec = ""
         self._on_hold = False
@@ -258,7 +262,8 @@ class Dialog(pj.Call):
 
     @callback
     def onStreamCreated(self, prm: Any) -> None:
-        """Take the jitter buffer of the new stream."""
+        """Reach into the new stream for its memory of keys, and for its jitter buffer."""
+        self._memory = KeyMemory(int(prm.stream))
         if self._table.jitter is not None:
             self._jitter = self._table.jitter.take()
             self._line = _line_watch(self._table.settings)
@@ -266,7 +271,7 @@ class Dialog(pj.Call):
     @callback
     def onStreamDestroyed(self, prm: Any) -> None:
         """Keep what was counted: the last moment at which it can be read."""
-        self._jitter = None
+        self._memory = self._jitter = None
         if prm.streamIdx != self._index:
             return
         self._ended_counts = self.counts()
@@ -279,8 +284,15 @@ class Dialog(pj.Call):
         now = time.monotonic()
         key = prm.digit.upper()
         by_info = prm.method == pj.PJSUA_DTMF_METHOD_SIP_INFO
-        if self._keys.info(key, now) if by_info else self._keys.event(key, prm.timestamp, now):
+        ended = bool(prm.flags & _DTMF_ENDED)
+        if (
+            self._keys.info(key, now)
+            if by_info
+            else self._keys.event(key, prm.timestamp, prm.duration, now, ended=ended)
+        ):
             self._pressed(key)
+        if ended and self._memory is not None:
+            self._memory.forget(key)
 
     # --- inside ---
 

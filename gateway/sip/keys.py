@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import dataclass
 from typing import Literal
 
 Told = Literal["rfc4733", "info"]
@@ -23,6 +24,14 @@ _SIGNAL = re.compile(r"^\s*signal\s*[=:]\s*(\S+)\s*$", re.IGNORECASE | re.MULTIL
 _CONTENT_TYPE = re.compile(r"^(?:content-type|c)[ \t]*:[ \t]*([\w.+/-]+)", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}  # event codes, RFC 4733 section 3.2
 _REMEMBERED = 16
+_WRAP_MS = 2**32 // 8  # RTP timestamps of 8 kHz
+_NEAR_MS = 60
+"""
+Timestamps as near as this are of one press: with a gap of 40 ms (ITU-T Q.24) between presses of 40 ms, starts are 80 ms
+apart, packets 20; of large timestamps the library keeps no more than 24 bits, steps of 32 ms.
+"""
+_SEGMENT_MS = 0xFFFF // 8
+_LATE_IN_SEGMENT_MS = 1000
 
 
 def key_in_info(message: str) -> str | None:
@@ -47,26 +56,82 @@ def key_in_info(message: str) -> str | None:
     return key if key in KEYS else None
 
 
+@dataclass(slots=True)
+class _Press:
+    """An RFC 4733 event as far as it was heard, all in milliseconds: its first packet, its last one, its duration."""
+
+    key: str
+    first_at: int
+    first_duration: int
+    at: int
+    duration: int
+    ended: bool
+
+    def goes_on(self, at: int, duration: int, *, ended: bool) -> bool:
+        """Return whether a packet of the same key is of this press."""
+        if self.ended:
+            if not ended:  # what ended does not begin again, though some senders' timestamps stand still
+                return at == self.at and duration >= self.duration
+            return abs(_since(at, self.at)) <= _NEAR_MS and duration >= self.duration
+        if at == self.at:
+            return True
+        if abs(_since(at, self.at) - _SEGMENT_MS) <= _NEAR_MS:  # RFC 4733 section 2.5.1.3
+            return self.duration >= _SEGMENT_MS - _LATE_IN_SEGMENT_MS
+        # The timestamp moves with the duration, or that of the end is where the event ends.
+        begun = _since(at - duration, self.first_at)
+        return duration >= self.duration and -self.first_duration - _NEAR_MS <= begun <= _NEAR_MS
+
+    def follow(self, at: int, duration: int, *, ended: bool) -> None:
+        """Take a packet of this press."""
+        if duration < self.duration:  # a new segment
+            self.first_at, self.first_duration = at, duration
+        self.at, self.duration, self.ended = at, duration, ended or self.ended
+
+
+def _since(later: int, earlier: int) -> int:
+    """Return how much later one timestamp is than another, though they wrap."""
+    return (later - earlier + _WRAP_MS // 2) % _WRAP_MS - _WRAP_MS // 2
+
+
 class KeyFilter:
     """
     Tells a press from its repetitions.
 
-    An RFC 4733 event keeps its timestamp while the key is down, in every packet and every retransmission: the same
-    key at the same timestamp is the same press. A press that comes by SIP INFO too is told once.
+    An RFC 4733 event ought to keep its timestamp while the key is down, in every packet and every retransmission. Some
+    senders move it on with each packet, or in the end packets; a press of more than 8 s goes on at a later one. So the
+    same key is the same press when its packet fits what was heard of it, and another one when it comes later than that,
+    or begins anew after an end. A press that comes by SIP INFO too is told once.
     """
 
     def __init__(self) -> None:
+        self._press: _Press | None = None
         self._events: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
         self._unmatched: dict[Told, deque[tuple[str, float]]] = {
             "rfc4733": deque(maxlen=_REMEMBERED),
             "info": deque(maxlen=_REMEMBERED),
         }
 
-    def event(self, key: str, timestamp: int, now: float) -> bool:
-        """Return whether an RFC 4733 event is a new press."""
-        if key not in KEYS or (key, timestamp) in self._events:
+    def event(self, key: str, at: int, duration: int, now: float, *, ended: bool) -> bool:
+        """
+        Return whether an RFC 4733 packet is of a new press.
+
+        Args:
+            key: the key.
+            at: timestamp in ms.
+            duration: of the event so far, in ms.
+            now: monotonic seconds.
+            ended: the packet is an end packet.
+        """
+        if key not in KEYS:
             return False
-        self._events.append((key, timestamp))
+        press = self._press if self._press is not None and self._press.key == key else None
+        if press is not None and press.goes_on(at, duration, ended=ended):
+            press.follow(at, duration, ended=ended)
+            return False
+        if (key, at) in self._events and (press is None or press.at != at):  # late
+            return False
+        self._press = _Press(key, at, duration, at, duration, ended)
+        self._events.append((key, at))
         return self._is_first("rfc4733", "info", key, now)
 
     def info(self, key: str, now: float) -> bool:

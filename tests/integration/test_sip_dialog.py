@@ -437,6 +437,48 @@ async def test_each_press_is_told_once_whatever_is_lost_or_repeated(tmp_path: Pa
         assert [event.digit for event in here.seen(DigitPressed)] == ["1", "1", "2", "#"]  # type: ignore[attr-defined]
 
 
+async def test_a_second_equal_key_of_which_only_the_end_comes_is_told(tmp_path: Path) -> None:
+    keys = KeyPeer()
+    with keys.socket:
+        async with (
+            phone(pick_up) as here,
+            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
+        ):
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.2)
+            to = rtp_port_of(tmp_path)
+            for number, event in enumerate((1, 1, 2, 2, 3)):
+                for _ in range(3):
+                    keys.packet(to, event, 8000 + 1600 * number, 640, end=True)
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.2)
+            assert await sipp.finish() == 0, sipp.output
+        assert "".join(event.digit for event in here.seen(DigitPressed)) == "11223"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("style", ["moving", "later end", "segments"])
+async def test_one_press_is_told_once_however_its_timestamps_move(tmp_path: Path, style: str) -> None:
+    packets = {  # timestamp, duration, end
+        "moving": [(0, 160, False), (160, 320, False), (320, 480, False), *[(480, 640, True)] * 3],
+        "later end": [(0, 160, False), (0, 320, False), (0, 480, False), *[(640, 640, True)] * 3],
+        "segments": [(0, 65440, False), (0, 65535, False), (65535, 160, False), *[(65535, 320, True)] * 3],
+    }[style]
+    keys = KeyPeer()
+    with keys.socket:
+        async with (
+            phone(pick_up) as here,
+            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(1200), BYE), tmp_path) as sipp,
+        ):
+            await until(lambda: here.seen(MediaUp))
+            await asyncio.sleep(0.2)
+            to = rtp_port_of(tmp_path)
+            for stamp, duration, end in packets:
+                keys.packet(to, 4, 3_000_000_000 + stamp, duration, end=end)
+                await asyncio.sleep(0.02)
+            assert await sipp.finish() == 0, sipp.output
+        assert [event.digit for event in here.seen(DigitPressed)] == ["4"]  # type: ignore[attr-defined]
+
+
 async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
     async with phone(pick_up) as here:
         steps = (

@@ -33,47 +33,109 @@ def test_a_key_is_read_from_an_info(kind: str, body: str, key: str | None) -> No
     assert key_in_info(info(kind, body)) == key
 
 
-def test_all_packets_of_an_event_are_one_press() -> None:
-    keys = KeyFilter()
-    assert keys.event("7", 500, 1.0)
-    assert not any(keys.event("7", 500, 1.0 + late) for late in (0.02, 2.0, 9.0))
+Packet = tuple[str, int, int, bool]
+"""Key, timestamp in ms, duration in ms, end."""
 
 
-def test_the_same_key_again_is_another_press() -> None:
-    keys = KeyFilter()
-    assert [keys.event("1", stamp, stamp / 1000) for stamp in (500, 640, 780)] == [True] * 3
+def presses(*packets: Packet, keys: KeyFilter | None = None) -> str:
+    keys = keys or KeyFilter()
+    told = [
+        key for n, (key, at, duration, end) in enumerate(packets) if keys.event(key, at, duration, n / 50, ended=end)
+    ]
+    return "".join(told)
+
+
+def ends(key: str, at: int, duration: int) -> list[Packet]:
+    return [(key, at, duration, True)] * 3
+
+
+def press(key: str, at: int, duration: int) -> list[Packet]:
+    return [*((key, at, so_far, False) for so_far in range(20, duration, 20)), *ends(key, at, duration)]
+
+
+@pytest.mark.parametrize("start", [0, 2**29 - 100, 400_000_000], ids=["early", "wrapping", "late"])
+@pytest.mark.parametrize(
+    "packets",
+    [
+        press("4", 0, 100),
+        ends("4", 0, 100),
+        [("4", 20 * n, 20 * n + 20, False) for n in range(5)] + ends("4", 80, 100),
+        [("4", 20 * n, 20 * n + 20, False) for n in range(5)] + [("4", 80 + 20 * n, 100, True) for n in range(3)],
+        [*press("4", 0, 80)[:-3], *ends("4", 80, 80)],
+        [*press("4", 0, 8191)[:-3], *press("4", 8191, 8191)[:-3], *press("4", 16382, 300)],
+        [*press("4", 0, 100), ("4", 0, 100, False)],
+    ],
+    ids=["plain", "ends only", "moving", "moving on in its ends", "later at its end", "segments", "late"],
+)
+def test_all_packets_of_an_event_are_one_press(packets: list[Packet], start: int) -> None:
+    moved = [(key, (at + start) % 2**29, duration, end) for key, at, duration, end in packets]
+    rounded = [(key, round(at / 32) * 32, duration, end) for key, at, duration, end in moved]
+    assert presses(*moved) == presses(*rounded) == "4"
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [*press("1", 0, 80), *press("1", 160, 80)],
+        [*press("1", 0, 40), *press("1", 80, 40)],
+        [*press("1", 0, 100), *ends("1", 200, 100)],
+        [*press("1", 0, 100), ("1", 200, 60, False)],
+        [*press("1", 0, 300)[:-3], *press("1", 400, 100)],
+        [*press("1", 0, 100)[:-3], *ends("1", 200, 100)],
+        [*ends("1", 0, 100), *ends("1", 140, 100)],
+        [("1", 20 * n, 20 * n + 20, False) for n in range(3)] + ends("1", 60, 80) + ends("1", 200, 80),
+        [*press("1", 0, 100), *press("1", 0, 100)],
+        [*press("1", 1000, 100), *press("1", 3, 100)],
+    ],
+    ids=[
+        "plain",
+        "as fast as can be",
+        "ends only",
+        "single",
+        "without an end before",
+        "without an end before, ends only",
+        "both ends only",
+        "moving timestamps",
+        "a timestamp that stands still",
+        "a new stream",
+    ],
+)
+def test_the_same_key_again_is_another_press(packets: list[Packet]) -> None:
+    assert presses(*packets) == "11"
+
+
+def test_a_number_keeps_each_of_its_keys() -> None:
+    assert presses(*press("1", 0, 80), *ends("1", 160, 80), *press("2", 320, 80), *ends("3", 480, 80)) == "1123"
 
 
 def test_a_late_packet_of_the_press_before_is_none() -> None:
-    keys = KeyFilter()
-    told = [keys.event("1", 500, 1.0), keys.event("2", 700, 1.2), keys.event("1", 500, 1.21), keys.event("2", 700, 1.3)]
-    assert told == [True, True, False, False]
+    assert presses(*ends("1", 500, 80), *ends("2", 700, 80), *ends("1", 500, 80), *ends("2", 700, 80)) == "12"
 
 
 def test_a_press_told_both_ways_is_told_once() -> None:
     keys = KeyFilter()
-    assert keys.event("1", 500, 1.0)
+    assert keys.event("1", 500, 80, 1.0, ended=True)
     assert not keys.info("1", 1.4)
     assert keys.info("1", 1.6)
-    assert not keys.event("1", 900, 1.7)
-    assert keys.event("1", 1200, 2.0)
+    assert not keys.event("1", 900, 80, 1.7, ended=True)
+    assert keys.event("1", 1200, 80, 2.0, ended=True)
 
 
 def test_the_other_way_much_later_is_another_press() -> None:
     keys = KeyFilter()
-    assert keys.event("1", 500, 1.0)
+    assert keys.event("1", 500, 80, 1.0, ended=True)
     assert keys.info("1", 1.1 + TWICE_WITHIN_S)
 
 
 def test_different_keys_told_in_two_ways_are_each_told() -> None:
     keys = KeyFilter()
-    assert keys.event("1", 500, 1.0)
+    assert keys.event("1", 500, 80, 1.0, ended=True)
     assert keys.info("2", 1.1)
 
 
 def test_what_is_no_key_is_none() -> None:
     keys = KeyFilter()
-    assert not keys.event("R", 1, 1.0)  # flash, RFC 4733 section 3.2
+    assert not keys.event("R", 1, 80, 1.0, ended=True)  # flash, RFC 4733 section 3.2
     assert not keys.info("", 1.0)
 
 
