@@ -204,7 +204,7 @@ class Dialog(pj.Call):
 
     @callback
     def onCallTsxState(self, prm: Any) -> None:
-        """Read what the library does not: a key in ``application/dtmf``, and the far end's answer to our offer."""
+        """Read what the library does not, or not well: keys by INFO, and the far end's answer to our offer."""
         message = _received(prm.e)
         if message.startswith("CANCEL "):
             self._cancelled_by = message
@@ -280,16 +280,11 @@ class Dialog(pj.Call):
 
     @callback
     def onDtmfEvent(self, prm: Any) -> None:
-        """Take a key by RFC 4733, in every packet that tells a change of it, or by SIP INFO (dtmf-relay)."""
-        now = time.monotonic()
-        key = prm.digit.upper()
-        by_info = prm.method == pj.PJSUA_DTMF_METHOD_SIP_INFO
-        ended = bool(prm.flags & _DTMF_ENDED)
-        if (
-            self._keys.info(key, now)
-            if by_info
-            else self._keys.event(key, prm.timestamp, prm.duration, now, ended=ended)
-        ):
+        """Take a key by RFC 4733, in every packet that tells a change of it; those by SIP INFO were taken before."""
+        if prm.method != pj.PJSUA_DTMF_METHOD_RFC2833:
+            return
+        key, ended = prm.digit.upper(), bool(prm.flags & _DTMF_ENDED)
+        if self._keys.event(key, prm.timestamp, prm.duration, time.monotonic(), ended=ended):
             self._pressed(key)
         if ended and self._memory is not None:
             self._memory.forget(key)
@@ -307,15 +302,15 @@ class Dialog(pj.Call):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     def _take_info(self, event: Any, message: str) -> None:
-        """Take a key in ``application/dtmf`` and answer the INFO: the library knows dtmf-relay only."""
+        """Take a key and answer the INFO: the library reads ``Signal=10`` as 1, and trusts in a line end."""
         state = event.body
         transaction = state.tsxState.tsx
         if transaction.role != pj.PJSIP_ROLE_UAS or transaction.state != pj.PJSIP_TSX_STATE_TRYING:
             return
-        key = None if "dtmf-relay" in message.lower() else key_in_info(message)
+        key = key_in_info(message)
         if key is None:
             return
-        _accept(event)
+        _accept(event)  # with that the transaction is over, and the library leaves the body alone
         if self._keys.info(key, time.monotonic()):
             self._pressed(key)
 

@@ -1,9 +1,9 @@
 """
 Lets the library forget the telephone key it told last.
 
-Of RFC 4733 events the library (pjproject 2.15.1, ``handle_incoming_dtmf`` in ``stream.c``) compares key and duration, never
-the timestamp: after the end of a press, a second press of the same key of which only the end packets come is taken for
-a repetition of the first. There is no call to make it forget, so the field is written, where it is found beyond doubt.
+Of RFC 4733 events the library (pjproject 2.15.1, ``handle_incoming_dtmf`` in ``stream.c``) compares key and duration,
+never the timestamp: after the end of a press, a second press of the same key of which only the end packets come is
+taken for a repetition of the first. No call makes it forget, so the field is written, where it is found beyond doubt.
 """
 
 from __future__ import annotations

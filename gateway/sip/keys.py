@@ -20,7 +20,7 @@ TWICE_WITHIN_S = 2.5
 """A press told by both ways is one: SIP INFO often comes only when the key is released."""
 
 _MAX_BODY = 200
-_SIGNAL = re.compile(r"^\s*signal\s*[=:]\s*(\S+)\s*$", re.IGNORECASE | re.MULTILINE)
+_SIGNAL = re.compile(r"^\s*signal[ \t]*[=:][ \t]*\"?([^\s\";,]*)", re.IGNORECASE | re.MULTILINE)
 _CONTENT_TYPE = re.compile(r"^(?:content-type|c)[ \t]*:[ \t]*([\w.+/-]+)", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}  # event codes, RFC 4733 section 3.2
 _REMEMBERED = 16
@@ -36,24 +36,21 @@ _LATE_IN_SEGMENT_MS = 1000
 
 def key_in_info(message: str) -> str | None:
     """
-    Return the key that a SIP INFO tells, or None when it tells none.
+    Return the key that a SIP INFO tells, an empty string where it tells none, or None where it is not about keys.
 
     Two bodies are common, neither of them standardised: ``application/dtmf-relay`` with a line ``Signal=5``, and
-    ``application/dtmf`` that is the key alone.
+    ``application/dtmf`` that is the key alone. Both come as either type, and with event codes for keys; the one of a
+    hook flash, 16, is no key.
     """
     head, _, body = message.replace("\r\n", "\n").partition("\n\n")
     found = _CONTENT_TYPE.search(head)
-    kind = found.group(1).lower() if found else ""
+    if found is None or found.group(1).lower() not in ("application/dtmf-relay", "application/dtmf"):
+        return None
     body = body[:_MAX_BODY]
     signal = _SIGNAL.search(body)
-    if kind == "application/dtmf-relay" or (kind == "application/dtmf" and signal):
-        key = signal.group(1) if signal else ""
-    elif kind == "application/dtmf":
-        key = body.strip()
-    else:
-        return None
+    key = signal.group(1) if signal else body.strip()
     key = _NUMBERED.get(key, key).upper()
-    return key if key in KEYS else None
+    return key if key in KEYS else ""
 
 
 @dataclass(slots=True)

@@ -85,9 +85,9 @@ PRACKED = (
 )
 
 
-def bye(more: str = "") -> str:
+def bye(more: str = "", *, cseq: int = 9) -> str:
     """A BYE with more headers."""
-    return f'<send retrans="500">{_message(f"BYE {_NEXT}", "9 BYE", more=more)}</send>\n<recv response="200"/>'
+    return f'<send retrans="500">{_message(f"BYE {_NEXT}", f"{cseq} BYE", more=more)}</send>\n<recv response="200"/>'
 
 
 EARLY_BYE = (

@@ -486,10 +486,14 @@ async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
             info("application/dtmf", "*\n", cseq=4),
             info("application/dtmf-relay", "Signal=#\nDuration=160\n", cseq=5),
             info("application/dtmf", "5\n", cseq=6),
+            info("application/dtmf-relay", "Signal=10\nDuration=160\n", cseq=7),
+            info("application/dtmf-relay", "Signal=16\nDuration=160\n", cseq=8),
+            info("application/dtmf-relay", "Signal=7", cseq=9),
+            info("application/dtmf-relay", "Signal=", cseq=10),
         )
-        await play(here.info.port, tmp_path, invite(), ANSWERED, *steps, BYE)
+        await play(here.info.port, tmp_path, invite(), ANSWERED, *steps, bye(cseq=11))
         await until(lambda: here.seen(LegClosed))
-        assert [event.digit for event in here.seen(DigitPressed)] == ["5", "*", "#", "5"]  # type: ignore[attr-defined]
+        assert "".join(event.digit for event in here.seen(DigitPressed)) == "5*#5*7"  # type: ignore[attr-defined]
 
 
 async def test_a_key_told_by_rtp_and_by_info_is_told_once(tmp_path: Path) -> None:
