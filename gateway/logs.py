@@ -20,6 +20,8 @@ from gateway.ids import CallId
 
 MASK = "********"
 MAX_DEPTH = 6
+MAX_TEXT = 1000
+"""Characters of a value that are written: a stranger's packet must not fill the disk."""
 
 _PATTERNS = (
     # Keys and ephemeral client secrets of the Realtime API's service.
@@ -115,7 +117,9 @@ def _masked(value: Any, name: str, depth: int) -> Any:
         return {key: _masked(inner, str(key), depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple) and depth < MAX_DEPTH:
         return [_masked(inner, "", depth + 1) for inner in value]
-    return mask_text(value if isinstance(value, str) else str(value))
+    text = mask_text(value if isinstance(value, str) else str(value))
+    too_long = len(text) > MAX_TEXT and name not in _MANY_LINES
+    return f"{text[:MAX_TEXT]}... ({len(text)} characters)" if too_long else text
 
 
 def _renderers(kind: str) -> list[Processor]:

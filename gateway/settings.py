@@ -128,8 +128,9 @@ class RedisSettings(Section):
     )
     prefix: str = Field("gateway", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="first part of every key")
     heartbeat_s: PositiveSeconds = Field(5, description="how often the worker renews its live calls")
-    expiry_s: PositiveSeconds = Field(20, description="a live call's record dies this long after the last heartbeat")
+    expiry_s: PositiveSeconds = Field(20, description="this long after its last heartbeat a call's worker is dead")
     retention_s: PositiveSeconds = Field(86400, description="how long the record of an ended call is kept")
+    unanswered_retention_s: PositiveSeconds = Field(3600, description="the same where nobody answered the caller")
     stream_length: int = Field(10000, ge=100, description="events kept in the stream, about")
     backlog: int = Field(10000, ge=100, description="writes kept while Redis is away; then the oldest goes")
 

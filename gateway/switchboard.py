@@ -333,7 +333,6 @@ class Switchboard:
         with bind_call(call_id):
             try:
                 outcome = await call
-                _log.info("call_ended", reason=outcome.reason, by=outcome.ended_by, detail=outcome.detail)
             except Exception as fault:  # noqa: BLE001 - the boundary of a call: its fault must not touch another
                 _log.exception("call_failed")
                 session = self._sessions.get(call_id)
@@ -350,7 +349,6 @@ class Switchboard:
         return outcome
 
     def _turn_away(self, invite: IncomingInvite, outcome: Outcome) -> None:
-        _log.info("call_refused", call_id=invite.call_id, code=outcome.sip_code, detail=outcome.detail)
         ours = outcome.reason is EndReason.INTERNAL_ERROR  # its detail is not for strangers
         self._refuse(invite.call_id, outcome.sip_code, "Internal error" if ours else outcome.detail)
         self._store.note(

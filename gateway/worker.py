@@ -22,6 +22,7 @@ from gateway.call.ports import TimerHandle
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
 from gateway.garbage import GarbageCollection
+from gateway.journal import Journal
 from gateway.plan_keeper import PlanKeeper
 from gateway.prepared import prepare
 from gateway.realtime.secrets import SecretMinter
@@ -177,14 +178,17 @@ class Worker:
             recordings=recordings,
             phone=self._phone,
         )
+        clock = LoopClock()
+        journal = Journal(store, clock)
+        stack.callback(journal.close)
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,
             limits=settings.call,
             builder=builder,
             gate=gate,
             refuse=sip.refuse,
-            store=store,
-            clock=LoopClock(),
+            store=journal,
+            clock=clock,
             worker=self.name,
         )
         stack.push_async_callback(sip.stop)

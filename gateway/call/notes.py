@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import structlog
-
 from gateway.call.actions import CallAction, Note, ResumePlayout, Ring, TalkToCaller, TalkToSecond, TellAgent
 from gateway.call.bill import Bill
 from gateway.call.events import (
@@ -72,7 +70,6 @@ class CallNotes:
         self._untold: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
         self._interrupted_at: float | None = None  # the caller began to speak over the agent
         self._turns: list[float] = []  # when the caller stopped speaking, and the agent's answer is not known yet
-        self._log = structlog.get_logger().bind(call_id=call_id)
 
     def begin(self) -> None:
         """Write the first note, with what is known of the call from its INVITE."""
@@ -120,7 +117,7 @@ class CallNotes:
             if after is Phase.ENDED:
                 self._last = fields
                 return
-            self._note_state(after, fields)
+            self._note(after.value, fields)
             return
         if isinstance(event, CallerSpoke):
             self._tell_rest()  # the agent was heard before
@@ -139,7 +136,7 @@ class CallNotes:
             return
         self._over = True
         fields = {**self._last, "ended_at": self._clock.now(), **self._bill.total()}
-        self._note_state(Phase.ENDED, fields)
+        self._note(Phase.ENDED.value, fields)
 
     def heard(self) -> None:
         """Write what the caller heard since the last time, and how long it took."""
@@ -266,10 +263,6 @@ class CallNotes:
         elif isinstance(event, CallerSpoke | AgentSpoke) and self._with_second:
             told["with"] = "second"
         return told
-
-    def _note_state(self, phase: Phase, fields: Mapping[str, Scalar]) -> None:
-        self._note(phase.value, fields)
-        self._log.info("call_state", **self._masked(fields))
 
     def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
         self._store.note(self._call_id, name, **self._masked(fields), **self._first_audio())

@@ -29,6 +29,8 @@ from gateway.errors import StoreError
 
 START_LIMIT_S = 5.0
 STOP_LIMIT_S = 2.0
+MEMORY_MB = 256
+"""Ten times what a day of calls of a full worker takes."""
 LONGEST_SOCKET_PATH = 100
 """``sockaddr_un`` holds 107 bytes."""
 _PREFIX = "gateway-redis-"
@@ -110,6 +112,8 @@ class EmbeddedRedis:
             "save": "",
             "appendonly": "no",
             "databases": "1",
+            "maxmemory": f"{MEMORY_MB}mb",
+            "maxmemory-policy": "noeviction",  # a full one says so; evictions would take live calls, silently
             "loglevel": "warning",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -28,11 +28,17 @@ end
 return faults
 """
 
-# KEYS: live set, the call's hash, stream; ARGV: call id, Unix seconds, reaping worker, stream length.
+# KEYS: live set, the call's hash, stream, lease; ARGV: call id, Unix seconds, reaping worker, stream length, retention
+# in ms. The record ends with the last sign of life in it.
 REAP = """
-if redis.call('EXISTS', KEYS[2]) == 1 or redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('EXISTS', KEYS[4]) == 1 or redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+local ended_at = redis.call('HGET', KEYS[2], 'heartbeat_at') or ARGV[2]
+local ended = {'state', 'ended', 'end_reason', 'worker_died', 'end_detail', 'its worker died', 'ended_by', 'gateway',
+  'ended_at', ended_at}
+redis.call('HSET', KEYS[2], 'call_id', ARGV[1], unpack(ended))
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'call_id', ARGV[1], 'event', 'orphaned', 'at', ARGV[2],
-  'worker', ARGV[3], 'state', 'ended', 'end_reason', 'worker_died', 'ended_by', 'gateway')
+  'worker', ARGV[3], unpack(ended))
 return 1
 """
 

@@ -13,9 +13,10 @@ import itertools
 import random
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -38,6 +39,7 @@ COMMAND_LIMIT_S = 1.0
 BATCH = 256
 """Events per round trip."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+COUNTS_KEPT_S = 2 * 86400.0
 REMEMBERED = 1024
 """Ended calls whose late events are known not to begin a new record."""
 
@@ -45,11 +47,10 @@ _log = structlog.stdlib.get_logger(__name__)
 _AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
-class _Event(NamedTuple):
-    """An entry of the stream on its way; ``words`` are names and values in turn."""
+class _Once(NamedTuple):
+    """A command that is carried out once, however often it is sent: an entry of a stream, or a count."""
 
     number: int
-    stream: str
     words: tuple[str, ...]
 
 
@@ -97,7 +98,8 @@ class RedisSessionStore:
         self._ended: dict[str, dict[str, str]] = {}
         self._gone: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
-        self._events: deque[_Event] = deque()
+        self._events: deque[_Once] = deque()
+        self._counts: Counter[tuple[str, str]] = Counter()  # (key, field)
         self._last_event = 0
         self._attempt = 0
         self._beat_at = 0.0
@@ -154,14 +156,34 @@ class RedisSessionStore:
         """Put the state of this worker's dialplan in the place of its last one; never waits or raises."""
         self._states.note("dialplan", "", fields)
 
+    @runs_on("loop")
+    def count(self, what: str, kind: str) -> None:
+        """Count one more ``kind`` in today's hash of ``what`` (days of UTC); never waits or raises."""
+        if not self._closed:
+            self._counts[self._key_of_today(what), as_text(kind)] += 1
+            self._wake.set()
+
     def _append(self, stream: str, entry: dict[str, str]) -> None:
+        trim = ("MAXLEN", "~", str(self._settings.stream_length), "*")
+        words = (word for pair in entry.items() for word in pair)
+        self._do_once("XADD", self._key(stream), *trim, *words)
+
+    def _do_once(self, *words: str) -> None:
         if len(self._events) >= self._settings.backlog:
             self._events.popleft()
             self.dropped += 1
         self._last_event += 1
-        words = tuple(word for pair in entry.items() for word in pair)
-        self._events.append(_Event(self._last_event, self._key(stream), words))
+        self._events.append(_Once(self._last_event, words))
         self._wake.set()
+
+    def _count_up(self) -> None:
+        """Put the counts among the commands. While Redis is away they are added up instead."""
+        if self.away:
+            return
+        for (key, field), number in self._counts.items():
+            self._do_once("HINCRBY", key, field, str(number))
+            self._do_once("PEXPIRE", key, _ms(COUNTS_KEPT_S))
+        self._counts.clear()
 
     def _merge(self, call_id: str, flat: dict[str, str], at: str) -> None:
         if call_id in self._gone:
@@ -225,7 +247,7 @@ class RedisSessionStore:
 
     async def _write(self) -> None:
         delay_s = FIRST_RETRY_S
-        while not (self._closed and not self._events and not self._dirty):
+        while not (self._closed and not self._events and not self._dirty and not self._counts):
             await self._work_or_beat()
             events, dirty, commands = self._batch()
             try:
@@ -241,14 +263,14 @@ class RedisSessionStore:
                 delay_s = FIRST_RETRY_S
 
     async def _work_or_beat(self) -> None:
-        if self._events or self._dirty or self._states.changed or self.away or self._closed:
+        if self._events or self._dirty or self._counts or self._states.changed or self.away or self._closed:
             return
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._beat_at):
                 await self._wake.wait()
 
-    def _batch(self) -> tuple[list[_Event], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
+    def _batch(self) -> tuple[list[_Once], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
         """Return the events to append, the calls written, and the commands; takes the calls out of ``_dirty``."""
         monotonic, at = asyncio.get_running_loop().time(), as_text(self._now())
         commands: list[tuple[int, tuple[str, ...]]] = []
@@ -267,9 +289,9 @@ class RedisSessionStore:
                 commands.append((0, ("HSET", worker, "heartbeat_at", at, "live_calls", str(len(self._live)))))
                 commands.append((0, ("PEXPIRE", worker, _ms(self._settings.expiry_s))))
         commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
+        self._count_up()
         events = list(itertools.islice(self._events, BATCH))
-        trim = ("MAXLEN", "~", str(self._settings.stream_length), "*")
-        commands.extend((event.number, ("XADD", event.stream, *trim, *event.words)) for event in events)
+        commands.extend((event.number, event.words) for event in events)
         return events, dirty, commands
 
     def _record_commands(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:
@@ -277,12 +299,25 @@ class RedisSessionStore:
         record = self._ended.get(call_id, {}) if live is None else live
         if live is not None:
             live["heartbeat_at"] = at
-        key = self._key("call", call_id)
+        key, lease = self._key("call", call_id), self._key("lease", call_id)
+        yield ("DEL", key)  # what another worker wrote when it took ours for dead
         yield ("HSET", key, *(word for pair in record.items() for word in pair))
-        yield ("PEXPIRE", key, _ms(self._settings.retention_s if live is None else self._settings.expiry_s))
-        yield ("SREM" if live is None else "SADD", self._key("calls", "live"), call_id)
+        yield ("PEXPIRE", key, _ms(self._kept_s(record)))
+        if live is None:
+            yield ("DEL", lease)
+            yield ("SREM", self._key("calls", "live"), call_id)
+        else:
+            yield ("SET", lease, self._worker, "PX", _ms(self._settings.expiry_s))
+            yield ("SADD", self._key("calls", "live"), call_id)
 
-    async def _apply(self, events: list[_Event], commands: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+    def _kept_s(self, record: Mapping[str, str]) -> float:
+        """Return how long a record is kept: only briefly if a stranger called and nobody answered."""
+        unanswered = record.get("state") == "ended" and "answered_at" not in record
+        if unanswered and record.get("direction") != "outbound":
+            return min(self._settings.unanswered_retention_s, self._settings.retention_s)
+        return self._settings.retention_s
+
+    async def _apply(self, events: list[_Once], commands: Iterable[tuple[int, tuple[str, ...]]]) -> None:
         self._attempt += 1
         last = str(events[-1].number) if events else "0"
         words = [str(self._attempt), last, _ms(self._settings.retention_s)]
@@ -293,7 +328,7 @@ class RedisSessionStore:
         if faults:
             _log.error("redis refused commands", faults=faults[:5], count=len(faults))
 
-    def _written(self, events: list[_Event], dirty: dict[str, None]) -> None:
+    def _written(self, events: list[_Once], dirty: dict[str, None]) -> None:
         last = events[-1].number if events else 0
         while self._events and self._events[0].number <= last:
             self._events.popleft()
@@ -318,8 +353,10 @@ class RedisSessionStore:
             ids = sorted(await self._ask("SMEMBERS", self._key("calls", "live")))
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for call_id in ids:
+                    pipeline.execute_command("EXISTS", self._key("lease", call_id))
                     pipeline.execute_command("HGETALL", self._key("call", call_id))
-                hashes = await pipeline.execute()
+                answers = await pipeline.execute()
+        hashes = (flat for leased, flat in zip(answers[::2], answers[1::2], strict=True) if leased)
         records = [record for flat in hashes if (record := readable(flat)) is not None]
         return sorted(records, key=lambda record: record.created_at or 0)
 
@@ -339,6 +376,12 @@ class RedisSessionStore:
             entries = await self._ask("XREVRANGE", self._key("events"), "+", "-", "COUNT", str(newest))
         return [fields for _, fields in reversed(entries)]
 
+    async def counts(self, what: str) -> dict[str, int]:
+        """Return how many there were of each kind today, as ``count`` was told them. Raises ``StoreError``."""
+        async with self._reading():
+            flat = await self._ask("HGETALL", self._key_of_today(what))
+        return {kind: int(number) for kind, number in flat.items()}
+
     async def trunks(self) -> list[dict[str, str]]:
         """Return the state of every worker's trunks, as ``note_trunk`` was told it. Raises ``StoreError``."""
         async with self._reading():
@@ -356,19 +399,21 @@ class RedisSessionStore:
 
     async def reap_dead_calls(self) -> list[str]:
         """
-        Take calls off the live set whose record has expired: their worker died.
+        End the records of calls that nobody renews: their worker died.
 
-        Each gets one event ``orphaned`` with ``end_reason`` ``worker_died``, however many processes reap at once.
-        Returns their ids. Raises ``StoreError``.
+        Each leaves the live set, is kept like any other that ended (``end_reason`` ``worker_died``, at the time of its
+        last heartbeat) and gets one event ``orphaned``, however many processes reap at once. Returns their ids. Raises
+        ``StoreError``.
         """
         live, stream, reaped = self._key("calls", "live"), self._key("events"), []
         async with self._reading():
             for call_id in await self._ask("SMEMBERS", live):
                 if call_id in self._live:  # only late: the next heartbeat writes it again
                     continue
-                words = (live, self._key("call", call_id), stream, call_id, as_text(self._now()), self._worker)
-                length = str(self._settings.stream_length)
-                if await self._ask("EVAL", REAP, "3", *words, length):
+                keys = (live, self._key("call", call_id), stream, self._key("lease", call_id))
+                length, kept_ms = str(self._settings.stream_length), _ms(self._settings.retention_s)
+                words = (call_id, as_text(self._now()), self._worker, length, kept_ms)
+                if await self._ask("EVAL", REAP, "4", *keys, *words):
                     reaped.append(call_id)
         return reaped
 
@@ -387,6 +432,9 @@ class RedisSessionStore:
 
     async def _ask(self, *words: str) -> Any:
         return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def _key_of_today(self, what: str) -> str:
+        return self._key(what, datetime.fromtimestamp(self._now(), UTC).date().isoformat())
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))

@@ -25,7 +25,7 @@ _FIRST = _LAST = 100  # messages kept of a call
 _MOST_CHARACTERS = 8000  # of a message
 _LINGER_S = 2.0  # for what follows the end: the answer to a BYE, the ACK of a refusal
 _QUEUED = 200  # files that wait for a slow disk
-_REFUSED_A_MINUTE = 30
+_UNANSWERED_A_MINUTE = 30  # strangers must not fill the disk
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Tracer:
         self._waiting: OrderedDict[str, _Kept] = OrderedDict()
         self._answered: OrderedDict[str, _Kept] = OrderedDict()
         self._ending: OrderedDict[str, _Kept] = OrderedDict()
-        self._refused = Buckets(_REFUSED_A_MINUTE / 60, _REFUSED_A_MINUTE)
+        self._unanswered = Buckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
         self._queue: deque[tuple[float, _Kept]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -103,8 +103,11 @@ class Tracer:
         Returns:
             The text file that a thread writes soon, its capture beside it; None when there will be none.
         """
-        kept = self._waiting.pop(sip_call_id, None) or self._answered.pop(sip_call_id, None)
+        unanswered = self._waiting.pop(sip_call_id, None)
+        kept = unanswered or self._answered.pop(sip_call_id, None)
         if kept is None or not kept.first or not (keep or self._mode == "all"):
+            return None
+        if unanswered and not self._unanswered.take("", time.monotonic()):
             return None
         kept.path = self._folder / f"{_stamp(kept.first[0].at)}-{_file_part(sip_call_id)}.txt"
         with self._changed:
@@ -119,9 +122,9 @@ class Tracer:
         return kept.path
 
     def refused(self, text: str) -> None:
-        """Keep what is known of a call that the screen refused; so many a minute."""
+        """Keep what is known of a call that the screen refused."""
         envelope = read_envelope(text)
-        if envelope.method == "INVITE" and not envelope.to_tag and self._refused.take("", time.monotonic()):
+        if envelope.method == "INVITE" and not envelope.to_tag:
             self.finish(envelope.call_id, keep=True)
 
     def close(self) -> None:

@@ -57,7 +57,8 @@ async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis:
         store.note(call, "active", state="active", codec="PCMU/8000", setup_ms=420, caller_mood="good")
         await until(lambda: redis.record(call).get("state") == "active")
         assert redis.live() == {call}
-        assert 0 < redis.ttl_s(f"gateway:call:{call}") <= 1
+        assert 0 < redis.ttl_s(f"gateway:lease:{call}") <= 1
+        assert 50 < redis.ttl_s(f"gateway:call:{call}") <= 60
         (record,) = await store.live_calls()
         assert (record.call_id, record.worker, record.setup_ms, record.created_at) == (call, "w1", 420, 10.5)
         assert record.heartbeat_at is not None
@@ -88,22 +89,83 @@ async def test_a_heartbeat_keeps_a_silent_call_alive_and_tells_of_the_worker(red
         assert redis.ttl_s("gateway:worker:w1") <= 0.4
 
 
-async def test_the_calls_of_a_dead_worker_expire_and_are_reaped_once(redis: RedisServer) -> None:
+async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other(redis: RedisServer) -> None:
     call, other = new_call_id(), new_call_id()
     dead = RedisSessionStore(redis.settings(heartbeat_s=0.1, expiry_s=0.3), "dead")
     await dead.open()
-    dead.note(call, "routing", state="routing")
+    dead.note(call, "routing", state="active", from_uri="sip:a@x", answered_at=1.0)
     await until(lambda: redis.live() == {call})
     await dead.close()  # its heartbeat ends; the call was never ended
+    last_beat = redis.record(call)["heartbeat_at"]
     async with opened(redis.settings()) as store, opened(redis.settings(), "w2") as rival:
         store.note(other, "routing", state="routing")
-        await until(lambda: not redis.record(call))
+        await until(lambda: redis.ttl_s(f"gateway:lease:{call}") < 0)
         assert [record.call_id for record in await store.live_calls()] == [other]
         reaped = await asyncio.gather(store.reap_dead_calls(), rival.reap_dead_calls())
         assert sorted(map(len, reaped)) == [0, 1]
         assert redis.live() == {other}
     orphaned = [event for event in redis.events() if event["event"] == "orphaned"]
     assert [(event["call_id"], event["end_reason"]) for event in orphaned] == [(call, "worker_died")]
+    record = redis.record(call)
+    assert (record["state"], record["end_reason"], record["ended_by"]) == ("ended", "worker_died", "gateway")
+    assert (record["from_uri"], record["ended_at"], record["worker"]) == ("sip:a@x", last_beat, "dead")
+    assert redis.ttl_s(f"gateway:call:{call}") > 86_000
+
+
+async def test_a_call_that_was_taken_for_dead_is_whole_again_when_its_worker_is_back(redis: RedisServer) -> None:
+    call = new_call_id()
+    async with opened(redis.settings(heartbeat_s=20, expiry_s=40)) as store, opened(redis.settings(), "w2") as rival:
+        store.note(call, "routing", state="active")
+        await until(lambda: redis.live() == {call})
+        with redis.client() as client:
+            client.delete(f"gateway:lease:{call}")
+        assert await rival.reap_dead_calls() == [call]
+        assert await rival.live_calls() == []
+        store.note(call, "turn", codec="PCMU/8000")
+        await until(lambda: redis.live() == {call})
+        assert redis.record(call)["state"] == "active"
+        assert not {"end_reason", "ended_at", "ended_by"} & redis.record(call).keys()
+        assert [record.call_id for record in await rival.live_calls()] == [call]
+
+
+async def test_a_call_that_nobody_answered_is_kept_briefly_unless_we_placed_it(redis: RedisServer) -> None:
+    refused, placed, answered = new_call_id(), new_call_id(), new_call_id()
+    async with opened(redis.settings(unanswered_retention_s=100, retention_s=1000)) as store:
+        store.note(refused, "refused", state="ended", direction="inbound")
+        store.note(placed, "ended", state="ended", direction="outbound")
+        store.note(answered, "ended", state="ended", direction="inbound", answered_at=3.5)
+    assert 50 < redis.ttl_s(f"gateway:call:{refused}") <= 100
+    assert 500 < redis.ttl_s(f"gateway:call:{placed}") <= 1000
+    assert 500 < redis.ttl_s(f"gateway:call:{answered}") <= 1000
+
+
+async def test_counts_are_added_up_while_redis_is_away_and_written_once(durable: RedisServer) -> None:
+    async with opened(durable.settings()) as store:
+        store.count("unanswered", "no_route 404")
+        (key,) = await keys_of_counts(durable)
+        durable.stop()
+        for _ in range(2000):
+            store.count("unanswered", "no_route 404")
+        store.count("unanswered", "rejected 603")
+        await until(lambda: store.away)
+        assert store.backlog < 10
+        durable.start()
+        await until(lambda: not store.away)
+    with durable.client() as client:
+        assert client.hgetall(key) == {"no_route 404": "2001", "rejected 603": "1"}
+    assert 86_400 < durable.ttl_s(key) <= 2 * 86_400
+
+
+async def keys_of_counts(server: RedisServer) -> list[str]:
+    found: list[str] = []
+
+    def look() -> bool:
+        with server.client() as client:
+            found[:] = client.keys("*:unanswered:*")
+        return bool(found)
+
+    await until(look)
+    return found
 
 
 async def test_redis_stopped_and_started_in_mid_call_gets_every_event_once_and_in_order(durable: RedisServer) -> None:
@@ -226,7 +288,7 @@ async def test_odd_values_neither_raise_nor_stop_the_writer(redis: RedisServer) 
 async def test_a_key_of_a_wrong_type_does_not_block_the_others(redis: RedisServer) -> None:
     bad, good = new_call_id(), new_call_id()
     with redis.client() as client:
-        client.set(f"gateway:call:{bad}", "not a hash")
+        client.set("gateway:events", "not a stream")
     async with opened(redis.settings()) as store:
         with structlog.testing.capture_logs() as logged:
             store.note(bad, "routing", state="routing")
@@ -311,6 +373,7 @@ async def test_a_foreign_hash_among_the_live_calls_is_passed_over(redis: RedisSe
         client.sadd("gateway:calls:live", "strange", "newer")
         client.hset("gateway:call:strange", mapping={"setup_ms": "soon"})
         client.hset("gateway:call:newer", mapping={"call_id": "newer", "a_field_of_tomorrow": "1"})
+        client.mset({"gateway:lease:strange": "w9", "gateway:lease:newer": "w9"})
     async with opened(redis.settings()) as store:
         assert [record.call_id for record in await store.live_calls()] == ["newer"]
         assert await store.call("none") is None

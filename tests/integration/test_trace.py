@@ -76,7 +76,8 @@ def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(
     traces = tracer(tmp_path, "all")
 
     def ends(number: int) -> bool:
-        traces.saw(1_700_000_000, False, PEER, message(str(number), "INVITE sip:x SIP/2.0"))
+        for first_line in ("INVITE sip:x SIP/2.0", "SIP/2.0 200 OK"):
+            traces.saw(1_700_000_000, False, PEER, message(str(number), first_line))
         return traces.finish(str(number), keep=True) is not None
 
     assert ends(0)
@@ -85,3 +86,12 @@ def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(
     free.set()
     traces.close()
     assert len(list(tmp_path.glob("*.txt"))) == 201
+
+
+def test_a_flood_of_refused_calls_leaves_few_files(tmp_path: Path) -> None:
+    traces = tracer(tmp_path)
+    for number in range(300):
+        traces.saw(1_700_000_000, False, PEER, message(str(number), "INVITE sip:x SIP/2.0"))
+        traces.finish(str(number), keep=True)
+    traces.close()
+    assert 30 <= len(list(tmp_path.glob("*.txt"))) <= 60

@@ -116,7 +116,7 @@ async def test_an_agent_that_does_not_close_in_time_is_abandoned(stage: Stage) -
         stage.clock.advance(CLOSE_LIMIT_S)
         assert (await stage.end()).reason is EndReason.CALLER_HUNG_UP
         await settle()
-    assert [entry["event"] for entry in logs] == ["not_closed", "call_state"]
+    assert [entry["event"] for entry in logs] == ["not_closed"]
 
 
 async def test_tools_that_fail_to_close_are_logged_and_the_agent_is_closed_all_the_same(stage: Stage) -> None:
@@ -125,7 +125,7 @@ async def test_tools_that_fail_to_close_are_logged_and_the_agent_is_closed_all_t
     with capture_logs() as logs:
         stage.session.post(BYE)
         assert (await stage.end()).reason is EndReason.CALLER_HUNG_UP
-    assert [entry["event"] for entry in logs] == ["close_failed", "call_state"]
+    assert [entry["event"] for entry in logs] == ["close_failed"]
     assert stage.agent.closed
 
 
@@ -135,4 +135,4 @@ async def test_an_agent_that_fails_to_close_is_logged_and_no_more(stage: Stage) 
     with capture_logs() as logs:
         stage.session.post(BYE)
         assert (await stage.end()).reason is EndReason.CALLER_HUNG_UP
-    assert [entry["event"] for entry in logs] == ["close_failed", "call_state"]
+    assert [entry["event"] for entry in logs] == ["close_failed"]

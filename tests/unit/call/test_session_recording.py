@@ -107,7 +107,7 @@ async def test_a_recording_that_cannot_be_completed_in_time_is_abandoned(stage: 
         stage.clock.advance(CLOSE_LIMIT_S)
         assert (await stage.end()).reason is EndReason.CALLER_HUNG_UP
         await settle()
-    assert [entry["event"] for entry in logs] == ["not_closed", "call_state"]
+    assert [entry["event"] for entry in logs] == ["not_closed"]
     assert "recording" not in stage.store.record()
 
 
@@ -116,7 +116,7 @@ async def test_a_recorder_that_fails_to_close_is_logged_and_the_agent_is_closed_
     stage.recorder.close_raises = OSError("disk")
     with capture_logs() as logs:
         await hang_up(stage)
-    assert [entry["event"] for entry in logs] == ["close_failed", "call_state"]
+    assert [entry["event"] for entry in logs] == ["close_failed"]
     assert stage.agent.closed
 
 

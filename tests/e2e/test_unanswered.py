@@ -1,0 +1,45 @@
+"""Many calls that nobody answers: all are counted, few are written down, and the log stays short."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.journal import BURST
+from tests.e2e.conftest import MakeHouse
+from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, refused
+
+pytestmark = pytest.mark.e2e
+
+PLAN = """
+agents: {front: {instructions: x, greeting: Say hello.}}
+routes:
+  - {name: front, match: {to: "1000"}, agent: front}
+  - {name: blocked, match: {to: "1001"}, action: reject, code: 603}
+"""
+CALLS = 2 * BURST
+
+
+async def test_refused_calls_are_counted_and_few_of_them_written_down(house: MakeHouse, tmp_path: Path) -> None:
+    async with house(dialplan=PLAN, GATEWAY_SIP__REQUESTS_PER_SECOND="10000") as here:
+        for service, code in (("9999", 404), ("1001", 603)):
+            await play(here.port, tmp_path / service, invite(), refused(code), service=service, calls=CALLS)
+        counts: dict[str, int] = {}
+        async with asyncio.timeout(40):
+            while sum(counts.values()) < 2 * CALLS:
+                counts = await here.store.counts("unanswered")
+        assert counts == {"no_route 404": CALLS, "rejected 603": CALLS}
+        records = await here.store.call_keys()
+        assert BURST <= len(records) < 1.5 * BURST
+        ttl = "return redis.call('TTL', KEYS[1])"
+        assert all([0 < await here.store.run(ttl, [record], []) <= 3600 for record in records])
+        assert len(await here.store.live_calls()) == 0
+        lines = [line for line in here.gateway.output if "call_state" in line]
+        assert len(lines) < 3 * BURST
+        await play(here.port, tmp_path / "good", invite(), ANSWERED, pause(100), BYE)
+        async with asyncio.timeout(40):
+            while (await here.ended_record())["end_reason"] != "caller_hung_up":
+                await asyncio.sleep(0.05)
+    assert any("unanswered_calls_not_written_down" in line for line in here.gateway.output)
