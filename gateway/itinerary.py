@@ -84,7 +84,11 @@ class Itinerary:
             case DialStep():
                 to = self.route.dialled(step)
                 otherwise = self._perhaps(step.then, fallback)
-                return DialTo(to.target, step.ring_limit_s, to.trunk or "", dict(to.headers), otherwise)
+                return DialTo(
+                    *(to.target, step.ring_limit_s, to.trunk or "", dict(to.headers), otherwise),
+                    caller_id=to.caller_id,
+                    diverted_from=to.diverted_from,
+                )
             case MenuStep():
                 return self._menu(step)
             case HuntStep():

@@ -35,8 +35,9 @@ def _mistakes(sip: SipSettings, trunk: TrunkSettings, secrets: Collection[str]) 
     yield from _password_mistakes(trunk, secrets)
     if (trunk.transport == "udp" and not sip.udp) or (trunk.transport == "tcp" and not sip.tcp):
         yield "transport", f"{trunk.transport}, but sip.{trunk.transport} is off; switch it on or choose another"
-    if trunk.dial_format == "national" and trunk.country is None:
-        yield "dial_format", "national numbers are those of a country; set country, such as DE"
+    for key in ("numbers", "numbers_out"):
+        if getattr(trunk, key) == "national" and trunk.country is None:
+            yield key, "national numbers are those of a country; set country, such as DE"
     if trunk.codecs is not None and "G722" in trunk.codecs and "G722" not in sip.codecs:
         yield "codecs", "G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from gateway.numbers import is_country
+from gateway.numbers import NumberFormat, is_country
 from gateway.settings_base import Name, Port, PositiveSeconds, Section, listed
 
 Codec = Literal["G722", "PCMU", "PCMA"]
@@ -52,6 +52,16 @@ def _country(code: str) -> str:
 Country = Annotated[str, AfterValidator(_country)]
 
 
+IdentityHeader = Literal["from", "p-asserted-identity", "p-preferred-identity", "remote-party-id"]
+CalledPlace = Literal["auto", "request-uri", "to", "p-called-party-id", "diversion"]
+_DIAL_FORMATS = {"e164": "plus", "national": "national", "as_given": "as-is"}
+
+
+def _identity_headers(value: object) -> object:
+    value = listed(value)
+    return ("from", "p-asserted-identity") if value == ("both",) else value
+
+
 def _number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value  # variables are text
 
@@ -79,19 +89,67 @@ class TrunkSettings(Section):
     srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
     dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how digits are sent")
     caller_id: str | None = Field(None, min_length=1, description="number we call as, unless the order says another")
-    caller_id_header: Literal["from", "p-asserted-identity", "both"] = Field(
-        "from", description="where our number is told (RFC 3325); with privacy only p-asserted-identity tells it"
+    caller_id_header: Annotated[tuple[IdentityHeader, ...], BeforeValidator(_identity_headers), Field(min_length=1)] = (
+        Field(
+            ("from",),
+            description="where the number we call as stands: from, p-asserted-identity, p-preferred-identity (RFC "
+            "3325), remote-party-id, or a list of them; with privacy From never tells it",
+        )
+    )
+    show_caller: bool | None = Field(
+        None,
+        description="calls for a caller (dial, transfers) show the caller's number; none: when the trunk has neither "
+        "caller_id nor username",
     )
     privacy: bool = Field(False, description="ask the trunk to withhold our number (RFC 3323)")
-    trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity")
+    trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity or Remote-Party-ID")
+    called_number: CalledPlace = Field(
+        "auto",
+        description="where the called number stands: request-uri, to, p-called-party-id, diversion; auto is the "
+        "Request-URI, or for a trunk with a username the first of them with a number that is not the username",
+    )
     country: Country | None = Field(
         None, description="ISO 3166 country whose national numbers it uses; none leaves numbers"
     )
-    dial_format: Literal["e164", "national", "as_given"] = Field("as_given", description="how numbers are sent to it")
+    numbers: NumberFormat | None = Field(
+        None, description="how it writes numbers: plus, e164-without-plus, national, as-is; none reads what is certain"
+    )
+    numbers_out: NumberFormat | None = Field(
+        None,
+        description="how numbers are sent to it, where that is not as it writes them; none takes numbers, or as-is",
+    )
+    user_phone: Literal["plus", "always", "never"] = Field(
+        "plus",
+        description=";user=phone in the addresses of calls out: of numbers with a plus, of every number, of none",
+    )
     max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
         "refer_or_bridge", description="how callers are transferred: by REFER, in the gateway, or one after the other"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_dial_format(cls, given: Any) -> Any:
+        """Take the key that ``numbers_out`` was before."""
+        if not isinstance(given, dict) or "dial_format" not in given:
+            return given
+        old = given["dial_format"]
+        if old not in _DIAL_FORMATS or "numbers_out" in given:
+            raise ValueError(
+                "dial_format has become numbers_out (plus, e164-without-plus, national, as-is); write that"
+            )
+        return {key: each for key, each in given.items() if key != "dial_format"} | {"numbers_out": _DIAL_FORMATS[old]}
+
+    @property
+    def sends_numbers(self) -> NumberFormat:
+        """How numbers are sent to it."""
+        return self.numbers_out or self.numbers or "as-is"
+
+    @property
+    def shows_caller(self) -> bool:
+        """Whether a call that is placed for a caller shows the caller's number."""
+        has_own = self.caller_id is not None or self.username is not None
+        return not has_own if self.show_caller is None else self.show_caller
 
 
 class SipSettings(Section):

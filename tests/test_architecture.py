@@ -46,7 +46,7 @@ READ_THE_ENVIRONMENT = {"gateway/settings_sources.py"}
 PURE = re.compile(
     r"gateway/(numbers|sip/(address|caller_id|dial|registering)|call/(machine|talk|speech|errands|keypad|handover|told|events/\w+|actions|outcome|ports|notes|samples"
     r"|diagram)|costs"
-    r"|dialplan/(matcher|index|conditions|facts|templates|patterns|times|shadows|explain)"
+    r"|dialplan/(matcher|index|conditions|facts|templates|header_values|patterns|times|shadows|explain)"
     r"|realtime/(protocol|wire\w*|responses|speech|calls|history|problems|facts|usage|failures|expiry|tools|upstream))\.py"
 )
 IMPURE_LIBRARIES = {"asyncio", "threading", "socket", "time", "pjsua2", "websockets", "redis"}

@@ -198,11 +198,15 @@ class CallSecond(CallAction):
         target: SIP or tel URI, or a number of the trunk's.
         trunk: the trunk it goes out through; empty leaves it to the SIP side.
         headers: extra headers of the INVITE.
+        caller_id: what it shows as calling: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: what it tells of who was called first: ``called``, ``nobody`` or a number.
     """
 
     target: str
     trunk: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    caller_id: str = ""
+    diverted_from: str = "called"
 
 
 @dataclass(frozen=True, slots=True)

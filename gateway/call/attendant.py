@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from gateway.call.actions import (
     AwaitPlayedOut,
     CallAction,
+    CallSecond,
     CancelTimer,
     FlushPlayout,
     PausePlayout,
@@ -261,7 +262,9 @@ class Attendant:
 
     def _call(self, step: DialTo) -> Turn:
         self._stage = _Stage.CALLING
-        called = self._second.call(step.target, step.trunk, step.headers)
+        called = self._second.call(
+            CallSecond(step.target, step.trunk, step.headers, step.caller_id, step.diverted_from)
+        )
         return Turn((*self._stop_timer(), *called, *self._start_timer(SECOND, step.ring_limit_s)))
 
     def _second_up(self, _event: SecondUp) -> Turn:

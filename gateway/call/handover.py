@@ -14,6 +14,7 @@ from enum import Enum, auto
 from gateway.call.actions import (
     AwaitPlayedOut,
     CallAction,
+    CallSecond,
     CancelTimer,
     FlushPlayout,
     StartTimer,
@@ -212,7 +213,7 @@ class Handover:
         if not self._second.is_free:
             return self._back((), "the call to somebody else before it is still being ended")
         self._stage = _Stage.CALLING
-        called = (*self._second.call(asked.target), StartTimer(SECOND, self._ring_limit_s))
+        called = (*self._second.call(CallSecond(asked.target)), StartTimer(SECOND, self._ring_limit_s))
         if asked.warm:  # the caller stays with the agent while it rings
             return (*called, *self._errands.calling(calling=True))
         # The caller hears that it rings; the agent is not to answer announcements.

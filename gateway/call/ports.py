@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, Routed
 from gateway.call.steps import TalkTo
 from gateway.ids import CallId
@@ -52,12 +53,12 @@ class SipLeg(Protocol):
     def send_digits(self, digits: str) -> None:
         """Send DTMF digits (``0-9*#A-D``), as the trunk wants them (RFC 4733 or SIP INFO)."""
 
-    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def call_second(self, order: CallSecond) -> None:
         """
-        Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow.
+        Call somebody for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow.
 
-        It goes out through ``trunk``; an empty one is the call's own, as far as the target fits it. Also before this
-        call is answered.
+        It goes out through the order's trunk; an empty one is the call's own, as far as the target fits it. Also before
+        this call is answered.
         """
 
     def talk_to_second(self) -> None:

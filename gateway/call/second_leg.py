@@ -6,7 +6,6 @@ A part of ``CallMachine`` and as pure. There is one at a time, or nobody knew wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum, auto
 
 from gateway.call.actions import CallAction, CallSecond, DropSecond
@@ -37,10 +36,10 @@ class SecondLeg:
         """Somebody was called, and neither dropped nor gone."""
         return self._state is _State.OPEN
 
-    def call(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> tuple[CallAction, ...]:
+    def call(self, order: CallSecond) -> tuple[CallAction, ...]:
         """Call somebody; only when it is free."""
         self._state = _State.OPEN
-        return (CallSecond(target, trunk, headers or {}),)
+        return (order,)
 
     def drop(self) -> tuple[CallAction, ...]:
         """Let go of whoever was called."""

@@ -167,7 +167,7 @@ class CallSession:
             HangUp: lambda order: leg.hang_up(order.code, order.reason, order.contacts, order.cause),
             Transfer: lambda order: leg.transfer(order.target),
             SendDigits: lambda order: leg.send_digits(order.digits),
-            CallSecond: lambda order: leg.call_second(order.target, order.trunk, order.headers),
+            CallSecond: leg.call_second,
             TalkToSecond: lambda _: leg.talk_to_second(),
             TalkToCaller: lambda _: leg.talk_to_caller(),
             JoinLegs: lambda _: leg.join(),

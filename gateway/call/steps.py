@@ -62,6 +62,8 @@ class DialTo(Step):
         trunk: name of the trunk the call goes out through; empty leaves it to the SIP side.
         headers: extra headers of the INVITE.
         otherwise: nobody answered.
+        caller_id: what it shows as calling: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: what it tells of who was called first: ``called``, ``nobody`` or a number.
     """
 
     target: str
@@ -69,6 +71,8 @@ class DialTo(Step):
     trunk: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     otherwise: Step | None = None
+    caller_id: str = ""
+    diverted_from: str = "called"
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ def _headline(route: Route, step: AnyStep) -> str:
     if isinstance(step, DialStep):
         dialled = route.dialled(step)
         through = f" through the trunk {dialled.trunk}" if dialled.trunk else ""
+        through += f" as {dialled.caller_id}" if dialled.caller_id else ""
         headers = "".join(f", {name}: {value}" for name, value in dialled.headers.items())
         return f"dial {dialled.target}{through}, {step.ring_limit_s:g} s{headers}"
     if isinstance(step, MenuStep):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from gateway.dialplan.model import Dialplan
 from gateway.dialplan.part import is_uri
 from gateway.dialplan.route import Limits
 from gateway.dialplan.steps import AgentStep, AnyStep, DialStep, RedirectStep, RejectStep, is_number
-from gateway.dialplan.templates import TemplateFailed, Values, clean, fill
+from gateway.dialplan.templates import MAX_VALUE, WHOLE, TemplateFailed, Values, clean, fill, fill_header
 
 NO_ROUTE = 404
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,11 +29,19 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in."""
+    """
+    Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in.
+
+    Attributes:
+        caller_id: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: ``called``, ``nobody`` or a number.
+    """
 
     target: str
     trunk: str | None
     headers: Mapping[str, str]
+    caller_id: str = ""
+    diverted_from: str = "called"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,7 @@ class Route:
         Raises:
             TemplateFailed: a text cannot be filled in.
         """
-        values = self._values({})
-        return {name: clean(fill(text, values)) for name, text in self._texts.items()}
+        return self._metadata(MAX_VALUE)
 
     @property
     def agent_name(self) -> str:
@@ -145,17 +152,23 @@ class Route:
         Raises:
             TemplateFailed: something cannot be filled in for this call.
         """
-        values = self._values(self.metadata)
-        headers = {name: _one_line(fill(text, values)) for name, text in step.headers.items()}
+        values = self._values(self._metadata(WHOLE), WHOLE)
+        headers = {name: fill_header(name, text, values) for name, text in step.headers.items()}
         target = fill(step.to, values, "uri").strip()
         if not (is_uri(target) or (step.trunk is not None and is_number(target))):
             raise TemplateFailed(f"{target[:80]!r} can not be dialled: no URI, or no trunk for a number")
-        return Dialled(target, step.trunk, headers)
+        caller_id = _one_of(fill(step.caller_id or "", values), "caller_id", ("", "caller", "trunk"))
+        diverted_from = _one_of(fill(step.diverted_from, values), "diverted_from", ("called", "nobody"))
+        return Dialled(target, step.trunk, headers, caller_id, diverted_from)
 
-    def _values(self, metadata: Mapping[str, str]) -> Values:
+    def _metadata(self, longest: int) -> Mapping[str, str]:
+        values = self._values({}, longest)
+        return {name: clean(fill(text, values), longest) for name, text in self._texts.items()}
+
+    def _values(self, metadata: Mapping[str, str], longest: int = MAX_VALUE) -> Values:
         call = self.call
         at = self.plan.calendar.local(call.at, None)
-        return Values(call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name, metadata)
+        return Values(call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name, metadata, longest)
 
 
 def find_route(dialplan: Dialplan, call: CallFacts | IncomingInvite) -> Route | Rejection:
@@ -216,5 +229,7 @@ def _with_keypad(profile: AgentProfile, keypad: KeypadRules) -> AgentProfile:
     return profile.model_copy(update={"keypad": profile.keypad.model_copy(update=update)})
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _one_of(text: str, key: str, words: Collection[str]) -> str:
+    if (word := text.strip()) in words or is_number(word):
+        return word
+    raise TemplateFailed(f"{key}: {word[:80]!r} is no number in this call")

@@ -139,9 +139,13 @@ def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
         return [(("contacts",), text, "uri") for text in step.contacts]
     if isinstance(step, DialStep):
         headers: list[tuple[NodePath, str, Use]] = [
-            (("headers", name), text, "text") for name, text in step.headers.items()
+            (("headers", name), text, "header") for name, text in step.headers.items()
         ]
-        return [(("to",), step.to, "uri"), *headers]
+        numbers: list[tuple[NodePath, str, Use]] = [
+            (("caller_id",), step.caller_id or "", "text"),
+            (("diverted_from",), step.diverted_from, "text"),
+        ]
+        return [(("to",), step.to, "uri"), *numbers, *headers]
     return []
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from gateway.dialplan.agent import KeypadRules
 from gateway.dialplan.match import HeaderToken, as_list
 from gateway.dialplan.part import Digit, Name, Part, Seconds, Template, check_uri, is_uri
-from gateway.dialplan.templates import check_template, check_uri_template
+from gateway.dialplan.templates import check_header_template, check_template, check_uri_template
 
 ACTIONS = ("agent", "reject", "redirect", "dial", "menu", "hunt", "announce")
 
@@ -45,6 +45,18 @@ def _target(text: str) -> str:
     raise ValueError(f"{text!r} is neither a URI nor a number; give sip:user@host, tel:+49..., or digits and a trunk")
 
 
+def _shown_caller(text: str) -> str:
+    if is_template(text) or text in ("caller", "trunk") or is_number(text):
+        return text
+    raise ValueError(f"{text!r} is no caller id; write caller, trunk, or a number such as +493012345")
+
+
+def _diverted_from(text: str) -> str:
+    if is_template(text) or text in ("called", "nobody") or is_number(text):
+        return text
+    raise ValueError(f"{text!r} diverts no call; write called, nobody, or a number such as +493012345")
+
+
 def _header(name: str) -> str:
     if name.lower() in _OURS:
         raise ValueError(f"the header {name} is the SIP stack's own; take another name, such as X-{name}")
@@ -61,7 +73,10 @@ RejectCode = Annotated[int, Field(ge=400, le=699)]
 Contacts = Annotated[
     tuple[Annotated[UriTemplate, AfterValidator(_uri)], ...], _AsList, Field(min_length=1, max_length=10)
 ]
-HeaderTexts = dict[Annotated[HeaderToken, AfterValidator(_header)], ShortTemplate]
+HeaderTemplate = Annotated[Short, AfterValidator(check_header_template)]
+HeaderTexts = dict[Annotated[HeaderToken, AfterValidator(_header)], HeaderTemplate]
+CallerIdTemplate = Annotated[ShortTemplate, AfterValidator(_shown_caller)]
+DivertedTemplate = Annotated[ShortTemplate, AfterValidator(_diverted_from)]
 
 
 class AgentStep(Part):
@@ -104,6 +119,13 @@ class DialStep(Part):
     trunk: Name | None = Field(None, description="trunk the call goes out through; a number needs one")
     ring_limit_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
         30, description="nobody answers by then: it failed"
+    )
+    caller_id: CallerIdTemplate | None = Field(
+        None,
+        description="who is shown as calling: `caller`, `trunk`, or a number, a template; none: as the trunk allows",
+    )
+    diverted_from: DivertedTemplate = Field(
+        "called", description="who was called first, told to the trunk: `called`, `nobody`, or a number; a template"
     )
     headers: HeaderTexts = Field(default_factory=dict, description="extra headers of the INVITE, values are templates")
     then: Step | None = Field(None, description="when it failed; none: the next of a hunt, else the far end's code")

@@ -3,13 +3,14 @@ Texts with places to fill in: Jinja2, cut down to what cannot run away.
 
 A template may fill in, choose (``if``) and shape values (a few filters). It has no loops, no calls, no assignments and
 no multiplication, so its work and its output grow with its own length alone. Values of a call are data: they are
-shortened, lose their control characters, and are never read as a template. In URIs they are percent-encoded besides.
+shortened, lose their control characters, and are never read as a template. In URIs they are percent-encoded besides; in
+headers they are whole, and written so that they cannot leave the place they stand in (``header_values.py``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -18,15 +19,18 @@ from urllib.parse import quote
 from jinja2 import Environment, StrictUndefined, Template, TemplateError, Undefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from gateway.dialplan.header_values import in_their_places, marked
 from gateway.dialplan.times import DAY_NAMES
 from gateway.errors import ConfigError
 
 MAX_VALUE = 200
 """Characters of a value from the network that go into a text."""
+WHOLE = 64_000
+"""The same, where a value must be whole or not at all: no SIP message is so long."""
 MAX_OUTPUT = 64_000
 """Characters of a text that was filled in."""
 
-Use = Literal["text", "uri"]
+Use = Literal["text", "uri", "header"]
 VARIABLES = ("caller", "called", "headers", "groups", "time", "trunk", "route", "metadata")
 TIME_PARTS = ("date", "year", "month", "day", "weekday", "clock", "hour", "minute", "part", "zone")
 FILTERS = ("default", "d", "lower", "upper", "title", "capitalize", "trim", "length", "int", "truncate", "digits")
@@ -56,6 +60,7 @@ class Values(NamedTuple):
     trunk: str
     route: str
     metadata: Mapping[str, str]
+    longest: int = MAX_VALUE
 
 
 class _Headers(dict[str, str]):
@@ -66,9 +71,9 @@ class _Headers(dict[str, str]):
         return Undefined(name=str(name)) if found is None else found
 
 
-def clean(value: str) -> str:
+def clean(value: str, longest: int = MAX_VALUE) -> str:
     """Return a value from the network on one line, without control characters, and not too long."""
-    return _CONTROL.sub(" ", value[: 4 * MAX_VALUE]).strip()[:MAX_VALUE]
+    return _CONTROL.sub(" ", value[: 4 * longest]).strip()[:longest]
 
 
 def _digits(value: object) -> str:
@@ -82,11 +87,18 @@ def _encoded(value: object) -> object:
     return quote(str(value), safe="+-_.!~*'()")  # RFC 3261 section 25.1: what a user part may hold as it is
 
 
+def _marked(value: object) -> object:
+    return value if isinstance(value, Undefined) else marked(_CONTROL.sub(" ", str(value)))
+
+
+_FINALIZE: Mapping[Use, Callable[[object], object] | None] = {"text": None, "uri": _encoded, "header": _marked}
+
+
 def _environment(use: Use) -> Environment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=False,
-        finalize=_encoded if use == "uri" else None,
+        finalize=_FINALIZE[use],
         keep_trailing_newline=True,
     )
     environment.globals.clear()
@@ -96,7 +108,7 @@ def _environment(use: Use) -> Environment:
     return environment
 
 
-_ENVIRONMENTS: Mapping[Use, Environment] = {"text": _environment("text"), "uri": _environment("uri")}
+_ENVIRONMENTS: Mapping[Use, Environment] = {use: _environment(use) for use in _FINALIZE}
 
 
 class Lookup(NamedTuple):
@@ -152,6 +164,27 @@ def check_uri_template(source: str) -> str:
     return source
 
 
+def check_header_template(source: str) -> str:
+    """Do the same as ``check_template`` for a text that becomes a SIP header."""
+    if "{" in source:
+        parse_template(source, "header")
+    return source
+
+
+def fill_header(name: str, source: str, values: Values) -> str:
+    """
+    Return the value of a SIP header filled in, on one line.
+
+    Raises:
+        TemplateFailed: it could not be, or a value would have become a part of the header that is not its own.
+    """
+    text = fill(source, values, "header")
+    try:
+        return clean(in_their_places(name, text), WHOLE)
+    except ValueError as error:
+        raise TemplateFailed(f"the header {name} cannot be filled in: {error}") from None
+
+
 def _plain(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
@@ -205,15 +238,16 @@ def fill(source: str, values: Values, use: Use = "text") -> str:
 
 
 def _variables(values: Values) -> dict[str, object]:
+    longest = values.longest
     return {
-        "caller": clean(values.caller),
-        "called": clean(values.called),
-        "headers": _Headers({name: clean(text) for name, text in values.headers.items()}),
-        "groups": {name: clean(text) for name, text in values.groups.items()},
+        "caller": clean(values.caller, longest),
+        "called": clean(values.called, longest),
+        "headers": _Headers({name: clean(text, longest) for name, text in values.headers.items()}),
+        "groups": {name: clean(text, longest) for name, text in values.groups.items()},
         "time": time_parts(values.at),
         "trunk": clean(values.trunk),
         "route": values.route,
-        "metadata": {name: clean(text) for name, text in values.metadata.items()},
+        "metadata": {name: clean(text, longest) for name, text in values.metadata.items()},
     }
 
 

@@ -10,9 +10,9 @@ from gateway.ids import new_call_id
 from gateway.settings import TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
-from gateway.sip.caller_id import asserted_user, called_number, caller_number
+from gateway.sip.caller_id import parties_of
 from gateway.sip.guard import callback
-from gateway.sip.message import bare_uri, clean, parse_message
+from gateway.sip.message import clean, parse_message
 
 RegistrationAnswer = Callable[[int, str, int, str, str], None]
 """Takes what came of a REGISTER: status code, reason phrase, granted seconds, the answer as text and its source."""
@@ -46,22 +46,21 @@ class GatewayAccount(pj.Account):
     def onIncomingCall(self, prm: Any) -> None:
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
         message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
-        headers = dict(message.joined())
-        called = clean(message.uri)
+        parties = parties_of(message, self._settings)
         call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
-        call.called = called_number(called, headers, self._settings)
+        call.caller, call.called = parties.caller, parties.called
         self._table.emit(
             IncomingInvite(
                 call.call_id,
                 sip_call_id=clean(call.getInfo().callIdString),
-                from_uri=bare_uri(headers.get("from", "")),
-                to_uri=bare_uri(called),
+                from_uri=parties.from_uri,
+                to_uri=parties.to_uri,
                 source=prm.rdata.srcAddress,
-                headers=headers,
+                headers=message.joined(),
                 trunk=self._trunk,
-                caller=caller_number(headers, self._settings),
-                called=call.called,
-                asserted=bool(asserted_user(headers, self._settings)),
+                caller=parties.caller.number,
+                called=parties.called,
+                asserted=parties.asserted,
             )
         )
 

@@ -34,14 +34,15 @@ def account_config(
     if settings.public_address:
         config.natConfig.contactRewriteUse = 0  # our address is known: nobody need tell us
     if trunk is None:
-        config.idUri = f"sip:{CATCH_ALL_USER}@{_own_address(settings)}"
+        config.idUri = f"sip:{CATCH_ALL_USER}@{own_address(settings)}"
     else:
         config.idUri = own_uri(trunk)
         _set_trunk(config, trunk, password, register=register)
     return config
 
 
-def _own_address(settings: SipSettings) -> str:
+def own_address(settings: SipSettings) -> str:
+    """Return the host in our addresses where no trunk's is meant."""
     return settings.public_address or (settings.host if settings.host != "0.0.0.0" else "127.0.0.1")
 
 

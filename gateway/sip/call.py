@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import CallSecond
 from gateway.call.events import (
     CallEvent,
     DigitPressed,
@@ -28,8 +29,10 @@ from gateway.call.events import (
 from gateway.errors import SipError
 from gateway.ids import CallId
 from gateway.settings import SipSettings, TrunkSettings
+from gateway.sip.account_config import own_address
 from gateway.sip.binding import pj
 from gateway.sip.bridge import Bridge, Talk
+from gateway.sip.caller_id import UNKNOWN, shown
 from gateway.sip.dial import Dialled, dialled, goes_through
 from gateway.sip.dialog import Dialog
 from gateway.sip.ending import Ending
@@ -130,6 +133,8 @@ class PjCall(Dialog):
     ) -> None:
         super().__init__(account, call_id, table, pj_id, trunk=trunk)
         self.call_id = call_id
+        self.caller = UNKNOWN
+        """Who calls, of a call that came in."""
         self.called = ""
         """The number that was called, of a call that came in."""
         self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
@@ -198,14 +203,20 @@ class PjCall(Dialog):
         self.sendDtmf(parameters)
 
     @runs_on("sip")
-    def call_second(self, target: str, trunk: str, headers: Mapping[str, str]) -> None:
-        """Call ``target`` for this call, on ``trunk`` or else on its own; ``SecondClosed`` follows."""
+    def call_second(self, order: CallSecond) -> None:
+        """Call somebody for this call, on the order's trunk or else on its own; ``SecondClosed`` follows."""
         if self._has_second:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
             return
-        trunk = trunk or self._own_trunk_for(target)
+        trunk = order.trunk or self._own_trunk_for(order.target)
         try:
-            where = dialled(target, self._table.trunks, trunk=trunk, diverted_from=self.called)
+            where = dialled(
+                *(order.target, self._table.trunks),
+                trunk=trunk,
+                caller=shown(order.caller_id, self._table.trunks.get(trunk), self.caller),
+                diverted_from={"called": self.called, "nobody": ""}.get(order.diverted_from, order.diverted_from),
+                own_host=own_address(self._table.settings),
+            )
         except SipError as error:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, str(error)))
             return
@@ -216,7 +227,9 @@ class PjCall(Dialog):
         self._has_second = True
         account = self._table.account_of(trunk)
         SecondCall(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
-        where = replace(where, headers=(*where.headers, *headers.items()))
+        written = {name.lower() for name in order.headers}
+        ours = (header for header in where.headers if header[0].lower() not in written)
+        where = replace(where, headers=(*ours, *order.headers.items()))
         self._order_second(lambda second: second.place(where))
 
     def _own_trunk_for(self, target: str) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from gateway.errors import SipError
-from gateway.numbers import dialled_number, looks_like_number
+from gateway.numbers import looks_like_number
 from gateway.settings import TrunkSettings
-from gateway.sip.caller_id import USER_SAFE, domain_of, identity_to_send
-
-_SIP_URI = re.compile(r"sips?:[^\s<>\"\x00-\x1f\x7f]+", re.IGNORECASE)
-_TEL_URI = re.compile(r"tel:([^\s;<>\"]+)(;[^\s<>\"]*)?", re.IGNORECASE)
+from gateway.sip.address import Uri, escaped_user, parse_uri
+from gateway.sip.caller_id import ANONYMOUS, UNKNOWN, Caller, domain_of, identity_to_send, number_in, number_uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +35,9 @@ def dialled(
     trunks: Mapping[str, TrunkSettings],
     *,
     trunk: str = "",
-    caller_id: str | None = None,
+    caller: Caller = UNKNOWN,
     diverted_from: str = "",
+    own_host: str = "",
 ) -> Dialled:
     """
     Work out where a call goes and as whom.
@@ -49,35 +46,46 @@ def dialled(
         target: a SIP URI, a tel URI (RFC 3966) or a bare number; the last two need a trunk.
         trunks: all that are configured.
         trunk: which of them to use; empty for none.
-        caller_id: number to call as; None takes the trunk's.
+        caller: whose number to call as; without one it is the trunk's.
         diverted_from: the number that was called first, of a call that is sent on.
+        own_host: our address, for the caller's of a call through no trunk; empty leaves the account's own.
 
     Raises:
         SipError: there is no such trunk, a number has no trunk, or the target is neither; the text names the cure.
     """
     settings = _trunk(trunks, trunk)
-    number = _number_in(target)
+    uri = _uri(target)
+    number = _number_of(target, uri, settings)
     if number is not None and settings is None:
         raise SipError(f"{target!r} is a number and needs a trunk: name one of {_names(trunks)}, or dial a SIP URI")
-    if number is None and _SIP_URI.fullmatch(target) is None:
+    if number is None and (uri is None or uri.scheme not in ("sip", "sips")):
         raise SipError(f"{target!r} is neither a number nor a SIP URI: write +493012345, tel:... or sip:user@host")
     if settings is None:
-        return Dialled(target)
-    if number is None:
-        uri = target
-    else:
-        user = quote(dialled_number(number, settings.dial_format, settings.country), safe=USER_SAFE)
-        uri = f"sip:{user}@{settings.host}"
-    identity = identity_to_send(settings, caller_id, diverted_from)
-    return Dialled(_over(uri, settings.transport), trunk, identity.local_uri, identity.headers)
+        return Dialled(target, local_uri=_local_uri(caller, own_host))
+    identity = identity_to_send(settings, caller, diverted_from)
+    to = target if number is None else number_uri(settings, number, settings.host)
+    return Dialled(_over(to, settings.transport), trunk, identity.local_uri, identity.headers)
 
 
 def goes_through(target: str, trunk: TrunkSettings) -> bool:
     """Return whether a target that names no trunk goes through this one: a number, or an address of its own host."""
-    if _number_in(target) is not None:
+    uri = _uri(target)
+    if _number_of(target, uri, trunk) is not None:
         return True
-    host = target.rpartition("@")[2].partition(":")[2] if "@" not in target else target.rpartition("@")[2]
-    return host.partition(";")[0].partition(":")[0].lower() == domain_of(trunk).lower()
+    return uri is not None and uri.host.lower() == domain_of(trunk).lower()
+
+
+def _uri(target: str) -> Uri | None:
+    try:
+        return parse_uri(target)
+    except ValueError:
+        return None
+
+
+def _local_uri(caller: Caller, own_host: str) -> str:
+    if caller.withheld:
+        return ANONYMOUS
+    return f"<sip:{escaped_user(caller.number)}@{own_host}>" if caller.number and own_host else ""
 
 
 def _trunk(trunks: Mapping[str, TrunkSettings], name: str) -> TrunkSettings | None:
@@ -89,9 +97,10 @@ def _trunk(trunks: Mapping[str, TrunkSettings], name: str) -> TrunkSettings | No
     return settings
 
 
-def _number_in(target: str) -> str | None:
-    found = _TEL_URI.fullmatch(target)
-    number = found.group(1) if found else target
+def _number_of(target: str, uri: Uri | None, trunk: TrunkSettings | None) -> str | None:
+    number = target
+    if uri is not None and uri.scheme == "tel":
+        number = number_in(uri, trunk) if "phone-context" in uri.params else uri.user
     return number if looks_like_number(number) else None
 
 

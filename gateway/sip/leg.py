@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, cast
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import CallSecond
 from gateway.call.ports import Recorder
 from gateway.ids import CallId
 from gateway.sip.bridge import Talk
@@ -83,9 +84,9 @@ class PjLeg:
         for after_s, key in dialling(digits):
             self._after(after_s, partial(PjCall.send_key, key=key))
 
-    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Call ``target`` for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
-        self._order(lambda call: call.call_second(target, trunk, headers or {}))
+    def call_second(self, order: CallSecond) -> None:
+        """Call somebody for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
+        self._order(lambda call: call.call_second(order))
 
     def talk_to_second(self) -> None:
         """Connect the agent with the second leg, now or when it is up; the caller hears a waiting tone."""

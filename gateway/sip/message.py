@@ -369,13 +369,3 @@ def _only(parameter: re.Pattern[str], parameters: str, wrong: str) -> str:
     if len(values) > 1 or _NAME.fullmatch(value) is None:
         raise Malformed(400, wrong)
     return value
-
-
-_IN_BRACKETS = re.compile(r"<([^<>]*)>")
-
-
-def bare_uri(name_addr: str) -> str:
-    """Return the URI of a From or To value, without display name, brackets, header parameters and URI parameters."""
-    found = _IN_BRACKETS.search(name_addr)
-    uri = found.group(1) if found else name_addr.split(";", 1)[0]
-    return clean(uri.split(";", 1)[0].split("?", 1)[0].strip())

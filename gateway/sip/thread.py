@@ -22,6 +22,7 @@ from gateway.ids import CallId
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
+from gateway.sip.caller_id import Caller
 from gateway.sip.dial import Dialled, dialled
 from gateway.sip.door import Door
 from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
@@ -153,7 +154,7 @@ class SipThread:
 
     def dialled(self, target: str, *, trunk: str = "", caller_id: str | None = None) -> Dialled:
         """Work out where a call goes and as whom; raises ``SipError`` as ``new_call`` does."""
-        return dialled(target, self._trunks, trunk=trunk, caller_id=caller_id)
+        return dialled(target, self._trunks, trunk=trunk, caller=Caller(caller_id or ""))
 
     def refuse(self, call_id: CallId, code: int, reason: str) -> None:
         """End a call that came in and gets no leg."""

@@ -17,7 +17,7 @@ from gateway.sip.account import GatewayAccount, RegistrationAnswer
 from gateway.sip.account_config import account_config
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable
-from gateway.sip.caller_id import domain_of, user_of
+from gateway.sip.caller_id import domain_of, user_called
 from gateway.sip.guard import describe
 from gateway.sip.message import parse_message
 from gateway.sip.registering import RegistrationRetry, refresh_after_s, retry_after_in
@@ -143,7 +143,7 @@ class Accounts:
         if trunk is None:
             return int(self._accounts[""].getId())
         host = domain_of(self._trunks[trunk])
-        called = user_of(parse_message(message).uri)
+        called = user_called(parse_message(message).uri)
         for name, sibling in self._trunks.items():
             if domain_of(sibling) == host and sibling.username is not None and sibling.username == called:
                 trunk = name

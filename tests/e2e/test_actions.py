@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_speech
+from gateway.sip.address import parse_address, split_list
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ACK_REFUSAL, ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, play, refused, until
 from tests.e2e.sipp_dialog import CALLEE_BYE, info, refuse_call, take_call
@@ -157,7 +160,38 @@ async def test_the_caller_hanging_up_ends_the_call_to_somebody_else(house: MakeH
         async with Sipp(here.port, (take_call(6000), EXPECT_BYE), tmp_path / "callee", port=port) as called:
             await play(here.port, tmp_path / "caller", invite(), ANSWERED, pause(500), BYE)
             assert await called.finish() == 0, called.output
-        assert "X-From: caller" in called.first("INVITE").text
+        asked = called.first("INVITE").text
+        assert "X-From: caller" in asked
+        assert re.search(r"^From: <sip:caller@", asked, re.MULTILINE), asked
+
+
+async def test_who_is_called_sees_who_calls_and_nobody_can_forge_it(house: MakeHouse, tmp_path: Path) -> None:
+    port = free_port()
+    trunks = {
+        "inn": {"host": "127.0.0.1", "country": "DE", "numbers": "e164-without-plus"},
+        "out": {"host": f"127.0.0.1:{port}", "caller_id_header": "both", "numbers": "plus"},
+    }
+    forged = '{P-Called-Party-ID: \'"{{ headers["X-Name"] }}" <sip:{{ headers["X-Name"] }}@carrier.example>\'}'
+    step = f"action: dial, to: '+493087654321', trunk: out, headers: {forged}"
+    evil = 'x" <sip:+4912345@h>, <sip:+4912345@h>;y="'
+    call = (
+        invite()
+        .replace("<sip:caller@", "<sip:447700900123@", 1)
+        .replace("Max-Forwards", f"X-Name: {evil}\n      Max-Forwards")
+    )
+    async with house(dialplan=plan(step), GATEWAY_TRUNKS=json.dumps(trunks)) as here:
+        async with Sipp(here.port, (refuse_call("486 Busy Here"),), tmp_path / "callee", port=port) as called:
+            await play(here.port, tmp_path / "caller", call, refused(486))
+            assert await called.finish() == 0, called.output
+        asked = called.first("INVITE").text
+        caller = "<sip:+447700900123@127.0.0.1;user=phone>"
+        assert f"\nFrom: {caller};tag=" in asked
+        assert f"\nP-Asserted-Identity: {caller}" in asked
+        assert "\nDiversion: <sip:1000@127.0.0.1>;reason=deflection" in asked
+        written = re.search(r"^P-Called-Party-ID: (.*)$", asked, re.MULTILINE)
+        assert written is not None
+        (party,) = split_list(written[1].strip())
+        assert (parse_address(party).display, parse_address(party).uri.host) == (evil, "carrier.example")
 
 
 async def test_a_hunt_goes_past_the_dead_and_the_busy_to_the_agent(house: MakeHouse, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ async def test_a_carrier_that_wants_a_digest_is_told_who_calls_and_the_trace_hid
             "password_from": "carrier",
             "realm": REALM,
             "country": "DE",
-            "dial_format": "e164",
+            "numbers_out": "plus",
             "caller_id": "+493012345678",
             "caller_id_header": "p-asserted-identity",
         }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from gateway.call.actions import CallSecond
 from gateway.call.events import EarlyMediaUp, LegClosed, MediaUp, SecondClosed
 from gateway.call.ports import EmitEvent
 from gateway.ids import CallId
@@ -56,8 +55,8 @@ class FakeLeg:
     def dial(self) -> None:
         self._obey("dial")
 
-    def call_second(self, target: str, trunk: str = "", headers: Mapping[str, str] | None = None) -> None:
-        self._obey("call_second", target, *([trunk, dict(headers or {})] if trunk or headers else []))
+    def call_second(self, order: CallSecond) -> None:
+        self._obey("call_second", order)
 
     def talk_to_second(self) -> None:
         self._obey("talk_to_second")

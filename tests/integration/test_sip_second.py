@@ -12,6 +12,7 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import CallSecond
 from gateway.call.events import (
     CallEvent,
     LegClosed,
@@ -198,7 +199,7 @@ class Conference:
             await part.__aexit__(None, None, None)
 
     def call(self) -> None:
-        self.leg.call_second(f"sip:human@127.0.0.1:{self.second.port}")
+        self.leg.call_second(CallSecond(f"sip:human@127.0.0.1:{self.second.port}"))
 
     async def heard(self, peer: RtpPeer) -> float:
         """Return how loud the next half second is, in dBFS."""
@@ -336,9 +337,9 @@ async def test_a_second_leg_that_cannot_be_placed_is_over_at_once(tmp_path: Path
         async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             await until(lambda: here.seen(MediaUp))
             leg = here.legs[0]
-            leg.call_second("+49301234")
+            leg.call_second(CallSecond("+49301234"))
             await until(lambda: len(here.seen(SecondClosed)) == 1)
-            leg.call_second(f"sip:human@127.0.0.1:{nobody}")
+            leg.call_second(CallSecond(f"sip:human@127.0.0.1:{nobody}"))
             await until(lambda: len(here.seen(SecondClosed)) == 2)
             assert {event.code for event in here.seen(SecondClosed)} == {503}  # type: ignore[attr-defined]
             leg.hang_up(200, "done")

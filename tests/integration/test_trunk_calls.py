@@ -107,11 +107,11 @@ async def test_a_call_to_our_registration_comes_in_through_the_carrier(tmp_path:
     ("given", "shown", "headers"),
     [
         ({}, rf"From: <sip:{USER}@127\.0\.0\.1>", {}),
-        ({"caller_id": "030 1234567"}, r"From: <sip:\+49301234567@127\.0\.0\.1>", {}),
+        ({"caller_id": "030 1234567"}, r"From: <sip:\+49301234567@127\.0\.0\.1;user=phone>", {}),
         (
             {"caller_id": "+49301234567", "caller_id_header": "p-asserted-identity", "privacy": True},
             r'From: "Anonymous" <sip:anonymous@anonymous\.invalid>',
-            {"P-Asserted-Identity": "<sip:+49301234567@127.0.0.1>", "Privacy": "id"},
+            {"P-Asserted-Identity": "<sip:+49301234567@127.0.0.1;user=phone>", "Privacy": "id"},
         ),
     ],
 )
@@ -121,7 +121,7 @@ async def test_a_call_to_a_number_goes_out_through_the_carrier_with_its_digest(
     async with (
         SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "callee") as callee,
         Kamailio(free_port(), tmp_path / "carrier", beyond=callee.port) as carrier,
-        line({"main": carrier_trunk(carrier.port, register=False, country="DE", dial_format="e164", **given)}) as here,
+        line({"main": carrier_trunk(carrier.port, register=False, country="DE", numbers_out="plus", **given)}) as here,
     ):
         leg = here.call("030/123456-78", trunk="main")
         await until(lambda: here.seen(MediaUp))
@@ -130,7 +130,7 @@ async def test_a_call_to_a_number_goes_out_through_the_carrier_with_its_digest(
         await until(lambda: here.seen(LegClosed))
         assert await callee.finish() == 0, callee.output
         (asked,) = callee.received("INVITE")
-        assert asked.first_line == f"INVITE sip:+493012345678@127.0.0.1:{carrier.port} SIP/2.0"
+        assert asked.first_line == f"INVITE sip:+493012345678@127.0.0.1:{carrier.port};user=phone SIP/2.0"
         assert re.search(shown, asked.text), asked.text
         for name, value in headers.items():
             assert f"{name}: {value}" in asked.text

@@ -76,7 +76,9 @@ def test_trunks_come_from_variables_too_all_or_one_by_one(monkeypatch: pytest.Mo
         ('password_from = "main"\nusername = "u"', "password_from: there is no secret 'main'; add it to [secrets]"),
         ("register = true", "register: needs a digest account; set username and password_from"),
         ('challenge = true\nusername = "u"', "challenge: needs a digest account; set password_from"),
-        ('dial_format = "national"', "dial_format: national numbers are those of a country; set country"),
+        ('numbers = "national"', "numbers: national numbers are those of a country; set country"),
+        ('dial_format = "national"', "numbers_out: national numbers are those of a country; set country"),
+        ('caller_id_header = "p-asserted"', "caller_id_header.0: should be 'from', 'p-asserted-identity', 'p-pref"),
         ('codecs = "G722"', "codecs: G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"),
         ("max_calls = 0", "max_calls: should be greater than or equal to 1, not '0'"),
     ],
@@ -163,3 +165,17 @@ def test_a_secrets_folder_that_is_not_there_is_told() -> None:
     assert problems_of('secrets_folder = "nowhere"\n') == (
         "gateway.toml: secrets_folder: nowhere: No such file or directory, name a folder that can be read",
     )
+
+
+def test_a_key_that_has_another_name_now_is_understood_or_told() -> None:
+    trunk = loaded(MAIN + 'dial_format = "e164"\n').trunks["main"]
+    assert (trunk.numbers, trunk.numbers_out, trunk.sends_numbers) == (None, "plus", "plus")
+    (problem,) = problems_of(MAIN + 'dial_format = "plus"\n')
+    assert problem.startswith("gateway.toml: trunks.main: dial_format has become numbers_out (plus, e164-without-plus")
+
+
+def test_the_number_called_as_may_stand_in_several_headers() -> None:
+    for written in ('"from, remote-party-id"', '["from", "remote-party-id"]'):
+        trunk = loaded(f"{MAIN}caller_id_header = {written}\n").trunks["main"]
+        assert trunk.caller_id_header == ("from", "remote-party-id")
+    assert loaded(MAIN + 'caller_id_header = "both"\n').trunks["main"].caller_id_header[1] == "p-asserted-identity"

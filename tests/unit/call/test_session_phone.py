@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.call.actions import CallSecond
 from gateway.call.events import (
     AgentSpoke,
     CallerSpoke,
@@ -128,7 +129,7 @@ async def test_a_warm_transfer_from_the_wish_to_the_end(stage: Stage) -> None:
     await stage.post(WARM)
     stage.clock.advance(0.3)
     await settle()
-    assert stage.leg.orders[-1] == ("call_second", DESK)
+    assert stage.leg.orders[-1] == ("call_second", CallSecond(DESK))
     assert stage.playout.filling
     stage.playout.play("item_1", 300, of_ms=900, first_at=stage.clock.monotonic())
     await stage.post(SecondRinging(CALL, 180), SecondUp(CALL, "PCMA/8000"))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.call.actions import CallSecond
 from gateway.call.events import (
     AgentReady,
     CallEvent,
@@ -224,7 +225,8 @@ async def test_only_an_agent_whose_profile_allows_it_records() -> None:
 
 async def test_somebody_else_is_called_through_a_trunk_and_joined() -> None:
     stage = await begin(DialTo("+15550100", trunk="out", headers={"X-Campaign": "spring"}))
-    assert stage.leg.orders == [("ring",), ("call_second", "+15550100", "out", {"X-Campaign": "spring"})]
+    called = CallSecond("+15550100", "out", {"X-Campaign": "spring"})
+    assert stage.leg.orders == [("ring",), ("call_second", called)]
     assert "ringing_at" in stage.store.record()
     await stage.post(SecondUp(CALL, "PCMU/8000"))
     assert stage.leg.orders[2:] == [("answer",), ("join",)]

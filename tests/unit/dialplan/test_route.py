@@ -13,6 +13,7 @@ from gateway.dialplan.matcher import Dialled, Route, find_route, profile_without
 from gateway.dialplan.model import AgentStep, Dialplan, DialStep, RedirectStep, RejectStep
 from gateway.dialplan.templates import TemplateFailed
 from gateway.ids import CallId
+from gateway.sip.address import parse_address, split_list
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +73,85 @@ def test_whom_to_dial_is_filled_in_and_cannot_be_led_elsewhere() -> None:
     assert found.agent_name == ""
     with pytest.raises(TypeError, match="begins with dial"):
         _ = found.profile
+
+
+def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
+    step = {
+        "action": "dial",
+        "to": "sip:desk@pbx",
+        "headers": {"X-Token": "{{ headers['X-Name'] }}", "X-Again": "{{ metadata.team }}"},
+    }
+    found = route(step, X_Name="T%2B" * 350, X_Team="S" * 1400)
+    assert isinstance(found.step, DialStep)
+    assert found.dialled(found.step).headers == {"X-Token": "T%2B" * 350, "X-Again": "S" * 1400}
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({}, ("", "called")),
+        ({"caller_id": "caller", "diverted_from": "nobody"}, ("caller", "nobody")),
+        ({"caller_id": "trunk"}, ("trunk", "called")),
+        ({"caller_id": "+493012345", "diverted_from": "{{ called }}"}, ("+493012345", "+4930")),
+    ],
+)
+def test_a_step_says_who_is_shown_as_calling(keys: dict[str, str], shown: tuple[str, str]) -> None:
+    found = route({"action": "dial", "to": "sip:desk@pbx", **keys})
+    assert isinstance(found.step, DialStep)
+    dialled = found.dialled(found.step)
+    assert (dialled.caller_id, dialled.diverted_from) == shown
+
+
+def test_a_caller_id_that_is_no_number_fails_the_step() -> None:
+    found = route(
+        {"action": "dial", "to": "sip:desk@pbx", "caller_id": "{{ headers['X-Name'] }}"}, X_Name="a <sip:b@c>"
+    )
+    assert isinstance(found.step, DialStep)
+    with pytest.raises(TemplateFailed, match="caller_id: 'a <sip:b@c>' is no number in this call"):
+        found.dialled(found.step)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "\"{{ headers['X-Name'] }}\" <sip:{{ caller }}@carrier.example>",
+        "\"{{ headers['X-Name'] }}\" <sip:+493099@carrier.example;x={{ headers['X-Name'] }}>;y={{ headers['X-Name'] }}",
+        "<sip:{{ headers['X-Name'] }}@carrier.example>",
+        "sip:{{ headers['X-Name'] }}@carrier.example",
+        "{{ headers['X-Name'] }}",
+        "\"\\{{ headers['X-Name'] }}\" <sip:+493099@carrier.example>",
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        'x" <sip:+4912345@h>, "',
+        "+4912345@evil>, <sip:+4912345",
+        "<sip:+4912345@evil>",
+        "+4912345@evil;x=",
+        "a\\",
+        '\\" <sip:+4912345@evil>',
+        "a\r\nP-Asserted-Identity: <sip:+4912345@evil>",
+        "a%0d%0aP-Asserted-Identity: <sip:+4912345@evil>",
+        "\u00fc\u2028\ud800\x00",
+        ";tag=1",
+        "",
+    ],
+)
+def test_no_value_of_a_caller_becomes_an_identity_of_its_own(template: str, value: str) -> None:
+    step = {"action": "dial", "to": "sip:desk@pbx", "headers": {"P-Asserted-Identity": template}}
+    found = route(step, X_Name=value)
+    assert isinstance(found.step, DialStep)
+    try:
+        (written,) = found.dialled(found.step).headers.values()
+    except TemplateFailed:
+        return
+    assert written.isprintable()
+    elements = split_list(written)
+    assert len(elements) <= 1
+    for element in elements if value else ():
+        address = parse_address(element)
+        assert (address.uri.host, address.uri.subscriber == "+4912345") == ("carrier.example", False)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import pytest
 
 from gateway.errors import SipError
 from gateway.settings import TrunkSettings
+from gateway.sip.caller_id import ANONYMOUS, Caller
 from gateway.sip.dial import Dialled, dialled, goes_through
 
 pytestmark = pytest.mark.unit
 
 TRUNKS = {
     "main": TrunkSettings.model_validate(
-        {"host": "carrier.example:5070", "country": "DE", "dial_format": "e164", "caller_id": "+493012345678"}
+        {"host": "carrier.example:5070", "country": "DE", "numbers": "plus", "caller_id": "+493012345678"}
     ),
     "tls": TrunkSettings.model_validate({"host": "192.0.2.9", "transport": "tls"}),
 }
@@ -19,9 +20,12 @@ TRUNKS = {
 @pytest.mark.parametrize(
     ("target", "trunk", "uri"),
     [
-        ("+49 30 87654321", "main", "sip:+493087654321@carrier.example:5070"),
-        ("030 87654321", "main", "sip:+493087654321@carrier.example:5070"),
-        ("tel:+49-30-87654321;ext=5", "main", "sip:+493087654321@carrier.example:5070"),
+        ("+49 30 87654321", "main", "sip:+493087654321@carrier.example:5070;user=phone"),
+        ("030 87654321", "main", "sip:+493087654321@carrier.example:5070;user=phone"),
+        ("447700900123", "main", "sip:447700900123@carrier.example:5070"),
+        ("tel:+49-30-87654321;ext=5", "main", "sip:+493087654321@carrier.example:5070;user=phone"),
+        ("tel:87654321;phone-context=+4930", "main", "sip:+493087654321@carrier.example:5070;user=phone"),
+        ("tel:87654321;phone-context=pbx.example", "main", "sip:87654321@carrier.example:5070"),
         ("TEL:110", "main", "sip:110@carrier.example:5070"),
         ("*61#", "main", "sip:*61%23@carrier.example:5070"),
         ("1000", "tls", "sip:1000@192.0.2.9;transport=tls"),
@@ -36,9 +40,20 @@ def test_a_target_becomes_a_request_uri(target: str, trunk: str, uri: str) -> No
 
 
 def test_a_call_through_a_trunk_brings_its_identity_and_one_without_brings_none() -> None:
-    assert dialled("110", TRUNKS, trunk="main").local_uri == "<sip:+493012345678@carrier.example>"
-    assert dialled("110", TRUNKS, trunk="main", caller_id="+493011").local_uri == "<sip:+493011@carrier.example>"
+    assert dialled("110", TRUNKS, trunk="main").local_uri == "<sip:+493012345678@carrier.example;user=phone>"
+    called = dialled("110", TRUNKS, trunk="main", caller=Caller("+4930111111"))
+    assert called.local_uri == "<sip:+4930111111@carrier.example;user=phone>"
     assert dialled("sip:a@b", TRUNKS) == Dialled("sip:a@b")
+
+
+def test_a_call_through_no_trunk_shows_the_caller_at_our_own_address() -> None:
+    def shown(caller: Caller) -> str:
+        return dialled("sip:a@b", {}, caller=caller, own_host="192.0.2.1").local_uri
+
+    assert shown(Caller("+493012345678")) == "<sip:+493012345678@192.0.2.1>"
+    assert shown(Caller("a>b")) == "<sip:a%3Eb@192.0.2.1>"
+    assert shown(Caller("+493012345678", withheld=True)) == ANONYMOUS
+    assert shown(Caller()) == ""
 
 
 @pytest.mark.parametrize(
