@@ -102,6 +102,7 @@ class Handover:
         self._stage = _Stage.NONE
         self._second = second
         self._asked: TransferAsked | None = None
+        self._given_up: TransferAsked | None = None  # by REFER, and not heard of in time
         self._alone = False  # the agent is gone
 
     @property
@@ -141,7 +142,10 @@ class Handover:
     # By REFER
 
     def refer_ended(self, event: TransferEnded) -> Course:
-        """Take the end of a REFER, or of what came of it."""
+        """Take the end of a REFER, or of what came of it, however late."""
+        given_up = self._given_up
+        if self._asked is None and given_up is not None and 200 <= event.code < 300:
+            return Outcome(EndReason.TRANSFERRED, given_up.target, 200)
         if self._asked is None or self._stage is not _Stage.REFERRED:
             return ()
         if 200 <= event.code < 300:
@@ -153,7 +157,8 @@ class Handover:
         return self._back(stopped, f"{event.code} {event.reason}".rstrip())
 
     def refer_overdue(self) -> Course:
-        """Give up waiting for news of a transfer: it may still go through, but nobody says so."""
+        """Give up waiting for news of a transfer: it may still go through, and be told so later."""
+        self._given_up = self._asked
         return self._back((), f"no answer within {TRANSFER_LIMIT_S:g} s")
 
     # Over a second leg

@@ -41,6 +41,7 @@ from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
 from gateway.sip.second import SecondCall
 from gateway.sip.trace import Tracer
+from gateway.sip.transfer import news_in
 from gateway.sip.watch import RtpWatch
 from gateway.threads import runs_on
 
@@ -146,6 +147,7 @@ class PjCall(Dialog):
         self._quality_at = 0.0
         self._transfer_accepted = False
         self._transfer_news_at: float | None = None
+        self._transfer_given_up = False
         self._has_second = False
 
     # --- orders, from the loop by way of the thread's queue ---
@@ -179,7 +181,7 @@ class PjCall(Dialog):
     @runs_on("sip")
     def transfer(self, target: str) -> None:
         """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
-        self._transfer_accepted = False
+        self._transfer_accepted = self._transfer_given_up = False
         self._transfer_news_at = time.monotonic()
         try:
             # In brackets: what stands behind a semicolon is the URI's, not the header's (RFC 3261 section 20).
@@ -265,6 +267,7 @@ class PjCall(Dialog):
         super().watch(now)
         news_at = self._transfer_news_at
         if news_at is not None and now - news_at >= NOTIFY_LIMIT_S:
+            self._transfer_given_up = True
             self._end_transfer(pj.PJSIP_SC_REQUEST_TIMEOUT, f"nothing was heard of it for {NOTIFY_LIMIT_S:g} s")
         if not self._media_up:
             return
@@ -286,12 +289,26 @@ class PjCall(Dialog):
 
     @callback
     def onCallTransferStatus(self, prm: Any) -> None:
-        """Follow a transfer of ours; only its end is told."""
-        if not prm.finalNotify:
+        """Take the answer to a REFER of ours; what NOTIFYs say is read before the library gets to it."""
+        if self._transfer_news_at is None:
+            return
+        if prm.statusCode < 200:
             self._transfer_accepted = True
             self._transfer_news_at = time.monotonic()
-        elif self._transfer_news_at is not None:
+        elif prm.finalNotify:
             self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
+
+    def _notified(self, message: str) -> None:
+        """Follow a transfer of ours; only its end is told. A success counts, however late it is told."""
+        news = news_in(message)
+        if news is None or (self._transfer_news_at is None and not self._transfer_given_up):
+            return
+        self._transfer_accepted = True  # a NOTIFY may come before the 202 (RFC 6665 section 4.1.2.4)
+        if news.code >= 200:
+            self._transfer_given_up = False
+            self._end_transfer(news.code, news.reason)
+        elif not self._transfer_given_up:
+            self._transfer_news_at = time.monotonic()
 
     def failed(self, detail: str) -> None:
         """Report that the stack could not do what was asked."""
@@ -349,6 +366,9 @@ class PjCall(Dialog):
 
     def _over(self, ending: Ending) -> None:
         try:
+            if ending.by_far_end and self._transfer_news_at is not None and self._transfer_accepted:
+                # It took the REFER, and left without a word of what came of it: it is on its way.
+                self._end_transfer(pj.PJSIP_SC_OK, "the far end left once it had accepted it")
             self._wind_up(ending.code)
         finally:
             by_caller, code, reason = ending.by_far_end, ending.code, ending.reason

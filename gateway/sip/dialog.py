@@ -93,6 +93,9 @@ class Dialog(pj.Call):
     def _stream_gone(self) -> None:
         """Take that the library has removed the audio stream."""
 
+    def _notified(self, message: str) -> None:
+        """Take a NOTIFY."""
+
     def _pressed(self, key: str) -> None:
         """Take a key of the far end."""
 
@@ -208,6 +211,8 @@ class Dialog(pj.Call):
         message = _received(prm.e)
         if message.startswith("CANCEL "):
             self._cancelled_by = message
+        elif message.startswith("NOTIFY ") and _is_new(prm.e):
+            self._notified(message)
         elif message.startswith("INFO "):
             self._take_info(prm.e, message)
         elif message.startswith("SIP/2.0 2") and "m=audio" in message:
@@ -303,9 +308,7 @@ class Dialog(pj.Call):
 
     def _take_info(self, event: Any, message: str) -> None:
         """Take a key and answer the INFO: the library reads ``Signal=10`` as 1, and trusts in a line end."""
-        state = event.body
-        transaction = state.tsxState.tsx
-        if transaction.role != pj.PJSIP_ROLE_UAS or transaction.state != pj.PJSIP_TSX_STATE_TRYING:
+        if not _is_new(event):
             return
         key = key_in_info(message)
         if key is None:
@@ -355,6 +358,13 @@ def _received(event: Any) -> str:
         return ""
     source = state.src
     return str(source.rdata.wholeMsg)
+
+
+def _is_new(event: Any) -> bool:
+    """Return whether an event tells of a request that has just come."""
+    body = event.body
+    transaction = body.tsxState.tsx
+    return bool(transaction.role == pj.PJSIP_ROLE_UAS and transaction.state == pj.PJSIP_TSX_STATE_TRYING)
 
 
 def _timed_out(event: Any) -> bool:

@@ -93,20 +93,26 @@ EXPECT_BYE = f'<recv request="BYE" timeout="30000"/>\n{_response("200 OK")}'
 OPTIONS = f'<send retrans="500">{_message(f"OPTIONS {_TARGET}", "1 OPTIONS", to_tag="")}</send>\n<recv response="200"/>'
 
 
-def expect_refer(outcome: str) -> str:
-    """A REFER that is accepted, and the NOTIFY that tells what came of it, such as ``486 Busy Here`` (RFC 3515)."""
-    contact = "\n      Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
+def expect_refer(outcome: str, state: str = "terminated;reason=noresource") -> str:
+    """
+    A REFER that is accepted, and the NOTIFY that tells what came of it, such as ``486 Busy Here`` (RFC 3515).
+
+    Without an outcome the NOTIFY has no body.
+    """
+    kind = "\n      Content-Type: message/sipfrag" if outcome else ""
     notify = _message(
         "NOTIFY [next_url] SIP/2.0",
         "5 NOTIFY",
-        more="\n      Event: refer\n      Subscription-State: terminated;reason=noresource"
-        "\n      Content-Type: message/sipfrag",
-        body=f"SIP/2.0 {outcome}\n",
+        more=f"\n      Event: refer\n      Subscription-State: {state}{kind}",
+        body=f"SIP/2.0 {outcome}\n" if outcome else "",
     )
-    return (
-        f'<recv request="REFER" timeout="30000"/>\n{_response("202 Accepted", contact)}\n'
-        f'<send retrans="500">{notify}</send>\n<recv response="200"/>'
-    )
+    return f'{accept_refer()}\n<send retrans="500">{notify}</send>\n<recv response="200"/>'
+
+
+def accept_refer() -> str:
+    """A REFER that is accepted, without news of it."""
+    contact = "\n      Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>"
+    return f'<recv request="REFER" timeout="30000"/>\n{_response("202 Accepted", contact)}'
 
 
 def refuse_refer(status: str) -> str:

@@ -157,6 +157,22 @@ async def test_a_trunk_that_only_refers_is_never_bridged(house: MakeHouse, tmp_p
         assert (await here.ended_record())["end_reason"] == "agent_hung_up"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [("", "terminated;reason=noresource"), ("200 OK", "active;expires=30")],
+    ids=["without a body", "still active"],
+)
+async def test_a_transfer_is_done_however_the_far_end_says_so(
+    house: MakeHouse, tmp_path: Path, outcome: str, state: str
+) -> None:
+    unsubscribed = '<recv request="SUBSCRIBE" optional="true"/>' if outcome else ""
+    steps = (invite(), ANSWERED, expect_refer(outcome, state), unsubscribed, EXPECT_BYE)
+    async with house(simulator=scripted([TRANSFER], BACK), profile=desk(9), **trunk("refer")) as here:
+        async with Sipp(here.port, steps, tmp_path / "caller") as calling:
+            assert await calling.finish() == 0, calling.output
+        assert (await here.ended_record())["end_reason"] == "transferred"
+
+
 @pytest.mark.parametrize("refused", [False, True], ids=["referred", "bridged"])
 async def test_a_key_transfers_the_caller_without_the_agent(house: MakeHouse, tmp_path: Path, refused: bool) -> None:
     port = free_port()

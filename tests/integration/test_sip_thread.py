@@ -25,6 +25,7 @@ from tests.e2e.sipp import (
     CANCEL,
     EXPECT_BYE,
     Sipp,
+    accept_refer,
     expect_refer,
     invite,
     pause,
@@ -122,9 +123,17 @@ async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -
         assert await sipp.finish() == 0, sipp.output
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("200 OK", 200), ("486 Busy Here", 486)])
-async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, code: int) -> None:
-    steps = (invite(), ANSWERED, expect_refer(outcome), EXPECT_BYE)
+@pytest.mark.parametrize(
+    ("outcome", "state", "code"),
+    [
+        ("200 OK", "terminated;reason=noresource", 200),
+        ("486 Busy Here", "terminated;reason=noresource", 486),
+        ("", "terminated;reason=noresource", 200),
+        ("486 Busy Here", "active;expires=30", 486),
+    ],
+)
+async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, state: str, code: int) -> None:
+    steps = (invite(), ANSWERED, expect_refer(outcome, state), EXPECT_BYE)
     async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
@@ -135,6 +144,18 @@ async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, c
         here.legs[0].hang_up(200, "done")
         assert await sipp.finish() == 0, sipp.output
         assert "Refer-To: sip:human@127.0.0.1:9" in sipp.first("REFER").text.replace("<", "").replace(">", "")
+
+
+async def test_a_far_end_that_accepts_a_transfer_and_leaves_was_transferred(tmp_path: Path) -> None:
+    steps = (invite(), ANSWERED, accept_refer(), pause(200), BYE)
+    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].transfer("sip:human@127.0.0.1:9")
+        assert await sipp.finish() == 0, sipp.output
+        await until(lambda: here.seen(LegClosed))
+        (ended,) = here.seen(TransferEnded)
+        assert isinstance(ended, TransferEnded)
+        assert ended.code == 200
 
 
 async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(tmp_path: Path) -> None:

@@ -358,3 +358,11 @@ def test_what_is_late_of_the_agent_and_the_keys_they_press_change_nothing() -> N
     for event in (LOST, AgentClosed(CALL, 1000, ""), HEARD, DigitPressed(CALL, "0"), SecondDigit(CALL, "2"), UP):
         assert machine.handle(event) == ()
     assert machine.phase is Phase.JOINED
+
+
+def test_a_transfer_that_is_told_late_was_one() -> None:
+    machine = talking(ASKED, HEARD, routed=REFER)
+    assert machine.handle(TimerFired(CALL, "transfer")) != ()
+    assert machine.handle(TransferEnded(CALL, 408, "Request Timeout")) == ()
+    actions = machine.handle(TransferEnded(CALL, 200, "OK"))
+    assert outcome_of(machine, actions) == TRANSFERRED
