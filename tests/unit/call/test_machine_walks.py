@@ -133,7 +133,7 @@ def test_random_calls_close_what_they_opened_and_end_once() -> None:
         ordered.update(walk.counts)
     assert min(reached[phase] for phase in Phase) > CALLS / 60, reached
     kinds = {kind for kind in vars(actions_module).values() if isinstance(kind, type) and issubclass(kind, CallAction)}
-    assert min(ordered[kind] for kind in kinds - {CallAction}) > CALLS / 160, ordered
+    assert min(ordered[kind] for kind in kinds - {CallAction}) > CALLS / 200, ordered
 
 
 @settings(max_examples=300, deadline=None, database=None)

@@ -201,7 +201,8 @@ def test_a_transfer_that_fails_leaves_the_caller_with_the_agent(end: CallEvent, 
     assert actions[-1] == AnswerTool("call_2", f"The transfer failed: {cause}. The caller is still here.")
     assert (actions[0] == CancelTimer("transfer")) is isinstance(end, TransferEnded)
     assert machine.phase is Phase.ACTIVE
-    assert machine.handle(TransferEnded(CALL, 200, "late")) == ()
+    if isinstance(end, TransferEnded):  # told once: what comes after it is about another
+        assert machine.handle(TransferEnded(CALL, 200, "late")) == ()
     again = replace(TRANSFER, tool_call_id="call_5")
     assert machine.handle(again) == LAST_WORDS
 
