@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.ids import CallId
 from gateway.settings_sip import Codec, SipSettings
+from gateway.sip.answers import Answer, answer_to
 from gateway.sip.binding import pj
 from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
@@ -15,7 +16,7 @@ from gateway.sip.jitter import LineWatch
 from gateway.sip.key_memory import KeyMemory
 from gateway.sip.keys import KeyFilter, key_in_info
 from gateway.sip.message import clean
-from gateway.sip.native import function
+from gateway.sip.native import respond_in_dialog
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
@@ -213,7 +214,8 @@ class Dialog(pj.Call):
             self._cancelled_by = message
         elif message.startswith("NOTIFY ") and _is_new(prm.e):
             self._notified(message)
-        elif message.startswith("INFO "):
+            _answer(prm.e, answer_to(message))
+        elif message.startswith("INFO ") and _is_new(prm.e):
             self._take_info(prm.e, message)
         elif message.startswith("SIP/2.0 2") and "m=audio" in message:
             self._may_pause = may_pause(message[message.find("\r\n\r\n") + 4 :])
@@ -308,13 +310,10 @@ class Dialog(pj.Call):
 
     def _take_info(self, event: Any, message: str) -> None:
         """Take a key and answer the INFO: the library reads ``Signal=10`` as 1, and trusts in a line end."""
-        if not _is_new(event):
-            return
         key = key_in_info(message)
-        if key is None:
-            return
-        _accept(event)  # with that the transaction is over, and the library leaves the body alone
-        if self._keys.info(key, time.monotonic()):
+        # With an answer the transaction is over, and the library leaves the body alone.
+        _answer(event, answer_to(message) if key is None else Answer(pj.PJSIP_SC_OK))
+        if key is not None and self._keys.info(key, time.monotonic()):
             self._pressed(key)
 
     def _finish_trace(self, code: int) -> str | None:
@@ -377,21 +376,16 @@ def _timed_out(event: Any) -> bool:
     return bool(state.type == pj.PJSIP_EVENT_TIMER and transaction.role == pj.PJSIP_ROLE_UAC)
 
 
-def _accept(event: Any) -> None:
-    """Answer the request of an event with 200, where this build lets us; else the library answers as it does."""
+def _answer(event: Any, answer: Answer | None) -> None:
+    """Answer the request of an event, where this build lets us; else the library answers as it does."""
+    if answer is None:
+        return
     body = event.body
     state = body.tsxState
     source = state.src
     received = source.rdata
-    try:
-        dialog_of = function("pjsip_rdata_get_dlg", ctypes.c_void_p, ctypes.c_void_p)
-        respond = function(
-            "pjsip_dlg_respond", ctypes.c_int, *(ctypes.c_void_p,) * 2, ctypes.c_int, *(ctypes.c_void_p,) * 3
-        )
-    except AttributeError:
-        return
-    pointer = int(received.pjRxData)
-    respond(dialog_of(pointer), pointer, pj.PJSIP_SC_OK, None, None, None)
+    with contextlib.suppress(AttributeError):
+        respond_in_dialog(int(received.pjRxData), answer.code, answer.headers)
 
 
 def _add_header(parameters: Any, name: str, value: str) -> None:

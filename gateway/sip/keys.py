@@ -19,6 +19,9 @@ KEY_S = 0.25
 TWICE_WITHIN_S = 2.5
 """A press told by both ways is one: SIP INFO often comes only when the key is released."""
 
+KEY_TYPES = ("application/dtmf-relay", "application/dtmf")
+"""Bodies of an INFO that tell a key."""
+
 _MAX_BODY = 200
 _SIGNAL = re.compile(r"^\s*signal[ \t]*[=:][ \t]*\"?([^\s\";,]*)", re.IGNORECASE | re.MULTILINE)
 _CONTENT_TYPE = re.compile(r"^(?:content-type|c)[ \t]*:[ \t]*([\w.+/-]+)", re.IGNORECASE | re.MULTILINE)
@@ -44,7 +47,7 @@ def key_in_info(message: str) -> str | None:
     """
     head, _, body = message.replace("\r\n", "\n").partition("\n\n")
     found = _CONTENT_TYPE.search(head)
-    if found is None or found.group(1).lower() not in ("application/dtmf-relay", "application/dtmf"):
+    if found is None or found.group(1).lower() not in KEY_TYPES:
         return None
     body = body[:_MAX_BODY]
     signal = _SIGNAL.search(body)

@@ -7,9 +7,11 @@ checked against pjproject 2.15.1; a build that exports less gets None, and whoev
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 RX_PRIORITY = 7
@@ -129,11 +131,6 @@ class Endpoint:
         self._respond = function(
             "pjsip_endpt_respond_stateless", ctypes.c_int, pointer, pointer, ctypes.c_int, pointer, pointer, pointer
         )
-        size = ctypes.c_size_t
-        self._create_pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)
-        self._release_pool = function("pjsip_endpt_release_pool", None, pointer, pointer)
-        self._header = function("pjsip_generic_string_hdr_create", pointer, pointer, pointer, pointer)
-        self._insert_before = function("pj_list_insert_before", None, pointer, pointer)
         # Mangled C++: they fill the binding's own objects, so no offset inside a C structure is ours to know.
         self._read_received = function("_ZN2pj9SipRxData6fromPjER13pjsip_rx_data", None, pointer, pointer)
         self._read_sent = function("_ZN2pj9SipTxData6fromPjER13pjsip_tx_data", None, pointer, pointer)
@@ -166,17 +163,44 @@ class Endpoint:
         """
         phrase = PjString.of(reason)
         text = ctypes.addressof(phrase) if reason else None
-        if not headers:
-            self._respond(self._endpoint, rx_data, code, text, None, None)
-            return
-        pool = self._create_pool(self._endpoint, b"screen", 1000, 1000)
-        try:
-            head = ListHead()
-            head.prev = head.next = ctypes.addressof(head)
-            for name, value in headers:
-                key, content = PjString.of(name), PjString.of(value)
-                header = self._header(pool, ctypes.addressof(key), ctypes.addressof(content))  # copies both
-                self._insert_before(ctypes.addressof(head), header)
-            self._respond(self._endpoint, rx_data, code, text, ctypes.addressof(head), None)
-        finally:
-            self._release_pool(self._endpoint, pool)
+        with _header_list(headers) as head:
+            self._respond(self._endpoint, rx_data, code, text, head, None)
+
+
+def respond_in_dialog(rx_data: int, code: int, headers: Sequence[tuple[str, str]]) -> None:
+    """
+    Answer a request inside a dialog, in its transaction. Thread: sip, in the event that tells of the request.
+
+    Raises:
+        AttributeError: a symbol is missing in this build; the text names it.
+    """
+    pointer = ctypes.c_void_p
+    dialog = function("pjsip_rdata_get_dlg", pointer, pointer)(rx_data)
+    respond = function("pjsip_dlg_respond", ctypes.c_int, *(pointer,) * 2, ctypes.c_int, *(pointer,) * 3)
+    with _header_list(headers) as head:
+        respond(dialog, rx_data, code, None, head, None)
+
+
+@contextlib.contextmanager
+def _header_list(headers: Sequence[tuple[str, str]]) -> Iterator[int | None]:
+    """Give the address of a list of headers while they are copied from there; None for no headers."""
+    if not headers:
+        yield None
+        return
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    endpoint = function("pjsua_get_pjsip_endpt", pointer)()
+    create = function("pjsip_generic_string_hdr_create", pointer, pointer, pointer, pointer)
+    insert_before = function("pj_list_insert_before", None, pointer, pointer)
+    pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)(
+        endpoint, b"headers", 1000, 1000
+    )
+    try:
+        head = ListHead()
+        head.prev = head.next = ctypes.addressof(head)
+        for name, value in headers:
+            key, content = PjString.of(name), PjString.of(value)
+            header = create(pool, ctypes.addressof(key), ctypes.addressof(content))  # copies both
+            insert_before(ctypes.addressof(head), header)
+        yield ctypes.addressof(head)
+    finally:
+        function("pjsip_endpt_release_pool", None, pointer, pointer)(endpoint, pool)

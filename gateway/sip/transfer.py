@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway.sip.message import Malformed, clean, parse_message
+from gateway.sip.message import Malformed, Message, clean, parse_message
 
 _STATUS = re.compile(r"\s*SIP/2\.0[ \t]+([1-6][0-9]{2})[ \t]*([^\r\n]*)")
 _DONE, _UNKNOWN = "noresource", 408  # RFC 6665 section 4.1.3: nothing more to be told
@@ -31,13 +31,18 @@ class TransferNews:
     reason: str
 
 
+def is_of_a_transfer(notify: Message) -> bool:
+    """Return whether a NOTIFY belongs to a REFER."""
+    return notify.first("event").partition(";")[0].strip().lower() == "refer"
+
+
 def news_in(notify: str) -> TransferNews | None:
     """Return what a NOTIFY says of a transfer; None when it is about something else."""
     try:
         message = parse_message(notify)
     except Malformed:
         return None
-    if message.first("event").partition(";")[0].strip().lower() != "refer":
+    if not is_of_a_transfer(message):
         return None
     status = _STATUS.match(message.body)
     code = int(status[1]) if status else 100

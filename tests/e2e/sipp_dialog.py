@@ -53,10 +53,17 @@ def update(body: str, *, cseq: int = 3, code: int = 200) -> str:
     return f'<send retrans="500">{sent}</send>\n<recv response="{code}"/>'
 
 
-def info(kind: str, body: str, *, cseq: int = 3) -> str:
-    """An INFO that is accepted."""
+def info(kind: str, body: str, *, cseq: int = 3, code: int = 200) -> str:
+    """An INFO and its answer."""
     sent = _message(f"INFO {_NEXT}", f"{cseq} INFO", more=f"\n      Content-Type: {kind}", body=body)
-    return f'<send retrans="500">{sent}</send>\n<recv response="200"/>'
+    return f'<send retrans="500">{sent}</send>\n<recv response="{code}"/>'
+
+
+def notify(event: str, *, cseq: int, code: int) -> str:
+    """A NOTIFY inside the call, and its answer."""
+    more = f"\n      Event: {event}\n      Subscription-State: active"
+    sent = _message(f"NOTIFY {_NEXT}", f"{cseq} NOTIFY", more=more)
+    return f'<send retrans="500">{sent}</send>\n<recv response="{code}"/>'
 
 
 def expect_info() -> str:

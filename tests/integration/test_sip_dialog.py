@@ -51,6 +51,7 @@ from tests.e2e.sipp_dialog import (
     expect_info,
     first_invite,
     info,
+    notify,
     refuse_call,
     reinvite,
     reinvite_without_offer,
@@ -494,6 +495,19 @@ async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
         await play(here.info.port, tmp_path, invite(), ANSWERED, *steps, bye(cseq=11))
         await until(lambda: here.seen(LegClosed))
         assert "".join(event.digit for event in here.seen(DigitPressed)) == "5*#5*7"  # type: ignore[attr-defined]
+
+
+async def test_an_info_or_notify_about_something_else_is_answered_by_the_book(tmp_path: Path) -> None:
+    async with phone(pick_up) as here:
+        steps = (
+            invite(),
+            ANSWERED,
+            info("application/media_control+xml", "x", cseq=3, code=415),
+            notify("message-summary", cseq=4, code=489),
+            BYE,
+        )
+        sipp = await play(here.info.port, tmp_path, *steps)
+        assert "Accept: application/dtmf-relay, application/dtmf" in sipp.first("SIP/2.0 415").text
 
 
 async def test_a_key_told_by_rtp_and_by_info_is_told_once(tmp_path: Path) -> None:
