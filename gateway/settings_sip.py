@@ -38,7 +38,19 @@ def _network(text: str) -> str:
     return str(network)
 
 
+def _name_server(text: str) -> str:
+    address, _, port = text.partition(":")
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address; give one such as 192.0.2.53 or 192.0.2.53:5353") from None
+    if port and not 0 < int(port if port.isdecimal() else 0) < 65536:
+        raise ValueError(f"{text!r} has no valid port; give one such as 192.0.2.53:5353")
+    return text
+
+
 Host = Annotated[str, AfterValidator(_host)]
+NameServer = Annotated[str, AfterValidator(_name_server)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)]
 Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=1)]
 
@@ -168,6 +180,13 @@ class SipSettings(Section):
         None, description="address that callers reach us at, written into Contact and SDP (behind NAT)"
     )
     stun_server: Host | None = Field(None, description="host[:port] that tells our public address (RFC 5389)")
+    name_servers: Annotated[tuple[NameServer, ...], BeforeValidator(listed)] = Field(
+        (), description="IPv4 addresses, with :port if it is not 53; none takes those of /etc/resolv.conf"
+    )
+    dns_timeout_s: PositiveSeconds = Field(4, description="how long one question to the name servers may take")
+    failover_s: PositiveSeconds = Field(
+        4, description="a server without any answer for so long is passed over, when its name has another"
+    )
     rtp_port_min: Port = Field(10000, description="first RTP port; an even number")
     rtp_port_max: Port = Field(10199, description="last RTP port; a call takes two (RTP, RTCP)")
     codecs: Codecs = Field(("PCMU", "PCMA"), description="in order; G722 makes the worker's audio 16 kHz")

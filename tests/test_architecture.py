@@ -34,6 +34,7 @@ CATCHES_ALL = {
 OWNED = {
     "pjsua2": re.compile(r"gateway/sip/"),
     "websockets": re.compile(r"gateway/(realtime/(client|socket)\.py|lab/simulator/)"),
+    "dns": re.compile(r"gateway/sip/resolver\.py"),
     "aiohttp": re.compile(r"gateway/(tools/|web/|realtime/secrets\.py|lab/simulator/)"),
     "jsonschema": re.compile(r"gateway/tools/"),
     "phonenumbers": re.compile(r"gateway/numbers\.py"),
@@ -44,7 +45,7 @@ OWNED = {
 }
 READ_THE_ENVIRONMENT = {"gateway/settings_sources.py"}
 PURE = re.compile(
-    r"gateway/(numbers|sip/(address|caller_id|dial|registering)|call/(machine|talk|speech|errands|keypad|handover|told|events/\w+|actions|outcome|ports|notes|samples"
+    r"gateway/(numbers|sip/(address|caller_id|dial|registering|servers)|call/(machine|talk|speech|errands|keypad|handover|told|events/\w+|actions|outcome|ports|notes|samples"
     r"|diagram)|costs"
     r"|dialplan/(matcher|index|conditions|facts|templates|header_values|patterns|times|shadows|explain)"
     r"|realtime/(protocol|wire\w*|responses|speech|calls|history|problems|facts|usage|failures|expiry|tools|upstream))\.py"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,10 @@ from gateway.dialplan.words import conditions_in_words, step_in_words
 from gateway.errors import ConfigError, StoreError
 from gateway.sessions.embedded import find_redis_server
 from gateway.settings import Settings, TrunkSettings, load_settings
+from gateway.sip.resolver import locate_trunks
+from gateway.sip.servers import Located, is_address
+from gateway.sip.sources import networks_of
+from gateway.sip.trunk_names import next_hop
 from gateway.tools.check import check_tools
 
 
@@ -27,8 +31,8 @@ def check(
     """
     Check settings and dialplan and print what is in force, with secrets masked.
 
-    Exit code 0 when the gateway can start with them, 1 when not. Plugins are imported; nothing is opened and nobody is
-    called.
+    Exit code 0 when the gateway can start with them, 1 when not. Plugins are imported, and name servers are asked for
+    the addresses of trunks; nothing else is opened and nobody is called.
     """
     try:
         settings = load_settings(config=config, overrides={"dialplan": dialplan})
@@ -37,7 +41,7 @@ def check(
         raise typer.Exit(1) from None
     rows = [(name, shown.value, shown.origin) for name, shown in settings.masked().items()]
     table("Settings", ("setting", "value", "from"), rows)
-    _say_trunks(settings.trunks)
+    _say_trunks(settings)
     try:
         plan = load_dialplan(settings.dialplan, settings.trunks)
         check_tools(plan, settings.secrets)
@@ -53,20 +57,38 @@ def check(
         say("API key: there (not tried)")
 
 
-def _say_trunks(trunks: Mapping[str, TrunkSettings]) -> None:
+def _say_trunks(settings: Settings) -> None:
+    trunks = settings.trunks
     if not trunks:
         return
+    located = asyncio.run(locate_trunks(settings.sip, trunks))
+    sources = {name: _sources_of(trunk, located[name]) for name, trunk in trunks.items()}
     rows = (
         (
             name,
             f"{trunk.host} over {trunk.transport}",
             f"as {trunk.username}" if trunk.register_here else "no",
             trunk.caller_id or trunk.username or "gateway",
-            ", ".join(trunk.networks) or "host alone",
+            ", ".join(sources[name]) or "nowhere",
         )
         for name, trunk in trunks.items()
     )
     table("Trunks", ("trunk", "reached at", "registers", "calls as", "its calls come from"), rows)
+    for name, trunk in trunks.items():
+        host, found = next_hop(trunk).host, located[name]
+        if found.problem:
+            taken = f"only from {', '.join(sources[name])}" if sources[name] else "from nowhere"
+            say(
+                f"Trunk {name}: {found.problem}. The gateway starts all the same and looks again. Until there is an "
+                f"address, no call can be placed through it, and its calls are taken {taken}; others get "
+                f"{settings.sip.deny_code}. Correct its host or outbound_proxy, or name a server in sip.name_servers"
+            )
+        elif not is_address(host):
+            say(f"Trunk {name}: {host} is {', then '.join(map(str, found.servers))} now")
+
+
+def _sources_of(trunk: TrunkSettings, located: Located) -> list[str]:
+    return list(dict.fromkeys((*networks_of(trunk), *(server.address for server in located.servers))))
 
 
 def _say_dialplan(path: Path, plan: Dialplan) -> None:

@@ -36,6 +36,7 @@ from gateway.sip.caller_id import UNKNOWN, shown
 from gateway.sip.dial import Dialled, dialled, goes_through
 from gateway.sip.dialog import Dialog
 from gateway.sip.ending import Ending
+from gateway.sip.failover import Failover
 from gateway.sip.guard import callback, describe
 from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
@@ -67,11 +68,15 @@ class CallTable:
         jitter: sees the jitter buffers; None leaves them alone.
         calls: every call whose dialog is not over, second legs too.
         idle_ports: media ports that no call uses.
+        failover: chooses servers for requests, and says whether there is another.
+        later: runs something when the library's callback that is running is over.
     """
 
     emit: Callable[[CallEvent], None]
     make_port: Callable[[], AgentMediaPort]
     settings: SipSettings
+    failover: Failover
+    later: Callable[[Callable[[], None]], None]
     account_of: Callable[[str], Any] = lambda _trunk: None
     trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
     pcm: PcmFormat = PHONE
@@ -363,6 +368,11 @@ class PjCall(Dialog):
         self._has_second = False
         code, reason = ending.code, ending.reason
         self._emit(SecondClosed(self.call_id, code, reason, cause=ending.cause, contacts=ending.contacts))
+
+    def _successor(self) -> PjCall:
+        successor = PjCall(self._table.account_of(self.trunk), self.call_id, self._table, trunk=self.trunk)
+        successor._bridge = self._bridge
+        return successor
 
     def _over(self, ending: Ending) -> None:
         try:

@@ -19,12 +19,14 @@ from gateway.sip.message import clean
 from gateway.sip.native import respond_in_dialog
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
+from gateway.sip.registering import retry_after_in
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
 from gateway.threads import runs_on
 
 if TYPE_CHECKING:
     from gateway.sip.call import CallTable
     from gateway.sip.dial import Dialled
+    from gateway.sip.failover import Attempt
     from gateway.sip.jitter_buffer import JitterBuffer
 
 
@@ -70,6 +72,9 @@ class Dialog(pj.Call):
         self._answered = False
         self._cancelled_by = ""
         self._told_over = False
+        self._where: Dialled | None = None
+        self._attempt: Attempt | None = None
+        self._rung = False
         table.calls[key] = self
 
     # --- what the two kinds of call make of it ---
@@ -103,6 +108,10 @@ class Dialog(pj.Call):
     def _over(self, ending: Ending) -> None:
         """Take the end of the dialog."""
 
+    def _successor(self) -> Dialog:
+        """Return a new dialog that stands for this one, in the table too: its call goes to another server."""
+        raise NotImplementedError
+
     # --- orders ---
 
     @runs_on("sip")
@@ -116,10 +125,12 @@ class Dialog(pj.Call):
         parameters.txOption.localUri = where.local_uri
         for name, value in where.headers:
             _add_header(parameters, name, value)
-        try:
-            self.makeCall(where.uri, parameters)
-        except pj.Error as error:
-            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, describe(error)))
+        self._where = where
+        with self._table.failover.attempt() as self._attempt:
+            try:
+                self.makeCall(where.uri, parameters)
+            except pj.Error as error:
+                self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem or describe(error)))
 
     @runs_on("sip")
     def end(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
@@ -133,6 +144,8 @@ class Dialog(pj.Call):
             cause: ITU-T Q.850 cause that is told; 0 takes the usual one of the code.
         """
         self._ended_by_us = True
+        if self._attempt is not None:
+            self._attempt.abandoned = True
         if self.getId() < 0:  # never placed
             self._end(Ending(code, reason))
             return
@@ -191,6 +204,7 @@ class Dialog(pj.Call):
 
     def _follow(self, info: Any, event: Any) -> None:
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
+            self._rung = True
             self._ringing(info.lastStatusCode)
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED and self._end_due is not None:
             code, reason, cause = self._end_due
@@ -198,10 +212,18 @@ class Dialog(pj.Call):
         elif info.state == pj.PJSIP_INV_STATE_CONFIRMED:
             self._answered = True
             self._media_changed(info)
-        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED and not self._answered and _timed_out(event):
+        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+            self._follow_end(info, event)
+
+    def _follow_end(self, info: Any, event: Any) -> None:
+        if self._goes_elsewhere(info.lastStatusCode, event):
+            self._place_again(info.lastStatusCode)
+        elif self._attempt is not None and self._attempt.problem:
+            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem))
+        elif not self._answered and _timed_out(event):
             # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
             self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address"))
-        elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
+        else:
             said = "" if self._ended_by_us else self._cancelled_by or _received(event)
             asked = info.role == pj.PJSIP_ROLE_UAC and not self._answered
             self._end(ending_in(said, info.lastStatusCode, info.lastReason, asked=asked))
@@ -302,6 +324,26 @@ class Dialog(pj.Call):
         """Return the stream's end in the conference bridge; ask only while there is a stream."""
         # The library asks for the position among the lines of sound and video; the stream knows its line in the SDP.
         return self.getAudioMedia(next(at for at, line in enumerate(info.media) if line.index == self._index))
+
+    def _goes_elsewhere(self, code: int, event: Any) -> bool:
+        """Return whether this INVITE of ours is to be sent to the next server of its name (RFC 3263 section 4.3)."""
+        if self._answered or self._rung or (code == pj.PJSIP_SC_REQUEST_TIMEOUT and _received(event)):
+            return False
+        return self._table.failover.another(self._attempt, code, retry_after_in(_received(event)))
+
+    def _place_again(self, code: int) -> None:
+        """Leave the call to a successor: this dialog is over, and its wrapper must go with it."""
+        where = self._where
+        assert where is not None
+        self._told_over = True
+        self._finish_trace(code)
+        successor = self._successor()
+
+        def place() -> None:
+            if self._table.calls.get(self._key) is successor:  # else it was given up meanwhile
+                successor.place(where)
+
+        self._table.later(place)
 
     def _judge_offer(self, prm: Any) -> None:
         offer = prm.offer.wholeSdp

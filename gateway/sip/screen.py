@@ -12,6 +12,7 @@ import structlog
 from gateway.sip.binding import pj
 from gateway.sip.door import Door
 from gateway.sip.dropped import Dropped
+from gateway.sip.failover import Failover
 from gateway.sip.guard import answering
 from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, SipModule
 from gateway.sip.screening import NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
@@ -34,12 +35,14 @@ class Screen:
         rules: decides.
         tracer: sees what passes, and what is sent.
         door: guards the listeners of TCP and TLS.
+        failover: hears of requests that go out, and of the responses to them.
     """
 
-    def __init__(self, rules: Screening, tracer: Tracer, door: Door) -> None:
+    def __init__(self, rules: Screening, tracer: Tracer, door: Door, failover: Failover | None = None) -> None:
         self._rules = rules
         self._tracer = tracer
         self._door = door
+        self._failover = failover
         self._endpoint: Endpoint | None = None
         self._dropped: Dropped | None = None
         self._received: Any = None
@@ -104,7 +107,7 @@ class Screen:
 
     @answering(_ENDS_HERE)
     def _on_response(self, rx_data: int) -> int:
-        return self._screen(rx_data, self._rules.response)
+        return self._screen(rx_data, self._judge_response)
 
     @answering(_GOES_ON)
     def _on_sent(self, tx_data: int) -> int:
@@ -112,9 +115,17 @@ class Screen:
             self._endpoint.read_sent(tx_data, self._sent)
             text = self._sent.wholeMsg
             self._rules.sent(text, time.monotonic())
+            if self._failover is not None:
+                self._failover.sent(text)
             if self._tracer.wanted:
                 self._tracer.saw(time.time(), True, self._sent.dstAddress, text)
         return _GOES_ON
+
+    def _judge_response(self, text: str, source: str, now: float) -> Verdict:
+        verdict = self._rules.response(text, source, now)
+        if self._failover is not None and isinstance(verdict, Pass):
+            self._failover.heard(text)
+        return verdict
 
     def _screen(self, rx_data: int, judge: Callable[[str, str, float], Verdict]) -> int:
         if self._endpoint is None:

@@ -77,6 +77,10 @@ class SecondCall(Dialog):
             self._up = True
             self._table.emit(SecondUp(self._call_id, self._codec))
 
+    def _successor(self) -> SecondCall:
+        account = self._table.account_of(self.trunk)
+        return SecondCall(account, self._call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
+
     def _over(self, ending: Ending) -> None:
         try:
             self._bridge.stream_gone("second")

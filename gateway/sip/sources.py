@@ -41,9 +41,7 @@ class Sources:
 
     def __init__(self, settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> None:
         self._networks = [
-            (ipaddress.IPv4Network(network), name)
-            for name, trunk in trunks.items()
-            for network in (*trunk.networks, *_address_in(trunk.host), *_address_in(trunk.outbound_proxy or ""))
+            (ipaddress.IPv4Network(network), name) for name, trunk in trunks.items() for network in networks_of(trunk)
         ]
         # The narrowest first: a trunk inside another's network is told apart.
         self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
@@ -86,6 +84,13 @@ class Sources:
                 learnt.popitem(last=False)
             self._found.clear()
 
+    def forget(self, trunk: str, address: str) -> None:
+        """Count a learnt address as a stranger's again."""
+        learnt = self._learnt.get(trunk)
+        if learnt is not None and address in learnt:
+            del learnt[address]
+            self._found.clear()
+
     def _look_up(self, host: str) -> Source:
         try:
             address = ipaddress.IPv4Address(host)
@@ -95,6 +100,11 @@ class Sources:
         if trunk is None:
             trunk = next((name for name, learnt in self._learnt.items() if host in learnt), None)
         return Source(trunk, allowed=trunk is not None or any(address in network for network in self._allowed))
+
+
+def networks_of(trunk: TrunkSettings) -> tuple[str, ...]:
+    """Return the networks that a trunk's settings say its calls come from; what its host name stands for is learnt."""
+    return (*trunk.networks, *_address_in(trunk.host), *_address_in(trunk.outbound_proxy or ""))
 
 
 def _address_in(host: str) -> tuple[str, ...]:

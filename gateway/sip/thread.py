@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import structlog
 from pydantic import SecretStr
 
+from gateway.audio.pcm import PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, LegClosed
@@ -24,15 +25,19 @@ from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
 from gateway.sip.caller_id import Caller
 from gateway.sip.dial import Dialled, dialled
+from gateway.sip.directory import ServerDirectory
 from gateway.sip.door import Door
 from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
-from gateway.sip.frame_bytes import choose_frame_access
+from gateway.sip.frame_bytes import FrameAccess, choose_frame_access
 from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.leg import PjLeg
 from gateway.sip.listening import check_tls_files
+from gateway.sip.locator import Locator
 from gateway.sip.media_port import AgentMediaPort
+from gateway.sip.resolver import Resolver
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
+from gateway.sip.servers import Target
 from gateway.sip.sources import Sources
 from gateway.sip.stun import with_public_address
 from gateway.sip.trace import Tracer
@@ -81,6 +86,8 @@ class SipThread:
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
+        self._resolver = Resolver(settings, self._trunks)
+        self._lookups: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._started: asyncio.Future[SipInfo]
         self.ended: asyncio.Future[None]
@@ -107,6 +114,9 @@ class SipThread:
         self._draining.set()
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
+        for lookup in self._lookups:
+            lookup.cancel()
+        await asyncio.gather(*self._lookups, return_exceptions=True)
 
     def drain(self) -> None:
         """Take no more calls: new ones get 503 from now on, and so does whoever asks whether we live (OPTIONS)."""
@@ -178,6 +188,25 @@ class SipThread:
         if self._on_trunk is not None:
             self._on_trunk(change)
 
+    def _later(self, do: Callable[[], None]) -> None:
+        """Do something when the library is done with what it does now."""
+        self.submit(lambda _table: do())
+
+    def _ask(self, locator: Locator, target: Target) -> None:
+        """Have the servers of a target found on the loop, and handed to the locator here."""
+
+        async def look_up() -> None:
+            located = await self._resolver.locate(target)
+            self.submit(lambda _table: locator.take(target, located))
+
+        def begin() -> None:
+            lookup = asyncio.ensure_future(look_up())
+            self._lookups.add(lookup)
+            lookup.add_done_callback(self._lookups.discard)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(begin)
+
     def _run(self) -> None:
         enter_role("sip")
         failure: SipError | None = None
@@ -212,45 +241,43 @@ class SipThread:
         with contextlib.ExitStack() as ending:
             tracer = Tracer(settings)
             ending.callback(tracer.close)
+            sources = Sources(settings, self._trunks)
+            directory = ServerDirectory(settings, self._trunks, sources, self._ask)
+            ending.callback(directory.remove)
             endpoint = GatewayEndpoint()
             endpoint.libCreate()
             ending.callback(endpoint.libDestroy)
-            sources = Sources(settings, self._trunks)
             door = Door(sources)
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
-            screen = Screen(self._rules(sources, occupied), tracer, door)
+            screen = Screen(self._rules(sources, occupied), tracer, door, directory.failover)
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
+            ready = lambda: (screen.install(), directory.install())  # noqa: E731
             info, writer = start_endpoint(
-                settings,
-                endpoint,
-                self._trunks,
-                before_listening=screen.install,
-                jitter_followed=jitter.install(),
+                settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
             )
             ending.callback(endpoint.ask_nobody)
             door.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
             access = choose_frame_access()
-            made: list[AgentMediaPort] = []
-            ending.callback(made.clear)
-
-            def make_port() -> AgentMediaPort:
-                made.append(AgentMediaPort(access, len(made), info.pcm))
-                return made[-1]
-
-            accounts = Accounts(settings, self._trunks, self._secrets, self.emit_trunk, sources)
+            ports = _Ports(access, info.pcm)
+            ending.callback(ports.made.clear)
+            failover, trunks = directory.failover, self._trunks
+            accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, sources, failover, self._later)
             ending.callback(accounts.close)
-            table = CallTable(self.emit, make_port, settings, accounts.of, self._trunks, info.pcm, tracer, jitter)
+            table = CallTable(
+                self.emit, ports.make, settings, failover, self._later, accounts.of, trunks, info.pcm, tracer, jitter
+            )
             ending.callback(table.calls.clear)
             ending.callback(table.idle_ports.clear)
             occupied.append(table)
             accounts.open(table, register=self._register)
+            directory.open(accounts.located)
             endpoint.account_for = accounts.account_for
             endpoint.connection_lost = accounts.connection_lost
             self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
-            parts = _Parts(endpoint, table, accounts, screen)
+            parts = _Parts(endpoint, table, accounts, screen, directory)
             self._poll(parts, lambda: not self._stopping.is_set())
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
@@ -273,14 +300,17 @@ class SipThread:
             while not self._orders.empty():
                 _obey(self._orders.get_nowait(), table)
             now = time.monotonic()
+            parts.directory.failover.tick(now)
             if now >= tick_at:
                 tick_at = now + _TICK_S
                 parts.screen.tick(now)
+                parts.directory.tick(now)
                 parts.accounts.tick(now)
                 table.watch(now)
 
     def _say_goodbye(self, parts: _Parts) -> None:
         table, accounts = parts.table, parts.accounts
+        parts.directory.close()
         table.end_all(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "Shutting down")
         accounts.leave()
         limit = time.monotonic() + _GOODBYE_S
@@ -299,6 +329,20 @@ class _Parts:
     table: CallTable
     accounts: Accounts
     screen: Screen
+    directory: ServerDirectory
+
+
+class _Ports:
+    """Makes media ports and keeps them: they live as long as the bridge."""
+
+    def __init__(self, access: FrameAccess, pcm: PcmFormat) -> None:
+        self._access = access
+        self._pcm = pcm
+        self.made: list[AgentMediaPort] = []
+
+    def make(self) -> AgentMediaPort:
+        self.made.append(AgentMediaPort(self._access, len(self.made), self._pcm))
+        return self.made[-1]
 
 
 def _obey(order: Order, table: CallTable) -> None:

@@ -18,6 +18,7 @@ from gateway.sip.account_config import account_config
 from gateway.sip.binding import pj
 from gateway.sip.call import CallTable
 from gateway.sip.caller_id import domain_of, user_called
+from gateway.sip.failover import Attempt, Failover
 from gateway.sip.guard import describe
 from gateway.sip.message import parse_message
 from gateway.sip.registering import RegistrationRetry, refresh_after_s, retry_after_in
@@ -60,6 +61,7 @@ class _Registration:
         self.retry = RegistrationRetry(first_retry_s)
         self.due_at: float | None = None
         self.held = False
+        self.attempt: Attempt | None = None
 
 
 class Accounts:
@@ -72,6 +74,8 @@ class Accounts:
         secrets: name -> password.
         emit: takes every change of a trunk's state.
         sources: learns the address that a registrar answers from, so that its calls are known as the trunk's.
+        failover: chooses the server of each attempt, and says whether there is another.
+        later: runs something when the library's callback that is running is over.
         chance: a random number from 0 to 1.
     """
 
@@ -82,6 +86,8 @@ class Accounts:
         secrets: Mapping[str, SecretStr],
         emit: Callable[[TrunkChanged], None],
         sources: Sources,
+        failover: Failover,
+        later: Callable[[Callable[[], None]], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
@@ -89,6 +95,8 @@ class Accounts:
         self._secrets = secrets
         self._emit = emit
         self._sources = sources
+        self._failover = failover
+        self._later = later
         self._chance = chance
         self._accounts: dict[str, GatewayAccount] = {}
         self._registrations: dict[str, _Registration] = {}
@@ -173,6 +181,12 @@ class Accounts:
             if registration.held:
                 self._set(registration, renew=False)
 
+    @runs_on("sip")
+    def located(self, trunk: str, problem: str) -> None:
+        """Tell of a trunk that does not register whether its name has an address; ``problem`` is empty when it has."""
+        if trunk not in self._registrations:
+            self._emit(TrunkChanged(trunk, "failed" if problem else "static", reason=problem))
+
     @property
     def registered(self) -> bool:
         """Whether any registration is held."""
@@ -193,13 +207,14 @@ class Accounts:
         self._set(registration, renew=True)
 
     def _set(self, registration: _Registration, *, renew: bool) -> None:
-        try:
-            registration.account.setRegistration(renew)
-        except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
-            if renew:
-                self._failed(registration, 503, describe(error), None)
-            else:
-                registration.held = False
+        with self._failover.attempt() as registration.attempt:
+            try:
+                registration.account.setRegistration(renew)
+            except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
+                if renew:
+                    self._failed(registration, 503, describe(error), None)
+                else:
+                    registration.held = False
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
         def answered(code: int, reason: str, expires_s: int, message: str, source: str) -> None:
@@ -224,6 +239,11 @@ class Accounts:
         registration.held = False
         if self._leaving:
             return
+        if self._failover.another(registration.attempt, code, retry_after_s):
+            self._later(lambda: self._try(registration))
+            return
+        if registration.attempt is not None and registration.attempt.problem:
+            code, reason = 503, registration.attempt.problem
         delay_s = registration.retry.delay_s(code, retry_after_s, self._chance())
         registration.due_at = time.monotonic() + delay_s
         _log.warning("trunk_not_registered", trunk=registration.name, code=code, reason=reason, retry_s=round(delay_s))

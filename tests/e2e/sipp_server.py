@@ -85,6 +85,7 @@ class SippServer:
     steps: tuple[str, ...]
     folder: Path
     port: int = field(default_factory=free_port)
+    transport: str = "u1"
     messages: list[Message] = field(default_factory=list)
     output: str = ""
 
@@ -97,7 +98,7 @@ class SippServer:
         )
         self._log = self.folder / "server.log"
         self._process = await asyncio.create_subprocess_exec(
-            *(SIPP, "-sf", str(scenario), "-i", "127.0.0.1", "-p", str(self.port), "-m", "1"),
+            *(SIPP, "-sf", str(scenario), "-i", "127.0.0.1", "-p", str(self.port), "-m", "1", "-t", self.transport),
             *("-timeout", str(LIMIT_S), "-recv_timeout", "20000", "-trace_msg", "-message_file", str(self._log)),
             *("-nostdin", "-nd"),
             cwd=self.folder,

@@ -65,6 +65,7 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "sip.tls_authorities": "ca.pem",
         "sip.stun_server": "stun.example.com:3478",
         "sip.allow_from": "192.0.2.0/24, 198.51.100.7",
+        "sip.name_servers": "192.0.2.53, 192.0.2.54:5353",
         "sip.reliable_ringing": "off",
         "sip.trace": "all",
         "trunks": '{"main": {"host": "192.0.2.9"}}',

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli.check import check
+from gateway.settings import SipSettings, TrunkSettings
+from gateway.sip.servers import Located, Server
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +54,19 @@ def test_without_a_key_the_ways_on_are_named() -> None:
     assert "a private server is started" in out
 
 
-def test_trunks_are_shown_without_their_passwords(bare: Path) -> None:
+def located_as(monkeypatch: pytest.MonkeyPatch, **found: Located) -> None:
+    """Have name servers say this of trunks."""
+
+    async def locate(_settings: SipSettings, _trunks: Mapping[str, TrunkSettings]) -> dict[str, Located]:
+        return found
+
+    monkeypatch.setattr("gateway.cli.check.locate_trunks", locate)
+
+
+def test_trunks_are_shown_without_their_passwords(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = (Server("198.51.100.7", 5080, "tls"), Server("198.51.100.8", 5061, "tls"))
+    pbx = Located((Server("192.0.2.40", 5060, "udp"),), 60)
+    located_as(monkeypatch, carrier=Located(servers, 60), pbx=pbx)
     (bare / "gateway.toml").write_text(
         '[trunks.carrier]\nhost = "sip.carrier.example"\nregister = true\nusername = "line1"\npassword_from = "p"\n'
         'transport = "tls"\n[trunks.pbx]\nhost = "192.0.2.40"\nnetworks = "192.0.2.40/31"\n'
@@ -62,6 +77,23 @@ def test_trunks_are_shown_without_their_passwords(bare: Path) -> None:
     assert "very-secret" not in out
     for words in ("sip.carrier.example over tls", "as line1", "192.0.2.40 over udp", "192.0.2.40/31"):
         assert words in out
+    told = " ".join(out.split())
+    assert "carrier: sip.carrier.example is 198.51.100.7:5080/tls, then 198.51.100.8:5061/tls now" in told
+    assert "Trunk pbx: " not in told
+
+
+def test_a_trunk_without_an_address_is_told_with_what_follows(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "gateway.toml").write_text(
+        '[trunks.gone]\nhost = "gone.example"\n[trunks.partly]\nhost = "gone.example"\nnetworks = "192.0.2.0/24"\n'
+    )
+    gone = Located((), 30, "gone.example has no address: no such name")
+    located_as(monkeypatch, gone=gone, partly=gone)
+    code, out, err = run("--dialplan", str(HELLO))
+    assert (code, err) == (0, "")
+    told = " ".join(out.split())
+    assert "Trunk gone: gone.example has no address: no such name. The gateway starts all the same" in told
+    assert "its calls are taken from nowhere; others get 403" in told
+    assert "its calls are taken only from 192.0.2.0/24; others get 403" in told
 
 
 WEBHOOK = """

@@ -1,0 +1,173 @@
+"""
+Which of a name's servers gets a request, and which is next when it does not answer (RFC 3263 section 4.3).
+
+Whoever sends an INVITE or a REGISTER does so inside ``attempt()``. The library asks for the server while it sends, so
+the attempt knows where its request went. A server without any answer within the limit is given up, long before the
+transaction's own time-out of 32 s; one that failed comes last for a while. When a request fails and ``another`` server
+is there, it is sent once more, as a new one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from gateway.sip.locator import Locator
+from gateway.sip.servers import Located, Server, Target, Transport
+from gateway.threads import runs_on
+
+FAILED_S, MAX_FAILED_S = 60.0, 3600.0
+"""How long a server that failed comes last; longer, up to this, when its Retry-After asks for it."""
+NEXT_SERVER_CODES = frozenset({408, 503})
+"""A time-out, a transport error, or a server that is overloaded."""
+_BRANCH = re.compile(r"^Via:[^\n]*;branch=([^;,\s]+)", re.MULTILINE)  # the library's own spelling
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class Attempt:
+    """
+    A request that begins something, and where it went.
+
+    Attributes:
+        servers: all of its target's name.
+        server: the one it was sent to; None when there was none, or its host is an address.
+        problem: why there was none, for people.
+        abandoned: nobody wants it any more: it is not to be sent when its name is found at last.
+    """
+
+    servers: tuple[Server, ...] = ()
+    server: Server | None = None
+    problem: str = ""
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    attempt: Attempt
+    method: str
+    due_at: float
+
+
+class Failover:
+    """
+    Chooses servers. No I/O; thread: sip.
+
+    Args:
+        locator: knows the servers of names.
+        give_up: ends a client transaction, told by its method and branch, with 408.
+        limit_s: how long a server may say nothing.
+        defaults: transport of hosts whose URIs name none: those of trunks.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        locator: Locator,
+        give_up: Callable[[str, str], None],
+        limit_s: float,
+        defaults: dict[str, Transport] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._locator = locator
+        self._give_up = give_up
+        self._limit_s = limit_s
+        self._defaults = defaults or {}
+        self._clock = clock
+        self._current: Attempt | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._failed_until: dict[Server, float] = {}
+
+    @contextmanager
+    def attempt(self) -> Iterator[Attempt]:
+        """Note where the request goes that is sent inside."""
+        attempt = Attempt()
+        with self._sending(attempt):
+            yield attempt
+
+    @runs_on("sip")
+    def choose(self, target: Target, answer: Callable[[Server | None], None]) -> None:
+        """Give ``answer`` the server for a request to a host name, now or later; None when there is none."""
+        attempt = self._current
+        if target.transport is None:
+            target = replace(target, transport=self._defaults.get(target.host))
+
+        def located(found: Located) -> None:
+            server = self._best(found.servers)
+            if attempt is None:
+                answer(server)
+                return
+            attempt.servers, attempt.problem = found.servers, found.problem
+            attempt.server = None if attempt.abandoned else server
+            with self._sending(attempt):
+                answer(attempt.server)
+
+        self._locator.locate(target, located)
+
+    @runs_on("sip")
+    def sent(self, message: str) -> None:
+        """Learn of a message that goes out: its server has not for ever to answer, when there is another."""
+        attempt = self._current
+        if attempt is None or attempt.server is None or not self._others(attempt):
+            return
+        method = message.partition(" ")[0]
+        branch = _BRANCH.search(message)
+        if method in ("INVITE", "REGISTER") and branch is not None:
+            self._watched[branch.group(1)] = _Watched(attempt, method, self._clock() + self._limit_s)
+
+    @runs_on("sip")
+    def heard(self, response: str) -> None:
+        """Learn of a response: that server is alive."""
+        for branch in [branch for branch in self._watched if branch in response]:
+            del self._watched[branch]
+
+    @runs_on("sip")
+    def tick(self, now: float) -> None:
+        """Give up what has been waited for long enough."""
+        for branch, watched in list(self._watched.items()):
+            if now >= watched.due_at:
+                del self._watched[branch]
+                self._give_up(watched.method, branch)
+
+    @runs_on("sip")
+    def another(self, attempt: Attempt | None, code: int, retry_after_s: float | None = None) -> bool:
+        """
+        Return whether a request that failed is to be sent again, because its name has a server that did not fail.
+
+        Args:
+            attempt: of that request.
+            code: SIP status it ended with.
+            retry_after_s: what the answer asked for.
+        """
+        if attempt is None or attempt.server is None or code not in NEXT_SERVER_CODES:
+            return False
+        for_s = min(max(FAILED_S, retry_after_s or 0.0), MAX_FAILED_S)
+        self._failed_until[attempt.server] = self._clock() + for_s
+        others = self._others(attempt)
+        _log.warning("sip_server_failed", server=str(attempt.server), code=code, others=len(others))
+        return bool(others) and not attempt.abandoned
+
+    @contextmanager
+    def _sending(self, attempt: Attempt) -> Iterator[None]:
+        before, self._current = self._current, attempt
+        try:
+            yield
+        finally:
+            self._current = before
+
+    def _others(self, attempt: Attempt) -> list[Server]:
+        now = self._clock()
+        self._failed_until = {server: until for server, until in self._failed_until.items() if until > now}
+        return [s for s in attempt.servers if s != attempt.server and s not in self._failed_until]
+
+    def _best(self, servers: tuple[Server, ...]) -> Server | None:
+        """Return the first server that did not fail; when all did, the one that failed first."""
+        now = self._clock()
+        waits = [max(0.0, self._failed_until.get(server, 0.0) - now) for server in servers]
+        return servers[waits.index(min(waits))] if servers else None
