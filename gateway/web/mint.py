@@ -34,7 +34,7 @@ BODY_LIMIT_S = 5.0
 RETRY_AFTER_S = 5
 MINTED = "minted"
 STRANGERS_PER_MINUTE = 60
-"""Refusals of unknown clients that are written to the audit stream; more stand in the log alone."""
+"""Refusals of unknown clients that are written down; more are counted in the next line of the log."""
 
 Audit = Callable[[Mapping[str, str | int | float]], None]
 
@@ -76,6 +76,7 @@ class MintEndpoint:
         self._audit = audit
         self._buckets = buckets or TokenBuckets(settings.mint_limit_per_minute)
         self._strangers = TokenBuckets(STRANGERS_PER_MINUTE)
+        self._untold = 0
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer one request; what came of it is audited, also when it is refused or fails."""
@@ -100,11 +101,12 @@ class MintEndpoint:
             raise Refusal(429, "too_many_requests", "too many requests; wait as Retry-After says", headers=after)
         wanted = await _read(request)
         seconds = min(DEFAULT_S, self._settings.mint_seconds_max) if wanted.seconds is None else wanted.seconds
-        story |= {"profile": wanted.profile, "seconds": seconds}
+        story["profile"] = wanted.profile
         profile = self._profile(wanted.profile)
         longest_s = min(LONGEST_S, self._settings.mint_seconds_max)
         if not SHORTEST_S <= seconds <= longest_s:
             raise Refusal(400, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
+        story["seconds"] = seconds
         try:
             secret = await self._minter.mint(direct_session(profile), model=profile.model, seconds=seconds)
         except AgentError as error:
@@ -127,9 +129,13 @@ class MintEndpoint:
             raise Refusal(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
 
     def _write_down(self, story: Mapping[str, str | int | float]) -> None:
-        _log.info("client_secret_asked", **story)
-        # Who has no token must not be able to push the others' entries out of the stream.
-        if self._audit is not None and (story["result"] != UNAUTHORIZED or self._strangers.take("") == 0):
+        # Who has no token must not be able to push the others' entries out of the stream, or to fill the log.
+        if story["result"] == UNAUTHORIZED and self._strangers.take("") > 0:
+            self._untold += 1
+            return
+        _log.info("client_secret_asked", **story, **({"untold_before": self._untold} if self._untold else {}))
+        self._untold = 0
+        if self._audit is not None:
             self._audit(story)
 
 
@@ -155,6 +161,8 @@ async def _read(request: web.Request) -> _MintRequest:
             body = await request.read()
     except TimeoutError:
         raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Refusal(400, "unreadable_body", "the body is not what its Content-Encoding or length says") from None
     try:
         return _MintRequest.model_validate_json(body)
     except ValidationError as error:

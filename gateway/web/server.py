@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import ConfigError, StoreError
 from gateway.settings import WebSettings
+from gateway.web.limits import TokenBuckets
 from gateway.web.mint import MintEndpoint
 from gateway.web.plan import PUBLIC, PlanEndpoint
 from gateway.web.refusal import NO_STORE, Refusal
@@ -21,9 +24,33 @@ STOP_LIMIT_S = 5.0
 TOLD_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
 """What anyone who reaches the port may know of a trunk."""
 
+MALFORMED_PER_MINUTE = 30
+"""Malformed requests of which a line in the log tells."""
+
 ReadTrunks = Callable[[], Awaitable[list[dict[str, str]]]]
 
 _log = structlog.get_logger(__name__)
+
+
+class _Malformed(logging.Filter):
+    """Puts one line of ours in the place of aiohttp's traceback where a client broke HTTP or went away; so many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buckets = TokenBuckets(MALFORMED_PER_MINUTE)
+        self._untold = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            return True
+        if self._buckets.take("") > 0:
+            self._untold += 1
+        else:
+            words = getattr(error, "message", "").partition("\n")[0][:100]
+            _log.info("http_request_malformed", fault=type(error).__name__, detail=words, untold_before=self._untold)
+            self._untold = 0
+        return False
 
 
 class WebServer:
@@ -63,8 +90,12 @@ class WebServer:
         app.router.add_post("/dialplan/reload", self._plan.post)
         app.router.add_get("/healthz", _alive)
         app.router.add_get("/health", self._health)
+        protocol_log = logging.Logger("gateway.web.protocol")
+        protocol_log.parent = logging.getLogger()
+        protocol_log.addFilter(_Malformed())
         self._runner = web.AppRunner(
             app,
+            logger=protocol_log,
             access_log=None,  # what matters is audited
             handle_signals=False,
             keepalive_timeout=KEEPALIVE_S,

@@ -13,55 +13,63 @@ import pytest
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import MakeHouse
+from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.lines import Line, call, calls
-from tests.e2e.rounds import best_of, slowness
+from tests.e2e.rounds import slowness
 from tests.e2e.sipp import ANSWERED, BYE, invite, play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
-PER_SECOND = 2000
+PER_SECOND, ROUNDS = 2000, 3
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "5"))
 GAP_LIMIT_MS = 150.0  # a shared machine; without a flood it is 25
 GROWTH_LIMIT_MB = 15.0
 
 
-@best_of(3)
-async def test_live_calls_outlast_a_flood(house: MakeHouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def flooded(here: House, folder: Path, slower: float) -> tuple[int, list[float], float]:
+    """Flood the port during three calls; return the messages sent, each call's longest gap (ms) and the growth (MB)."""
+    process = psutil.Process(here.gateway.process.pid)
+    before_mb = process.memory_info().rss / 2**20
+    sent = 0
+
+    async def flood(_phone: RtpPeer) -> None:
+        nonlocal sent
+        script = Path(__file__).with_name("flooder.py")
+        words = (sys.executable, str(script), str(here.port), str(PER_SECOND / slower), str(SECONDS))
+        child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+        sent = int((await child.communicate())[0])
+
+    async def quiet(_phone: RtpPeer) -> None:
+        return None
+
+    async def one(number: int) -> Line:
+        return await call(
+            here,
+            folder / f"call{number}",
+            caller_speech(SECONDS + 3),
+            seconds=SECONDS + 3,
+            speak=flood if number == 2 else quiet,
+        )
+
+    lines = await calls(*(lambda number=number: one(number) for number in range(3)), house=here)
+    after_mb = process.memory_info().rss / 2**20
+    gaps = [line.phone.reception.longest_gap_ms() for line in lines]
+    print(
+        f"\n{sent} messages in {SECONDS:g} s; longest gaps {', '.join(f'{gap:.1f}' for gap in gaps)} ms; "
+        f"memory {before_mb:.1f} -> {after_mb:.1f} MB"
+    )
+    return sent, gaps, after_mb - before_mb
+
+
+async def test_live_calls_outlast_a_flood(house: MakeHouse, tmp_path: Path) -> None:
     async with house(simulator=SimulatorOptions(echo=True)) as here:
         slower = await asyncio.to_thread(slowness)
-        process = psutil.Process(here.gateway.process.pid)
-        before_mb = process.memory_info().rss / 2**20
-        sent = 0
-
-        async def flood(_phone: RtpPeer) -> None:
-            nonlocal sent
-            script = Path(__file__).with_name("flooder.py")
-            words = (sys.executable, str(script), str(here.port), str(PER_SECOND / slower), str(SECONDS))
-            child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-            sent = int((await child.communicate())[0])
-
-        async def quiet(_phone: RtpPeer) -> None:
-            return None
-
-        async def one(number: int) -> Line:
-            return await call(
-                here,
-                tmp_path / f"call{number}",
-                caller_speech(SECONDS + 3),
-                seconds=SECONDS + 3,
-                speak=flood if number == 2 else quiet,
-            )
-
-        lines = await calls(*(lambda number=number: one(number) for number in range(3)), house=here)
-        after_mb = process.memory_info().rss / 2**20
-        gaps = [line.phone.reception.longest_gap_ms() for line in lines]
-        with capsys.disabled():
-            print(
-                f"\n{sent} messages in {SECONDS:g} s; longest gaps {', '.join(f'{gap:.1f}' for gap in gaps)} ms; "
-                f"memory {before_mb:.1f} -> {after_mb:.1f} MB"
-            )
+        # What a process keeps for the next flood is no growth: another one must find it there.
+        for number in range(ROUNDS):
+            sent, gaps, grown_mb = await flooded(here, tmp_path / str(number), slower)
+            if max(gaps) < GAP_LIMIT_MS * slower and grown_mb < GROWTH_LIMIT_MB:
+                break
         assert sent > PER_SECOND / slower * SECONDS * 0.2
         assert max(gaps) < GAP_LIMIT_MS * slower
-        assert after_mb - before_mb < GROWTH_LIMIT_MB
+        assert grown_mb < GROWTH_LIMIT_MB
         await play(here.port, tmp_path / "after", invite(), ANSWERED, BYE)

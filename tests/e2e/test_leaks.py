@@ -20,7 +20,7 @@ from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
 CALLS, ROUNDS = 25, 4
-LEAST_GROWTH_KB = 40 * CALLS
+LEAST_GROWTH_KB = 100 * CALLS
 
 
 def descriptors(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import signal
@@ -24,7 +25,7 @@ from gateway.settings import RealtimeSettings, WebSettings, environment_for_chil
 from gateway.web.clients import Clients
 from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
 from gateway.web.plan import PlanEndpoint
-from gateway.web.server import ReadTrunks, WebServer
+from gateway.web.server import MALFORMED_PER_MINUTE, ReadTrunks, WebServer
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
 
@@ -236,6 +237,82 @@ async def test_strangers_cannot_push_the_clients_out_of_the_audit(service: Minti
         assert len(shop.audited) <= STRANGERS_PER_MINUTE + 1
         await shop.ask({"profile": "hello"})
         assert shop.audited[-1]["result"] == "minted"
+
+
+def raw(body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """Return a request for a secret as it goes over the wire."""
+    head = ["POST /v1/client-secrets HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}"]
+    head += ["Content-Type: application/json", *headers]
+    if not any("chunked" in header for header in headers):
+        head.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+MALFORMED = {
+    "plain marked gzip": raw(b'{"profile": "hello"}', "Content-Encoding: gzip"),
+    "plain marked deflate": raw(b'{"profile": "hello"}', "Content-Encoding: deflate"),
+    "gzip and more": raw(gzip.compress(b"{}") + b"more", "Content-Encoding: gzip"),
+    "a coding we have not": raw(b"{}", "Content-Encoding: br"),
+    "a chunk without a length": raw(b"zz\r\nhello\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+    "a later chunk without one": raw(b"5\r\nhello\r\nqq\r\n", "Transfer-Encoding: chunked"),
+    "a length and chunks": raw(b"0\r\n\r\n", "Content-Length: 5", "Transfer-Encoding: chunked"),
+    "no number for a length": raw(b"{}", "Content-Length: many"),
+    "a length beyond all": raw(b"{}", length=10**30),
+    "nested": raw(b"[" * 2000),
+    "no UTF-8": raw(b'{"profile": "\xff"}'),
+    "a long header": raw(b"{}", "X: " + "x" * 100_000),
+    "very many headers": raw(b"{}", *["X: x"] * 50_000),
+    "no header at all": raw(b"{}", "nonsense"),
+    "no version of HTTP": b"GET /healthz HTTP/9.9\r\nHost: x\r\n\r\n",
+    "SIP": b"OPTIONS sip:a@b SIP/2.0\r\nVia: x\r\n\r\n",
+    "TLS": bytes.fromhex("1603010200010001fc0303") + bytes(500),
+    "a URL that is none": b"GET http://[::1/x HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_a_malformed_request_is_400_and_writes_no_traceback(
+    service: MintingService, caplog: pytest.LogCaptureFixture, request_bytes: bytes
+) -> None:
+    with capture_logs() as logs:
+        async with serving(service) as shop:
+            assert (await wire(shop.url, request_bytes)).startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+            assert (await shop.ask({"profile": "hello"}))[0] == 200
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+    assert not [entry for entry in logs if "exc_info" in entry or entry["log_level"] == "error"]
+    assert service.bodies[1:] == []
+
+
+async def test_a_body_that_breaks_off_writes_no_traceback_and_many_write_few_lines(
+    service: MintingService, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs:
+        async with serving(service) as shop:
+            for _ in range(MALFORMED_PER_MINUTE + 20):
+                assert await wire(shop.url, b"GET / HTTP/9.9\r\n\r\n")
+            for broken in (raw(b"{", length=50), raw(b"5\r\nhe", "Transfer-Encoding: chunked")):
+                await wire(shop.url, broken, goes_away=True)
+            assert (await shop.ask({"profile": "hello"}))[0] == 200
+            async with asyncio.timeout(40):
+                while [entry["result"] for entry in shop.audited].count("unreadable_body") < 2:
+                    await asyncio.sleep(0.01)
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+    assert sum(entry["event"] == "http_request_malformed" for entry in logs) <= MALFORMED_PER_MINUTE + 2
+
+
+async def wire(url: str, request_bytes: bytes, *, goes_away: bool = False) -> bytes:
+    """Send bytes over a connection of their own; return the head of the answer."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(request_bytes)
+        if goes_away:
+            await writer.drain()
+            return b""
+        async with asyncio.timeout(40):
+            return await reader.readuntil(b"\r\n")
+    finally:
+        writer.close()
 
 
 async def test_a_service_that_refuses_or_is_lost_is_told_without_its_words(service: MintingService) -> None:
