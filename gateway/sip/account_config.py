@@ -54,6 +54,7 @@ def _set_media(config: Any, settings: SipSettings, trunk: TrunkSettings | None) 
     transport.boundAddress = "" if settings.host == "0.0.0.0" else settings.host
     transport.publicAddress = settings.public_address or ""
     media.srtpUse = _srtp(trunk.srtp if trunk is not None and trunk.srtp is not None else settings.srtp)
+    media.lockCodecEnabled = False  # an UPDATE nobody needs, and unanswered it would end the call; see CodecWatch
     media.srtpSecureSignaling = 0  # SDES over plain SIP too: what a trunk offers is its decision, a log line says so
     # SDES alone: an offer of DTLS-SRTP kills this build of the library when it may answer it.
     media.srtpOpt.keyings = pj.IntVector([pj.PJMEDIA_SRTP_KEYING_SDES])

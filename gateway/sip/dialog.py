@@ -21,6 +21,7 @@ from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
 from gateway.sip.registering import retry_after_in
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
+from gateway.sip.watch import CodecWatch
 from gateway.threads import runs_on
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.sip.jitter_buffer import JitterBuffer
 
 
+_KEY_OVER_S = 2.5  # packets of an event are none of audio
 _DTMF_ENDED = 2  # PJMEDIA_STREAM_DTMF_IS_END, which the binding does not name
 
 NO_STREAM_LIMIT_S = 5.0
@@ -65,6 +67,10 @@ class Dialog(pj.Call):
         self._well_at = time.monotonic()
         self._jitter: JitterBuffer | None = None
         self._line = _line_watch(table.settings)
+        self._codec_watch = CodecWatch()
+        self._offered: tuple[str, ...] = ()
+        self._insisted = False
+        self._key_at = 0.0
         self._ended_counts = StreamCounts()
         self._may_pause = False
         self._ended_by_us = False
@@ -88,7 +94,24 @@ class Dialog(pj.Call):
             self._well_at = now
         elif now - self._well_at >= NO_STREAM_LIMIT_S and not self._ended_by_us:
             self.failed("the audio stream could not be made")
-        self._follow_line(now)
+        counts = self._current_counts()
+        if counts is not None and self._jitter is not None:
+            self._jitter.follow(self._line.measure(now, counts.level_ms, counts.rx_packets, counts.missing))
+        if counts is not None and not self._insisted and not self._on_hold and now - self._key_at > _KEY_OVER_S:
+            self._insist_on_codec(now, counts)
+
+    def _insist_on_codec(self, now: float, counts: StreamCounts) -> None:
+        """Offer the codec in use alone, once, to a far end that sends in another."""
+        if not self._codec_watch.is_other(now, counts.rx_packets, counts.missing, counts.level_ms):
+            return
+        self._offered = (self._codec.partition("/")[0],)
+        try:
+            self.reinvite(pj.CallOpParam(True))
+            self._insisted = True
+        except pj.Error:  # another offer is on its way; the next sample will tell
+            pass
+        finally:
+            self._offered = ()
 
     def _ringing(self, code: int) -> None:
         """Take a provisional answer."""
@@ -184,12 +207,6 @@ class Dialog(pj.Call):
         statistics = self.getStreamStat(self._index)
         return read_counts(statistics)
 
-    def _follow_line(self, now: float) -> None:
-        """Have the jitter buffer follow the line."""
-        counts = self._current_counts() if self._jitter is not None else None
-        if counts is not None and self._jitter is not None:
-            self._jitter.follow(self._line.measure(now, counts.level_ms, counts.rx_packets, counts.missing))
-
     # --- callbacks: the dialog ---
 
     @callback
@@ -260,7 +277,7 @@ class Dialog(pj.Call):
         offer, ours = prm.remSdp.wholeSdp, prm.sdp
         if offer:
             self._may_pause = may_pause(offer)
-        kept = keep_codecs(ours.wholeSdp, self.codecs())
+        kept = keep_codecs(ours.wholeSdp, self._offered or self.codecs())
         if kept != ours.wholeSdp:
             ours.wholeSdp = kept
 
@@ -293,6 +310,7 @@ class Dialog(pj.Call):
     def onStreamCreated(self, prm: Any) -> None:
         """Reach into the new stream for its memory of keys, and for its jitter buffer."""
         self._memory = KeyMemory(int(prm.stream))
+        self._codec_watch = CodecWatch()
         if self._table.jitter is not None:
             self._jitter = self._table.jitter.take()
             self._line = _line_watch(self._table.settings)
@@ -313,7 +331,8 @@ class Dialog(pj.Call):
         if prm.method != pj.PJSUA_DTMF_METHOD_RFC2833:
             return
         key, ended = prm.digit.upper(), bool(prm.flags & _DTMF_ENDED)
-        if self._keys.event(key, prm.timestamp, prm.duration, time.monotonic(), ended=ended):
+        self._key_at = time.monotonic()
+        if self._keys.event(key, prm.timestamp, prm.duration, self._key_at, ended=ended):
             self._pressed(key)
         if ended and self._memory is not None:
             self._memory.forget(key)

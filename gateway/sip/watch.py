@@ -1,9 +1,12 @@
-"""Tells a caller whose audio is missing from one who is only quiet."""
+"""Tells a caller whose audio is missing from one who is only quiet, and one who sends what was not agreed on."""
 
 from __future__ import annotations
 
 PAUSE_FACTOR = 3
 """A caller who announced comfort noise may send nothing for so many times longer."""
+
+_PACKETS_PER_S = 50
+_WRONG_SAMPLES = 2
 
 Heard = tuple[int, int]
 """What came so far: RTP packets, RTCP reports. Either shows that the far end is there."""
@@ -47,3 +50,34 @@ class RtpWatch:
             return None
         silent_s, self._at = now - self._at, now
         return silent_s
+
+
+class CodecWatch:
+    """
+    Tells a far end that sends in another codec than the one in use.
+
+    Who answers our offer with several codecs may send in any of them (RFC 3264 section 7), and PJMEDIA drops all but
+    the first: packets are counted, and none gets to the jitter buffer.
+    """
+
+    def __init__(self) -> None:
+        self._before: tuple[float, int, int] | None = None
+        self._wrong = 0
+
+    def is_other(self, now: float, received: int, missing: int, level_ms: int) -> bool:
+        """
+        Take a sample, once a second; return whether nothing that came in the last few could be used.
+
+        Args:
+            now: monotonic seconds.
+            received: RTP packets so far.
+            missing: frames so far that were due and not there.
+            level_ms: what is in the jitter buffer.
+        """
+        before, self._before = self._before, (now, received, missing)
+        if before is None:
+            return False
+        due = (now - before[0]) * _PACKETS_PER_S
+        useless = level_ms == 0 and received - before[1] > due / 4 and missing - before[2] > due * 3 / 4
+        self._wrong = self._wrong + 1 if useless else 0
+        return self._wrong >= _WRONG_SAMPLES

@@ -29,7 +29,7 @@ from gateway.ids import CallId, new_call_id
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.sip.dial import Dialled
 from gateway.sip.leg import PjLeg
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, until
+from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, read_messages, until
 from tests.e2e.sipp_dialog import (
     CALLEE_BYE,
     EXPECT_ACK,
@@ -99,6 +99,46 @@ async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None
         await until(lambda: here.seen(LegClosed))
         assert told(here, call.call_id) == [LegRinging, MediaUp, LegClosed]
         assert [event.code for event in here.seen(LegRinging)] == [183]  # type: ignore[attr-defined]
+
+
+SEVERAL = sdp(0, payloads="8 0 101").replace("m=audio 0 ", "m=audio RTP_PORT ")
+
+
+async def test_several_codecs_in_an_answer_bring_no_request_of_ours(tmp_path: Path) -> None:
+    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True, codec="PCMA") as peer:
+        answer = respond(
+            "200 OK", SEVERAL.replace("RTP_PORT", str(peer.port)), "\n      Allow: INVITE, ACK, BYE, UPDATE"
+        )
+        steps = (EXPECT_INVITE, answer, EXPECT_ACK, pause(3500), CALLEE_BYE)
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            OwnCall(here, sipp.port)
+            peer.talk()
+            assert await sipp.finish() == 0, sipp.output
+            assert not [one for one in sipp.messages if one.first_line.startswith("UPDATE")]
+        assert not here.seen(LegFailed)
+
+
+async def test_a_far_end_that_sends_in_another_agreed_codec_is_held_to_the_one_in_use(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up) as here,
+        RtpPeer(NOISE, looped=True, codec="PCMU") as other,
+        RtpPeer(NOISE, looped=True, codec="PCMA") as peer,
+    ):
+        answer = respond("200 OK", SEVERAL.replace("RTP_PORT", str(other.port)))
+        one = respond("200 OK", sdp(peer.port, payloads="8 101", version=2), tag=False)
+        steps = (EXPECT_INVITE, answer, EXPECT_ACK, EXPECT_INVITE, one, EXPECT_ACK, pause(1500), CALLEE_BYE)
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            call = OwnCall(here, sipp.port)
+            other.talk()
+            log = tmp_path / "messages.log"
+            await until(lambda: sum(one.first_line.startswith("INVITE") for one in read_messages(log)) == 2)
+            await other.hush()
+            peer.talk(("127.0.0.1", int(read_messages(log)[0].text.split("m=audio ", 1)[1].split()[0])))
+            await until(lambda: any(call.uplink.read()))
+            assert await sipp.finish() == 0, sipp.output
+            offers = [one.text for one in sipp.messages if one.first_line.startswith("INVITE")]
+            assert ["PCMU" in offer for offer in offers] == [True, False]
+        assert not here.seen(LegFailed)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sip.watch import PAUSE_FACTOR, RtpWatch
+from gateway.sip.watch import PAUSE_FACTOR, CodecWatch, RtpWatch
 
 pytestmark = pytest.mark.unit
 
@@ -44,3 +44,16 @@ def test_whoever_announced_pauses_may_pause_longer() -> None:
 
 def test_no_limit_misses_nothing() -> None:
     assert started(0).silent_s((0, 0), 1e6, owed=True, may_pause=False) is None
+
+
+@pytest.mark.parametrize(
+    ("received", "missing", "level_ms", "other"),
+    [(50, 50, 0, True), (50, 2, 40, False), (25, 25, 0, False), (0, 50, 0, False), (50, 50, 60, False)],
+    ids=["another codec", "ordinary", "half is lost", "silence", "a burst after a stall"],
+)
+def test_packets_of_which_none_is_of_use_are_in_another_codec(
+    received: int, missing: int, level_ms: int, other: bool
+) -> None:
+    watch = CodecWatch()
+    told = [watch.is_other(now, received * now, missing * now, level_ms) for now in range(1, 4)]
+    assert told == [False, False, other]
