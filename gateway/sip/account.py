@@ -48,6 +48,9 @@ class GatewayAccount(pj.Account):
         message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
         parties = parties_of(message, self._settings)
         call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
+        if not parties.from_uri:
+            call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody
+            return
         call.caller, call.called = parties.caller, parties.called
         self._table.emit(
             IncomingInvite(

@@ -3,7 +3,8 @@ SIP addresses, read by their whole grammar (RFC 3261 section 25.1, RFC 3966). No
 
 Addresses decide who is called and who is billed, so the gateway has one reader of them, which refuses every text that
 could be read in two ways. It accepts what is common in practice, against the grammar but clear: ``#`` in a user, ``_``
-in a host, a display name without quotes, ``;`` in the user of an address without brackets.
+in a host, a host of digits, a display name without quotes, ``;`` in the user of an address without brackets, a
+parameter with nothing behind its equals sign.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _TEL = re.compile(r"tel:(\+?[0-9A-Fa-f*#().-]+)", re.I)
 _OTHER = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*):((?:[A-Za-z0-9_.!~*'()/?:@&=+$,;#-]|{_ESCAPED})+)")
 _OTHER_BARE = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*):((?:[A-Za-z0-9_.!~*'()/:@&=+$#-]|{_ESCAPED})+)")
 _OURS = ("sip", "sips", "tel")
-_URI_PARAM = re.compile(rf";({_PARAM_CHARS})(?:=({_PARAM_CHARS}))?")
+_URI_PARAM = re.compile(rf";({_PARAM_CHARS})(?:=({_PARAM_CHARS})?)?")
 _URI_HEADER = re.compile(rf"[?&]({_HEADER_CHARS}+)=({_HEADER_CHARS}*)")
 _DISPLAY = re.compile(rf"(?:({_QUOTED})[ \t]*|([^\"<>,;:\\\x00-\x08\x0a-\x1f\x7f]*))<")
-_PARAM = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*({_QUOTED}|{_TOKEN}|{_HOST}))?")
+_PARAM = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*({_QUOTED}|{_TOKEN}|{_HOST})?)?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*\\?(?:"|\Z)|<[^>]*(?:>|\Z)|[^,"<]+|,', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -252,9 +253,4 @@ def _is_host(text: str) -> bool:
         except ValueError:
             return False
         return text.endswith("]")
-    labels = text.removesuffix(".").split(".")
-    if not all(_LABEL.fullmatch(label) for label in labels):
-        return False
-    if labels[-1].isdigit():  # an IPv4 address: the last label of a name begins with a letter
-        return len(labels) == 4 and all(label.isdigit() and int(label) < 256 for label in labels)
-    return not labels[-1][0].isdigit()
+    return all(_LABEL.fullmatch(label) for label in text.removesuffix(".").split("."))
