@@ -138,6 +138,7 @@ class RedisLimits:
         self._admit_limit_s = admit_limit_s
         mark_s = max(settings.retention_s, settings.expiry_s)
         self._expiries = (_ms(settings.expiry_s), _ms(mark_s), _ms(DAY_EXPIRY_S))
+        self._unanswered_ms = _ms(min(mark_s, max(settings.unanswered_retention_s, settings.expiry_s)))
         self._live: dict[str, _Booking] = {}
         self._ended: dict[str, _Booking] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -258,7 +259,7 @@ class RedisLimits:
             keys = [key for booking in batch for key in booking.keys]
             words = [word for booking in batch for word in booking.words(now)]
             try:
-                faults = await self._store.run(COUNT, keys, (*self._expiries, *words))
+                faults = await self._store.run(COUNT, keys, (*self._expiries, self._unanswered_ms, *words))
             except StoreError as error:
                 self._noticed_loss(error)
                 return

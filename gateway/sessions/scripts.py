@@ -74,9 +74,9 @@ return {0, left}
 """
 
 # Brings what is counted of calls to their newest state. KEYS: those of ADMIT, call after call. ARGV: the three
-# expiries of ADMIT, then for each call its id, its milliseconds so far, 1 when it ended or 0, its count of keys. The
-# mark remembers what was counted, so a repeated or late attempt counts nothing twice; after the end nothing counts.
-# pcall for the same reason as in APPLY.
+# expiries of ADMIT, that of the mark of a call which nobody answered, then for each call its id, its milliseconds so
+# far, 1 when it ended or 0, its count of keys. The mark remembers what was counted, so a repeated or late attempt
+# counts nothing twice; after the end nothing counts. pcall for the same reason as in APPLY.
 COUNT = """
 local time = redis.call('TIME')
 local now, at, faults = time[1] * 1000 + math.floor(time[2] / 1000), 0, {}
@@ -88,7 +88,7 @@ local function try(...)
   end
   return answer
 end
-for i = 4, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   local mark, ms, ended = KEYS[at + 1], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1'
   local seen = try('HMGET', mark, 'ms', 'ended')
   if #seen == 2 and not seen[2] then
@@ -107,7 +107,7 @@ for i = 4, #ARGV, 4 do
     end
     try('HSET', mark, 'ms', ms)
     if ended then try('HSET', mark, 'ended', 1) end
-    try('PEXPIRE', mark, ARGV[2])
+    try('PEXPIRE', mark, ended and ms == 0 and ARGV[4] or ARGV[2])
   end
   at = at + ARGV[i + 3]
 end

@@ -108,6 +108,15 @@ async def test_a_burst_beyond_the_connections_of_a_worker_is_still_counted(redis
     assert not logs
 
 
+async def test_of_a_call_that_nobody_answered_a_mark_is_kept_briefly(redis: RedisServer) -> None:
+    async with opened(calm(redis, unanswered_retention_s=100, retention_s=1000)) as desk:
+        for call, seconds in (("short", 0), ("long", 3)):
+            assert (await desk.ask(RouteLimits(Caps(calls_per_day=9)), call)).admitted
+            desk.limits.release(call, seconds)
+    assert 50 < redis.ttl_s("gateway:limits:sales:call:short") <= 100
+    assert 500 < redis.ttl_s("gateway:limits:sales:call:long") <= 1000
+
+
 async def test_a_day_has_so_many_calls_and_the_next_day_as_many_again(redis: RedisServer) -> None:
     limits = RouteLimits(Caps(calls_per_day=2))
     async with opened(calm(redis)) as desk:
