@@ -108,7 +108,7 @@ class Failover:
             with self._sending(attempt):
                 answer(attempt.server)
 
-        self._locator.locate(target, located)
+        self._locator.locate(target, located, ours=attempt is not None)
 
     @runs_on("sip")
     def sent(self, message: str) -> None:

@@ -18,7 +18,7 @@ STALE_S = 86400.0
 """How long servers are used after their time, when the name servers do not answer (RFC 8767)."""
 _AHEAD = 0.2  # the part of its time in which a followed name is looked up again
 _MAX_NAMES = 256
-_MAX_LOOKUPS = 32  # at once: the names of far ends are not ours to choose
+_MAX_LOOKUPS = 32  # at once, of names that far ends choose: with them anybody could keep the name servers busy
 
 _log = structlog.get_logger(__name__)
 
@@ -51,14 +51,22 @@ class Locator:
         self._closed = False
 
     @runs_on("sip")
-    def locate(self, target: Target, answer: Told) -> None:
-        """Give ``answer`` the servers of a target: at once when they are known, else when they are."""
+    def locate(self, target: Target, answer: Told, *, ours: bool) -> None:
+        """
+        Give ``answer`` the servers of a target: at once when they are known, else when they are.
+
+        Args:
+            target: whose servers.
+            answer: takes them.
+            ours: the name is of our own choice; those that far ends write into their messages are few at a time.
+        """
         name = self._names.get(target)
         if name is not None and name.located is not None and self._clock() < name.until:
             self._names.move_to_end(target)
             answer(name.located)
             return
-        if self._closed or (name is None and sum(each.asked for each in self._names.values()) >= _MAX_LOOKUPS):
+        busy = not ours and name is None and sum(each.asked for each in self._names.values()) >= _MAX_LOOKUPS
+        if self._closed or busy:
             answer(Located((), 0, f"{target.host} was not looked up: too many names are, or the gateway stops"))
             return
         name = self._name(target)

@@ -202,6 +202,8 @@ class Accounts:
 
     def _try(self, registration: _Registration) -> None:
         registration.due_at = None
+        if self._leaving:
+            return
         if not registration.held:
             self._emit(TrunkChanged(registration.name, "registering"))
         self._set(registration, renew=True)

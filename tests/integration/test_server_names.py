@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.call.events import IncomingInvite, LegClosed, MediaUp
+from gateway.call.actions import CallSecond
+from gateway.call.events import IncomingInvite, LegClosed, MediaUp, SecondClosed, SecondUp
 from gateway.sip.native import PjString, function
 from tests.e2e.kamailio import USER
 from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
@@ -20,6 +22,7 @@ from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE
 from tests.e2e.sipp_server import REGISTER, SippServer, answered, granted
 from tests.e2e.sipp_server import refused as refused_by_server
 from tests.integration.name_server import NameServer
+from tests.integration.test_transports import TlsRegistrar, certified
 from tests.integration.test_trunk_calls import Line, line
 
 pytestmark = pytest.mark.integration
@@ -291,3 +294,123 @@ async def test_the_library_looks_up_no_name_by_itself() -> None:
     (refused_code, _), address, _own = answers
     assert refused_code != 0
     assert address == (0, 1)
+
+
+async def test_a_second_leg_goes_to_the_second_server_and_its_caller_hears_of_one_end(tmp_path: Path) -> None:
+    busy = '<recv request="INVITE"/>' + refused_by_server("503 Service Unavailable") + '<recv request="ACK"/>'
+    async with (
+        SippServer((busy,), tmp_path / "busy") as first,
+        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "second") as second,
+        NameServer(two_servers(first.port, second.port)) as names,
+        named_line(names, {"host": "carrier.example"}, allow_from="127.0.0.0/8") as here,
+        Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "caller") as caller,
+    ):
+        await until(lambda: here.seen(MediaUp))
+        here.legs[0].call_second(CallSecond("1000", trunk="main"))
+        await until(lambda: here.seen(SecondUp))
+        here.legs[0].drop_second()
+        await until(lambda: here.seen(SecondClosed))
+        here.legs[0].hang_up(200, "done")
+        assert await caller.finish() == 0, caller.output
+        assert await second.finish() == 0, second.output
+        assert await first.finish() == 0, first.output
+        assert len(here.seen(SecondClosed)) == 1
+
+
+async def test_a_server_that_takes_a_connection_and_says_nothing_is_passed_over_and_tls_names_are_verified(
+    tmp_path: Path,
+) -> None:
+    """The certificate must bear the trunk's name; the servers are others."""
+    carrier = certified(tmp_path, "carrier", "DNS:carrier.example")
+    mute = socket.create_server(("127.0.0.1", 0))
+    with mute:
+        async with TlsRegistrar(carrier) as registrar:
+            zone = {
+                "carrier.example NAPTR": ['10 10 "s" "SIPS+D2T" "" _sips._tcp.far.example.'],
+                "_sips._tcp.far.example SRV": [
+                    f"1 0 {mute.getsockname()[1]} a.far.example.",
+                    f"2 0 {registrar.port} b.far.example.",
+                ],
+                "a.far.example A": ["127.0.0.1"],
+                "b.far.example A": ["127.0.0.1"],
+            }
+            given = {"tls_authorities": carrier.certificate, "failover_s": 1}
+            async with NameServer(zone) as names:
+                async with named_line(names, registering(transport="tls"), **given) as here:
+                    await until(lambda: "registered" in [change.state for change in here.changes], limit_s=30)
+                    assert "failed" not in [change.state for change in here.changes]
+                zone["other.example NAPTR"] = zone["carrier.example NAPTR"]
+                names.zone = dict(zone)
+                async with named_line(names, registering(transport="tls", host="other.example"), **given) as here:
+                    await until(lambda: "failed" in [change.state for change in here.changes], limit_s=30)
+            assert "other.example" not in "".join(registrar.requests)
+
+
+async def test_a_uri_without_a_transport_goes_by_the_one_that_naptr_prefers(tmp_path: Path) -> None:
+    async with SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path, transport="t1") as callee:
+        zone = {
+            "far.example NAPTR": [
+                '20 10 "s" "SIP+D2U" "" _sip._udp.far.example.',
+                '10 10 "s" "SIP+D2T" "" _sip._tcp.far.example.',
+            ],
+            "_sip._tcp.far.example SRV": [f"0 0 {callee.port} far.example."],
+            "far.example A": ["127.0.0.1"],
+        }
+        async with NameServer(zone) as names, named_line(names, {}) as here:
+            leg = here.call("sip:1000@far.example")
+            await until(lambda: here.seen(MediaUp))
+            leg.hang_up(200, "done")
+            assert await callee.finish() == 0, callee.output
+        assert callee.received("INVITE")[0].first_line == "INVITE sip:1000@far.example SIP/2.0"
+
+
+async def test_a_call_that_is_given_up_between_two_servers_ends(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        for each in (dead, other):
+            each.bind(("127.0.0.1", 0))
+        async with (
+            NameServer(two_servers(dead.getsockname()[1], other.getsockname()[1])) as names,
+            named_line(names, {"host": "carrier.example"}, failover_s=1.5) as here,
+        ):
+            leg = here.call("1000", trunk="main")
+            await until(lambda: _waiting(dead))
+            leg.hang_up(487, "given up")
+            await until(lambda: here.seen(LegClosed), limit_s=40)
+            await asyncio.sleep(0.2)
+            assert _waiting(other) == []
+            assert len(here.seen(LegClosed)) == 1
+
+
+async def test_a_stranger_whose_answers_are_to_go_to_a_name_stops_nobody() -> None:
+    async with NameServer({}) as names:
+        names.silent = True
+        async with named_line(names, {}, dns_timeout_s=2) as here, Stall(here.port) as stall:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                for number in range(40):
+                    asked = OPTIONS.format(port=9, n=f"s{number}").replace(";rport", f";maddr=n{number}.example")
+                    stranger.sendto(asked.encode(), ("127.0.0.1", here.port))
+            await until(lambda: stall.answers > 50)
+        print(f"longest stall {stall.longest_s * 1000:.1f} ms, {len(names.asked)} questions")
+        assert stall.longest_s < 1
+
+
+async def test_check_says_where_a_trunk_is(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(
+        '[trunks.here]\nhost = "carrier.example"\n[trunks.gone]\nhost = "gone.example"\n'
+    )
+    plan = Path(__file__).parents[2] / "dialplans" / "hello.yaml"
+    async with NameServer(two_servers(5080, 5090)) as names:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "check", "--dialplan", str(plan)),
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "GATEWAY_SIP__NAME_SERVERS": names.address, "COLUMNS": "200"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+    told = " ".join(out.decode().split())
+    assert process.returncode == 0
+    assert "Trunk here: carrier.example is 127.0.0.1:5080/udp, then 127.0.0.1:5090/udp now" in told
+    assert "Trunk gone: gone.example has no address: no such name." in told

@@ -80,18 +80,27 @@ async def agent(trunk: dict[str, object] | None = None, **settings: object) -> A
 
 @dataclass
 class Authority:
-    """A certificate for 127.0.0.1 that signs itself."""
+    """A certificate that signs itself."""
 
     certificate: Path
     key: Path
 
 
-def certified(folder: Path, name: str) -> Authority:
+def certified(folder: Path, name: str, subject: str = "IP:127.0.0.1") -> Authority:
     made = Authority(folder / f"{name}.pem", folder / f"{name}.key")
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(made.key), "-out", str(made.certificate)),
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *(
+                "-subj",
+                f"/CN={subject.partition(':')[2]}",
+                "-addext",
+                f"subjectAltName={subject}",
+                "-keyout",
+                str(made.key),
+                "-out",
+                str(made.certificate),
+            ),
         ],
         check=True,
         capture_output=True,

@@ -27,8 +27,8 @@ class Desk:
         self.told: list[Located] = []
         self.locator = Locator(self.asked.append, clock=lambda: self.now)
 
-    def locate(self, target: Target = TARGET) -> None:
-        self.locator.locate(target, self.told.append)
+    def locate(self, target: Target = TARGET, *, ours: bool = False) -> None:
+        self.locator.locate(target, self.told.append, ours=ours)
 
 
 @pytest.fixture
@@ -102,6 +102,8 @@ def test_names_that_far_ends_choose_are_bounded(desk: Desk) -> None:
     assert len(desk.asked) == 32
     assert len(desk.told) == 68
     assert "too many" in desk.told[0].problem
+    desk.locate(ours=True)
+    assert desk.asked[-1] == TARGET
     for number in range(1000):
         desk.locator.take(Target(f"far{number}.example"), FOUND)
     assert len(desk.locator._names) <= 256
