@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -20,6 +19,7 @@ from gateway.errors import SipError
 from gateway.sip.guard import answering
 from gateway.sip.import_slot import ImportSlot
 from gateway.sip.native import PjString, function
+from gateway.sip.resolver import addresses_in_hosts
 from gateway.sip.servers import Server, Target, Transport, is_address
 from gateway.threads import runs_on
 
@@ -143,14 +143,14 @@ class NameGuard:
     """
     Lets the library read addresses but look up no name. Thread: sip.
 
-    Only the machine's own name has an address for it, the one it had when the guard was made.
+    Only the machine's own name has an address for it, where the hosts file tells one. The library weighs it when it
+    chooses the address that it writes into SDP; the default route weighs more.
     """
 
     def __init__(self) -> None:
-        self._own_name = socket.gethostname().encode()
-        self._own_address = self._own_name
-        with suppress(OSError):
-            self._own_address = socket.gethostbyname(self._own_name.decode()).encode()
+        name = socket.gethostname()
+        self._own_name = name.encode()
+        self._own_address = next(iter(addresses_in_hosts(name.lower())), name).encode()
         self._look_up_for_real = ctypes.CDLL(None).getaddrinfo
         self._look_up_for_real.argtypes = (ctypes.c_char_p, ctypes.c_char_p, _Pointer, _Pointer)
         self._callback = _GetAddrInfo(self._look_up)

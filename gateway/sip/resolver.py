@@ -88,7 +88,7 @@ class Resolver:
         if question.kind == "A":
             if is_address(question.name):  # against RFC 2782, and met all the same
                 return Answer((question.name,))
-            if found := _in_hosts(self._hosts_file, question.name):
+            if found := addresses_in_hosts(question.name, self._hosts_file):
                 return Answer(found, SYSTEM_TTL_S)
         by_name_server = "." in question.name
         answer = await self._ask_name_servers(question) if by_name_server else Answer(problem="no such name")
@@ -154,10 +154,10 @@ def _host(name: dns.name.Name) -> str:
     return name.to_text(omit_final_dot=True).lower() if name != dns.name.root else ""
 
 
-def _in_hosts(path: Path, name: str) -> tuple[str, ...]:
-    """Return the IPv4 addresses that a hosts file gives a name."""
+def addresses_in_hosts(name: str, hosts_file: Path = HOSTS_FILE) -> tuple[str, ...]:
+    """Return the IPv4 addresses that a hosts file gives a name, which is in lower case."""
     with contextlib.suppress(OSError, UnicodeError):
-        lines = (line.partition("#")[0].lower().split() for line in path.read_text(encoding="utf-8").splitlines())
+        lines = (line.partition("#")[0].lower().split() for line in hosts_file.read_text(encoding="utf-8").splitlines())
         return tuple(words[0] for words in lines if name in words[1:] and is_address(words[0]))
     return ()
 

@@ -183,9 +183,16 @@ class Accounts:
 
     @runs_on("sip")
     def located(self, trunk: str, problem: str) -> None:
-        """Tell of a trunk that does not register whether its name has an address; ``problem`` is empty when it has."""
-        if trunk not in self._registrations:
+        """
+        Hear whether a trunk's name has an address; ``problem`` is empty when it has.
+
+        One that does not register is told of; one that could not register for want of an address tries again at once.
+        """
+        registration = self._registrations.get(trunk)
+        if registration is None:
             self._emit(TrunkChanged(trunk, "failed" if problem else "static", reason=problem))
+        elif not problem and registration.due_at is not None and registration.attempt and registration.attempt.problem:
+            registration.due_at = 0.0
 
     @property
     def registered(self) -> bool:

@@ -217,6 +217,22 @@ async def test_a_name_that_cannot_be_resolved_at_the_start_is_told_and_found_lat
             assert await caller.finish() == 0, caller.output
 
 
+async def test_a_registration_follows_as_soon_as_its_name_has_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.sip.servers.RETRY_S", 1.0)
+    async with (
+        SippServer((REGISTER, granted(600), REGISTER, granted(0)), tmp_path) as registrar,
+        NameServer({}) as names,
+    ):
+        async with named_line(names, registering(register_retry_s=600)) as here:
+            await until(lambda: [change.state for change in here.changes] == ["registering", "failed"])
+            assert here.changes[-1].reason == "carrier.example has no address: no such name"
+            names.zone = two_servers(registrar.port, registrar.port)
+            await until(lambda: here.changes[-1].state == "registered")
+        assert await registrar.finish() == 0, registrar.output
+
+
 async def test_a_call_to_a_name_while_no_name_server_answers_stops_nobody(tmp_path: Path) -> None:
     async with NameServer({}) as names:
         names.silent = True
