@@ -38,6 +38,10 @@ def _mistakes(sip: SipSettings, trunk: TrunkSettings, secrets: Collection[str]) 
     for key in ("numbers", "numbers_out"):
         if getattr(trunk, key) == "national" and trunk.country is None:
             yield key, "national numbers are those of a country; set country, such as DE"
+    if trunk.own_number_header is not None and trunk.caller_id is None:
+        yield "own_number_header", "tells the number of the trunk; set caller_id"
+    if trunk.own_number_header in trunk.caller_id_header:
+        yield "own_number_header", f"{trunk.own_number_header} is in caller_id_header too; a call has one of them"
     if trunk.codecs is not None and "G722" in trunk.codecs and "G722" not in sip.codecs:
         yield "codecs", "G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"
 

@@ -108,6 +108,9 @@ class TrunkSettings(Section):
             "3325), remote-party-id, or a list of them; with privacy From never tells it",
         )
     )
+    own_number_header: Literal["p-asserted-identity", "p-preferred-identity"] | None = Field(
+        None, description="header that tells caller_id when another number is shown, where the trunk wants to know both"
+    )
     show_caller: bool | None = Field(
         None,
         description="calls for a caller (dial, transfers) show the caller's number; none: when the trunk has neither "

@@ -232,6 +232,9 @@ def identity_to_send(trunk: TrunkSettings, caller: Caller, diverted_from: str = 
         for header, name in _HEADERS.items()
         if number and header in trunk.caller_id_header
     ]
+    if trunk.own_number_header and trunk.caller_id and number != trunk.caller_id:
+        own = number_uri(trunk, trunk.caller_id, domain_of(trunk))
+        headers.append((_HEADERS[trunk.own_number_header], f"<{own}>"))
     local = f"<{uri if 'from' in trunk.caller_id_header else own_uri(trunk)}>"
     if private:
         local = ANONYMOUS

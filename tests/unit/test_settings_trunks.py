@@ -78,6 +78,14 @@ def test_trunks_come_from_variables_too_all_or_one_by_one(monkeypatch: pytest.Mo
         ('challenge = true\nusername = "u"', "challenge: needs a digest account; set password_from"),
         ('numbers = "national"', "numbers: national numbers are those of a country; set country"),
         ('dial_format = "national"', "numbers_out: national numbers are those of a country; set country"),
+        (
+            'own_number_header = "p-asserted-identity"',
+            "own_number_header: tells the number of the trunk; set caller_id",
+        ),
+        (
+            'caller_id = "1"\nown_number_header = "p-asserted-identity"\ncaller_id_header = "both"',
+            "own_number_header: p-asserted-identity is in caller_id_header too; a call has one of them",
+        ),
         ('caller_id_header = "p-asserted"', "caller_id_header.0: should be 'from', 'p-asserted-identity', 'p-pref"),
         ('codecs = "G722"', "codecs: G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"),
         ("max_calls = 0", "max_calls: should be greater than or equal to 1, not '0'"),

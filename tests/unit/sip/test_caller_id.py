@@ -253,6 +253,16 @@ def test_who_asked_not_to_be_shown_is_told_to_the_trunk_alone() -> None:
     assert (nobody.local_uri, nobody.headers) == (ANONYMOUS, (PRIVACY,))
 
 
+def test_the_trunks_own_number_stands_beside_one_that_is_shown_for_somebody_else() -> None:
+    settings = trunk(caller_id="+493012345678", own_number_header="p-asserted-identity")
+    foreign = identity_to_send(settings, Caller("+447700900123"))
+    assert foreign.local_uri == "<sip:+447700900123@carrier.example;user=phone>"
+    assert foreign.headers == (PAI,)
+    assert identity_to_send(settings, Caller()).headers == ()
+    nobody = identity_to_send(settings, Caller("anonymous", withheld=True))
+    assert (nobody.local_uri, nobody.headers) == (ANONYMOUS, (PAI, PRIVACY))
+
+
 CALLER = Caller("+493055501234")
 
 
