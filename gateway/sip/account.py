@@ -12,6 +12,7 @@ from gateway.sip.binding import pj
 from gateway.sip.call import CallTable, PjCall
 from gateway.sip.caller_id import parties_of
 from gateway.sip.guard import callback
+from gateway.sip.hops import hops_left
 from gateway.sip.message import clean, parse_message
 
 RegistrationAnswer = Callable[[int, str, int, str, str], None]
@@ -52,6 +53,7 @@ class GatewayAccount(pj.Account):
             call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody
             return
         call.caller, call.called = parties.caller, parties.called
+        call.hops = hops_left(message.first("max-forwards"))
         self._table.emit(
             IncomingInvite(
                 call.call_id,

@@ -38,6 +38,7 @@ from gateway.sip.dialog import Dialog
 from gateway.sip.ending import Ending
 from gateway.sip.failover import Failover
 from gateway.sip.guard import callback, describe
+from gateway.sip.hops import DEFAULT_HOPS
 from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
 from gateway.sip.second import SecondCall
@@ -48,6 +49,7 @@ from gateway.threads import runs_on
 
 D = TypeVar("D", bound=Dialog)
 
+TOO_MANY_HOPS = 483  # RFC 3261 section 16.3: the call may be going round in a circle
 NOTIFY_LIMIT_S = 60.0
 """A transfer that was accepted and of which nothing more is heard for so long has failed."""
 
@@ -143,6 +145,8 @@ class PjCall(Dialog):
         """Who calls, of a call that came in."""
         self.called = ""
         """The number that was called, of a call that came in."""
+        self.hops = DEFAULT_HOPS
+        """Max-Forwards of a second leg."""
         self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
         self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
         self._early_wanted = False
@@ -215,6 +219,9 @@ class PjCall(Dialog):
         if self._has_second:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
             return
+        if self.hops < 1:
+            self._emit(SecondClosed(self.call_id, TOO_MANY_HOPS, "Too Many Hops"))
+            return
         trunk = order.trunk or self._own_trunk_for(order.target)
         try:
             where = dialled(
@@ -237,7 +244,7 @@ class PjCall(Dialog):
         written = {name.lower() for name in order.headers}
         ours = (header for header in where.headers if header[0].lower() not in written)
         where = replace(where, headers=(*ours, *order.headers.items()))
-        self._order_second(lambda second: second.place(where))
+        self._order_second(lambda second: second.place(where, self.hops))
 
     def _own_trunk_for(self, target: str) -> str:
         """Return this call's trunk where the target is its own; a stranger is not to see the trunk's digest."""

@@ -12,6 +12,7 @@ from gateway.sip.answers import Answer, answer_to
 from gateway.sip.binding import pj
 from gateway.sip.ending import Ending, ending_in
 from gateway.sip.guard import callback, describe
+from gateway.sip.hops import DEFAULT_HOPS, max_forwards
 from gateway.sip.jitter import LineWatch
 from gateway.sip.key_memory import KeyMemory
 from gateway.sip.keys import KeyFilter, key_in_info
@@ -79,6 +80,7 @@ class Dialog(pj.Call):
         self._cancelled_by = ""
         self._told_over = False
         self._where: Dialled | None = None
+        self._hops = DEFAULT_HOPS
         self._attempt: Attempt | None = None
         self._rung = False
         table.calls[key] = self
@@ -138,18 +140,22 @@ class Dialog(pj.Call):
     # --- orders ---
 
     @runs_on("sip")
-    def place(self, where: Dialled) -> None:
+    def place(self, where: Dialled, hops: int = DEFAULT_HOPS) -> None:
         """
         Send an INVITE; when even that cannot be done, the call is over.
 
         The table is the only holder of a call: whoever orders this must not use the call after it.
+
+        Args:
+            where: whom to call, and as whom.
+            hops: its Max-Forwards.
         """
         parameters = pj.CallOpParam(True)
         parameters.txOption.localUri = where.local_uri
         for name, value in where.headers:
             _add_header(parameters, name, value)
-        self._where = where
-        with self._table.failover.attempt() as self._attempt:
+        self._where, self._hops = where, hops
+        with self._table.failover.attempt() as self._attempt, max_forwards(hops):
             try:
                 self.makeCall(where.uri, parameters)
             except pj.Error as error:
@@ -352,7 +358,7 @@ class Dialog(pj.Call):
 
     def _place_again(self, code: int) -> None:
         """Leave the call to a successor: this dialog is over, and its wrapper must go with it."""
-        where = self._where
+        where, hops = self._where, self._hops
         assert where is not None
         self._told_over = True
         self._finish_trace(code)
@@ -360,7 +366,7 @@ class Dialog(pj.Call):
 
         def place() -> None:
             if self._table.calls.get(self._key) is successor:  # else it was given up meanwhile
-                successor.place(where)
+                successor.place(where, hops)
 
         self._table.later(place)
 

@@ -12,7 +12,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 RX_PRIORITY = 7
 """Of a module: just before the transport layer's own (8), so before transactions and dialogs; when sending, just
@@ -38,6 +38,24 @@ class ListHead(ctypes.Structure):
     """``pj_list``: the head of a ring; every PJSIP header begins with the same two pointers."""
 
     _fields_ = (("prev", ctypes.c_void_p), ("next", ctypes.c_void_p))
+
+
+class Header(ctypes.Structure):
+    """``pjsip_hdr`` (``pjsip/sip_msg.h``): what every header of the library begins with."""
+
+    _fields_: ClassVar[Sequence[Any]] = (
+        ("prev", ctypes.c_void_p),
+        ("next", ctypes.c_void_p),
+        ("type", ctypes.c_int),
+        ("name", PjString),
+        ("short_name", PjString),
+        ("functions", ctypes.c_void_p),
+    )
+
+    @property
+    def written(self) -> bytes:
+        """Its name."""
+        return bytes((self.name.ptr or b"")[: self.name.slen])
 
 
 class SipModule(ctypes.Structure):

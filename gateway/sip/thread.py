@@ -42,13 +42,15 @@ from gateway.sip.sources import Sources
 from gateway.sip.stun import with_public_address
 from gateway.sip.trace import Tracer
 from gateway.sip.trunks import Accounts, TrunkChanged
+from gateway.sip.waker import Waker
 from gateway.threads import enter_role, runs_on
 
 Order = Callable[[CallTable], None]
 
 _log = structlog.get_logger(__name__)
-_POLL_BUSY_MS = 10  # the longest an order waits while calls are up
-_POLL_IDLE_MS = 50
+_POLL_BUSY_MS = 20  # keys of RFC 4733 come from the thread of the media, which does not end the library's wait
+_POLL_IDLE_MS = 1000
+_POLL_FOR_ORDERS_MS = 10  # where the library cannot be woken
 _TICK_S = 1.0  # housekeeping: registrations, RTP, connections
 _GOODBYE_S = 2.0  # for the answers to our BYEs at the end
 
@@ -83,6 +85,7 @@ class SipThread:
         self._on_trunk = on_trunk
         self._register = register
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._waker = Waker()
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
@@ -113,6 +116,7 @@ class SipThread:
         """End every call with a BYE, destroy the library and end the thread."""
         self._draining.set()
         self._stopping.set()
+        self._waker.wake()
         await asyncio.to_thread(self._thread.join)
         for lookup in self._lookups:
             lookup.cancel()
@@ -123,8 +127,9 @@ class SipThread:
         self._draining.set()
 
     def submit(self, order: Order) -> None:
-        """Have ``order`` carried out on ``sip``, within 10 ms while calls are up."""
+        """Have ``order`` carried out on ``sip``, at once."""
         self._orders.put(order)
+        self._waker.wake()
 
     def leg(
         self, call_id: CallId, uplink: UplinkTap, playout: PlayoutBuffer, recorder: Recorder | None = None
@@ -258,6 +263,8 @@ class SipThread:
                 settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
             )
             ending.callback(endpoint.ask_nobody)
+            self._waker.install()
+            ending.callback(self._waker.remove)
             door.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
             access = choose_frame_access()
@@ -296,7 +303,7 @@ class SipThread:
         table = parts.table
         tick_at = time.monotonic() + _TICK_S
         while go_on():
-            parts.endpoint.libHandleEvents(_POLL_BUSY_MS if table.calls else _POLL_IDLE_MS)
+            parts.endpoint.libHandleEvents(self._wait_ms(table))
             while not self._orders.empty():
                 _obey(self._orders.get_nowait(), table)
             now = time.monotonic()
@@ -307,6 +314,11 @@ class SipThread:
                 parts.directory.tick(now)
                 parts.accounts.tick(now)
                 table.watch(now)
+
+    def _wait_ms(self, table: CallTable) -> int:
+        if not self._waker.works:
+            return _POLL_FOR_ORDERS_MS
+        return _POLL_BUSY_MS if table.calls else _POLL_IDLE_MS
 
     def _say_goodbye(self, parts: _Parts) -> None:
         table, accounts = parts.table, parts.accounts

@@ -21,6 +21,7 @@ from gateway.sip.caller_id import domain_of, user_called
 from gateway.sip.failover import Attempt, Failover
 from gateway.sip.guard import describe
 from gateway.sip.message import parse_message
+from gateway.sip.register_id import RegisterIds
 from gateway.sip.registering import RegistrationRetry, refresh_after_s, retry_after_in
 from gateway.sip.sources import Sources
 from gateway.threads import runs_on
@@ -61,6 +62,7 @@ class _Registration:
         self.retry = RegistrationRetry(first_retry_s)
         self.due_at: float | None = None
         self.held = False
+        self.failed = False
         self.attempt: Attempt | None = None
 
 
@@ -98,6 +100,7 @@ class Accounts:
         self._failover = failover
         self._later = later
         self._chance = chance
+        self._ids = RegisterIds()
         self._accounts: dict[str, GatewayAccount] = {}
         self._registrations: dict[str, _Registration] = {}
         self._leaving = False
@@ -110,6 +113,7 @@ class Accounts:
         Raises:
             SipError: the library refused one; the text names the trunk.
         """
+        self._ids.install()
         catch_all = GatewayAccount(table)
         catch_all.create(account_config(self._settings), True)
         self._accounts[""] = catch_all
@@ -206,6 +210,7 @@ class Accounts:
             account.shutdown()
         self._accounts.clear()
         self._registrations.clear()
+        self._ids.remove()
 
     def _try(self, registration: _Registration) -> None:
         registration.due_at = None
@@ -216,14 +221,15 @@ class Accounts:
         self._set(registration, renew=True)
 
     def _set(self, registration: _Registration, *, renew: bool) -> None:
-        with self._failover.attempt() as registration.attempt:
+        registration.failed = False
+        with self._failover.attempt() as registration.attempt, self._ids.of(registration.name):
             try:
                 registration.account.setRegistration(renew)
             except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
-                if renew:
-                    self._failed(registration, 503, describe(error), None)
-                else:
+                if not renew:
                     registration.held = False
+                elif not registration.failed:  # else the library has told it already, as an answer
+                    self._failed(registration, 503, describe(error), None)
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
         def answered(code: int, reason: str, expires_s: int, message: str, source: str) -> None:
@@ -245,7 +251,7 @@ class Accounts:
         return answered
 
     def _failed(self, registration: _Registration, code: int, reason: str, retry_after_s: float | None) -> None:
-        registration.held = False
+        registration.held, registration.failed = False, True
         if self._leaving:
             return
         if self._failover.another(registration.attempt, code, retry_after_s):

@@ -214,6 +214,21 @@ async def test_a_dialled_refusal_reaches_the_caller_with_its_code(house: MakeHou
         assert (await here.ended_record())["end_reason"] == "busy"
 
 
+async def test_max_forwards_is_handed_on_and_a_loop_ends(house: MakeHouse, tmp_path: Path) -> None:
+    port, own = free_port(), free_port()
+    onward, loop = f"action: dial, to: '{sip(port)}'", f"action: dial, to: 'sip:1001@127.0.0.1:{own}'"
+    async with house(dialplan=plan(onward, loop), GATEWAY_SIP__PORT=str(own)) as here:
+        async with Sipp(9, (refuse_call("486 Busy Here"),), tmp_path / "callee", port=port) as callee:
+            few = invite().replace("Max-Forwards: 70", "Max-Forwards: 9")
+            await play(here.port, tmp_path / "caller", few, refused(486))
+            assert await callee.finish() == 0, callee.output
+        assert [line for line in callee.first("INVITE").text.splitlines() if "Max-Forwards" in line] == [
+            "Max-Forwards: 8"
+        ]
+        round_about = invite().replace("Max-Forwards: 70", "Max-Forwards: 2")
+        await play(here.port, tmp_path / "loop", round_about, refused(483), service="1001")
+
+
 @pytest.mark.parametrize(
     ("status", "more", "told", "reason"),
     [

@@ -146,18 +146,29 @@ async def test_a_longer_interval_is_taken_when_the_registrar_asks_for_it(tmp_pat
         assert await registrar.finish() == 0, registrar.output
 
 
-async def test_an_overloaded_registrar_is_given_the_time_it_asks_for(tmp_path: Path) -> None:
-    busy, port = refused("503 Service Unavailable", "Retry-After: 3"), free_port()
-    async with registrant(port, register_retry_s=1) as here:
-        async with SippServer((REGISTER, busy), tmp_path / "first", port) as registrar:
-            await until(lambda: "failed" in here.states())
+async def test_an_overloaded_registrar_is_given_the_time_it_asks_for_and_knows_us_again(tmp_path: Path) -> None:
+    busy = refused("503 Service Unavailable", "Retry-After: 3")
+    # One call of SIPp's is one Call-ID (RFC 3261 section 10.2).
+    steps = (REGISTER, busy, REGISTER, refused("500 Oops"), REGISTER, granted(600), REGISTER, granted(0))
+    async with SippServer(steps, tmp_path) as registrar:
+        async with registrant(registrar.port, register_retry_s=1) as here:
+            await until(lambda: "failed" in here.states(), limit_s=15)
             assert (here.last.code, here.last.retry_s) == (503, 3)
-            first = registrar.received("REGISTER")[0]
-        # A registration that failed begins anew, with a Call-ID of its own: another call for SIPp.
-        async with SippServer((REGISTER, granted(600), REGISTER, granted(0)), tmp_path / "second", port) as registrar:
-            await until(lambda: "registered" in here.states())
-            assert registrar.received("REGISTER")[0].at - first.at >= 3
-            await here.sip.stop()
+            await until(lambda: "registered" in here.states(), limit_s=20)
+        assert await registrar.finish() == 0, registrar.output
+        asked = registrar.received("REGISTER")
+        assert asked[1].at - asked[0].at >= 3
+        numbers = [int(each.text.partition("CSeq: ")[2].split()[0]) for each in asked]
+        assert numbers == sorted(set(numbers))
+
+
+async def test_an_attempt_that_cannot_even_be_sent_is_one_failure() -> None:
+    async with registrant(5060, host="no-such-host.invalid", register_retry_s=1) as here:
+        await until(lambda: here.states().count("failed") >= 3, limit_s=60)
+        assert here.states()[:6] == ["registering", "failed"] * 3
+        waits = [change.retry_s for change in here.changes if change.state == "failed"]
+        assert waits[0] <= 2
+        assert waits[2] <= 5  # 1, 2, 4 s, each spread by a fifth
 
 
 async def test_requests_go_by_the_outbound_proxy(tmp_path: Path) -> None:

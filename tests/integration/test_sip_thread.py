@@ -109,6 +109,30 @@ async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
         assert await sipp.finish() == 0, sipp.output
 
 
+async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sip.thread._POLL_IDLE_MS", 60_000)
+    async with phone(pick_up) as here:
+        for _ in range(50):
+            done = asyncio.Event()
+            here.sip.submit(lambda _table, done=done: here.sip._loop.call_soon_threadsafe(done.set))
+            async with asyncio.timeout(20):  # without a wake, the library's own timers end its wait in a minute
+                await done.wait()
+
+
+async def test_a_build_that_cannot_be_woken_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sip.waker.function", _no_function)
+    async with phone(pick_up) as here:
+        assert not here.sip._waker.works
+        done = asyncio.Event()
+        here.sip.submit(lambda _table: here.sip._loop.call_soon_threadsafe(done.set))
+        async with asyncio.timeout(20):
+            await done.wait()
+
+
+def _no_function(name: str, *_types: object) -> object:
+    raise AttributeError(name)
+
+
 async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -> None:
     async with (
         phone(pick_up, no_rtp_timeout_s=1) as here,
