@@ -14,6 +14,7 @@ from gateway.settings_base import Name, Port, PositiveSeconds, Section, listed
 
 Codec = Literal["G722", "PCMU", "PCMA"]
 Srtp = Literal["off", "optional", "required"]
+RtpSource = Literal["learned", "signalled"]
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?(:\d{1,5})?")
 
 
@@ -99,6 +100,7 @@ class TrunkSettings(Section):
     challenge: bool = Field(False, description="its INVITEs must bring our digest (username, password_from)")
     codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order; none takes sip.codecs")
     srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
+    rtp_source: RtpSource | None = Field(None, description="where its RTP may come from; none takes sip.rtp_source")
     dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how digits are sent")
     caller_id: str | None = Field(None, min_length=1, description="number we call as, unless the order says another")
     caller_id_header: Annotated[tuple[IdentityHeader, ...], BeforeValidator(_identity_headers), Field(min_length=1)] = (
@@ -197,6 +199,9 @@ class SipSettings(Section):
         20, description="audio per RTP packet, unless the far end asks for another"
     )
     srtp: Srtp = Field("off", description="SDES of calls from no trunk: off, optional or required")
+    rtp_source: RtpSource = Field(
+        "learned", description="RTP from anywhere is followed (NAT), or from the address in SDP alone: signalled"
+    )
     jitter_start_ms: int = Field(60, ge=0, le=500, description="jitter buffer: delay at the start and after a pause")
     jitter_min_ms: int = Field(
         20, ge=0, le=500, description="jitter buffer: delay after it ran dry, on a line without gaps"

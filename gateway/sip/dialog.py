@@ -21,6 +21,7 @@ from gateway.sip.native import respond_in_dialog
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
 from gateway.sip.registering import retry_after_in
+from gateway.sip.rtp_source import address_of, take_only_from
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
 from gateway.sip.watch import CodecWatch
 from gateway.threads import runs_on
@@ -311,6 +312,17 @@ class Dialog(pj.Call):
                 stream = self.getStreamInfo(line.index)
                 self._codec = f"{stream.codecName}/{stream.codecClockRate}"
         self._media_changed(info)
+
+    @callback
+    def onStreamPreCreate(self, prm: Any) -> None:
+        """Shut strangers out before the stream reads anything."""
+        trunk = self._table.trunks.get(self.trunk)
+        source = self._table.settings.rtp_source if trunk is None or trunk.rtp_source is None else trunk.rtp_source
+        info = prm.streamInfo
+        far_end = address_of(info.remoteRtpAddress)
+        if source == "signalled" and far_end is not None:
+            ours = self.getMedTransportInfo(prm.streamIdx)
+            take_only_from(far_end, *(int(name.rpartition(":")[2]) for name in (ours.localRtpName, ours.localRtcpName)))
 
     @callback
     def onStreamCreated(self, prm: Any) -> None:

@@ -648,6 +648,49 @@ async def test_a_stranger_is_neither_heard_nor_sent_the_audio(tmp_path: Path) ->
                 assert await sipp.finish() == 0, sipp.output
 
 
+async def flood(stranger: socket.socket, to: tuple[str, int], packets: int, pause_s: float) -> None:
+    """Send loud RTP that the caller never sent."""
+    loop = asyncio.get_running_loop()
+    for number in range(packets):
+        loud = struct.pack(">BBHII", 0x80, 0, number, 160 * number, 999) + bytes(range(160))
+        await loop.sock_sendto(stranger, loud, to)
+        await asyncio.sleep(pause_s)
+
+
+async def test_a_silent_caller_s_audio_cannot_be_taken_over_where_rtp_is_signalled(tmp_path: Path) -> None:
+    async with (
+        phone(pick_up, rtp_source="signalled") as here,
+        RtpPeer(NOISE, looped=True) as peer,
+        RtpPeer(NOISE, looped=True) as moved,
+    ):
+        steps = (invite(peer.port), ANSWERED, pause(4000), reinvite(sdp(moved.port, version=2)), pause(2500), BYE)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            stranger.setblocking(False)
+            async with Sipp(here.info.port, steps, tmp_path) as sipp:
+                await until(lambda: here.seen(MediaUp))
+                here.playout.write("speech", NOISE * 5)
+                to = ("127.0.0.1", rtp_port_of(tmp_path))
+                await flood(stranger, to, 50, 0.02)
+                await flood(stranger, to, 200, 0)
+                await asyncio.sleep(0.2)
+                assert not any(here.uplink.read())
+                with pytest.raises(BlockingIOError):
+                    stranger.recv(2000)
+                peer.talk()
+                await until(lambda: any(here.uplink.read()))
+                await until(lambda: moved.reception.packets)
+                await peer.hush()
+                await asyncio.sleep(0.3)
+                here.uplink.read()
+                await flood(stranger, to, 20, 0.02)
+                assert not any(here.uplink.read())
+                moved.talk()
+                await until(lambda: any(here.uplink.read()))
+                assert await sipp.finish() == 0, sipp.output
+        assert not here.seen(LegFailed)
+
+
 # Codecs of a trunk
 
 
