@@ -9,7 +9,7 @@ ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTE
 # A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
 apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
 
-.PHONY: help run demo test check bench soak format clean
+.PHONY: help run demo test check bench soak fuzz format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ bench: $(VENV)/lab /usr/bin/sipp ## CPU, memory and latency of one full worker, 
 
 soak: $(VENV)/dev /usr/bin/sipp ## 30 minutes of calls with random faults upstream, watched for leaks
 	$(BIN)/python -m tests.soak $(ARGS)
+
+fuzz: $(VENV)/dev ## mutated SIP, SDP, RTP and TCP against the SIP side; findings go to tests/fuzz/corpus
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: $(VENV)/dev ## put the code into shape
 	$(BIN)/ruff format .
