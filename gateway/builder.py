@@ -93,9 +93,9 @@ class CallBuilder:
         """Make an agent that speaks on a line."""
         settings = self._settings
         if isinstance(asked, IncomingInvite):
-            caller, called = asked.from_uri, asked.to_uri
+            facts = {"from": asked.from_uri, "to": asked.to_uri, "caller": asked.caller, "called": asked.called}
         else:
-            caller, called = asked.target, asked.caller_id
+            facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
         line.playout.use_filler(plan.fillers[agent_name])
         agent = RealtimeAgent(
             call_id=asked.call_id,
@@ -103,7 +103,7 @@ class CallBuilder:
             profile=profile,
             uplink=line.uplink,
             playout=line.playout,
-            caller=caller,
+            caller=facts["from"],
             own_tools=plan.own_tools[agent_name],
             secrets=settings.secrets,
             minter=self._minter,
@@ -114,7 +114,7 @@ class CallBuilder:
             call_id=asked.call_id,
             tool_set=profile.tools,
             secrets=settings.secrets,
-            facts={"from": caller, "to": called, "route": line.route},
+            facts={**facts, "route": line.route},
             http=self._webhooks,
         )
         price = partial(estimate, prices=settings.prices.get(profile.model))

@@ -195,6 +195,7 @@ class Switchboard:
         routed = self._routed(order, profile, self._limits.max_length_s)
         cast = self._builder.cast(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
+        facts |= {"caller": order.caller_id, "called": order.target}
         facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.dialplan.version}
         session = self._session(order.call_id, line, cast, {**_known(facts), **self._common_facts()})
         return await asyncio.shield(self._begin(order.call_id, session.run()))
@@ -371,7 +372,8 @@ class Switchboard:
             "source": invite.source,
             "direction": "inbound",
         }
-        return {**facts, **_known({"trunk": invite.trunk}), **self._common_facts()}
+        known = {"caller": invite.caller, "called": invite.called, "trunk": invite.trunk}
+        return {**facts, **_known(known), **self._common_facts()}
 
     def _facts_of_route(self, plan: PreparedPlan, route: Route, exceeded: str) -> dict[str, str]:
         try:

@@ -27,6 +27,8 @@ class CallRecord(BaseModel):
     sip_call_id: str | None = Field(None, description="the Call-ID header, chosen by the caller's side")
     from_uri: str | None = Field(None, description="SIP URI of the caller")
     to_uri: str | None = Field(None, description="SIP URI that was called")
+    caller: str | None = Field(None, description="who calls, as the dialplan sees it: E.164 where that is known")
+    called: str | None = Field(None, description="who is called, likewise")
     source: str | None = Field(None, description="address:port the INVITE came from")
     worker: str | None = Field(None, description="worker process that has the call")
     route: str | None = Field(None, description="name of the dialplan's route that matched")

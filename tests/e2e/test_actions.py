@@ -191,6 +191,9 @@ async def test_who_is_called_sees_who_calls_and_nobody_can_forge_it(house: MakeH
         written = re.search(r"^P-Called-Party-ID: (.*)$", asked, re.MULTILINE)
         assert written is not None
         (party,) = split_list(written[1].strip())
+        record = await here.store.call((await here.ended_record())["call_id"])
+        assert record is not None
+        assert (record.caller, record.called) == ("+447700900123", "1000")
         assert (parse_address(party).display, parse_address(party).uri.host) == (evil, "carrier.example")
 
 

@@ -107,6 +107,20 @@ async def test_a_call_to_our_registration_comes_in_through_the_carrier(tmp_path:
     ("given", "shown", "headers"),
     [
         ({}, rf"From: <sip:{USER}@127\.0\.0\.1>", {}),
+        (
+            {"caller_id": "+49301234567", "caller_id_header": "p-preferred-identity"},
+            rf"From: <sip:{USER}@127\.0\.0\.1>",
+            {"P-Preferred-Identity": "<sip:+49301234567@127.0.0.1;user=phone>"},
+        ),
+        (
+            {
+                "caller_id": "+49301234567",
+                "caller_id_header": ["from", "remote-party-id"],
+                "numbers": "e164-without-plus",
+            },
+            r"From: <sip:\+49301234567@127\.0\.0\.1;user=phone>",
+            {"Remote-Party-ID": "<sip:+49301234567@127.0.0.1;user=phone>;party=calling;screen=yes;privacy=off"},
+        ),
         ({"caller_id": "030 1234567"}, r"From: <sip:\+49301234567@127\.0\.0\.1;user=phone>", {}),
         (
             {"caller_id": "+49301234567", "caller_id_header": "p-asserted-identity", "privacy": True},

@@ -194,11 +194,12 @@ async def test_a_number_that_no_route_takes_is_refused_without_a_call() -> None:
 async def test_a_call_beyond_a_limit_takes_the_limits_own_step() -> None:
     house = House()
     house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 5")
-    house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2"))
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2", caller="alice", called="short"))
     await until(lambda: bool(house.gate.released))
     assert house.legs[INVITE.call_id].orders[0][:2] == ("hang_up", 480)
     assert house.gate.asked == [("short", "alice", RouteLimits(Caps(calls_per_day=5)))]
-    assert house.store.record(INVITE.call_id)["limit_exceeded"] == "calls_per_day 5"
+    record = house.store.record(INVITE.call_id)
+    assert (record["limit_exceeded"], record["caller"], record["called"]) == ("calls_per_day 5", "alice", "short")
 
 
 async def test_the_minutes_that_are_left_of_the_day_cut_the_call() -> None:
@@ -320,6 +321,7 @@ async def test_somebody_is_called_by_an_order_and_its_outcome_is_told() -> None:
     await until(lambda: ("dial",) in house.legs[order.call_id].orders if order.call_id in house.legs else False)
     record = house.store.record(order.call_id)
     assert (record["to_uri"], record["from_uri"]) == ("sip:bob@192.0.2.9", "+15550100")
+    assert (record["caller"], record["called"]) == ("+15550100", "sip:bob@192.0.2.9")
     assert (record["direction"], record["trunk"], record["agent"]) == ("outbound", "main", "plain")
     assert "route" not in record
     house.switchboard.on_event(MediaUp(order.call_id, "PCMU/8000"))

@@ -97,6 +97,14 @@ def test_a_call_is_explained_route_by_route() -> None:
     assert "limits: max minutes 20; beyond: reject 486\n" in out
 
 
+def test_the_explanation_tells_who_is_shown_as_calling(bare: Path) -> None:
+    step = "action: dial, to: '+493087654321', trunk: out, caller_id: caller"
+    (bare / "p.yaml").write_text(f"agents: {{a: {{instructions: x}}}}\nroutes: [{{name: b, {step}}}]\n")
+    code, out, _ = run("explain", "--plan", "p.yaml", "--to", "1000")
+    assert code == 0
+    assert "dial +493087654321 through the trunk out as caller, 30 s" in out
+
+
 def test_the_explanation_as_json_has_the_session_that_is_asked_for() -> None:
     code, out, _ = run(
         *("explain", "--plan", PLANS / "campaign.yaml", "--to", "+448001234567", "--header", "X-Campaign=spring"),

@@ -52,7 +52,20 @@ def test_what_is_no_record_is_a_value_error(flat: dict[str, str]) -> None:
 
 def test_the_fields_are_those_agreed_on() -> None:
     assert {
-        *("call_id", "sip_call_id", "from_uri", "to_uri", "source", "worker", "route", "agent", "state", "codec"),
+        *(
+            "call_id",
+            "sip_call_id",
+            "from_uri",
+            "to_uri",
+            "caller",
+            "called",
+            "source",
+            "worker",
+            "route",
+            "agent",
+            "state",
+            "codec",
+        ),
         *("upstream_session_id", "created_at", "ringing_at", "answered_at", "ended_at", "heartbeat_at", "setup_ms"),
         *("trunk", "direction", "recording", "sip_trace", "rx_packets", "rx_lost", "rx_jitter_ms", "tx_packets"),
         *("dialplan", "limit_exceeded", "metadata", "tx_lost", "rtt_ms", "mos", "late_frames", "underruns"),
