@@ -90,11 +90,14 @@ class Resolver:
                 return Answer((question.name,))
             if found := addresses_in_hosts(question.name, self._hosts_file):
                 return Answer(found, SYSTEM_TTL_S)
+        clock = asyncio.get_running_loop().time
+        due_at = clock() + self._settings.dns_timeout_s
         by_name_server = "." in question.name
         answer = await self._ask_name_servers(question) if by_name_server else Answer(problem="no such name")
-        if question.kind != "A" or answer.records or (by_name_server and self._settings.name_servers):
+        ours_alone = by_name_server and self._settings.name_servers
+        if question.kind != "A" or answer.records or ours_alone or clock() >= due_at:
             return answer
-        found = await _ask_system(question.name, self._settings.dns_timeout_s)
+        found = await _ask_system(question.name, due_at - clock())
         return Answer(found, SYSTEM_TTL_S) if found else answer
 
     async def _ask_name_servers(self, question: Question) -> Answer:

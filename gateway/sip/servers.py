@@ -2,15 +2,16 @@
 Which servers stand behind a host name, by RFC 3263 (locating SIP servers) and RFC 2782 (SRV). Pure: no I/O, no clock.
 
 ``locating`` is a generator: it yields the questions it has for the name servers, is sent their answers, and returns
-what came of them. Whoever drives it does the I/O. Questions that do not depend on each other are asked together, so a
-name costs three rounds at most: NAPTR and SRV; the SRV records that NAPTR named; the addresses.
+what came of them. Whoever drives it does the I/O. Questions that do not depend on each other are asked together: first
+NAPTR, SRV and the name's own address, which most names have alone; then the SRV records that NAPTR named, if they are
+others; then the addresses of their hosts.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,11 +155,14 @@ def locating(target: Target, supported: Sequence[Transport], chance: Chance) -> 
     if target.port or "." not in target.host:
         transport = target.transport or "udp"
         port = target.port or DEFAULT_PORTS[transport]
-        return (yield from _addresses([(transport, Srv(0, 0, port, target.host))], MAX_TTL_S, chance, failed=False))
+        return (yield from _addresses([(transport, Srv(0, 0, port, target.host))], {}, MAX_TTL_S, chance, failed=False))
     first = [(transport, f"{_SRV_LABELS[transport]}.{target.host}") for transport in wanted]
-    questions = [Question("NAPTR", target.host), *(Question("SRV", name) for _, name in first)]
-    naptr, *srv = yield questions
-    known = {question.name: answer for question, answer in zip(questions[1:], srv, strict=True)}
+    naptr, own, *srv = yield [
+        Question("NAPTR", target.host),
+        Question("A", target.host),
+        *(Question("SRV", name) for _, name in first),
+    ]
+    known = {name: answer for (_, name), answer in zip(first, srv, strict=True)}
     services = _services(naptr, wanted) or first
     missing = [name for _, name in services if name not in known]
     if missing:
@@ -173,7 +177,7 @@ def locating(target: Target, supported: Sequence[Transport], chance: Chance) -> 
     if all(record.target == "" for _, record in found):  # RFC 2782: a single dot
         return Located((), RETRY_S, f"{target.host} says that it has no SIP service (its SRV record names no host)")
     times = [answer.ttl_s for answer in (naptr, *(answer for _, answer in answers)) if answer.records]
-    return (yield from _addresses(found, min(times, default=MAX_TTL_S), chance, failed=failed))
+    return (yield from _addresses(found, {target.host: own}, min(times, default=MAX_TTL_S), chance, failed=failed))
 
 
 def _services(naptr: Answer, wanted: Sequence[Transport]) -> list[tuple[Transport, str]]:
@@ -201,11 +205,20 @@ def _in_order(answer: Answer, transport: Transport, chance: Chance) -> list[Srv]
     return sorted((record for record in answer.records if isinstance(record, Srv)), key=rank)
 
 
-def _addresses(found: Sequence[tuple[Transport, Srv]], ttl_s: float, chance: Chance, *, failed: bool) -> Locating:
-    """Ask for the addresses of the hosts and put everything together."""
+def _addresses(
+    found: Sequence[tuple[Transport, Srv]],
+    known: Mapping[str, Answer],
+    ttl_s: float,
+    chance: Chance,
+    *,
+    failed: bool,
+) -> Locating:
+    """Ask for the addresses of the hosts that are not known yet, and put everything together."""
     hosts = list(dict.fromkeys(record.target for _, record in found if record.target))
-    answers = yield [Question("A", host) for host in hosts]
-    known = dict(zip(hosts, answers, strict=True))
+    missing = [host for host in hosts if host not in known]
+    more = (yield [Question("A", host) for host in missing]) if missing else []
+    known = {**known, **dict(zip(missing, more, strict=True))}
+    answers = [known[host] for host in hosts]
     servers = tuple(
         dict.fromkeys(
             Server(address, record.port, transport)

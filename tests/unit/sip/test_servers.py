@@ -54,7 +54,10 @@ def test_srv_records_are_tried_by_priority_and_each_has_its_own_port() -> None:
     located, rounds = locate(zone, Target("carrier.example", 0, "udp"))
     assert located.servers == (Server("192.0.2.1", 5070, "udp"), Server("192.0.2.2", 5062, "udp"))
     assert (located.ttl_s, located.problem, located.failed) == (120, "", False)
-    assert rounds == [["NAPTR carrier.example", "SRV _sip._udp.carrier.example"], ["A a.example", "A b.example"]]
+    assert rounds == [
+        ["NAPTR carrier.example", "A carrier.example", "SRV _sip._udp.carrier.example"],
+        ["A a.example", "A b.example"],
+    ]
 
 
 def test_naptr_says_where_the_srv_records_are_and_which_transport_is_preferred() -> None:
@@ -96,7 +99,8 @@ def test_tls_has_records_and_a_port_of_its_own() -> None:
 
 @pytest.mark.parametrize("target", [Target("plain.example"), Target("plain.example", 0, "udp")])
 def test_a_name_without_srv_records_is_the_server_itself(target: Target) -> None:
-    located, _ = locate({"A plain.example": a("192.0.2.7", ttl_s=30)}, target)
+    located, rounds = locate({"A plain.example": a("192.0.2.7", ttl_s=30)}, target)
+    assert len(rounds) == 1
     assert located == Located((Server("192.0.2.7", 5060, "udp"),), 30)
 
 
