@@ -98,6 +98,9 @@ class TrunkSettings(Section):
     outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
     networks: Networks = Field((), description="addresses its calls come from; an IPv4 address as host is one already")
     challenge: bool = Field(False, description="its INVITEs must bring our digest (username, password_from)")
+    digest_uri: Literal["request-uri", "any"] = Field(
+        "request-uri", description="with challenge: whom the digest must be for; any where proxies change who is called"
+    )
     codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order; none takes sip.codecs")
     srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
     rtp_source: RtpSource | None = Field(None, description="where its RTP may come from; none takes sip.rtp_source")

@@ -49,6 +49,7 @@ class GatewayAccount(pj.Account):
         message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
         parties = parties_of(message, self._settings)
         call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
+        call.sip_call_id = message.call_id
         if not parties.from_uri:
             call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody
             return
@@ -57,7 +58,7 @@ class GatewayAccount(pj.Account):
         self._table.emit(
             IncomingInvite(
                 call.call_id,
-                sip_call_id=clean(call.getInfo().callIdString),
+                sip_call_id=message.call_id,
                 from_uri=parties.from_uri,
                 to_uri=parties.to_uri,
                 source=prm.rdata.srcAddress,

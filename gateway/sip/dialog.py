@@ -57,6 +57,8 @@ class Dialog(pj.Call):
     ) -> None:
         super().__init__(account) if pj_id is None else super().__init__(account, pj_id)
         self.trunk = trunk
+        self.sip_call_id = ""
+        """Call-ID of a call that came in: what the library tells of it ends after 127 characters."""
         self._key = key
         self._table = table
         self._keys = KeyFilter()
@@ -400,8 +402,7 @@ class Dialog(pj.Call):
         tracer = self._table.tracer
         if tracer is None or self.getId() < 0:
             return None
-        info = self.getInfo()
-        path = tracer.finish(info.callIdString, keep=code // 100 != 2)
+        path = tracer.finish(self.sip_call_id or self.getInfo().callIdString, keep=code // 100 != 2)
         return None if path is None else str(path)
 
     def _end(self, ending: Ending) -> None:

@@ -10,6 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
+
+from gateway.sip.address import parse_uri
 
 REALM = "sip-voice-gateway"
 NONCE_AGE_S = 60.0
@@ -18,7 +21,7 @@ _MAX_HEADER = 2000
 _HASHES: dict[str, Callable[[bytes], hashlib._Hash]] = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 _PART = re.compile(r'([a-zA-Z_-]{1,32})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
-Answer = Literal["right", "wrong", "stale"]
+Answer = Literal["right", "wrong", "stale", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,20 @@ class Digest:
             for name in _HASHES
         )
 
-    def verify(self, header: str, method: str, credentials: Credentials, now: float) -> Answer:
+    def verify(self, header: str, method: str, credentials: Credentials, now: float, uri: str | None = None) -> Answer:
         """
         Judge the value of an ``Authorization`` header.
 
+        Args:
+            header: the value; empty where there is none.
+            method: of the request.
+            credentials: whom it must come from.
+            now: monotonic seconds.
+            uri: the Request-URI that it must be for (RFC 7616 section 3.4.6); None where proxies rewrite that.
+
         Returns:
             ``right``; ``stale``: right, but with a nonce that is too old or was used up: the far end may try again
-            without asking for a password; ``wrong``: anything else.
+            without asking for a password; ``elsewhere``: right, for another URI; ``wrong``: anything else.
         """
         fields = _fields(header)
         if fields is None or not _well_formed(fields, credentials):
@@ -74,6 +84,8 @@ class Digest:
         given = fields.get("response", "").lower()
         if not hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace")):
             return "wrong"
+        if uri is not None and not _is_same_target(fields["uri"], uri):
+            return "elsewhere"
         age = self._age(fields["nonce"], now)
         if age is None or not 0 <= age <= NONCE_AGE_S:
             return "stale"
@@ -135,3 +147,19 @@ def _response(fields: dict[str, str], method: str, credentials: Credentials) -> 
     secret = digest(credentials.username, credentials.realm, credentials.password)
     what = digest(method, fields["uri"])
     return digest(secret, fields["nonce"], fields["nc"], fields["cnonce"], fields["qop"], what)
+
+
+def _is_same_target(digest_uri: str, request_uri: str) -> bool:
+    """
+    Whether a digest was made for who is called.
+
+    The user decides: proxies on the way put other hosts, ports and parameters into the Request-URI. A digest for the
+    host alone, as some user agents make it, is one for whoever is called there.
+    """
+    try:
+        made_for, called = parse_uri(digest_uri), parse_uri(request_uri)
+    except ValueError:
+        return digest_uri == request_uri
+    if made_for.user:
+        return unquote(made_for.user) == unquote(called.user)
+    return (made_for.host.lower(), made_for.opaque) == (called.host.lower(), called.opaque)

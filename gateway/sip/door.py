@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 MOST = 40  # of the library's 64 handles: its listeners, its own connections out and a reserve are the rest
 FOR_TRUNKS = 10  # of these, nobody else gets them
 MOST_OF_A_SOURCE = 16
+# So many of these may be open: when a source closes all it had, as many handles are left for what it opens next.
+OPEN_OF_A_SOURCE = MOST_OF_A_SOURCE // 2
 _FREED_AFTER_S = (
     0.7  # the library frees a handle 0.5 s after it was closed (PJ_IOQUEUE_KEY_FREE_DELAY), on its next poll
 )
@@ -111,6 +113,12 @@ class Door:
         if guest is not None:
             guest.heard = True
 
+    def hang_up(self, peer: str) -> None:
+        """Shut the connection from ``address:port`` down, if it is one that was taken."""
+        guest = self._guests.get(peer)
+        if guest is not None and _is_open(guest):
+            _shut_down(guest)
+
     def tick(self, now: float) -> None:
         """Shut down connections of strangers that brought no message in time. About once a second."""
         self._forget_gone(now)
@@ -147,6 +155,8 @@ class Door:
         self._forget_gone(now)
         try:
             host, peer = _peer(number)
+            if _is_closed(number):
+                return "connection gone at once"  # whoever made a hundred and left takes no handle from those who stay
         except OSError:
             return "connection gone at once"
         if _local_port(listener) in self._tls_ports and not self._sources.find(host).allowed:
@@ -155,7 +165,9 @@ class Door:
         stranger = self._sources.trunk_of(host) is None
         if len(counted) >= (MOST - FOR_TRUNKS if stranger else MOST):
             return "too many connections"
-        if stranger and sum(guest.host == host for guest in counted) >= MOST_OF_A_SOURCE:
+        of_source = sum(guest.host == host for guest in counted)
+        open_of_source = sum(guest.host == host for guest in self._guests.values())
+        if stranger and (of_source >= MOST_OF_A_SOURCE or open_of_source >= OPEN_OF_A_SOURCE):
             return "too many connections of a source"
         self._guests[peer] = _Guest(number, os.fstat(number).st_ino, host, now)
         return None
@@ -170,10 +182,20 @@ class Door:
 
 
 def _is_open(guest: _Guest) -> bool:
+    """Whether the library still holds a connection, and its far end has not closed it either."""
     try:
-        return os.fstat(guest.number).st_ino == guest.inode
+        return os.fstat(guest.number).st_ino == guest.inode and not _is_closed(guest.number)
     except OSError:
         return False
+
+
+def _is_closed(number: int) -> bool:
+    """Whether the far end of a connection has closed it, and nothing more is to be read."""
+    with socket.socket(fileno=os.dup(number)) as connection:
+        try:
+            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
 
 
 def _shut_down(guest: _Guest) -> None:

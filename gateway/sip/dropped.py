@@ -2,28 +2,25 @@
 What the library receives and throws away: line ends between messages, and what it cannot read.
 
 Some of it has an answer, and the library has one hook for all of it. Two line ends over a connection are a keep-alive,
-answered by one (RFC 5626 section 4.4.1); a request that was cut off at the end of the buffer gets 513.
+answered by one (RFC 5626 section 4.4.1). Of a connection that brings what is no message, nothing more can be read:
+where the next one begins is not known. A message that does not fit into the library's buffer gets 513 first.
 """
 
 from __future__ import annotations
 
 import ctypes
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any
 
-from gateway.sip.envelope import BUFFER_BYTES
 from gateway.sip.guard import answering
-from gateway.sip.native import function, native
-from gateway.sip.oversize import answer_to
+from gateway.sip.native import BUFFER_BYTES, RawSender, function, native
+from gateway.sip.refusal import response_to
 
 _IGNORED = 70020  # PJ_EIGNORED: line ends where a message might begin
-_UDP, _CONNECTED = 1, (2, 3)  # PJSIP_TRANSPORT_UDP; _TCP, _TLS
-_THIS_TRANSPORT = 1  # PJSIP_TPSELECTOR_TRANSPORT
 _PONG = b"\r\n"
 _MOST_PONGS = 4  # for pings that came in one piece
-_NO_ADDRESS = struct.pack("<H14x", socket.AF_INET)  # a connection knows where it leads
+_CONNECTION_KINDS = (2, 3)
 
 
 class _Dropped(ctypes.Structure):
@@ -37,10 +34,16 @@ class _Dropped(ctypes.Structure):
     )
 
 
-class _Selector(ctypes.Structure):
-    """``pjsip_tpselector``: by which transport something goes."""
+class _Transport(ctypes.Structure):
+    """``pjsip_transport`` (``pjsip/sip_transport.h``), as far as where it leads."""
 
-    _fields_ = (("type", ctypes.c_int), ("new_connection", ctypes.c_int), ("transport", ctypes.c_void_p))
+    _fields_ = (
+        ("name", ctypes.c_char * 32),
+        *((name, ctypes.c_void_p) for name in ("pool", "references", "lock", "group_lock")),
+        *((name, ctypes.c_int) for name in ("tracing", "is_shutdown", "is_destroying")),
+        *(("kind", ctypes.c_long), ("family", ctypes.c_uint16), ("port", ctypes.c_uint8 * 2)),
+        ("address", ctypes.c_uint8 * 4),
+    )
 
 
 _OnDropped = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Dropped))
@@ -56,22 +59,20 @@ class Dropped:
     Answers what can be answered of it. Thread: sip.
 
     Args:
-        may_ask: whether an address is one that may call at all; nobody else is told that a request was too long.
+        too_long: hears of a message that was too long, and from where (``address:port``); says whether to answer it.
+        hang_up: closes the connection from ``address:port``.
 
     Raises:
         AttributeError: a symbol is missing in this build; the text names it.
     """
 
-    def __init__(self, may_ask: Callable[[str], bool]) -> None:
-        self._may_ask = may_ask
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self._endpoint: Any = function("pjsua_get_pjsip_endpt", pointer)()
-        self._manager = function("pjsip_endpt_get_tpmgr", pointer, pointer)(self._endpoint)
-        self._send = function(
-            "pjsip_endpt_send_raw",
-            *(ctypes.c_int, pointer, ctypes.c_int, pointer, ctypes.c_char_p, size, pointer, ctypes.c_int),
-            *(pointer, pointer),
-        )
+    def __init__(self, too_long: Callable[[str], bool], hang_up: Callable[[str], None]) -> None:
+        self._too_long = too_long
+        self._hang_up = hang_up
+        self._sender = RawSender()
+        pointer = ctypes.c_void_p
+        endpoint = function("pjsua_get_pjsip_endpt", pointer)()
+        self._manager = function("pjsip_endpt_get_tpmgr", pointer, pointer)(endpoint)
         self._hold = function("pjsip_transport_add_ref", ctypes.c_int, pointer)
         self._let_go = function("pjsip_transport_dec_ref", ctypes.c_int, pointer)
         self._callback = _OnDropped(self._on_dropped)
@@ -86,8 +87,12 @@ class Dropped:
         told = dropped.contents
         if told.status == _IGNORED:
             self._keep_alive(told)
-        elif told.length >= BUFFER_BYTES and told.data:
-            self._too_long(ctypes.string_at(told.data, BUFFER_BYTES))
+            return 0
+        peer = _peer_of(told.transport)
+        if peer is not None:
+            if told.length >= BUFFER_BYTES and told.data and self._too_long(peer):
+                self._refuse(told, int(peer.rpartition(":")[2]))
+            self._hang_up(peer)
         return 0
 
     def _keep_alive(self, told: Any) -> None:
@@ -97,15 +102,18 @@ class Dropped:
         # The library closes a connection 600 s after its last use. A keep-alive is one.
         self._hold(told.transport)
         self._let_go(told.transport)
-        selector = _Selector(_THIS_TRANSPORT, 0, told.transport)
-        for kind in _CONNECTED:  # the library refuses the kind that it is not; of UDP, both (STUN is its keep-alive)
-            address = ctypes.addressof(selector)
-            self._send(self._endpoint, kind, address, pongs, len(pongs), _NO_ADDRESS, len(_NO_ADDRESS), None, None)
+        self._sender.send(told.transport, pongs, udp=False)  # of UDP, STUN is the keep-alive
 
-    def _too_long(self, data: bytes) -> None:
-        answer = answer_to(data)
-        if answer is None or not self._may_ask(answer[1]):
-            return
-        response, host, port = answer
-        address = struct.pack("<H", socket.AF_INET) + struct.pack("!H4s8x", port, socket.inet_aton(host))
-        self._send(self._endpoint, _UDP, None, response, len(response), address, len(address), None, None)
+    def _refuse(self, told: Any, port: int) -> None:
+        text = ctypes.string_at(told.data, BUFFER_BYTES).decode("utf-8", "surrogateescape")
+        answer = response_to(text, port, 513, "Message Too Large")
+        if answer is not None:
+            self._sender.send(told.transport, answer[0], udp=False)
+
+
+def _peer_of(transport: int) -> str | None:
+    """Return where a connection leads, as ``address:port``; None for UDP, and for a build with other structures."""
+    found = _Transport.from_address(transport)
+    if found.kind not in _CONNECTION_KINDS or found.family != socket.AF_INET:
+        return None
+    return f"{socket.inet_ntoa(bytes(found.address))}:{int.from_bytes(bytes(found.port), 'big')}"

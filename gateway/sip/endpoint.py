@@ -17,6 +17,7 @@ from gateway.sip.binding import pj
 from gateway.sip.guard import callback, describe
 from gateway.sip.jitter import FRAME_MS
 from gateway.sip.jitter_buffer import DISCARD_NONE, DISCARD_STATIC
+from gateway.sip.library_log import PjLog
 from gateway.sip.listening import Listening, listen
 from gateway.sip.native import native, stay_on_udp
 
@@ -24,7 +25,6 @@ USER_AGENT = "sip-voice-gateway"
 CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
 
 _log = structlog.get_logger(__name__)
-_pjsip_log = structlog.get_logger("pjsip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,6 @@ class GatewayEndpoint(pj.Endpoint):
         self.account_for = self.connection_lost = None
 
 
-class _PjLog(pj.LogWriter):
-    """PJSIP's own log lines, into ours. The library hands over lines of other threads on ``sip``."""
-
-    # What PJSIP calls an error is mostly a peer's: an offer without a codec of ours, a connection that broke.
-    _LEVELS = ("error", "warning", "info", "info", "debug", "debug", "debug")
-
-    def write(self, entry: Any) -> None:
-        text = entry.msg.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
-        getattr(_pjsip_log, self._LEVELS[min(entry.level, 6)])(text)
-
-
 def quiet_start() -> None:
     """Keep the library from printing to standard output before its log is configured."""
     set_level = native("pj_log_set_level")
@@ -153,7 +142,7 @@ def start_endpoint(
     pcm = phone_format(settings, trunks)
     config = pj.EpConfig()
     default_calls = config.uaConfig.maxCalls
-    writer = _PjLog()
+    writer = PjLog()
     _set_agent(config, settings, writer)
     _set_media(config.medConfig, settings, pcm, DISCARD_NONE if jitter_followed else DISCARD_STATIC)
     if not stay_on_udp():

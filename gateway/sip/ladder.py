@@ -38,7 +38,7 @@ _DTMF_BODY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class TracedMessage:
     """
     A SIP message as it went by.
 
@@ -90,7 +90,7 @@ def _stars(text: str) -> str:
     return re.sub(r"[^\r\n]", "*", text)
 
 
-def draw(call_id: str, messages: Sequence[Message], *, left_out: int = 0) -> str:
+def draw(call_id: str, messages: Sequence[TracedMessage], *, left_out: int = 0) -> str:
     """
     Return the ladder of a call, with the whole messages below it.
 
@@ -120,7 +120,7 @@ def draw(call_id: str, messages: Sequence[Message], *, left_out: int = 0) -> str
     return "\n".join(lines) + "\n"
 
 
-def _arrow(message: Message, column: int, width: int) -> str:
+def _arrow(message: TracedMessage, column: int, width: int) -> str:
     label = f" {_summary(message.text)} "
     room = column * _SPAN - 2
     label = label if len(label) <= room - 2 else label[: room - 5] + ".. "
@@ -151,7 +151,7 @@ def _plain(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in readable.rstrip("\r"))
 
 
-def capture(local: tuple[str, int], messages: Sequence[Message]) -> bytes:
+def capture(local: tuple[str, int], messages: Sequence[TracedMessage]) -> bytes:
     """
     Return the messages as a pcap file: IPv4 and UDP, whatever they really came over, with secrets masked.
 

@@ -10,9 +10,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import socket
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
+
+BUFFER_BYTES = 4000
+"""What the library reads of a datagram, and the longest message over a connection (PJSIP_MAX_PKT_LEN)."""
+
+_THIS_TRANSPORT = 1  # PJSIP_TPSELECTOR_TRANSPORT
+_CONNECTED = (2, 3)  # PJSIP_TRANSPORT_TCP, _TLS
+_TRANSPORTS = (1, *_CONNECTED)  # PJSIP_TRANSPORT_UDP
+
+_MOST_VALUES = 32  # PJSIP_GENERIC_ARRAY_MAX_COUNT
+_CAPABILITIES = {"Allow": 4, "Supported": 36}  # PJSIP_H_ALLOW, _SUPPORTED
 
 RX_PRIORITY = 7
 """Of a module: just before the transport layer's own (8), so before transactions and dialogs; when sending, just
@@ -133,6 +145,69 @@ def stay_on_udp() -> bool:
     return True
 
 
+class RxData(ctypes.Structure):
+    """``pjsip_rx_data`` (``pjsip/sip_transport.h``), as far as where a packet came from."""
+
+    _fields_ = (
+        *(("pool", ctypes.c_void_p), ("transport", ctypes.c_void_p), ("transport_data", ctypes.c_void_p)),
+        *(("op_key", ctypes.c_void_p * 34), ("itself", ctypes.c_void_p)),
+        *(("seconds", ctypes.c_long), ("milliseconds", ctypes.c_long), ("packet", ctypes.c_char * BUFFER_BYTES)),
+        *(("zero", ctypes.c_uint32), ("packet_length", ctypes.c_ssize_t)),
+        *(("source", ctypes.c_uint32 * 7), ("source_length", ctypes.c_int)),
+        *(("source_name", ctypes.c_char * 46), ("source_port", ctypes.c_int)),
+    )
+
+
+class _Selector(ctypes.Structure):
+    """``pjsip_tpselector``: by which transport something goes."""
+
+    _fields_ = (("type", ctypes.c_int), ("new_connection", ctypes.c_int), ("transport", ctypes.c_void_p))
+
+
+class _Capability(ctypes.Structure):
+    """``pjsip_generic_array_hdr`` (``pjsip/sip_msg.h``)."""
+
+    _fields_ = (
+        *(("head", ListHead), ("type", ctypes.c_int), ("name", PjString), ("short_name", PjString)),
+        *(("functions", ctypes.c_void_p), ("count", ctypes.c_uint), ("values", PjString * _MOST_VALUES)),
+    )
+
+
+class RawSender:
+    """
+    Sends bytes by a transport of the library. Made after ``libInit``; thread: sip.
+
+    Raises:
+        AttributeError: a symbol is missing in this build; the text names it.
+    """
+
+    def __init__(self) -> None:
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._endpoint = function("pjsua_get_pjsip_endpt", pointer)()
+        self._send = function(
+            "pjsip_endpt_send_raw",
+            *(ctypes.c_int, pointer, ctypes.c_int, pointer, ctypes.c_char_p, size, pointer, ctypes.c_int),
+            *(pointer, pointer),
+        )
+
+    def send(self, transport: int, data: bytes, host: str = "0.0.0.0", port: int = 0, *, udp: bool = True) -> None:
+        """
+        Send by one transport.
+
+        Args:
+            transport: ``pjsip_transport *``.
+            data: what is sent.
+            host: IPv4 address it goes to; a connection knows where it leads.
+            port: port there.
+            udp: whether it may go by UDP at all.
+        """
+        selector = _Selector(_THIS_TRANSPORT, 0, transport)
+        address = struct.pack("<H", socket.AF_INET) + struct.pack("!H4s8x", port, socket.inet_aton(host))
+        for kind in _TRANSPORTS if udp else _CONNECTED:  # the library refuses the kinds that it is not
+            place = ctypes.addressof(selector)
+            self._send(self._endpoint, kind, place, data, len(data), address, len(address), None, None)
+
+
 class Endpoint:
     """
     What the screen needs of ``pjsip_endpoint``. Made after ``libInit``; thread: sip.
@@ -151,6 +226,7 @@ class Endpoint:
         )
         # Mangled C++: they fill the binding's own objects, so no offset inside a C structure is ours to know.
         self._read_received = function("_ZN2pj9SipRxData6fromPjER13pjsip_rx_data", None, pointer, pointer)
+        self._capability = function("pjsip_endpt_get_capability", pointer, pointer, ctypes.c_int, pointer)
         self._read_sent = function("_ZN2pj9SipTxData6fromPjER13pjsip_tx_data", None, pointer, pointer)
 
     def register(self, module: SipModule) -> bool:
@@ -160,6 +236,27 @@ class Endpoint:
     def unregister(self, module: SipModule) -> None:
         """Take the module out of the chain."""
         self._unregister(self._endpoint, ctypes.addressof(module))
+
+    def withdraw(self, header: str, *words: str) -> bool:
+        """
+        Have the library promise less in each message.
+
+        Args:
+            header: ``Allow`` or ``Supported``.
+            words: what is taken out of it.
+
+        Returns:
+            False where this build keeps its promises in another way.
+        """
+        address = self._capability(self._endpoint, _CAPABILITIES[header], None)
+        found = _Capability.from_address(address) if address else None
+        if found is None or _text(found.name) != header or not 0 < found.count <= _MOST_VALUES:
+            return False
+        kept = [value for value in found.values[: found.count] if _text(value) not in words]
+        for place, value in enumerate(kept):
+            found.values[place] = value
+        found.count = len(kept)
+        return True
 
     def read_received(self, rx_data: int, into: Any) -> None:
         """Fill a ``pj.SipRxData``."""
@@ -222,3 +319,9 @@ def _header_list(headers: Sequence[tuple[str, str]]) -> Iterator[int | None]:
         yield ctypes.addressof(head)
     finally:
         function("pjsip_endpt_release_pool", None, pointer, pointer)(endpoint, pool)
+
+
+def _text(string: PjString) -> str:
+    """Return what a ``pj_str_t`` holds; a ``ctypes`` field would stop at a zero that is not there."""
+    pointer = ctypes.cast(ctypes.addressof(string), ctypes.POINTER(ctypes.c_void_p))
+    return ctypes.string_at(pointer[0], min(string.slen, 64)).decode("utf-8", "replace") if pointer[0] else ""

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from gateway.errors import SipError
 from gateway.sip.binding import pj
+from gateway.sip.buckets import Buckets
 from gateway.sip.door import Door
 from gateway.sip.dropped import Dropped
 from gateway.sip.failover import Failover
+from gateway.sip.gate import Gate
 from gateway.sip.guard import answering
-from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, SipModule
-from gateway.sip.screening import NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
+from gateway.sip.message import Malformed, Message, parse_message
+from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, RawSender, RxData, SipModule
+from gateway.sip.refusal import response_to
+from gateway.sip.screening import CUT_OFF, NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
 from gateway.sip.trace import Tracer
 from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)
 _NEWS_EVERY_S = 10.0
+_NEWEST = 5  # addresses in a line of the log
 _GOES_ON, _ENDS_HERE = 0, 1
+_NOT_DONE = {"Allow": ("REFER", "MESSAGE", "SUBSCRIBE"), "Supported": ("replaces", "norefersub")}
+"""What the library promises by itself in every INVITE and 200, and the screen refuses."""
 
 
 class Screen:
@@ -44,6 +52,9 @@ class Screen:
         self._door = door
         self._failover = failover
         self._endpoint: Endpoint | None = None
+        self._sender: RawSender | None = None
+        self._gate: Gate | None = None
+        self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
         self._dropped: Dropped | None = None
         self._received: Any = None
         self._sent: Any = None
@@ -52,13 +63,16 @@ class Screen:
         self._news_at = 0.0
         self.counts: Counter[str] = Counter()
         """How many messages were dropped or answered here, by reason, since the start."""
+        self._newest: OrderedDict[str, None] = OrderedDict()
+        self._long_ones = Buckets(1 / 60, 3)
         self._told: Counter[str] = Counter()
 
     @runs_on("sip")
     def install(self) -> bool:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
-            endpoint, dropped = Endpoint(), Dropped(self._rules.allows)
+            endpoint, sender, gate = Endpoint(), RawSender(), Gate(self._on_text)
+            dropped = Dropped(self._may_hear_of_length, self._door.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
             return False
@@ -71,7 +85,14 @@ class Screen:
         if not endpoint.register(module):
             _log.warning("sip_screen_missing", detail="the library refused the module")
             return False
-        self._endpoint, self._dropped = endpoint, dropped
+        self._endpoint, self._sender, self._dropped, self._gate = endpoint, sender, dropped, gate
+        for header, words in _NOT_DONE.items():
+            if not endpoint.withdraw(header, *words):
+                _log.warning("sip_promises_too_much", header=header, words=words)
+        try:
+            gate.install()
+        except SipError as error:  # what the library's own parser refuses gets no answer then, and counts for nobody
+            _log.warning("sip_gate_missing", detail=f"{error}; put a SIP proxy in front of this build")
         self._door.install()
         return True
 
@@ -85,11 +106,15 @@ class Screen:
             self._news_at = now + _NEWS_EVERY_S
             news = self.counts - self._told
             self._told = Counter(self.counts)
-            _log.warning("sip_screened", total=sum(news.values()), **{_key(why): n for why, n in news.most_common()})
+            counts = {_key(why): number for why, number in news.most_common()}
+            _log.warning("sip_screened", total=sum(news.values()), **counts, newest=list(self._newest))
 
     @runs_on("sip")
     def remove(self) -> None:
         """Leave the library."""
+        if self._gate is not None:
+            self._gate.remove()
+            self._gate = None
         if self._endpoint is not None:
             self._endpoint.unregister(self._module)
             self._endpoint = None
@@ -99,6 +124,35 @@ class Screen:
             self._dropped = None
         self._received = self._sent = None
 
+    # --- before the library reads a message ---
+
+    @runs_on("sip")
+    def _on_text(self, text: str, size: int, source: str, rx_data: int) -> bool:
+        """Say whether the library may read a message; what comes of it otherwise is done here."""
+        admitted = self._rules.admit(text, size, source, time.monotonic())
+        if isinstance(admitted, Message):
+            self._door.heard(source)
+            self._admitted = admitted, text, source
+            return True
+        self._count(admitted, source)
+        if isinstance(admitted, Respond):
+            host, _, port = source.rpartition(":")
+            if admitted.why == CUT_OFF:
+                self._may_hear_of_length(source)
+            answer = response_to(text, int(port), admitted.code, admitted.reason)
+            if answer is not None and self._sender is not None:
+                self._sender.send(RxData.from_address(rx_data).transport or 0, answer[0], host, answer[1])
+        return False
+
+    def _may_hear_of_length(self, source: str) -> bool:
+        """Put into the log that a message was too long; returns whether its sender is told."""
+        if not self._rules.allows(source):
+            return False
+        if self._long_ones.take("", time.monotonic()):
+            detail = "over 4000 bytes; have it made shorter, or put an edge in front (a SIP proxy that cuts headers)"
+            _log.warning("sip_message_too_long", source=source, trunk=self._rules.trunk_of(source), detail=detail)
+        return True
+
     # --- callbacks of the library; what they return is for it ---
 
     @answering(_ENDS_HERE)
@@ -107,49 +161,70 @@ class Screen:
 
     @answering(_ENDS_HERE)
     def _on_response(self, rx_data: int) -> int:
-        return self._screen(rx_data, self._judge_response)
+        return self._screen(rx_data, self._rules.response)
 
     @answering(_GOES_ON)
     def _on_sent(self, tx_data: int) -> int:
-        if self._endpoint is not None:
-            self._endpoint.read_sent(tx_data, self._sent)
-            text = self._sent.wholeMsg
-            self._rules.sent(text, time.monotonic())
-            if self._failover is not None:
-                self._failover.sent(text)
-            if self._tracer.wanted:
-                self._tracer.saw(time.time(), True, self._sent.dstAddress, text)
-        return _GOES_ON
-
-    def _judge_response(self, text: str, source: str, now: float) -> Verdict:
-        verdict = self._rules.response(text, source, now)
-        if self._failover is not None and isinstance(verdict, Pass):
-            self._failover.heard(text)
-        return verdict
-
-    def _screen(self, rx_data: int, judge: Callable[[str, str, float], Verdict]) -> int:
         if self._endpoint is None:
             return _GOES_ON
-        self._endpoint.read_received(rx_data, self._received)
-        text, source = self._received.wholeMsg, self._received.srcAddress
-        self._door.heard(source)
-        verdict = judge(text, source, time.monotonic())
-        if isinstance(verdict, Drop):
-            self.counts[verdict.why] += 1
-            return _ENDS_HERE
-        if self._tracer.wanted:
-            self._tracer.saw(time.time(), False, source, text)
-        if isinstance(verdict, Pass):
+        self._endpoint.read_sent(tx_data, self._sent)
+        text, target = self._sent.wholeMsg, self._sent.dstAddress
+        try:
+            message = parse_message(text)
+        except Malformed as error:
+            _log.error("sip_sent_malformed", reason=error.reason, target=target)
             return _GOES_ON
-        self._answer(rx_data, verdict, text)
+        self._rules.sent(message, target, time.monotonic())
+        if self._failover is not None:
+            self._failover.sent(text)
+        self._tracer.saw(time.time(), True, target, message, text)
+        return _GOES_ON
+
+    def _screen(self, rx_data: int, judge: Callable[[Message, str, float], Verdict]) -> int:
+        if self._endpoint is None:
+            return _GOES_ON
+        admitted, self._admitted = self._admitted or self._read(rx_data), None
+        if not isinstance(admitted, tuple):
+            return _ENDS_HERE
+        message, text, source = admitted
+        verdict = judge(message, source, time.monotonic())
+        if not isinstance(verdict, Pass):
+            self._count(verdict, source)
+        if isinstance(verdict, Drop):
+            return _ENDS_HERE
+        self._tracer.saw(time.time(), False, source, message, text)
+        if isinstance(verdict, Pass):
+            if self._failover is not None and not message.is_request:
+                self._failover.heard(text)
+            return _GOES_ON
+        self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
+        if verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:
+            self._tracer.refused(message)
         return _ENDS_HERE
 
-    def _answer(self, rx_data: int, verdict: Respond, text: str) -> None:
+    def _read(self, rx_data: int) -> tuple[Message, str, str] | None:
+        """Read a message that passed no gate."""
         assert self._endpoint is not None
+        self._endpoint.read_received(rx_data, self._received)
+        text, source = self._received.wholeMsg, self._received.srcAddress
+        admitted = self._rules.admit(text, len(text.encode("utf-8", "surrogateescape")), source, time.monotonic())
+        if isinstance(admitted, Message):
+            self._door.heard(source)
+            return admitted, text, source
+        self._count(admitted, source)
+        if isinstance(admitted, Respond) and not text.startswith("ACK "):
+            self._endpoint.respond(rx_data, admitted.code, admitted.reason, admitted.headers)
+        return None
+
+    def _count(self, verdict: Drop | Respond, source: str) -> None:
+        if not verdict.why:
+            return
         self.counts[verdict.why] += 1
-        self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
-        if self._tracer.wanted and verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:
-            self._tracer.refused(text)
+        host = source.rpartition(":")[0]
+        self._newest[host] = None
+        self._newest.move_to_end(host)
+        if len(self._newest) > _NEWEST:
+            self._newest.popitem(last=False)
 
 
 def _key(why: str) -> str:

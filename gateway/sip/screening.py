@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets as random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,20 +11,25 @@ from pydantic import SecretStr
 
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.buckets import Buckets
+from gateway.sip.dialogs import Dialogs, Peer
 from gateway.sip.digest import REALM, Credentials, Digest
-from gateway.sip.envelope import BUFFER_BYTES, Envelope, read_envelope
-from gateway.sip.invites import Invites
+from gateway.sip.message import Malformed, Message, parse_message
+from gateway.sip.native import BUFFER_BYTES
 from gateway.sip.offer import deadly, has_audio_of, has_sdp, unacceptable
 from gateway.sip.sources import Source, Sources
 
-ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY"
-_IN_DIALOG_ONLY = ("REFER",)
-_REFUSED = ("REGISTER", "PUBLISH", "MESSAGE", "SUBSCRIBE")
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
+SUPPORTED = "100rel, timer"
+_REFUSED = ("REGISTER", "PUBLISH", "MESSAGE", "SUBSCRIBE", "REFER")
 _KNOWN = (*ALLOW.split(", "), *_REFUSED)
 _GENEROUS = 10  # trunks and dialogs may send so many times what a stranger may
 _DEBT_S = 2.0  # so long a source must be calm after a flood, at most
 _DENIALS = 3  # answered at once, then one in ``_DENIAL_EVERY_S``
 _DENIAL_EVERY_S = 10.0
+_PHRASES = {403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline"}
+# Before a message is read: by these it is only told what limit it counts for.
+_CALL_ID = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """Answered at once, without a transaction; ``why`` is counted."""
+    """Answered at once, without a transaction; ``why`` is counted unless it is empty."""
 
     why: str
     code: int
@@ -51,6 +57,8 @@ class Respond:
 Verdict = Pass | Drop | Respond
 NOT_ALLOWED = "source not allowed"
 """Why strangers are turned away; they are not worth a trace."""
+CUT_OFF = "cut off"
+"""Why a message is refused that does not fit into the library's buffer."""
 _PASS = Pass()
 
 
@@ -101,125 +109,186 @@ class Screening:
         self._scanners = tuple(name.lower() for name in settings.scanners)
         self._credentials = {name: _credentials(t, secrets) for name, t in trunks.items() if t.challenge}
         self._digest = Digest(random.token_bytes(32))
-        self._invites = Invites()
+        self.dialogs = Dialogs()
         rate = settings.requests_per_second
         self._strangers = Buckets(rate, rate, rate * _DEBT_S)
         self._generous = Buckets(rate * _GENEROUS, rate * _GENEROUS)
         self._denials = Buckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
-    def allows(self, address: str) -> bool:
-        """Return whether a call may come from this IPv4 address."""
-        return self._sources.find(address).allowed
+    def allows(self, source: str) -> bool:
+        """Return whether a call may come from this IPv4 address, with or without its port."""
+        return self._sources.find(source).allowed
 
-    def request(self, text: str, source: str, now: float) -> Verdict:
-        """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
-        host = source.rpartition(":")[0] or source
+    def trunk_of(self, source: str) -> str | None:
+        """Return whose address it is."""
+        return self._sources.trunk_of(source)
+
+    # --- before the library has read it ---
+
+    def admit(self, text: str, size: int, source: str, now: float) -> Message | Drop | Respond:
+        """
+        Read a message, if it is worth it.
+
+        Args:
+            text: the whole of it.
+            size: its length in bytes.
+            source: ``address:port`` it came from.
+            now: monotonic seconds.
+
+        Returns:
+            The message, for ``request`` or ``response``; else what becomes of it without the library.
+        """
+        host = _host(source)
+        if text.startswith("SIP/"):
+            return self._admit_response(text)
         known = self._sources.find(host)
-        message = read_envelope(text)
-        in_call = self._belongs_to_a_call(message)
-        if not in_call and (refusal := self._stranger(message, known, host, now)):
-            return refusal
-        if in_call and not self._generous.take(f"dialog {host}", now):
+        if not known.allowed and not self.dialogs.is_peer(host):
+            return self._deny(text, host, now)
+        name = _CALL_ID.search(text)
+        in_call = name is not None and self.dialogs.knows(name[1])
+        if not self._within_limits(known, host, now, in_call=in_call):
             return Drop("too many")
-        if message.method == "ACK":
-            return self._acknowledged(message, text)
-        if (reason := deadly(text, srtp_in_use=self._srtp_in_use)) is not None:
-            return _not_acceptable(message, reason)
-        if (refused := _not_for_us(message, text)) is not None:
-            return refused
-        if message.method == "INVITE" and not message.to_tag:
-            return self._new_invite(message, text, known, host, now)
-        if message.method == "OPTIONS" and not message.to_tag and self._occupancy.draining():
-            return self._no_room(known) or _PASS  # whoever asks whether we live sends the next call elsewhere
-        return self._inside(message, text, known, host) if in_call else _PASS
-
-    def response(self, text: str, source: str, now: float) -> Verdict:
-        """Judge a response: one to nothing of ours is dropped, and one that would kill."""
-        if not self._invites.is_ours(read_envelope(text).call_id):
-            return Drop("stray response")
-        if deadly(text, srtp_in_use=self._srtp_in_use) is not None:
-            return Drop("deadly SDP")
-        return _PASS
-
-    def sent(self, text: str, now: float) -> None:
-        """Learn from a message of ours that goes out."""
-        message = read_envelope(text)
-        if message.code is None:
-            if message.method != "ACK":
-                self._invites.began(message.call_id)
-        elif message.cseq_method == "INVITE":
-            self._invites.answered(message.invite_key, message.code)
-
-    # --- who is it ---
-
-    def _belongs_to_a_call(self, message: Envelope) -> bool:
-        if message.to_tag and self._invites.is_call(message.call_id):
-            return True
-        return message.method in ("ACK", "CANCEL") and self._invites.is_waiting(message.invite_key)
-
-    def _stranger(self, message: Envelope, known: Source, host: str, now: float) -> Verdict | None:
-        """Judge a request that belongs to no call by where it comes from."""
-        if known.trunk is None and any(name in message.user_agent.lower() for name in self._scanners):
+        try:
+            message = parse_message(text)
+        except Malformed as error:
+            if size >= BUFFER_BYTES:
+                return Respond(CUT_OFF, 513, "Message Too Large")
+            return Respond("malformed", error.code, error.reason) if known.allowed else Drop("malformed")
+        if size >= BUFFER_BYTES and not message.first("content-length"):
+            return Respond(CUT_OFF, 513, "Message Too Large")  # nobody knows whether this is all
+        if known.trunk is None and self._is_scanner(message):
             return Drop("scanner")
-        if not known.allowed:
-            if message.method == "ACK" or not self._denials.take(host, now):
-                return Drop(NOT_ALLOWED)
-            return Respond(NOT_ALLOWED, self._settings.deny_code, "")
-        buckets = self._strangers if known.trunk is None else self._generous
-        return None if buckets.take(host, now) else Drop("too many")
+        if in_call and message.method == "INVITE" and not message.to_tag and not self._take(known, host, now):
+            return Drop("too many")
+        return message
 
-    # --- what is it ---
+    def _admit_response(self, text: str) -> Message | Drop:
+        branch = _BRANCH.search(text)
+        if branch is None or not self.dialogs.may_be_ours(branch[1]):
+            return Drop("stray response")
+        try:
+            return parse_message(text)
+        except Malformed:
+            return Drop("malformed response")
 
-    def _acknowledged(self, message: Envelope, text: str) -> Verdict:
-        if not self._invites.acknowledged(message.invite_key) and not self._invites.is_call(message.call_id):
-            return Drop("stray ACK")
-        if deadly(text, srtp_in_use=self._srtp_in_use) is not None:
-            return Drop("deadly SDP")  # an answer in the ACK: the call ends for want of it
+    def _deny(self, text: str, host: str, now: float) -> Drop | Respond:
+        """Turn away who may not call."""
+        if text.startswith("ACK ") or not self._denials.take(host, now):
+            return Drop(NOT_ALLOWED)
+        try:
+            if self._is_scanner(parse_message(text)):
+                return Drop("scanner")
+        except Malformed:
+            return Drop(NOT_ALLOWED)
+        return self._denial()
+
+    def _denial(self) -> Respond:
+        code = self._settings.deny_code
+        return Respond(NOT_ALLOWED, code, _PHRASES.get(code, "Refused"))
+
+    def _is_scanner(self, message: Message) -> bool:
+        agent = message.first("user-agent").lower()
+        return any(name in agent for name in self._scanners)
+
+    def _within_limits(self, known: Source, host: str, now: float, *, in_call: bool) -> bool:
+        return self._generous.take(f"dialog {host}", now) if in_call else self._take(known, host, now)
+
+    def _take(self, known: Source, host: str, now: float) -> bool:
+        return (self._strangers if known.trunk is None else self._generous).take(host, now)
+
+    # --- when it is read ---
+
+    def request(self, message: Message, source: str, now: float) -> Verdict:
+        """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
+        host = _host(source)
+        known = self._sources.find(host)
+        peer = Peer(host, known.trunk)
+        if message.method == "ACK":
+            if not self.dialogs.acknowledged(message, peer, now):
+                return Drop("stray ACK")
+            return self._taken(message, known, host)
+        inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
+        if not inside and not known.allowed:
+            return self._denial() if self._denials.take(host, now) else Drop(NOT_ALLOWED)
+        if (refused := _not_for_us(message)) is not None:
+            return refused
+        if inside:
+            return self._inside(message, known, host)
+        if message.method == "CANCEL" and self.dialogs.may_cancel(message, peer):
+            return _PASS
+        if message.method == "INVITE" and not message.to_tag:
+            return self._new_invite(message, known, peer, now)
+        if message.method == "OPTIONS" and not message.to_tag:
+            # Whoever asks whether we live sends the next call elsewhere.
+            return (self._no_room(known) if self._occupancy.draining() else None) or _CAPABILITIES
+        return _NO_SUCH_CALL
+
+    def response(self, message: Message, source: str, now: float) -> Verdict:
+        """Judge a response: one to nothing of ours is dropped."""
+        if not self.dialogs.expects(message):
+            return Drop("stray response")
+        host = _host(source)
+        if deadly(message.body, srtp_in_use=self._srtp_in_use) is not None:
+            return Drop("deadly SDP")
+        self.dialogs.responded(message, Peer(host, self._sources.find(host).trunk), now)
         return _PASS
 
-    def _new_invite(self, message: Envelope, text: str, known: Source, host: str, now: float) -> Verdict:
-        arrival = self._invites.arrived(message.invite_key, message.branch)
+    def sent(self, message: Message, target: str, now: float) -> None:
+        """Learn from a message of ours that goes out to ``address:port``."""
+        host = _host(target)
+        self.dialogs.sent(message, Peer(host, self._sources.find(host).trunk), now)
+
+    def _new_invite(self, message: Message, known: Source, peer: Peer, now: float) -> Verdict:
+        arrival = self.dialogs.arrived(message, peer)
         if arrival == "again":
             return _PASS
         if arrival == "absorbed":
             return Drop("answered already")
         if arrival == "refused":
-            return Respond("answered already", self._invites.refusal(message.invite_key), "")
+            return Respond("answered already", self.dialogs.refusal(message), "")
         if arrival == "merged":
             return Respond("merged", 482, "Loop Detected")  # RFC 3261 section 8.2.2.2
-        refusal = (
+        verdict: Verdict = (
             self._challenged(message, known, now)
+            or _without_contact(message)
             or self._replaces(message)
-            or self._unfit(text, known, host)
+            or self._unfit(message, known, peer.host)
             or self._no_room(known)
+            or _PASS
         )
-        if refusal is None:
-            self._invites.passed(message.invite_key, message.branch)
-        return refusal or _PASS
+        if isinstance(verdict, Pass):
+            self.dialogs.passed(message, peer)
+        return verdict
 
-    def _challenged(self, message: Envelope, known: Source, now: float) -> Respond | None:
+    def _challenged(self, message: Message, known: Source, now: float) -> Respond | None:
         credentials = self._credentials.get(known.trunk or "")
         if credentials is None:
             return None
-        verdict = (
-            self._digest.verify(message.authorization, "INVITE", credentials, now) if message.authorization else ""
-        )
+        header = message.first("authorization")
+        strict = self._trunks[known.trunk or ""].digest_uri == "request-uri"
+        verdict = self._digest.verify(header, "INVITE", credentials, now, message.uri if strict else None)
         if verdict == "right":
             return None
+        if verdict == "elsewhere":  # RFC 7616 section 3.4.6
+            return Respond("digest of another URI", 400, "Digest URI Is Not Request-URI")
         headers = self._digest.challenge(credentials.realm, now, stale=verdict == "stale")
-        return Respond("password wrong" if verdict == "wrong" else "challenged", 401, "Unauthorized", headers)
+        wrong = header and verdict == "wrong"
+        return Respond("password wrong" if wrong else "challenged", 401, "Unauthorized", headers)
 
-    def _replaces(self, message: Envelope) -> Respond | None:
-        if not message.replaces:
+    def _replaces(self, message: Message) -> Respond | None:
+        named = message.first("replaces").partition(";")[0].strip()
+        if not named:
             return None
-        if self._invites.is_call(message.replaces):
+        if self.dialogs.knows(named):
             return Respond("Replaces", 486, "Busy Here")  # a stranger must not take a running call over
         return Respond("Replaces", 481, "Call/Transaction Does Not Exist")  # RFC 3891 section 3
 
-    def _unfit(self, text: str, known: Source, host: str) -> Respond | None:
+    def _unfit(self, message: Message, known: Source, host: str) -> Respond | None:
+        if (reason := deadly(message.body, srtp_in_use=self._srtp_in_use)) is not None:
+            return _not_acceptable_here(reason)
         trunk = self._trunks.get(known.trunk or "")
         policy = (trunk.srtp if trunk else None) or self._settings.srtp
-        reason = unacceptable(text, policy, local=host.startswith("127."))
+        reason = unacceptable(message.body, policy, local=host.startswith("127."))
         return None if reason is None else _not_acceptable_here(reason)
 
     def _no_room(self, known: Source) -> Respond | None:
@@ -233,18 +302,34 @@ class Screening:
             return Respond("trunk full", 503, "All lines of the trunk are busy", wait)
         return None
 
-    def _inside(self, message: Envelope, text: str, known: Source, host: str) -> Verdict:
+    def _inside(self, message: Message, known: Source, host: str) -> Verdict:
         """Judge a request inside a call."""
         if message.method == "OPTIONS":  # the library answers 500
-            return Respond("OPTIONS", 200, "OK", (("Allow", ALLOW), ("Accept", "application/sdp")))
-        if message.method in ("INVITE", "UPDATE") and has_sdp(text):
+            return _CAPABILITIES
+        if message.method in ("INVITE", "UPDATE") and len(message.values("contact")) > 1:
+            return Respond("malformed", 400, "Two Contacts")
+        return self._taken(message, known, host)
+
+    def _taken(self, message: Message, known: Source, host: str) -> Verdict:
+        """Let a request through for its body's sake, or refuse it."""
+        if (reason := deadly(message.body, srtp_in_use=self._srtp_in_use)) is not None:
+            return _not_acceptable_here(reason) if message.method != "ACK" else Drop("deadly SDP")
+        if message.method in ("INVITE", "UPDATE") and has_sdp("\r\n" + message.body):
             trunk = self._trunks.get(known.trunk or "")
             codecs = (trunk.codecs if trunk else None) or self._settings.codecs
-            if not has_audio_of(text, codecs):  # the library answers 500
+            if not has_audio_of(message.body, codecs):  # the library answers 500
                 return _not_acceptable_here("no codec in common")
-            if (reason := unacceptable(text, "optional", local=host.startswith("127."))) is not None:
+            if (reason := unacceptable(message.body, "optional", local=host.startswith("127."))) is not None:
                 return _not_acceptable_here(reason)
         return _PASS
+
+
+_CAPABILITIES = Respond("", 200, "OK", (("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp")))
+_NO_SUCH_CALL = Respond("no such call", 481, "Call/Transaction Does Not Exist")
+
+
+def _host(source: str) -> str:
+    return source.rpartition(":")[0] or source
 
 
 def _credentials(trunk: TrunkSettings, secrets: Mapping[str, SecretStr]) -> Credentials:
@@ -254,20 +339,21 @@ def _credentials(trunk: TrunkSettings, secrets: Mapping[str, SecretStr]) -> Cred
     return Credentials(trunk.username or "", password, REALM if trunk.realm == "*" else trunk.realm)
 
 
-def _not_for_us(message: Envelope, text: str) -> Respond | None:
-    """Refuse what was cut off at the end of the library's buffer, and methods that we have not."""
-    if len(text) >= BUFFER_BYTES and "\r\n\r\n" not in text and "\n\n" not in text:
-        return Respond("cut off", 513, "Message Too Large")  # the library takes what is left of it for the whole
+def _not_for_us(message: Message) -> Respond | None:
+    """Refuse methods that we have not."""
     if message.method not in _KNOWN:
         return Respond("unknown method", 501, "Not Implemented", (("Allow", ALLOW),))
-    if message.method in _REFUSED or (message.method in _IN_DIALOG_ONLY and not message.to_tag):
+    if message.method in _REFUSED:
         return Respond("method not allowed", 405, "Method Not Allowed", (("Allow", ALLOW),))
     return None
 
 
-def _not_acceptable(message: Envelope, reason: str) -> Verdict:
-    # PRACK and whatever else carries SDP get it too; the transaction that waits for them ends by its own timer.
-    return _not_acceptable_here(reason) if message.method != "CANCEL" else Drop("deadly SDP")
+def _without_contact(message: Message) -> Respond | None:
+    """Refuse an INVITE that does not say where its sender is, once (RFC 3261 section 8.1.1.8)."""
+    contacts = message.values("contact")
+    if len(contacts) == 1 and contacts != ["*"]:
+        return None
+    return Respond("malformed", 400, "Two Contacts" if len(contacts) > 1 else "Contact Missing")
 
 
 def _not_acceptable_here(reason: str) -> Respond:

@@ -15,8 +15,8 @@ import structlog
 
 from gateway.settings import SipSettings
 from gateway.sip.buckets import Buckets
-from gateway.sip.envelope import read_envelope
-from gateway.sip.ladder import Message, capture, draw
+from gateway.sip.ladder import TracedMessage, capture, draw
+from gateway.sip.message import Message
 
 _log = structlog.get_logger(__name__)
 _WAITING = 256  # calls without an answer
@@ -26,17 +26,18 @@ _MOST_CHARACTERS = 8000  # of a message
 _LINGER_S = 2.0  # for what follows the end: the answer to a BYE, the ACK of a refusal
 _QUEUED = 200  # files that wait for a slow disk
 _UNANSWERED_A_MINUTE = 30  # strangers must not fill the disk
+_FILE_MODE, _FOLDER_MODE = 0o640, 0o750  # numbers stand in them
 
 
 @dataclass(slots=True)
 class _Kept:
     call_id: str
-    first: list[Message] = field(default_factory=list)
-    last: deque[Message] = field(default_factory=lambda: deque(maxlen=_LAST))
+    first: list[TracedMessage] = field(default_factory=list)
+    last: deque[TracedMessage] = field(default_factory=lambda: deque(maxlen=_LAST))
     count: int = 0
     path: Path | None = None
 
-    def add(self, message: Message) -> None:
+    def add(self, message: TracedMessage) -> None:
         self.count += 1
         (self.first if len(self.first) < _FIRST else self.last).append(message)
 
@@ -72,23 +73,31 @@ class Tracer:
         """Say which port SIP has, for the captures."""
         self._local = (self._local[0], port)
 
-    def saw(self, at: float, sent: bool, peer: str, text: str) -> None:
-        """Keep a message. ``at``: Unix seconds; ``peer``: ``address:port`` of the other side."""
+    def saw(self, at: float, sent: bool, peer: str, message: Message, text: str) -> None:
+        """
+        Keep a message.
+
+        Args:
+            at: Unix seconds.
+            sent: by us.
+            peer: ``address:port`` of the other side.
+            message: what it says.
+            text: all of it.
+        """
         if not self.wanted:
             return
-        envelope = read_envelope(text)
-        kept = self._find(envelope.call_id)
+        kept = self._find(message.call_id)
         if kept is None:
-            if envelope.method != "INVITE":
+            if message.method != "INVITE":
                 return
-            kept = self._waiting[envelope.call_id] = _Kept(envelope.call_id)
+            kept = self._waiting[message.call_id] = _Kept(message.call_id)
             if len(self._waiting) > _WAITING:
                 self._waiting.popitem(last=False)
         with self._changed:
-            kept.add(Message(at, sent, peer, text[:_MOST_CHARACTERS]))
-        answers = envelope.cseq_method == "INVITE" and envelope.code is not None and 200 <= envelope.code < 300
-        if answers and self._waiting.pop(envelope.call_id, None) is not None:
-            self._answered[envelope.call_id] = kept
+            kept.add(TracedMessage(at, sent, peer, text[:_MOST_CHARACTERS]))
+        answers = message.cseq_method == "INVITE" and 200 <= message.code < 300
+        if answers and self._waiting.pop(message.call_id, None) is not None:
+            self._answered[message.call_id] = kept
             if len(self._answered) > _ANSWERED:
                 self._answered.popitem(last=False)
 
@@ -121,11 +130,10 @@ class Tracer:
             self._thread.start()
         return kept.path
 
-    def refused(self, text: str) -> None:
+    def refused(self, message: Message) -> None:
         """Keep what is known of a call that the screen refused."""
-        envelope = read_envelope(text)
-        if envelope.method == "INVITE" and not envelope.to_tag:
-            self.finish(envelope.call_id, keep=True)
+        if message.method == "INVITE" and not message.to_tag:
+            self.finish(message.call_id, keep=True)
 
     def close(self) -> None:
         """Write what is left and end the thread. Called once, after ``libDestroy``."""
@@ -165,7 +173,7 @@ class Tracer:
         assert path is not None
         text = draw(kept.call_id, messages, left_out=kept.count - len(messages))
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             _put(path.with_suffix(".pcap"), capture(self._local, messages))
             _put(path, text.encode("utf-8", "replace"))
         except OSError as error:
@@ -179,7 +187,9 @@ class Tracer:
 def _put(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all."""
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(data)
+    unfinished.unlink(missing_ok=True)  # what a process that was killed left
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
+        file.write(data)
     os.replace(unfinished, path)
 
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.settings import SipSettings
 from gateway.sip import trace
+from gateway.sip.message import parse_message
 from gateway.sip.trace import Tracer
 
 pytestmark = pytest.mark.integration
@@ -18,8 +19,13 @@ pytestmark = pytest.mark.integration
 PEER = "192.0.2.7:5060"
 
 
-def message(call_id: str, first_line: str, cseq: str = "1 INVITE") -> str:
-    return f"{first_line}\r\nCall-ID: {call_id}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
+def see(by: Tracer, at: float, sent: bool, call_id: str, first_line: str, cseq: str = "1 INVITE") -> None:
+    """Have a message go by."""
+    text = (
+        f"{first_line}\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x@h>\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
+    )
+    by.saw(at, sent, PEER, parse_message(text), text)
 
 
 def tracer(folder: Path, mode: str = "failed") -> Tracer:
@@ -30,10 +36,10 @@ def tracer(folder: Path, mode: str = "failed") -> Tracer:
 
 def test_a_trace_holds_what_follows_the_end_of_the_call_too(tmp_path: Path) -> None:
     traces = tracer(tmp_path / "new" / "folder")
-    traces.saw(1_700_000_000, False, PEER, message("a/../b", "INVITE sip:x SIP/2.0"))
-    traces.saw(1_700_000_000.1, True, PEER, message("a/../b", "SIP/2.0 487 Request Terminated"))
+    see(traces, 1_700_000_000, False, "a/../b", "INVITE sip:x SIP/2.0")
+    see(traces, 1_700_000_000.1, True, "a/../b", "SIP/2.0 487 Request Terminated")
     path = traces.finish("a/../b", keep=True)
-    traces.saw(1_700_000_000.2, False, PEER, message("a/../b", "ACK sip:x SIP/2.0", "1 ACK"))
+    see(traces, 1_700_000_000.2, False, "a/../b", "ACK sip:x SIP/2.0", "1 ACK")
     assert path == tmp_path / "new" / "folder" / "20231114T221320.000Z-a____b.txt"
     traces.close()
     text = path.read_text()
@@ -54,7 +60,7 @@ def test_a_disk_that_fails_is_told_once_and_the_next_trace_is_tried_again(tmp_pa
     with capture_logs() as logs:
         traces = tracer(folder, "all")
         for name in ("a", "b", "c"):
-            traces.saw(1_700_000_000, False, PEER, message(name, "INVITE sip:x SIP/2.0"))
+            see(traces, 1_700_000_000, False, name, "INVITE sip:x SIP/2.0")
             assert traces.finish(name, keep=False)
         traces.close()
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("sip_trace_not_written", "error")]
@@ -77,7 +83,7 @@ def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(
 
     def ends(number: int) -> bool:
         for first_line in ("INVITE sip:x SIP/2.0", "SIP/2.0 200 OK"):
-            traces.saw(1_700_000_000, False, PEER, message(str(number), first_line))
+            see(traces, 1_700_000_000, False, str(number), first_line)
         return traces.finish(str(number), keep=True) is not None
 
     assert ends(0)
@@ -91,7 +97,7 @@ def test_the_end_of_a_call_does_not_wait_for_the_disk_and_the_queue_is_bounded(
 def test_a_flood_of_refused_calls_leaves_few_files(tmp_path: Path) -> None:
     traces = tracer(tmp_path)
     for number in range(300):
-        traces.saw(1_700_000_000, False, PEER, message(str(number), "INVITE sip:x SIP/2.0"))
+        see(traces, 1_700_000_000, False, str(number), "INVITE sip:x SIP/2.0")
         traces.finish(str(number), keep=True)
     traces.close()
     assert 30 <= len(list(tmp_path.glob("*.txt"))) <= 60

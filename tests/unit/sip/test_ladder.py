@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from gateway.sip.ladder import Message, capture, draw, masked
+from gateway.sip.ladder import TracedMessage, capture, draw, masked
 
 pytestmark = pytest.mark.unit
 
@@ -18,9 +18,9 @@ FAR, NEAR = "198.51.100.7:5060", "203.0.113.5:5070"
 
 def test_a_ladder_shows_who_when_and_what_and_then_everything() -> None:
     messages = [
-        Message(BEGIN, False, FAR, INVITE),
-        Message(BEGIN + 0.5, True, FAR, OK),
-        Message(BEGIN + 1, True, NEAR, OK),
+        TracedMessage(BEGIN, False, FAR, INVITE),
+        TracedMessage(BEGIN + 0.5, True, FAR, OK),
+        TracedMessage(BEGIN + 1, True, NEAR, OK),
     ]
     lines = draw("abc", messages, left_out=3).splitlines()
     assert lines[0] == "SIP trace of abc"
@@ -42,7 +42,7 @@ def test_a_ladder_shows_who_when_and_what_and_then_everything() -> None:
 
 def test_a_hostile_message_cannot_write_to_the_terminal_or_break_the_ladder() -> None:
     text = "INV\x1b[2JITE " + "x" * 5000 + "\r\nX: \x07\udcff\r\n\r\n"
-    drawn = draw("a\x1bb", [Message(BEGIN, False, "nonsense", text), Message(BEGIN, False, "", "")])
+    drawn = draw("a\x1bb", [TracedMessage(BEGIN, False, "nonsense", text), TracedMessage(BEGIN, False, "", "")])
     assert "\x1b" not in drawn
     assert "\x07" not in drawn
     drawn.encode("utf-8")
@@ -81,7 +81,7 @@ def test_what_is_no_secret_stays() -> None:
 
 
 def test_a_capture_has_a_packet_with_the_right_addresses_for_each_message() -> None:
-    messages = [Message(BEGIN, False, FAR, INVITE), Message(BEGIN + 0.5, True, "nonsense", OK * 5000)]
+    messages = [TracedMessage(BEGIN, False, FAR, INVITE), TracedMessage(BEGIN + 0.5, True, "nonsense", OK * 5000)]
     data = capture(("192.0.2.1", 5060), messages)
     assert struct.unpack("<IHHiIII", data[:24]) == (0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
     seconds, micros, kept, whole = struct.unpack("<IIII", data[24:40])
