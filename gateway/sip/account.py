@@ -66,7 +66,7 @@ class GatewayAccount(pj.Account):
                 trunk=self._trunk,
                 caller=parties.caller.number,
                 called=parties.called,
-                asserted=parties.asserted,
+                asserted=parties.caller.vouched,
             )
         )
 

@@ -21,11 +21,7 @@ ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
 _NOBODY = Uri("sip")
 _PRIVATE = frozenset({"id", "user", "header", "session"})  # RFC 3323 section 4.2, RFC 3325 section 9.3
 _PLACES = ("request-uri", "p-called-party-id", "to")
-_HEADERS = {
-    "p-asserted-identity": "P-Asserted-Identity",
-    "p-preferred-identity": "P-Preferred-Identity",
-    "remote-party-id": "Remote-Party-ID",
-}
+_OWN_NUMBER = {"p-asserted-identity": "P-Asserted-Identity", "p-preferred-identity": "P-Preferred-Identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +32,12 @@ class Caller:
     Attributes:
         number: E.164 where the trunk's settings tell it, else the user part as it was sent; empty when unknown.
         withheld: the caller asked that the number be shown to nobody (RFC 3323).
+        vouched: it is ours, or the word of a trunk that is trusted with it; else it is what somebody wrote into From.
     """
 
     number: str = ""
     withheld: bool = False
+    vouched: bool = True
 
 
 UNKNOWN = Caller()
@@ -53,14 +51,12 @@ class Parties:
 
     Attributes:
         caller: who calls.
-        asserted: that is the trunk's word, not what anybody can write into From.
         called: the called number, in the same form as the caller's.
         from_uri: the address in From, bare; empty when it is none.
         to_uri: the Request-URI, likewise.
     """
 
     caller: Caller
-    asserted: bool
     called: str
     from_uri: str
     to_uri: str
@@ -89,8 +85,7 @@ def parties_of(invite: Message, trunk: TrunkSettings | None) -> Parties:
     asserted = _asserted(invite, trunk)
     number = number_in(asserted or sender, trunk)
     return Parties(
-        caller=Caller(number, _is_withheld(invite, sender, trunk)),
-        asserted=asserted is not None,
+        caller=Caller(number, _is_withheld(invite, sender, trunk), vouched=asserted is not None),
         called=_called(invite, trunk),
         from_uri="" if sender is _NOBODY else clean(sender.bare),
         to_uri=clean(uri.bare) if (uri := _uri(invite.uri)) is not None else "",
@@ -226,16 +221,9 @@ def identity_to_send(trunk: TrunkSettings, caller: Caller, diverted_from: str = 
     if caller.withheld and not looks_like_number(number):
         number = ""  # "anonymous" is nobody's number
     uri = number_uri(trunk, number, domain_of(trunk)) if number else own_uri(trunk)
-    party = f";party=calling;screen=yes;privacy={'full' if private else 'off'}"
-    headers = [
-        (name, f"<{uri}>{party if header == 'remote-party-id' else ''}")
-        for header, name in _HEADERS.items()
-        if number and header in trunk.caller_id_header
-    ]
-    if trunk.own_number_header and trunk.caller_id and number != trunk.caller_id:
-        own = number_uri(trunk, trunk.caller_id, domain_of(trunk))
-        headers.append((_HEADERS[trunk.own_number_header], f"<{own}>"))
-    local = f"<{uri if 'from' in trunk.caller_id_header else own_uri(trunk)}>"
+    headers = list(_identities(trunk, number, uri, vouched=caller.vouched, private=private))
+    shown_there = any(f"<{uri}>" in value for _, value in headers)
+    local = f"<{own_uri(trunk) if shown_there and 'from' not in trunk.caller_id_header else uri}>"
     if private:
         local = ANONYMOUS
         headers.append(("Privacy", "id"))  # RFC 3325 section 9.3
@@ -243,3 +231,20 @@ def identity_to_send(trunk: TrunkSettings, caller: Caller, diverted_from: str = 
         first = number_uri(trunk, diverted_from, domain_of(trunk))
         headers.append(("Diversion", f"<{first}>;reason=deflection;counter=1"))
     return Identity(local, tuple(headers))
+
+
+def _identities(
+    trunk: TrunkSettings, number: str, uri: str, *, vouched: bool, private: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield the headers beside From that tell a number; what we cannot vouch for is never asserted (RFC 3325)."""
+    own = f"<{number_uri(trunk, trunk.caller_id, domain_of(trunk))}>" if trunk.caller_id else ""
+    wanted = trunk.caller_id_header
+    if "p-asserted-identity" in wanted and (asserted := own if not vouched else f"<{uri}>" if number else ""):
+        yield "P-Asserted-Identity", asserted
+    if "p-preferred-identity" in wanted and number:
+        yield "P-Preferred-Identity", f"<{uri}>"
+    if "remote-party-id" in wanted and number:
+        screen, privacy = "yes" if vouched else "no", "full" if private else "off"
+        yield "Remote-Party-ID", f"<{uri}>;party=calling;screen={screen};privacy={privacy}"
+    if trunk.own_number_header is not None and own != f"<{uri}>":
+        yield _OWN_NUMBER[trunk.own_number_header], own

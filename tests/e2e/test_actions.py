@@ -168,17 +168,14 @@ async def test_the_caller_hanging_up_ends_the_call_to_somebody_else(house: MakeH
 async def test_who_is_called_sees_who_calls_and_nobody_can_forge_it(house: MakeHouse, tmp_path: Path) -> None:
     port = free_port()
     trunks = {
-        "inn": {"host": "127.0.0.1", "country": "DE", "numbers": "e164-without-plus"},
+        "inn": {"host": "127.0.0.1", "country": "DE", "numbers": "e164-without-plus", "trust_identity": True},
         "out": {"host": f"127.0.0.1:{port}", "caller_id_header": "both", "numbers": "plus"},
     }
     forged = '{P-Called-Party-ID: \'"{{ headers["X-Name"] }}" <sip:{{ headers["X-Name"] }}@carrier.example>\'}'
     step = f"action: dial, to: '+493087654321', trunk: out, headers: {forged}"
     evil = 'x" <sip:+4912345@h>, <sip:+4912345@h>;y="'
-    call = (
-        invite()
-        .replace("<sip:caller@", "<sip:447700900123@", 1)
-        .replace("Max-Forwards", f"X-Name: {evil}\n      Max-Forwards")
-    )
+    more = f"P-Asserted-Identity: <sip:447700900123@carrier.example>\n      X-Name: {evil}\n      "
+    call = invite().replace("<sip:caller@", "<sip:+4912345678@", 1).replace("Max-Forwards", f"{more}Max-Forwards")
     async with house(dialplan=plan(step), GATEWAY_TRUNKS=json.dumps(trunks)) as here:
         async with Sipp(here.port, (refuse_call("486 Busy Here"),), tmp_path / "callee", port=port) as called:
             await play(here.port, tmp_path / "caller", call, refused(486))

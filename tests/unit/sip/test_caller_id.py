@@ -71,7 +71,7 @@ def test_the_caller_is_who_from_says_unless_the_trunk_is_trusted_with_identities
     settings: TrunkSettings | None, headers: list[tuple[str, str]], caller: str, asserted: bool
 ) -> None:
     parties = read(settings, *headers)
-    assert (parties.caller.number, parties.asserted) == (caller, asserted)
+    assert (parties.caller.number, parties.caller.vouched) == (caller, asserted)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +261,25 @@ def test_the_trunks_own_number_stands_beside_one_that_is_shown_for_somebody_else
     assert identity_to_send(settings, Caller()).headers == ()
     nobody = identity_to_send(settings, Caller("anonymous", withheld=True))
     assert (nobody.local_uri, nobody.headers) == (ANONYMOUS, (PAI, PRIVACY))
+
+
+@pytest.mark.parametrize(
+    ("given", "local_uri", "headers"),
+    [
+        ({"caller_id_header": "both"}, NUMBER_URI, ()),
+        ({"caller_id_header": "p-asserted-identity"}, NUMBER_URI, ()),
+        ({"caller_id_header": "p-preferred-identity", "username": "line1"}, LINE_URI, (PPI,)),
+        ({"caller_id_header": "from, remote-party-id"}, NUMBER_URI, (
+            ("Remote-Party-ID", f"{NUMBER_URI};party=calling;screen=no;privacy=off"),)),
+        ({"caller_id_header": "both", "caller_id": "+493099999999"}, NUMBER_URI, (
+            ("P-Asserted-Identity", "<sip:+493099999999@carrier.example;user=phone>"),)),
+    ],
+)  # fmt: skip
+def test_what_somebody_wrote_into_from_is_shown_and_never_asserted(
+    given: dict[str, object], local_uri: str, headers: tuple[tuple[str, str], ...]
+) -> None:
+    identity = identity_to_send(trunk(numbers="plus", **given), Caller("+493012345678", vouched=False))
+    assert (identity.local_uri, identity.headers) == (local_uri, headers)
 
 
 CALLER = Caller("+493055501234")
