@@ -17,7 +17,7 @@ from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play, read_messages, until
-from tests.e2e.sipp_dialog import reinvite, sdp
+from tests.e2e.sipp_dialog import first_invite, reinvite, sdp
 
 pytestmark = pytest.mark.e2e
 
@@ -101,3 +101,15 @@ async def test_an_agent_on_hold_hears_no_music_waits_with_its_words_and_is_not_a
             assert rest.peak > 0.9
             assert rest.lag_ms > HOLD_MS
             assert correlation(said, heard, PHONE.rate_hz, 12_000).peak < 0.9  # not in one piece
+
+
+async def test_a_call_that_begins_on_hold_hears_the_whole_greeting_after_it(house: MakeHouse, tmp_path: Path) -> None:
+    options = SimulatorOptions(script=Script.model_validate({"answers": [{"output": [{"say": "Hello.", "for_s": 2}]}]}))
+    async with house(dialplan=PLAN, simulator=options) as here, RtpPeer() as phone:
+        phone.talk()
+        on_hold = first_invite(sdp(phone.port, direction="inactive"))
+        taken_off = reinvite(sdp(phone.port, version=2))
+        await play(here.port, tmp_path, on_hold, ANSWERED, pause(2500), taken_off, pause(3500), BYE)
+        assert await here.end_reasons(1) == ["caller_hung_up"]
+        said = Downsampler().process(here.simulator.connections[0].spoken[0].pcm24k)
+        assert correlation(said, phone.reception.received_pcm(), PHONE.rate_hz, 12_000).peak > 0.9

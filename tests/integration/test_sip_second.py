@@ -101,6 +101,20 @@ async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None
         assert [event.code for event in here.seen(LegRinging)] == [183]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("early", [{"direction": "inactive"}, {"address": "0.0.0.0"}, {}], ids=str)
+async def test_an_early_answer_does_not_decide_about_the_call(tmp_path: Path, early: dict[str, str]) -> None:
+    async with phone(pick_up) as here, RtpPeer() as early_peer, RtpPeer(NOISE, looped=True) as peer:
+        progress = respond("183 Session Progress", sdp(early_peer.port, **early))  # type: ignore[arg-type]
+        answer = respond("200 OK", sdp(peer.port, version=2))
+        steps = (EXPECT_INVITE, progress, pause(300), answer, EXPECT_ACK, pause(1500), CALLEE_BYE)
+        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            call = OwnCall(here, sipp.port)
+            peer.talk()
+            await until(lambda: any(call.uplink.read()))
+            assert await sipp.finish() == 0, sipp.output
+        assert not here.seen(LegFailed)
+
+
 SEVERAL = sdp(0, payloads="8 0 101").replace("m=audio 0 ", "m=audio RTP_PORT ")
 
 
