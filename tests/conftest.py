@@ -12,8 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.threads import check_threads
+
+# A slow machine is no mistake.
+settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gateway")
 
 _MAKEFILE = Path(__file__).parents[1] / "Makefile"
 _INSTALLED = frozenset(re.findall(r"^(/usr/\S+):", _MAKEFILE.read_text(encoding="utf-8"), re.MULTILINE))

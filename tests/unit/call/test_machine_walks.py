@@ -136,7 +136,7 @@ def test_random_calls_close_what_they_opened_and_end_once() -> None:
     assert min(ordered[kind] for kind in kinds - {CallAction}) > CALLS / 200, ordered
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=300, database=None)
 @given(st.lists(st.sampled_from(EVENTS), max_size=20))
 def test_no_list_of_events_can_be_found_that_leaks(events: list[CallEvent]) -> None:
     walk = Walk()

@@ -116,7 +116,7 @@ MATCHES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(MATCHES, min_size=1, max_size=8), VALUES, VALUES, VALUES | st.none(), st.sampled_from(["", "main"]))
 def test_the_index_finds_what_asking_one_route_after_the_other_finds(
     matches: list[dict[str, object]], to: str, caller: str, header: str | None, trunk: str

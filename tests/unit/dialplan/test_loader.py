@@ -288,7 +288,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
     | st.tuples(st.integers(0, len(GOOD)), st.sampled_from(PIECES) | st.text(max_size=3), st.integers(0, 9)).map(
@@ -319,7 +319,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries({}, optional=dict.fromkeys(("agents", "holidays", "defaults", "timezone"), VALUES)), VALUES
 )

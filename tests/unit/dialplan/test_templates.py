@@ -102,7 +102,7 @@ PIECES += [
 ]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.text(max_size=30))
 def test_any_template_with_any_value_gives_text_or_a_typed_error(source: str, value: str) -> None:
     values = VALUES._replace(caller=value, headers={"x": value})
