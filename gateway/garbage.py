@@ -6,9 +6,9 @@ every object of the process: 100 to 200 ms for what a gateway is built of, heard
 
 - what is built at the start is frozen: no later collection looks at it (``gc.freeze``);
 - the two young generations are collected as ever, by count: 1 to 4 ms;
-- a full collection never begins by itself, but here: between calls, or once a minute in a process that is never without
-  one, over few objects only. Where they are many (a large plan was reloaded) they are frozen, too; what is frozen is
-  looked at when no call is up.
+- a full collection never begins by itself, but here: between calls, or every ten seconds while there is always one. It
+  looks at what ended calls left, and at what lives: few objects. Where they are many (a large plan was reloaded) they
+  are frozen, too; what is frozen is looked at when no call is up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Self
 import structlog
 
 EVERY_S = 1.0
-BUSY_EVERY_S = 60.0
+BUSY_EVERY_S = 10.0
 MOST_OBJECTS = 20_000
 """Objects that a full collection may look at while a call is up: about 10 ms."""
 PAUSE_TOLD_MS = 50.0

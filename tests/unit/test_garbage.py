@@ -73,7 +73,7 @@ async def test_nothing_is_collected_where_nothing_happened(monkeypatch: pytest.M
         assert left() is not None
 
 
-async def test_a_process_that_is_never_without_a_call_collects_once_a_minute() -> None:
+async def test_a_process_that_is_never_without_a_call_collects_now_and_then() -> None:
     async with GarbageCollection(lambda: True) as collection:
         collection.step(1000)
         left = old_garbage()
