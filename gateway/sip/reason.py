@@ -9,20 +9,20 @@ from gateway.sip.message import clean
 NORMAL_CLEARING = 16
 _Q850_OF_SIP = {  # RFC 3398 section 8.2.6.1
     200: NORMAL_CLEARING,
-    403: 21,
-    404: 1,
-    408: 102,
-    410: 22,
+    **dict.fromkeys((404, 485, 604), 1),
+    **dict.fromkeys((486, 600), 17),
     480: 18,
+    **dict.fromkeys((401, 402, 403, 407, 603, 607, 608), 21),
+    410: 22,
+    **dict.fromkeys((482, 483), 25),
     484: 28,
-    486: 17,
+    502: 38,
+    **dict.fromkeys((400, 481, 500, 503), 41),
+    405: 63,
     488: 65,
-    500: 41,
-    503: 41,
-    504: 102,
-    600: 17,
-    603: 21,
-    604: 1,
+    **dict.fromkeys((406, 415, 501), 79),
+    **dict.fromkeys((408, 504), 102),
+    **dict.fromkeys((413, 414, 416, 420, 421, 423, 505, 513), 127),
 }
 _LINE = re.compile(r"^Reason[ \t]*:(.+)$", re.IGNORECASE | re.MULTILINE)
 _VALUE = re.compile(
