@@ -26,6 +26,7 @@ _GENEROUS = 10  # trunks and dialogs may send so many times what a stranger may
 _DEBT_S = 2.0  # so long a source must be calm after a flood, at most
 _DENIALS = 3  # answered at once, then one in ``_DENIAL_EVERY_S``
 _DENIAL_EVERY_S = 10.0
+_PROBES, _PROBES_PER_S = 20, 1.0  # OPTIONS that anybody may send: monitors of a carrier have addresses of their own
 _PHRASES = {403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline"}
 # Before a message is read: by these it is only told what limit it counts for.
 _CALL_ID = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -113,6 +114,7 @@ class Screening:
         rate = settings.requests_per_second
         self._strangers = Buckets(rate, rate, rate * _DEBT_S)
         self._generous = Buckets(rate * _GENEROUS, rate * _GENEROUS)
+        self._probes = Buckets(_PROBES_PER_S, _PROBES)
         self._denials = Buckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
     def allows(self, source: str) -> bool:
@@ -142,7 +144,8 @@ class Screening:
         if text.startswith("SIP/"):
             return self._admit_response(text)
         known = self._sources.find(host)
-        if not known.allowed and not self.dialogs.is_peer(host):
+        probe = text.startswith("OPTIONS ") and not known.allowed and self._probes.take(host, now)
+        if not known.allowed and not probe and not self.dialogs.is_peer(host):
             return self._deny(text, host, now)
         name = _CALL_ID.search(text)
         in_call = name is not None and self.dialogs.knows(name[1])
@@ -208,6 +211,9 @@ class Screening:
                 return Drop("stray ACK")
             return self._taken(message, known, host)
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
+        if message.method == "OPTIONS" and not message.to_tag:
+            # Whoever asks whether we live sends the next call elsewhere.
+            return (self._no_room(known) if self._occupancy.draining() else None) or _CAPABILITIES
         if not inside and not known.allowed:
             return self._denial() if self._denials.take(host, now) else Drop(NOT_ALLOWED)
         if (refused := _not_for_us(message)) is not None:
@@ -218,9 +224,6 @@ class Screening:
             return _PASS
         if message.method == "INVITE" and not message.to_tag:
             return self._new_invite(message, known, peer, now)
-        if message.method == "OPTIONS" and not message.to_tag:
-            # Whoever asks whether we live sends the next call elsewhere.
-            return (self._no_room(known) if self._occupancy.draining() else None) or _CAPABILITIES
         return _NO_SUCH_CALL
 
     def response(self, message: Message, source: str, now: float) -> Verdict:

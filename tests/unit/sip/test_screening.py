@@ -128,6 +128,18 @@ def test_a_stranger_is_denied_a_few_times_and_then_now_and_then() -> None:
     assert house.code(message("ACK"), "203.0.113.10:1") == -1  # nobody answers an ACK
 
 
+def test_anybody_may_ask_whether_we_live_but_not_all_the_time() -> None:
+    house = House(trunk={})
+    probe, scanner = message("OPTIONS"), message("OPTIONS", more="User-Agent: friendly-scanner\r\n")
+    assert [house.code(probe) for _ in range(20)] == [200] * 20
+    house.now -= 1
+    assert house.code(probe) == 403
+    house.now += 30
+    assert [house.code(probe), house.code(scanner), house.code(message())] == [200, -1, 403]
+    house.draining = True
+    assert house.code(probe) == 503
+
+
 def test_a_source_over_its_limit_gets_no_answer_until_it_was_calm() -> None:
     house = House(sip={"requests_per_second": 10})
     verdicts = [house.request(message(call=str(n)), STRANGER, 100) for n in range(200)]
