@@ -181,7 +181,7 @@ async def _ask_system(name: str, limit_s: float) -> tuple[str, ...]:
 
     def ask() -> None:
         found: tuple[str, ...] = ()
-        with contextlib.suppress(OSError, UnicodeError):
+        with contextlib.suppress(OSError, ValueError):  # the second: text that is no name at all
             entries = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_DGRAM)
             found = tuple(dict.fromkeys(str(entry[4][0]) for entry in entries))
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

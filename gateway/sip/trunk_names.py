@@ -27,8 +27,9 @@ def next_hop(trunk: TrunkSettings) -> Target:
 
 
 def transports_of(trunks: Mapping[str, TrunkSettings]) -> dict[str, Transport]:
-    """Return the transport of each host that is a trunk's: a URI names it only when it is not UDP."""
-    return {next_hop(trunk).host: trunk.transport for trunk in trunks.values()}
+    """Return the transport of each host that is a trunk's; UDP where it is several's, for URIs name every other."""
+    udp_last = sorted(trunks.values(), key=lambda trunk: trunk.transport == "udp")
+    return {next_hop(trunk).host: trunk.transport for trunk in udp_last}
 
 
 class TrunkNames:

@@ -54,6 +54,11 @@ def test_names_alone_are_looked_up_and_the_proxy_before_the_host(desk: Desk) -> 
     assert transports_of(TRUNKS)["proxy.example"] == "tls"
 
 
+def test_a_host_of_two_trunks_is_reached_over_udp_unless_the_uri_says_otherwise() -> None:
+    udp, tls = TrunkSettings(host="c.example"), TrunkSettings(host="c.example", transport="tls")
+    assert transports_of({"a": udp, "b": tls}) == transports_of({"b": tls, "a": udp}) == {"c.example": "udp"}
+
+
 def test_all_servers_of_a_name_are_its_sources(desk: Desk) -> None:
     assert not desk.sources.find("192.0.2.1").allowed
     desk.locator.take(NAMED, found("192.0.2.1", "192.0.2.2"))
