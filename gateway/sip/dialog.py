@@ -20,7 +20,6 @@ from gateway.sip.message import clean
 from gateway.sip.native import respond_in_dialog
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
-from gateway.sip.registering import retry_after_in
 from gateway.sip.rtp_source import address_of, take_only_from
 from gateway.sip.sdp import keep_codecs, may_pause, takes_any
 from gateway.sip.watch import CodecWatch
@@ -143,7 +142,7 @@ class Dialog(pj.Call):
     # --- orders ---
 
     @runs_on("sip")
-    def place(self, where: Dialled, hops: int = DEFAULT_HOPS) -> None:
+    def place(self, where: Dialled, hops: int = DEFAULT_HOPS, after: Attempt | None = None) -> None:
         """
         Send an INVITE; when even that cannot be done, the call is over.
 
@@ -152,13 +151,14 @@ class Dialog(pj.Call):
         Args:
             where: whom to call, and as whom.
             hops: its Max-Forwards.
+            after: the attempt of the same call that failed before, at another server of its name.
         """
         parameters = pj.CallOpParam(True)
         parameters.txOption.localUri = where.local_uri
         for name, value in where.headers:
             _add_header(parameters, name, value)
         self._where, self._hops = where, hops
-        with self._table.failover.attempt() as self._attempt, max_forwards(hops):
+        with self._table.failover.attempt(after) as self._attempt, max_forwards(hops):
             try:
                 self.makeCall(where.uri, parameters)
             except pj.Error as error:
@@ -366,13 +366,12 @@ class Dialog(pj.Call):
 
     def _goes_elsewhere(self, code: int, event: Any) -> bool:
         """Return whether this INVITE of ours is to be sent to the next server of its name (RFC 3263 section 4.3)."""
-        if self._answered or self._rung or (code == pj.PJSIP_SC_REQUEST_TIMEOUT and _received(event)):
-            return False
-        return self._table.failover.another(self._attempt, code, retry_after_in(_received(event)))
+        asked = not self._answered and not self._rung
+        return asked and self._table.failover.another(self._attempt, code, _received(event))
 
     def _place_again(self, code: int) -> None:
         """Leave the call to a successor: this dialog is over, and its wrapper must go with it."""
-        where, hops = self._where, self._hops
+        where, hops, failed = self._where, self._hops, self._attempt
         assert where is not None
         self._told_over = True
         self._finish_trace(code)
@@ -380,7 +379,7 @@ class Dialog(pj.Call):
 
         def place() -> None:
             if self._table.calls.get(self._key) is successor:  # else it was given up meanwhile
-                successor.place(where, hops)
+                successor.place(where, hops, failed)
 
         self._table.later(place)
 

@@ -3,8 +3,8 @@ Which of a name's servers gets a request, and which is next when it does not ans
 
 Whoever sends an INVITE or a REGISTER does so inside ``attempt()``. The library asks for the server while it sends, so
 the attempt knows where its request went. A server without any answer within the limit is given up, long before the
-transaction's own time-out of 32 s; one that failed comes last for a while. When a request fails and ``another`` server
-is there, it is sent once more, as a new one.
+transaction's own time-out of 32 s; one that failed comes last for a while. When a request fails and there is
+``another`` server that has not had it, it is sent once more, as a new one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.sip.locator import Locator
+from gateway.sip.registering import retry_after_in
 from gateway.sip.servers import Located, Server, Target, Transport
 from gateway.threads import runs_on
 
 FAILED_S, MAX_FAILED_S = 60.0, 3600.0
-"""How long a server that failed comes last; longer, up to this, when its Retry-After asks for it."""
-NEXT_SERVER_CODES = frozenset({408, 503})
-"""A time-out, a transport error, or a server that is overloaded."""
+"""How long a server that says nothing comes last; the longest for one whose Retry-After asks for a time."""
+_ANSWERED, _UNANSWERED = (503,), (408, 503)  # what leads to the next server; the library's words for silence are both
 _BRANCH = re.compile(r"^Via:[^\n]*;branch=([^;,\s]+)", re.MULTILINE)  # the library's own spelling
 
 _log = structlog.get_logger(__name__)
@@ -36,16 +36,22 @@ class Attempt:
     A request that begins something, and where it went.
 
     Attributes:
+        tried: servers that failed this request before.
         servers: all of its target's name.
         server: the one it was sent to; None when there was none, or its host is an address.
         problem: why there was none, for people.
         abandoned: nobody wants it any more: it is not to be sent when its name is found at last.
     """
 
+    tried: frozenset[Server] = frozenset()
     servers: tuple[Server, ...] = ()
     server: Server | None = None
     problem: str = ""
     abandoned: bool = False
+
+    def untried(self) -> tuple[Server, ...]:
+        """Return the servers that this request has not been sent to."""
+        return tuple(each for each in self.servers if each != self.server and each not in self.tried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +91,10 @@ class Failover:
         self._failed_until: dict[Server, float] = {}
 
     @contextmanager
-    def attempt(self) -> Iterator[Attempt]:
-        """Note where the request goes that is sent inside."""
-        attempt = Attempt()
+    def attempt(self, after: Attempt | None = None) -> Iterator[Attempt]:
+        """Note where the request goes that is sent inside; ``after`` is the one that failed before it, if any did."""
+        tried = after.tried | {after.server} if after is not None and after.server is not None else frozenset[Server]()
+        attempt = Attempt(tried)
         with self._sending(attempt):
             yield attempt
 
@@ -99,12 +106,11 @@ class Failover:
             target = replace(target, transport=self._defaults.get(target.host))
 
         def located(found: Located) -> None:
-            server = self._best(found.servers)
             if attempt is None:
-                answer(server)
+                answer(self._best(found.servers))
                 return
             attempt.servers, attempt.problem = found.servers, found.problem
-            attempt.server = None if attempt.abandoned else server
+            attempt.server = None if attempt.abandoned else self._best(attempt.untried() or found.servers)
             with self._sending(attempt):
                 answer(attempt.server)
 
@@ -114,7 +120,7 @@ class Failover:
     def sent(self, message: str) -> None:
         """Learn of a message that goes out: its server has not for ever to answer, when there is another."""
         attempt = self._current
-        if attempt is None or attempt.server is None or not self._others(attempt):
+        if attempt is None or attempt.server is None or not attempt.untried():
             return
         method = message.partition(" ")[0]
         branch = _BRANCH.search(message)
@@ -136,22 +142,23 @@ class Failover:
                 self._give_up(watched.method, branch)
 
     @runs_on("sip")
-    def another(self, attempt: Attempt | None, code: int, retry_after_s: float | None = None) -> bool:
+    def another(self, attempt: Attempt | None, code: int, response: str) -> bool:
         """
-        Return whether a request that failed is to be sent again, because its name has a server that did not fail.
+        Return whether a request that failed is to be sent again, because its name has a server that has not had it.
 
         Args:
             attempt: of that request.
             code: SIP status it ended with.
-            retry_after_s: what the answer asked for.
+            response: what the server said; empty when it said nothing: no answer in time, no connection.
         """
-        if attempt is None or attempt.server is None or code not in NEXT_SERVER_CODES:
+        if attempt is None or attempt.server is None or code not in (_ANSWERED if response else _UNANSWERED):
             return False
-        for_s = min(max(FAILED_S, retry_after_s or 0.0), MAX_FAILED_S)
-        self._failed_until[attempt.server] = self._clock() + for_s
-        others = self._others(attempt)
-        _log.warning("sip_server_failed", server=str(attempt.server), code=code, others=len(others))
-        return bool(others) and not attempt.abandoned
+        for_s = (retry_after_in(response) or 0.0) if response else FAILED_S
+        if for_s:  # without Retry-After a 503 is about this request alone (RFC 3261 section 21.5.4)
+            self._failed_until[attempt.server] = self._clock() + min(for_s, MAX_FAILED_S)
+        left = len(attempt.untried())
+        _log.warning("sip_server_failed", server=str(attempt.server), code=code, answered=bool(response), left=left)
+        return left > 0 and not attempt.abandoned
 
     @contextmanager
     def _sending(self, attempt: Attempt) -> Iterator[None]:
@@ -161,13 +168,9 @@ class Failover:
         finally:
             self._current = before
 
-    def _others(self, attempt: Attempt) -> list[Server]:
-        now = self._clock()
-        self._failed_until = {server: until for server, until in self._failed_until.items() if until > now}
-        return [s for s in attempt.servers if s != attempt.server and s not in self._failed_until]
-
     def _best(self, servers: tuple[Server, ...]) -> Server | None:
         """Return the first server that did not fail; when all did, the one that failed first."""
         now = self._clock()
+        self._failed_until = {server: until for server, until in self._failed_until.items() if until > now}
         waits = [max(0.0, self._failed_until.get(server, 0.0) - now) for server in servers]
         return servers[waits.index(min(waits))] if servers else None

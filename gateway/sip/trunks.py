@@ -212,24 +212,24 @@ class Accounts:
         self._registrations.clear()
         self._ids.remove()
 
-    def _try(self, registration: _Registration) -> None:
+    def _try(self, registration: _Registration, after: Attempt | None = None) -> None:
         registration.due_at = None
         if self._leaving:
             return
         if not registration.held:
             self._emit(TrunkChanged(registration.name, "registering"))
-        self._set(registration, renew=True)
+        self._set(registration, renew=True, after=after)
 
-    def _set(self, registration: _Registration, *, renew: bool) -> None:
+    def _set(self, registration: _Registration, *, renew: bool, after: Attempt | None = None) -> None:
         registration.failed = False
-        with self._failover.attempt() as registration.attempt, self._ids.of(registration.name):
+        with self._failover.attempt(after) as registration.attempt, self._ids.of(registration.name):
             try:
                 registration.account.setRegistration(renew)
             except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
                 if not renew:
                     registration.held = False
                 elif not registration.failed:  # else the library has told it already, as an answer
-                    self._failed(registration, 503, describe(error), None)
+                    self._failed(registration, 503, describe(error), "")
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
         def answered(code: int, reason: str, expires_s: int, message: str, source: str) -> None:
@@ -237,7 +237,7 @@ class Accounts:
             if registration is None:  # the library's last word, while it ends
                 return
             if code // 100 != 2:
-                self._failed(registration, code, reason, retry_after_in(message))
+                self._failed(registration, code, reason, message)
             elif self._leaving or expires_s <= 0:
                 registration.held = False
                 self._emit(TrunkChanged(name, "unregistered", code, reason))
@@ -250,16 +250,17 @@ class Accounts:
 
         return answered
 
-    def _failed(self, registration: _Registration, code: int, reason: str, retry_after_s: float | None) -> None:
+    def _failed(self, registration: _Registration, code: int, reason: str, message: str) -> None:
         registration.held, registration.failed = False, True
         if self._leaving:
             return
-        if self._failover.another(registration.attempt, code, retry_after_s):
-            self._later(lambda: self._try(registration))
+        failed = registration.attempt
+        if self._failover.another(failed, code, message):
+            self._later(lambda: self._try(registration, failed))
             return
         if registration.attempt is not None and registration.attempt.problem:
             code, reason = 503, registration.attempt.problem
-        delay_s = registration.retry.delay_s(code, retry_after_s, self._chance())
+        delay_s = registration.retry.delay_s(code, retry_after_in(message), self._chance())
         registration.due_at = time.monotonic() + delay_s
         _log.warning("trunk_not_registered", trunk=registration.name, code=code, reason=reason, retry_s=round(delay_s))
         self._emit(TrunkChanged(registration.name, "failed", code, reason, retry_s=round(delay_s)))

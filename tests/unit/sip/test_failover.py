@@ -35,9 +35,9 @@ class Desk:
             clock=lambda: self.now,
         )
 
-    def send(self, message: str = INVITE) -> Attempt:
+    def send(self, message: str = INVITE, *, after: Attempt | None = None) -> Attempt:
         """Send as the library does: it asks for the server, then for the message's way out."""
-        with self.failover.attempt() as attempt:
+        with self.failover.attempt(after) as attempt:
             self.failover.choose(Target("carrier.example"), lambda server: self.failover.sent(message))
         return attempt
 
@@ -58,12 +58,12 @@ def test_a_server_without_an_answer_is_given_up_and_the_next_one_gets_the_reques
     assert desk.given_up == []
     desk.failover.tick(4.0)
     assert desk.given_up == [("INVITE", "z9hG4bKPj1")]
-    assert desk.failover.another(attempt, 408)
-    attempt = desk.send()
+    assert desk.failover.another(attempt, 408, "")
+    attempt = desk.send(after=attempt)
     assert attempt.server == SECOND
     desk.failover.tick(100)
     assert len(desk.given_up) == 1  # the last server has the transaction's whole time
-    assert not desk.failover.another(attempt, 408)
+    assert not desk.failover.another(attempt, 408, "")
 
 
 def test_a_server_that_said_anything_is_not_given_up(desk: Desk) -> None:
@@ -73,36 +73,53 @@ def test_a_server_that_said_anything_is_not_given_up(desk: Desk) -> None:
     assert desk.given_up == []
 
 
-@pytest.mark.parametrize("code", [200, 401, 403, 404, 486, 500, 502, 603])
+def answer(code: int, *headers: str) -> str:
+    return "\r\n".join((f"SIP/2.0 {code} Whatever", "Via: SIP/2.0/UDP 192.0.2.9", *headers, "", ""))
+
+
+@pytest.mark.parametrize("code", [200, 401, 403, 404, 408, 486, 500, 502, 603])
 def test_other_answers_are_answers(desk: Desk, code: int) -> None:
-    assert not desk.failover.another(desk.send(), code)
+    assert not desk.failover.another(desk.send(), code, answer(code))
     assert desk.send().server == FIRST
 
 
-def test_a_server_that_failed_comes_last_for_a_while(desk: Desk) -> None:
-    desk.failover.another(desk.send(), 503)
+@pytest.mark.parametrize("code", [408, 503])
+def test_a_server_that_says_nothing_comes_last_for_a_while(desk: Desk, code: int) -> None:
+    assert desk.failover.another(desk.send(), code, "")
     desk.now = FAILED_S - 1
     assert desk.send().server == SECOND
     desk.now = FAILED_S + 1
     assert desk.send().server == FIRST
 
 
-@pytest.mark.parametrize(("asked_s", "kept_s"), [(5, FAILED_S), (300, 300), (90000, MAX_FAILED_S)])
+@pytest.mark.parametrize(("asked_s", "kept_s"), [(5, 5), (300, 300), (90000, MAX_FAILED_S)])
 def test_an_overloaded_server_has_the_time_it_asks_for(desk: Desk, asked_s: float, kept_s: float) -> None:
     desk.locator.take(TARGET, Located((FIRST, SECOND), 100000))
-    desk.failover.another(desk.send(), 503, asked_s)
+    assert desk.failover.another(desk.send(), 503, answer(503, f"Retry-After: {asked_s}"))
     desk.now = kept_s - 1
     assert desk.send().server == SECOND
     desk.now = kept_s + 1
     assert desk.send().server == FIRST
 
 
-def test_when_all_servers_failed_the_first_to_fail_is_tried(desk: Desk) -> None:
-    desk.failover.another(desk.send(), 503)
-    desk.now = 10
-    desk.failover.another(desk.send(), 503)
-    desk.now = 20
+def test_a_503_without_a_time_is_about_one_request(desk: Desk) -> None:
+    first = desk.send()
+    assert desk.failover.another(first, 503, answer(503))
+    second = desk.send(after=first)
+    assert second.server == SECOND
+    assert not desk.failover.another(second, 503, answer(503))  # each server has had it
     assert desk.send().server == FIRST
+
+
+def test_when_all_servers_failed_each_is_tried_again_the_first_to_fail_first(desk: Desk) -> None:
+    desk.failover.another(desk.send(), 408, "")
+    desk.now = 10
+    desk.failover.another(desk.send(), 408, "")
+    desk.now = 20
+    again = desk.send()
+    assert again.server == FIRST
+    assert desk.failover.another(again, 408, "")
+    assert desk.send(after=again).server == SECOND
 
 
 def test_a_request_whose_name_is_looked_up_first_is_watched_all_the_same(desk: Desk) -> None:
@@ -123,7 +140,7 @@ def test_a_request_that_nobody_wants_any_more_gets_no_server(desk: Desk) -> None
     attempt.abandoned = True
     desk.locator.take(TARGET, BOTH)
     assert given == [None]
-    assert not desk.failover.another(attempt, 503)
+    assert not desk.failover.another(attempt, 503, "")
 
 
 def test_a_request_in_a_dialog_gets_the_best_server_and_is_not_watched(desk: Desk) -> None:
