@@ -101,7 +101,8 @@ class Dialog(pj.Call):
         counts = self._current_counts()
         if counts is not None and self._jitter is not None:
             self._jitter.follow(self._line.measure(now, counts.level_ms, counts.rx_packets, counts.missing))
-        if counts is not None and not self._insisted and not self._on_hold and now - self._key_at > _KEY_OVER_S:
+        pressing = now - self._key_at <= _KEY_OVER_S
+        if counts is not None and self._answered and not (self._insisted or self._on_hold or pressing):
             self._insist_on_codec(now, counts)
 
     def _insist_on_codec(self, now: float, counts: StreamCounts) -> None:
