@@ -161,7 +161,8 @@ class Dialog(pj.Call):
         self._where, self._hops = where, hops
         with self._table.failover.attempt(after) as self._attempt, max_forwards(hops):
             try:
-                self.makeCall(where.uri, parameters)
+                # In brackets, or To would have the URI's parameters for its own (RFC 3261 section 20.10).
+                self.makeCall(f"<{where.uri}>", parameters)
             except pj.Error as error:
                 self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem or describe(error)))
 

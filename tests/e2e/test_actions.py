@@ -183,6 +183,7 @@ async def test_who_is_called_sees_who_calls_and_nobody_can_forge_it(house: MakeH
         asked = called.first("INVITE").text
         caller = "<sip:+447700900123@127.0.0.1;user=phone>"
         assert f"\nFrom: {caller};tag=" in asked
+        assert "\nTo: <sip:+493087654321@127.0.0.1;user=phone>" in asked
         assert f"\nP-Asserted-Identity: {caller}" in asked
         assert "\nDiversion: <sip:1000@127.0.0.1>;reason=deflection" in asked
         written = re.search(r"^P-Called-Party-ID: (.*)$", asked, re.MULTILINE)
