@@ -72,6 +72,7 @@ class _Invite:
     hosts: set[str]
     trunk: str | None
     code: int = 0  # our final answer; 0 before it
+    answered: tuple[DialogKey, float] | None = None  # with a 2xx: which dialog it made, and when it was first sent
     acknowledged: bool = False
 
     def is_from(self, peer: Peer) -> bool:
@@ -193,9 +194,15 @@ class Dialogs:
         return mine or not 200 <= seen.code < 300
 
     def may_cancel(self, message: Message, peer: Peer) -> bool:
-        """Whether a CANCEL is one for an INVITE that waits (RFC 3261 section 9.1: same branch, same hop)."""
-        seen = self._waiting.get(InviteKey.of(message))
-        return seen is not None and seen.branch == message.branch and seen.is_from(peer)
+        """
+        Whether a CANCEL is one for an INVITE that is known (RFC 3261 section 9.1: same branch, same hop).
+
+        It may be answered already: then the CANCEL has no effect, and gets 200 (section 9.2).
+        """
+        seen = self._invite(message)
+        if seen is None or seen.acknowledged:
+            return False
+        return seen.branch == message.branch and seen.is_from(peer)
 
     # --- responses from outside ---
 
@@ -255,10 +262,16 @@ class Dialogs:
         elif message.code > 100 and message.to_tag:
             self._began(key, _Dialog(set(invite.hosts), invite.trunk, message.cseq), message.code)
         if 200 <= message.code < 300:
+            invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
             _keep(self._accepted, InviteKey.of(message), invite, _ACCEPTED)
 
     # --- who is known ---
+
+    def without_ack(self, before: float) -> list[DialogKey]:
+        """Return the dialogs whose 2xx was sent before a moment, and never acknowledged."""
+        answered = (each.answered for each in self._accepted.values() if each.answered and not each.acknowledged)
+        return [key for key, at in answered if at < before and key in self._live]
 
     def knows(self, call_id: str) -> bool:
         """Whether there is a dialog with this Call-ID, early or confirmed."""

@@ -23,6 +23,7 @@ _THIS_TRANSPORT = 1  # PJSIP_TPSELECTOR_TRANSPORT
 _CONNECTED = (2, 3)  # PJSIP_TRANSPORT_TCP, _TLS
 _TRANSPORTS = (1, *_CONNECTED)  # PJSIP_TRANSPORT_UDP
 
+_TIMED_OUT = 408
 _MOST_VALUES = 32  # PJSIP_GENERIC_ARRAY_MAX_COUNT
 _CAPABILITIES = {"Allow": 4, "Supported": 36}  # PJSIP_H_ALLOW, _SUPPORTED
 
@@ -226,6 +227,9 @@ class Endpoint:
         )
         # Mangled C++: they fill the binding's own objects, so no offset inside a C structure is ours to know.
         self._read_received = function("_ZN2pj9SipRxData6fromPjER13pjsip_rx_data", None, pointer, pointer)
+        self._find_dialog = function("pjsip_ua_find_dialog", pointer, pointer, pointer, pointer, ctypes.c_int)
+        self._session_of = function("pjsip_dlg_get_inv_session", pointer, pointer)
+        self._terminate = function("pjsip_inv_terminate", ctypes.c_int, pointer, ctypes.c_int, ctypes.c_int)
         self._capability = function("pjsip_endpt_get_capability", pointer, pointer, ctypes.c_int, pointer)
         self._read_sent = function("_ZN2pj9SipTxData6fromPjER13pjsip_tx_data", None, pointer, pointer)
 
@@ -257,6 +261,13 @@ class Endpoint:
             found.values[place] = value
         found.count = len(kept)
         return True
+
+    def terminate(self, call_id: str, local_tag: str, remote_tag: str) -> bool:
+        """End a call now, as after a time-out; the far end gets a BYE. Returns whether there is such a call."""
+        names = [PjString.of(name) for name in (call_id, local_tag, remote_tag)]
+        dialog = self._find_dialog(*map(ctypes.addressof, names), 0)
+        session = self._session_of(dialog) if dialog else None
+        return bool(session) and self._terminate(session, _TIMED_OUT, 1) == 0
 
     def read_received(self, rx_data: int, into: Any) -> None:
         """Fill a ``pj.SipRxData``."""

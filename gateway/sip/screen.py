@@ -100,6 +100,9 @@ class Screen:
     def tick(self, now: float) -> None:
         """Do what is due: idle connections, the line in the log. ``now``: monotonic seconds."""
         self._door.tick(now)
+        for half_open in self._rules.half_open(now):
+            if self._endpoint is not None and self._endpoint.terminate(*half_open):
+                self.counts["no ACK"] += 1
         self.counts.update(self._door.refused)
         self._door.refused.clear()
         if now >= self._news_at and self.counts != self._told:

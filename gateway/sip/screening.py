@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.buckets import Buckets
-from gateway.sip.dialogs import Dialogs, Peer
+from gateway.sip.dialogs import DialogKey, Dialogs, Peer
 from gateway.sip.digest import REALM, Credentials, Digest
 from gateway.sip.message import Malformed, Message, parse_message
 from gateway.sip.native import BUFFER_BYTES
@@ -27,6 +27,8 @@ _DEBT_S = 2.0  # so long a source must be calm after a flood, at most
 _DENIALS = 3  # answered at once, then one in ``_DENIAL_EVERY_S``
 _DENIAL_EVERY_S = 10.0
 _PROBES, _PROBES_PER_S = 20, 1.0  # OPTIONS that anybody may send: monitors of a carrier have addresses of their own
+_PRESSED_S = 5.0  # so long after a refusal for want of room
+_ACK_LIMIT_S = 5.0  # a 200 has been sent four times by then
 _PHRASES = {403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline"}
 # Before a message is read: by these it is only told what limit it counts for.
 _CALL_ID = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -111,6 +113,7 @@ class Screening:
         self._credentials = {name: _credentials(t, secrets) for name, t in trunks.items() if t.challenge}
         self._digest = Digest(random.token_bytes(32))
         self.dialogs = Dialogs()
+        self._pressed_at = -_PRESSED_S
         rate = settings.requests_per_second
         self._strangers = Buckets(rate, rate, rate * _DEBT_S)
         self._generous = Buckets(rate * _GENEROUS, rate * _GENEROUS)
@@ -213,7 +216,7 @@ class Screening:
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
         if message.method == "OPTIONS" and not message.to_tag:
             # Whoever asks whether we live sends the next call elsewhere.
-            return (self._no_room(known) if self._occupancy.draining() else None) or _CAPABILITIES
+            return (self._no_room(known, now) if self._occupancy.draining() else None) or _CAPABILITIES
         if not inside and not known.allowed:
             return self._denial() if self._denials.take(host, now) else Drop(NOT_ALLOWED)
         if (refused := _not_for_us(message)) is not None:
@@ -241,6 +244,16 @@ class Screening:
         host = _host(target)
         self.dialogs.sent(message, Peer(host, self._sources.find(host).trunk), now)
 
+    def half_open(self, now: float) -> list[DialogKey]:
+        """
+        Return the calls to give up, because others find no room: those whose 200 nobody acknowledges.
+
+        Without pressure they have 32 s (RFC 3261 section 13.3.1.4).
+        """
+        if now - self._pressed_at > _PRESSED_S:
+            return []
+        return self.dialogs.without_ack(now - _ACK_LIMIT_S)
+
     def _new_invite(self, message: Message, known: Source, peer: Peer, now: float) -> Verdict:
         arrival = self.dialogs.arrived(message, peer)
         if arrival == "again":
@@ -256,7 +269,7 @@ class Screening:
             or _without_contact(message)
             or self._replaces(message)
             or self._unfit(message, known, peer.host)
-            or self._no_room(known)
+            or self._no_room(known, now)
             or _PASS
         )
         if isinstance(verdict, Pass):
@@ -294,14 +307,16 @@ class Screening:
         reason = unacceptable(message.body, policy, local=host.startswith("127."))
         return None if reason is None else _not_acceptable_here(reason)
 
-    def _no_room(self, known: Source) -> Respond | None:
+    def _no_room(self, known: Source, now: float) -> Respond | None:
         trunk = self._trunks.get(known.trunk or "")
         wait = (("Retry-After", str(self._settings.retry_after_s)),)
         if self._occupancy.draining():
             return Respond("draining", 503, "Shutting down", wait)
         if self._occupancy.full():
+            self._pressed_at = now
             return Respond("full", 503, "All lines are busy", wait)
         if trunk is not None and trunk.max_calls and self._occupancy.calls_of(known.trunk or "") >= trunk.max_calls:
+            self._pressed_at = now
             return Respond("trunk full", 503, "All lines of the trunk are busy", wait)
         return None
 

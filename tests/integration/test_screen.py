@@ -404,6 +404,26 @@ def test_a_full_process_says_when_to_try_again_and_still_takes_retransmissions()
         assert "Retry-After: 7" in answer
 
 
+def test_calls_that_nobody_acknowledges_make_room_for_others() -> None:
+    with screened() as target, ExitStack() as stack:
+        half_open = [stack.enter_context(caller(target)) for _ in range(4)]
+        for one in half_open:
+            assert one.ask(one.request("INVITE", body=sdp())).startswith("SIP/2.0 200")
+
+        def calls() -> bool:
+            with caller(target) as other:
+                return other.ask(other.request("INVITE", body=sdp())).startswith("SIP/2.0 200")
+
+        assert not calls()
+        until = time.monotonic() + 25  # by themselves they have 32 s
+        while not calls():
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        assert any(half_open[0].receive().startswith(("BYE", "SIP/2.0 200")) for _ in range(20))
+        assert target.alive()
+    assert target.counts["no ACK"] >= 1
+
+
 @pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
 def test_a_challenged_trunk_gets_in_with_its_password_only(algorithm: str) -> None:
     trunk = {"host": "127.0.0.1", "challenge": True, "username": "kit", "password_from": "kit"}

@@ -359,6 +359,8 @@ def test_a_cancel_is_for_an_invite_that_waits_and_from_where_that_came() -> None
     assert house.code(message("CANCEL"), "203.0.113.10:5060") == 481
     assert house.code(message("CANCEL")) == 0
     house.sent(message("SIP/2.0 200 OK", to_tag="us"))
+    assert house.code(message("CANCEL")) == 0  # too late, but not unknown
+    assert house.code(message("ACK", to_tag="us")) == 0
     assert house.code(message("CANCEL")) == 481
 
 
@@ -511,6 +513,21 @@ def test_a_full_or_draining_process_or_trunk_says_when_to_come_again() -> None:
     assert [house.code(message("INVITE", call="b")), house.code(message("OPTIONS", call="c"))] == [503, 503]
     house.draining, house.calls = False, 2
     assert [house.code(message(call="d"), source) for source in (TRUNK, STRANGER)] == [503, 0]
+
+
+def test_calls_without_an_ack_are_given_up_only_while_others_find_no_room() -> None:
+    house = House()
+    assert house.code(message(call="half", body=sdp())) == 0
+    house.sent(message("SIP/2.0 200 OK", call="half", to_tag="us"))
+    house.call("whole")
+    house.now += 6
+    assert house.rules.half_open(house.now) == []
+    house.full = True
+    assert house.code(message(call="other", body=sdp())) == 503
+    assert house.rules.half_open(house.now) == [("half", "us", "here")]
+    house.sent(message("SIP/2.0 200 OK", call="half", to_tag="us"))  # sent again: its age is that of the first
+    assert house.rules.half_open(house.now) == [("half", "us", "here")]
+    assert house.rules.half_open(house.now + 6) == []
 
 
 def test_a_challenged_trunk_must_bring_its_password() -> None:
