@@ -20,15 +20,17 @@ class Answer:
 _OK = Answer(200)
 _UNKNOWN_PACKAGE = Answer(469, (("Recv-Info", ""),))  # RFC 6086 section 4.2.2: this is how one says "none"
 _UNKNOWN_TYPE = Answer(415, (("Accept", ", ".join(KEY_TYPES)),))  # RFC 3261 section 21.4.13
+_NO_SUBSCRIPTION = Answer(481)  # RFC 6665 section 4.1.3
 _BAD_EVENT = Answer(489, (("Allow-Events", "refer"),))  # RFC 6665 section 8.3.2
 
 
-def answer_to(request: str) -> Answer | None:
+def answer_to(request: str, *, referred: bool = False) -> Answer | None:
     """
-    Return what an INFO or NOTIFY inside a call is answered with; None leaves it to others.
+    Return what an INFO or NOTIFY inside a call is answered with; None leaves it to the library.
 
     Args:
         request: an INFO that tells no key, or a NOTIFY.
+        referred: NOTIFYs about a transfer are expected here.
     """
     try:
         message = parse_message(request)
@@ -36,7 +38,9 @@ def answer_to(request: str) -> Answer | None:
         return None
     if message.method == "INFO":
         return _to_info(message)
-    return None if is_of_a_transfer(message) else _BAD_EVENT
+    if not is_of_a_transfer(message):
+        return _BAD_EVENT
+    return None if referred else _NO_SUBSCRIPTION
 
 
 def _to_info(message: Message) -> Answer:

@@ -191,6 +191,7 @@ class PjCall(Dialog):
     def transfer(self, target: str) -> None:
         """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
         self._transfer_accepted = self._transfer_given_up = False
+        self._referred = True
         self._transfer_news_at = time.monotonic()
         try:
             # In brackets: what stands behind a semicolon is the URI's, not the header's (RFC 3261 section 20).
@@ -308,11 +309,13 @@ class PjCall(Dialog):
             self._transfer_accepted = True
             self._transfer_news_at = time.monotonic()
         elif prm.finalNotify:
+            self._referred = False
             self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
 
     def _notified(self, message: str) -> None:
         """Follow a transfer of ours; only its end is told. A success counts, however late it is told."""
         news = news_in(message)
+        self._referred = self._referred and not (news is not None and news.over)
         if news is None or (self._transfer_news_at is None and not self._transfer_given_up):
             return
         self._transfer_accepted = True  # a NOTIFY may come before the 202 (RFC 6665 section 4.1.2.4)

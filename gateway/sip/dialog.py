@@ -81,6 +81,7 @@ class Dialog(pj.Call):
         self._answered = False
         self._cancelled_by = ""
         self._told_over = False
+        self._referred = False  # NOTIFYs about a transfer are expected
         self._where: Dialled | None = None
         self._hops = DEFAULT_HOPS
         self._attempt: Attempt | None = None
@@ -263,8 +264,8 @@ class Dialog(pj.Call):
         if message.startswith("CANCEL "):
             self._cancelled_by = message
         elif message.startswith("NOTIFY ") and _is_new(prm.e):
+            _answer(prm.e, answer_to(message, referred=self._referred))
             self._notified(message)
-            _answer(prm.e, answer_to(message))
         elif message.startswith("INFO ") and _is_new(prm.e):
             self._take_info(prm.e, message)
         elif message.startswith("SIP/2.0 2") and "m=audio" in message:

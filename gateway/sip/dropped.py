@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from gateway.sip.refusal import response_to
 
 _IGNORED = 70020  # PJ_EIGNORED: line ends where a message might begin
 _PONG = b"\r\n"
+_HALVES_S = 1.0  # so near are the halves of a ping that came in two pieces
 _MOST_PONGS = 4  # for pings that came in one piece
 _CONNECTION_KINDS = (2, 3)
 
@@ -72,6 +74,7 @@ class Dropped:
         self._sender = RawSender()
         pointer = ctypes.c_void_p
         endpoint = function("pjsua_get_pjsip_endpt", pointer)()
+        self._half = (0, 0.0)  # where a single line end came from at last, and when
         self._manager = function("pjsip_endpt_get_tpmgr", pointer, pointer)(endpoint)
         self._hold = function("pjsip_transport_add_ref", ctypes.c_int, pointer)
         self._let_go = function("pjsip_transport_dec_ref", ctypes.c_int, pointer)
@@ -96,9 +99,15 @@ class Dropped:
         return 0
 
     def _keep_alive(self, told: Any) -> None:
-        pongs = pongs_to(ctypes.string_at(told.data, min(told.length, 2 * len(_PONG) * _MOST_PONGS)))
+        data = ctypes.string_at(told.data, min(told.length, 2 * len(_PONG) * _MOST_PONGS))
+        pongs = pongs_to(data)
+        if not pongs and data == _PONG:  # an answer to a ping of ours, or half a ping
+            before, self._half = self._half, (told.transport, time.monotonic())
+            if before[0] == told.transport and self._half[1] - before[1] < _HALVES_S:
+                pongs = _PONG
         if not pongs:
             return
+        self._half = (0, 0.0)
         # The library closes a connection 600 s after its last use. A keep-alive is one.
         self._hold(told.transport)
         self._let_go(told.transport)

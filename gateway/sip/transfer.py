@@ -25,10 +25,12 @@ class TransferNews:
     Attributes:
         code: SIP status of the call to the target; below 200 it is not decided yet.
         reason: its phrase.
+        over: the subscription ends with it: no further NOTIFY is expected.
     """
 
     code: int
     reason: str
+    over: bool = False
 
 
 def is_of_a_transfer(notify: Message) -> bool:
@@ -46,12 +48,13 @@ def news_in(notify: str) -> TransferNews | None:
         return None
     status = _STATUS.match(message.body)
     code = int(status[1]) if status else 100
-    if status and code >= 200:
-        return TransferNews(code, clean(status[2]))
     state, *parameters = (part.strip() for part in message.first("subscription-state").lower().split(";"))
-    if state != "terminated":
+    over = state == "terminated"
+    if status and code >= 200:
+        return TransferNews(code, clean(status[2]), over)
+    if not over:
         return TransferNews(code, "")
     why = next((value.strip() for name, _, value in (p.partition("=") for p in parameters) if name == "reason"), "")
     if why in ("", _DONE):
-        return TransferNews(200, "the far end reports no more of it")
-    return TransferNews(_REFUSED.get(why, _UNKNOWN), f"the far end reports no more of it: {clean(why)}")
+        return TransferNews(200, "the far end reports no more of it", over)
+    return TransferNews(_REFUSED.get(why, _UNKNOWN), f"the far end reports no more of it: {clean(why)}", over)

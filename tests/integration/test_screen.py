@@ -238,6 +238,11 @@ def test_a_keep_alive_is_answered_and_a_trunk_may_be_silent() -> None:
             each.settimeout(10)
         pinging.sendall(b"\r\n\r\n")
         assert pinging.recv(100) == b"\r\n"
+        pinging.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):  # in two pieces, too
+            pinging.sendall(b"\r\n")
+            time.sleep(0.1)
+        assert pinging.recv(100) == b"\r\n"
         time.sleep(1.5)
         silent.sendall(b"\r\n\r\n")
         assert silent.recv(100) == b"\r\n"

@@ -34,7 +34,7 @@ def request(method: str, *headers: str, body: str = "") -> str:
         (request("NOTIFY", "Event: message-summary", "Subscription-State: active"), 489),
         (request("NOTIFY", "Event: keep-alive"), 489),
         (request("NOTIFY"), 489),
-        (request("NOTIFY", "Event: refer;id=5", "Subscription-State: active"), None),
+        (request("NOTIFY", "Event: refer;id=5", "Subscription-State: active"), 481),
         ("NOTIFY nonsense", None),
     ],
 )
@@ -47,3 +47,7 @@ def test_a_refusal_says_what_would_be_taken() -> None:
     unknown = answer_to(request("INFO", "Content-Type: a/b", body="x"))
     assert unknown is not None
     assert unknown.headers == (("Accept", "application/dtmf-relay, application/dtmf"),)
+
+
+def test_a_notify_of_a_transfer_that_was_asked_for_is_left_to_the_library() -> None:
+    assert answer_to(request("NOTIFY", "Event: refer", "Subscription-State: active"), referred=True) is None
