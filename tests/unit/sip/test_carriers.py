@@ -167,6 +167,15 @@ def test_calls_are_read_and_written_as_the_carrier_does(name: str) -> None:
     assert set(told) - {"Diversion"} == {header for header, _ in case.tells} - {"Diversion"}
 
 
+def test_the_tests_that_the_guide_names_are_there() -> None:
+    tests = Path(__file__).parents[2]
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+?)(?:\.\.\.)?`", TEXT)
+    assert len(named) > 10
+    for module, name in named:
+        (path,) = tests.rglob(module)
+        assert f"def {name}" in path.read_text(), f"{module} has no {name}"
+
+
 def test_the_guide_has_a_row_a_chapter_and_settings_without_mistakes_for_each() -> None:
     assert set(TRUNKS) == set(CASES) == set(re.findall(r"`test_carriers\.py\[(\w+)\]`", TEXT))
     secrets = {trunk.password_from for trunk in TRUNKS.values() if trunk.password_from}
