@@ -61,6 +61,7 @@ class Dropped:
     Answers what can be answered of it. Thread: sip.
 
     Args:
+        unread: hears that the library cannot read a message that came by a transport; returns whether it knows which.
         too_long: hears of a message that was too long, and from where (``address:port``); says whether to answer it.
         hang_up: closes the connection from ``address:port``.
 
@@ -68,7 +69,10 @@ class Dropped:
         AttributeError: a symbol is missing in this build; the text names it.
     """
 
-    def __init__(self, too_long: Callable[[str], bool], hang_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, unread: Callable[[int], bool], too_long: Callable[[str], bool], hang_up: Callable[[str], None]
+    ) -> None:
+        self._unread = unread
         self._too_long = too_long
         self._hang_up = hang_up
         self._sender = RawSender()
@@ -91,8 +95,9 @@ class Dropped:
         if told.status == _IGNORED:
             self._keep_alive(told)
             return 0
+        known = self._unread(told.transport)
         peer = _peer_of(told.transport)
-        if peer is not None:
+        if peer is not None and not known:
             if told.length >= BUFFER_BYTES and told.data and self._too_long(peer):
                 self._refuse(told, int(peer.rpartition(":")[2]))
             self._hang_up(peer)

@@ -72,7 +72,7 @@ class Screen:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
             endpoint, sender, gate = Endpoint(), RawSender(), Gate(self._on_text)
-            dropped = Dropped(self._may_hear_of_length, self._door.hang_up)
+            dropped = Dropped(self._on_unread, self._may_hear_of_length, self._door.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
             return False
@@ -137,15 +137,29 @@ class Screen:
             self._door.heard(source)
             self._admitted = admitted, text, source
             return True
-        self._count(admitted, source)
-        if isinstance(admitted, Respond):
-            host, _, port = source.rpartition(":")
-            if admitted.why == CUT_OFF:
-                self._may_hear_of_length(source)
-            answer = response_to(text, int(port), admitted.code, admitted.reason)
-            if answer is not None and self._sender is not None:
-                self._sender.send(RxData.from_address(rx_data).transport or 0, answer[0], host, answer[1])
+        if isinstance(admitted, Respond) and admitted.why == CUT_OFF:
+            self._may_hear_of_length(source)
+        self._turn_away(admitted, text, source, RxData.from_address(rx_data).transport or 0)
         return False
+
+    @runs_on("sip")
+    def _on_unread(self, transport: int) -> bool:
+        """Answer what was admitted and the library cannot read: its grammar is stricter in places."""
+        admitted, self._admitted = self._admitted, None
+        if admitted is None:
+            return False
+        message, text, source = admitted
+        why = Respond("malformed", 400, "Bad Request") if message.is_request else Drop("malformed response")
+        self._turn_away(why, text, source, transport)
+        return True
+
+    def _turn_away(self, verdict: Drop | Respond, text: str, source: str, transport: int) -> None:
+        """Answer a message that the library never reads, or drop it."""
+        self._count(verdict, source)
+        host, _, port = source.rpartition(":")
+        answer = response_to(text, int(port), verdict.code, verdict.reason) if isinstance(verdict, Respond) else None
+        if answer is not None and self._sender is not None:
+            self._sender.send(transport, answer[0], host, answer[1])
 
     def _may_hear_of_length(self, source: str) -> bool:
         """Put into the log that a message was too long; returns whether its sender is told."""
