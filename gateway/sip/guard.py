@@ -27,12 +27,16 @@ def callback(function: F) -> F:
         try:
             function(self, *args)
         except Exception as error:  # noqa: BLE001 - an exception in C++ ends the process
-            # As text: a handler that kept the traceback would keep the call, and a call that outlives the library
-            # aborts the process.
-            trace = traceback.format_exc()
-            _log.error("sip_callback_failed", callback=function.__qualname__, problem=describe(error), exception=trace)
+            _log_failure(function, error)
 
     return runs_on("sip")(guarded)  # type: ignore[return-value]
+
+
+def _log_failure(function: Callable[..., object], error: Exception) -> None:
+    # As text: a handler that kept the traceback would keep call and endpoint, and what of these outlives the library
+    # aborts the process.
+    trace = traceback.format_exc()
+    _log.error("sip_callback_failed", callback=function.__qualname__, problem=describe(error), exception=trace)
 
 
 def describe(error: BaseException) -> str:
@@ -53,8 +57,8 @@ def answering(otherwise: int) -> Callable[[Callable[..., int]], Callable[..., in
         def guarded(self: Any, *args: Any) -> int:
             try:
                 return function(self, *args)
-            except Exception:  # noqa: BLE001 - an exception in C is lost, and with it the answer
-                _log.exception("sip_callback_failed", callback=function.__qualname__)
+            except Exception as error:  # noqa: BLE001 - an exception in C is lost, and with it the answer
+                _log_failure(function, error)
                 return otherwise
 
         return runs_on("sip")(guarded)

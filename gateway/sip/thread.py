@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import queue
 import threading
 import time
@@ -223,6 +224,7 @@ class SipThread:
         except Exception as error:  # noqa: BLE001 - the border of a thread: what ends it must be told to the loop
             _log.exception("sip_thread_failed")
             failure = SipError(f"the SIP thread failed: {error}")
+        gc.collect()  # an error that refers to itself holds its traceback, and with it the endpoint, as above
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._report_end, failure)
 
