@@ -392,9 +392,8 @@ class Dialog(pj.Call):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
     def _take_info(self, event: Any, message: str) -> None:
-        """Take a key and answer the INFO: the library reads ``Signal=10`` as 1, and trusts in a line end."""
+        """Take a key and answer the INFO; the library gets no body of it (``bodies.py``)."""
         key = key_in_info(message)
-        # With an answer the transaction is over, and the library leaves the body alone.
         _answer(event, answer_to(message) if key is None else Answer(pj.PJSIP_SC_OK))
         if key is not None and self._keys.info(key, time.monotonic()):
             self._pressed(key)

@@ -17,6 +17,8 @@ from gateway.sip.dropped import Dropped
 from gateway.sip.failover import Failover
 from gateway.sip.gate import Gate
 from gateway.sip.guard import answering
+from gateway.sip.handles import Handles
+from gateway.sip.library_body import LibraryBody
 from gateway.sip.message import Malformed, Message, parse_message
 from gateway.sip.native import RX_PRIORITY, Endpoint, OnMessage, PjString, RawSender, RxData, SipModule
 from gateway.sip.refusal import response_to
@@ -56,6 +58,8 @@ class Screen:
         self._gate: Gate | None = None
         self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
         self._dropped: Dropped | None = None
+        self._body: LibraryBody | None = None
+        self._handles: Handles | None = None
         self._received: Any = None
         self._sent: Any = None
         self._module = SipModule()
@@ -71,7 +75,8 @@ class Screen:
     def install(self) -> bool:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
-            endpoint, sender, gate = Endpoint(), RawSender(), Gate(self._on_text)
+            endpoint, sender, gate, body = Endpoint(), RawSender(), Gate(self._on_text), LibraryBody()
+            handles = Handles()
             dropped = Dropped(self._on_unread, self._may_hear_of_length, self._door.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
@@ -86,6 +91,10 @@ class Screen:
             _log.warning("sip_screen_missing", detail="the library refused the module")
             return False
         self._endpoint, self._sender, self._dropped, self._gate = endpoint, sender, dropped, gate
+        self._handles = handles
+        self._body = body if body.works() else None
+        if self._body is None:
+            _log.warning("sip_bodies_unscreened", detail="put a proxy in front of this build that writes SDP anew")
         for header, words in _NOT_DONE.items():
             if not endpoint.withdraw(header, *words):
                 _log.warning("sip_promises_too_much", header=header, words=words)
@@ -94,6 +103,7 @@ class Screen:
         except SipError as error:  # what the library's own parser refuses gets no answer then, and counts for nobody
             _log.warning("sip_gate_missing", detail=f"{error}; put a SIP proxy in front of this build")
         self._door.install()
+        handles.install()
         return True
 
     @runs_on("sip")
@@ -105,6 +115,9 @@ class Screen:
                 self.counts["no ACK"] += 1
         self.counts.update(self._door.refused)
         self._door.refused.clear()
+        if self._handles is not None:
+            self.counts.update(self._handles.refused)
+            self._handles.refused.clear()
         if now >= self._news_at and self.counts != self._told:
             self._news_at = now + _NEWS_EVERY_S
             news = self.counts - self._told
@@ -122,6 +135,9 @@ class Screen:
             self._endpoint.unregister(self._module)
             self._endpoint = None
             self._door.remove()
+        if self._handles is not None:
+            self._handles.remove()
+            self._handles = None
         if self._dropped is not None:
             self._dropped.remove()
             self._dropped = None
@@ -213,10 +229,17 @@ class Screen:
         if isinstance(verdict, Pass):
             if self._failover is not None and not message.is_request:
                 self._failover.heard(text)
-            return _GOES_ON
+            return self._hand_over(rx_data, text, verdict)
         self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
         if verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:
             self._tracer.refused(message)
+        return _ENDS_HERE
+
+    def _hand_over(self, rx_data: int, text: str, verdict: Pass) -> int:
+        body = None if verdict.body is None else (verdict.body.kind, verdict.body.text)
+        if self._body is None or self._body.replace(rx_data, text, body):
+            return _GOES_ON
+        self.counts["body not replaced"] += 1
         return _ENDS_HERE
 
     def _read(self, rx_data: int) -> tuple[Message, str, str] | None:

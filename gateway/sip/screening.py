@@ -6,16 +6,19 @@ import re
 import secrets as random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import SecretStr
 
 from gateway.settings import SipSettings, TrunkSettings
+from gateway.settings_sip import Codec
+from gateway.sip.bodies import ACCEPT, Bodies, Body, Refusal
 from gateway.sip.buckets import Buckets
 from gateway.sip.dialogs import DialogKey, Dialogs, Peer
 from gateway.sip.digest import REALM, Credentials, Digest
 from gateway.sip.message import Malformed, Message, parse_message
 from gateway.sip.native import BUFFER_BYTES
-from gateway.sip.offer import deadly, has_audio_of, has_sdp, unacceptable
+from gateway.sip.negotiation import Terms
 from gateway.sip.sources import Source, Sources
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
@@ -37,7 +40,9 @@ _BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]*)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The library may have it."""
+    """The library may have it, with ``body`` for its body, or with none."""
+
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +111,11 @@ class Screening:
         self._sources = sources
         self._trunks = trunks
         self._occupancy = occupancy
-        self._srtp_in_use = any(
-            policy != "off" for policy in (settings.srtp, *(t.srtp for t in trunks.values())) if policy
-        )
         self._scanners = tuple(name.lower() for name in settings.scanners)
         self._credentials = {name: _credentials(t, secrets) for name, t in trunks.items() if t.challenge}
         self._digest = Digest(random.token_bytes(32))
         self.dialogs = Dialogs()
+        self._bodies = Bodies()
         self._pressed_at = -_PRESSED_S
         rate = settings.requests_per_second
         self._strangers = Buckets(rate, rate, rate * _DEBT_S)
@@ -212,7 +215,7 @@ class Screening:
         if message.method == "ACK":
             if not self.dialogs.acknowledged(message, peer, now):
                 return Drop("stray ACK")
-            return self._taken(message, known, host)
+            return self._taken(message, _terms_inside(host))
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
         if message.method == "OPTIONS" and not message.to_tag:
             # Whoever asks whether we live sends the next call elsewhere.
@@ -222,7 +225,7 @@ class Screening:
         if (refused := _not_for_us(message)) is not None:
             return refused
         if inside:
-            return self._inside(message, known, host)
+            return self._inside(message, host)
         if message.method == "CANCEL" and self.dialogs.may_cancel(message, peer):
             return _PASS
         if message.method == "INVITE" and not message.to_tag:
@@ -234,14 +237,13 @@ class Screening:
         if not self.dialogs.expects(message):
             return Drop("stray response")
         host = _host(source)
-        if deadly(message.body, srtp_in_use=self._srtp_in_use) is not None:
-            return Drop("deadly SDP")
         self.dialogs.responded(message, Peer(host, self._sources.find(host).trunk), now)
-        return _PASS
+        return Pass(self._bodies.response(message, _terms_inside(host)))
 
     def sent(self, message: Message, target: str, now: float) -> None:
         """Learn from a message of ours that goes out to ``address:port``."""
         host = _host(target)
+        self._bodies.sent(message)
         self.dialogs.sent(message, Peer(host, self._sources.find(host).trunk), now)
 
     def half_open(self, now: float) -> list[DialogKey]:
@@ -257,7 +259,7 @@ class Screening:
     def _new_invite(self, message: Message, known: Source, peer: Peer, now: float) -> Verdict:
         arrival = self.dialogs.arrived(message, peer)
         if arrival == "again":
-            return _PASS
+            return self._taken(message, self._terms(known, peer.host))
         if arrival == "absorbed":
             return Drop("answered already")
         if arrival == "refused":
@@ -268,9 +270,8 @@ class Screening:
             self._challenged(message, known, now)
             or _without_contact(message)
             or self._replaces(message)
-            or self._unfit(message, known, peer.host)
             or self._no_room(known, now)
-            or _PASS
+            or self._taken(message, self._terms(known, peer.host))
         )
         if isinstance(verdict, Pass):
             self.dialogs.passed(message, peer)
@@ -299,13 +300,10 @@ class Screening:
             return Respond("Replaces", 486, "Busy Here")  # a stranger must not take a running call over
         return Respond("Replaces", 481, "Call/Transaction Does Not Exist")  # RFC 3891 section 3
 
-    def _unfit(self, message: Message, known: Source, host: str) -> Respond | None:
-        if (reason := deadly(message.body, srtp_in_use=self._srtp_in_use)) is not None:
-            return _not_acceptable_here(reason)
+    def _terms(self, known: Source, host: str) -> Terms:
         trunk = self._trunks.get(known.trunk or "")
-        policy = (trunk.srtp if trunk else None) or self._settings.srtp
-        reason = unacceptable(message.body, policy, local=host.startswith("127."))
-        return None if reason is None else _not_acceptable_here(reason)
+        codecs = (trunk.codecs if trunk else None) or self._settings.codecs
+        return Terms(codecs, (trunk.srtp if trunk else None) or self._settings.srtp, _is_local(host))
 
     def _no_room(self, known: Source, now: float) -> Respond | None:
         trunk = self._trunks.get(known.trunk or "")
@@ -320,29 +318,23 @@ class Screening:
             return Respond("trunk full", 503, "All lines of the trunk are busy", wait)
         return None
 
-    def _inside(self, message: Message, known: Source, host: str) -> Verdict:
+    def _inside(self, message: Message, host: str) -> Verdict:
         """Judge a request inside a call."""
         if message.method == "OPTIONS":  # the library answers 500
             return _CAPABILITIES
         if message.method in ("INVITE", "UPDATE") and len(message.values("contact")) > 1:
             return Respond("malformed", 400, "Two Contacts")
-        return self._taken(message, known, host)
+        return self._taken(message, _terms_inside(host))
 
-    def _taken(self, message: Message, known: Source, host: str) -> Verdict:
-        """Let a request through for its body's sake, or refuse it."""
-        if (reason := deadly(message.body, srtp_in_use=self._srtp_in_use)) is not None:
-            return _not_acceptable_here(reason) if message.method != "ACK" else Drop("deadly SDP")
-        if message.method in ("INVITE", "UPDATE") and has_sdp("\r\n" + message.body):
-            trunk = self._trunks.get(known.trunk or "")
-            codecs = (trunk.codecs if trunk else None) or self._settings.codecs
-            if not has_audio_of(message.body, codecs):  # the library answers 500
-                return _not_acceptable_here("no codec in common")
-            if (reason := unacceptable(message.body, "optional", local=host.startswith("127."))) is not None:
-                return _not_acceptable_here(reason)
-        return _PASS
+    def _taken(self, message: Message, terms: Terms) -> Pass | Respond:
+        """Let a request through with what the library gets for its body, or refuse it for its body."""
+        body = self._bodies.request(message, terms)
+        if isinstance(body, Refusal):
+            return Respond(body.why, body.code, body.reason, body.headers)
+        return Pass(body)
 
 
-_CAPABILITIES = Respond("", 200, "OK", (("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", "application/sdp")))
+_CAPABILITIES = Respond("", 200, "OK", (("Allow", ALLOW), ("Supported", SUPPORTED), ACCEPT))
 _NO_SUCH_CALL = Respond("no such call", 481, "Call/Transaction Does Not Exist")
 
 
@@ -374,5 +366,10 @@ def _without_contact(message: Message) -> Respond | None:
     return Respond("malformed", 400, "Two Contacts" if len(contacts) > 1 else "Contact Missing")
 
 
-def _not_acceptable_here(reason: str) -> Respond:
-    return Respond(reason, 488, "Not Acceptable Here", (("Warning", f'399 sip-voice-gateway "{reason}"'),))
+def _terms_inside(host: str) -> Terms:
+    """Return what can be taken in a call; its own codecs and its policy for SRTP are the library's matter."""
+    return Terms(get_args(Codec), "optional", _is_local(host))
+
+
+def _is_local(host: str) -> bool:
+    return host.startswith("127.")

@@ -1,8 +1,8 @@
 """
 A SIP user agent behind the screen, in a process of its own: what kills it fails one test and not the run.
 
-Started with the settings as JSON; says ``port tls_port`` when it listens, answers every call with 200, and ends at the
-end of its standard input. Its last line is what was screened, as JSON.
+Started with the settings as JSON; says ``port tls_port`` when it listens, answers every call with 200, calls every URI
+that its standard input names in a line, and ends at the end of that. Its last line is what was screened, as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 from pydantic import SecretStr
@@ -53,6 +54,13 @@ class _Account(pj.Account):  # type: ignore[misc]
             call.answer(parameters)
         except pj.Error:
             CALLS.pop(prm.callId, None)
+
+
+def _call(account: _Account, uri: str) -> None:
+    call = _Call(account)
+    call.tracer = account.tracer
+    call.makeCall(uri, pj.CallOpParam(True))
+    CALLS[call.getId()] = call
 
 
 def _listen(endpoint: Any, settings: SipSettings, door: Door) -> tuple[int, int]:
@@ -103,12 +111,14 @@ def _run(
     account = _Account()
     account.tracer = tracer
     account.create(account_config, True)
-    over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    over, asked = threading.Event(), deque[str]()
+    threading.Thread(target=lambda: (asked.extend(sys.stdin), over.set()), daemon=True).start()
     print(port, tls_port, flush=True)
     tick_at = 0.0
     while not over.is_set():
         endpoint.libHandleEvents(20)
+        if asked:
+            _call(account, asked.popleft().strip())
         if (now := time.monotonic()) >= tick_at:
             tick_at = now + 0.25
             screen.tick(now)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 STRANGER, TRUNK = "203.0.113.9:5060", "198.51.100.7:5060"
 PLAIN = "m=audio 7000 RTP/AVP 0 8\r\n"
-KEY = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc\r\n"
+KEY = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0\r\n"
 SAVP = "m=audio 7000 RTP/SAVP 0\r\n"
 DTLS = "m=audio 7000 UDP/TLS/RTP/SAVPF 0\r\n"
 
@@ -553,7 +553,7 @@ def test_a_challenge_without_a_password_lets_nobody_in() -> None:
     ("policy", "media", "code"),
     [
         ("off", PLAIN, 0),
-        ("off", DTLS, 0),  # the library refuses it in order
+        ("off", DTLS, 488),
         ("off", SAVP + KEY, 488),
         ("off", SAVP + KEY + PLAIN, 0),
         ("optional", PLAIN, 0),
@@ -561,7 +561,7 @@ def test_a_challenge_without_a_password_lets_nobody_in() -> None:
         ("optional", SAVP, 488),
         ("optional", DTLS, 488),
         ("optional", DTLS.lower().replace("m=audio", "m=Audio"), 488),
-        ("optional", PLAIN + DTLS, 488),
+        ("optional", PLAIN + DTLS, 0),
         ("optional", "m=video 7000 UDP/TLS/RTP/SAVPF 96\r\n" + PLAIN, 0),
         ("optional", SAVP + KEY * 17, 488),
         ("required", PLAIN, 488),
@@ -577,16 +577,16 @@ def test_srtp_policy(policy: str, media: str, code: int) -> None:
     assert trunk.code(message(body=body), TRUNK) == code
 
 
-def test_deadly_sdp_is_seen_wherever_it_stands_and_whoever_sends_it() -> None:
+def test_deadly_sdp_goes_nowhere_wherever_it_stands_and_whoever_sends_it() -> None:
     house = House(trunk={"srtp": "optional"}, sip={"allow_from": "0.0.0.0/0"})
     house.call()
     assert house.code(message(call="b", body=sdp(DTLS))) == 488  # a stranger without SRTP: not worth the risk
     assert house.code(message(call="c", more="X: y\r\n" + DTLS)) == 400
     assert house.code(message("INVITE", cseq=2, to_tag="us", body=sdp(DTLS))) == 488
     assert house.code(message("UPDATE", cseq=3, to_tag="us", body=sdp(DTLS))) == 488
-    assert house.ask(message("ACK", to_tag="us", body=sdp(DTLS))) == Drop("deadly SDP")
-    house.sent(message("INVITE", call="ours"))
-    assert house.response(message("SIP/2.0 200 OK", call="ours", body=sdp(DTLS))) == Drop("deadly SDP")
+    assert house.ask(message("ACK", to_tag="us", body=sdp(DTLS))) == Pass()
+    house.sent(message("INVITE", call="ours", body=sdp()))
+    assert house.response(message("SIP/2.0 200 OK", call="ours", body=sdp(DTLS))) == Pass()
 
 
 @pytest.mark.parametrize(
@@ -598,7 +598,7 @@ def test_deadly_sdp_is_seen_wherever_it_stands_and_whoever_sends_it() -> None:
         ("127.0.0.1", "127.0.0.2:5060", 0),
         ("0.0.0.0", STRANGER, 0),
         ("10.1.2.3", STRANGER, 0),
-        ("host.example.net", STRANGER, 0),
+        ("host.example.net", STRANGER, 488),
     ],
 )
 def test_media_addresses_that_cannot_be_meant_are_refused(address: str, source: str, code: int) -> None:
@@ -622,7 +622,8 @@ def test_an_impossible_offer_inside_a_call_is_refused(media: str, code: int) -> 
     house = House()
     house.call()
     assert house.code(message(cseq=2, to_tag="us", body=sdp(media))) == code
-    assert house.code(message(call="new", body=sdp(media).replace("127.0.0.1", "10.0.0.1"))) == 0  # the library's
+    again = sdp(media).replace("127.0.0.1", "10.0.0.1")
+    assert house.code(message(call="new", body=again)) == (0 if "10.0.0.1" in again else code)
 
 
 # --- nonsense ---

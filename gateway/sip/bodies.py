@@ -1,0 +1,239 @@
+"""
+Bodies of SIP messages: which of them the library gets, and as what.
+
+Every message passes here once. What carries an offer or an answer is read by ``sdp.py``, judged by ``negotiation.py``
+and replaced by what was printed there; a NOTIFY's sipfrag (RFC 3420) is cut down to its status line. Every other body
+is taken away, because the library's readers trust it: an INFO of ``application/dtmf-relay`` without a line end ended
+the process. Code of ours that needs such a body reads it in the text of the message. No I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.sip.message import Message
+from gateway.sip.negotiation import NotAcceptable, Terms, answer_for_library, no_answer_for_library, offer_for_library
+from gateway.sip.sdp import BadSdp, Session, parse_sdp
+
+SDP = "application/sdp"
+SIPFRAG = "message/sipfrag"
+ACCEPT = ("Accept", f"{SDP}, multipart/mixed")
+_WITH_SDP = ("INVITE", "UPDATE", "PRACK")
+_MULTIPART = ("multipart/mixed", "multipart/alternative", "multipart/related")
+_MAX_PARTS = 16
+_CALLS = 1024  # many times what a process holds; each is a few words
+
+_TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_TYPE = re.compile(rf"({_TOKEN})[ \t]*/[ \t]*({_TOKEN})[ \t]*(;.*)?", re.DOTALL)
+_PARAMETER = re.compile(rf";[ \t]*({_TOKEN})[ \t]*=[ \t]*({_TOKEN}|{_QUOTED})[ \t]*")
+_FRAGMENT = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: ([^\x00-\x1f\x7f]*))?[ \t]*(?:[\r\n]|\Z)")
+_MAX_PHRASE = 100
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What the library gets for a body; ``kind`` is a media type."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a request is answered for its body's sake; ``why`` is counted."""
+
+    why: str
+    code: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class _Call:
+    """
+    Our newest offer in a call.
+
+    Attributes:
+        offer: its description.
+        cseq: of our request that carried it, or of the far end's INVITE that our response with it answers.
+        waits: whether it went out in a response, and its answer has not come yet in an ACK or PRACK.
+    """
+
+    offer: Session
+    cseq: int
+    in_request: bool
+    waits: bool
+
+
+class Bodies:
+    """Decides on the body of each message that goes to the library. Memory is bounded; thread: sip."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[str, _Call] = OrderedDict()
+        self._without_offer: OrderedDict[tuple[str, int], None] = OrderedDict()
+
+    def request(self, message: Message, terms: Terms) -> Body | Refusal | None:
+        """
+        Return what the library gets for the body of a request, None for nothing, or how to refuse it.
+
+        An ACK cannot be refused: with an answer of no use in it the library ends the call.
+        """
+        if not message.body.strip():
+            if message.method == "INVITE":
+                _keep(self._without_offer, (message.call_id, message.cseq), None)
+            return None
+        if message.method == "NOTIFY":
+            return _fragment(message)
+        if message.method not in (*_WITH_SDP, "ACK"):
+            return None
+        call = self._calls.get(message.call_id)
+        if message.method == "ACK" or (message.method == "PRACK" and call is not None and call.waits):
+            return self._answered(message, call, terms)
+        try:
+            return Body(SDP, offer_for_library(_session(message), terms))
+        except _Refused as refused:
+            return refused.refusal
+        except BadSdp as error:
+            return Refusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
+        except NotAcceptable as error:
+            return Refusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
+
+    def response(self, message: Message, terms: Terms) -> Body | None:
+        """
+        Return what the library gets for the body of a response, None for nothing.
+
+        An answer that cannot be used is none: an early one does not decide about the call, and without a final one the
+        library ends it. Nor is what answers no offer of ours, since the library would take it for an offer.
+        """
+        call = self._calls.get(message.call_id)
+        if message.cseq_method not in _WITH_SDP or message.code >= 300 or not message.body.strip():
+            return None
+        asked = call is not None and call.in_request and call.cseq == message.cseq
+        return _answer(message, call, terms) if call is not None and asked else None
+
+    def sent(self, message: Message) -> None:
+        """Learn from a message of ours that goes out."""
+        if not message.body or message.first("content-type").lower() != SDP:
+            return
+        late = (message.call_id, message.cseq) in self._without_offer
+        if not message.is_request and not late:
+            return  # an answer
+        try:
+            offer = parse_sdp(message.body)
+        except BadSdp:
+            self._calls.pop(message.call_id, None)
+            return
+        call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
+        _keep(self._calls, message.call_id, call)
+
+    def _answered(self, message: Message, call: _Call | None, terms: Terms) -> Body | None:
+        if call is None or not call.waits:
+            return None
+        call.waits = False
+        self._without_offer.pop(
+            (message.call_id, call.cseq), None
+        )  # else the same response sent again would offer anew
+        return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
+
+
+def _answer(message: Message, call: _Call, terms: Terms) -> Body | None:
+    try:
+        return Body(SDP, answer_for_library(_session(message), terms, call.offer))
+    except (_Refused, BadSdp, NotAcceptable):
+        return None
+
+
+def _keep(table: OrderedDict[K, V], key: K, value: V) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > _CALLS:
+        table.popitem(last=False)
+
+
+def _warning(code: int, text: str) -> tuple[tuple[str, str], ...]:
+    return (("Warning", f'{code} sip-voice-gateway "{text}"'),)
+
+
+# --- what is in it ---
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, reason: str, *headers: tuple[str, str]) -> None:
+        super().__init__(reason)
+        self.refusal = Refusal(reason.lower(), code, reason, headers)
+
+
+def _session(message: Message) -> Session:
+    """
+    Return the description that a message carries.
+
+    Raises:
+        _Refused: another type, encoding or disposition (RFC 3261 section 8.2.3).
+        BadSdp: it is none.
+    """
+    if message.first("content-encoding").lower() not in ("", "identity"):
+        raise _Refused(415, "Unsupported Media Type", ("Accept-Encoding", "identity"))
+    kind, parameters = _typed(message.first("content-type"))
+    if kind == SDP and _session_alone(message.first("content-disposition")):
+        return parse_sdp(message.body)
+    if kind not in _MULTIPART:
+        raise _Refused(415, "Unsupported Media Type", ACCEPT)
+    return parse_sdp(_sdp_part(message.body, parameters.get("boundary", "")))
+
+
+def _session_alone(disposition: str) -> bool:
+    return disposition.partition(";")[0].strip().lower() in ("", "session")
+
+
+def _typed(value: str) -> tuple[str, dict[str, str]]:
+    """Return a media type in lower case, and its parameters."""
+    found = _TYPE.fullmatch(value)
+    if found is None:
+        return "", {}
+    pairs = _PARAMETER.findall(found[3] or "")
+    return f"{found[1]}/{found[2]}".lower(), {name.lower(): _unquoted(text) for name, text in reversed(pairs)}
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
+
+
+def _sdp_part(body: str, boundary: str) -> str:
+    """
+    Return the one part of a multipart body (RFC 2046) that is a session description.
+
+    The others are passed over, unless one says that it must be understood (RFC 5621 section 5).
+    """
+    if not boundary:
+        raise _Refused(400, "Multipart Without Boundary")
+    parts = re.split(rf"(?:\A|\r?\n)--{re.escape(boundary)}(?=[ \t]*(?:\r?\n|--|\Z))", body)[1:]
+    if len(parts) < 2 or len(parts) > _MAX_PARTS or not parts[-1].startswith("--"):
+        raise _Refused(400, "Bad Multipart Body")
+    found: list[str] = []
+    for part in parts[:-1]:
+        head, _, content = part.replace("\r\n", "\n").partition("\n\n")
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\n"))
+        }
+        if _typed(headers.get("content-type", ""))[0] == SDP and _session_alone(headers.get("content-disposition", "")):
+            found.append(content)
+        elif "handling=required" in headers.get("content-disposition", "").replace(" ", "").lower():
+            raise _Refused(415, "Unsupported Media Type", ACCEPT)
+    if len(found) != 1:
+        raise _Refused(415 if not found else 400, "Unsupported Media Type" if not found else "Two Bodies", ACCEPT)
+    return found[0]
+
+
+def _fragment(message: Message) -> Body | None:
+    """Return the status line of a sipfrag, which tells how a transfer goes."""
+    if _typed(message.first("content-type"))[0] != SIPFRAG:
+        return None
+    found = _FRAGMENT.match(message.body.lstrip("\r\n"))
+    return None if found is None else Body(SIPFRAG, f"SIP/2.0 {found[1]} {(found[2] or 'Unknown')[:_MAX_PHRASE]}\r\n")

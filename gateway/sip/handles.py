@@ -1,0 +1,124 @@
+"""
+Counts the library's handles for sockets, so that one too many is an error and not the end of the process.
+
+Each of its two I/O queues, one for SIP and one for RTP, has 64 (``ioqueue_select.c`` of pjproject 2.15.1). A handle is
+free again 0.5 s after its socket was closed; a socket that finds none trips an assertion. A call takes two for its RTP,
+even one that is cancelled at once, so thirty such calls in half a second would do. Here the library is told
+``PJ_ETOOMANY`` instead, which it takes as it takes any error: that call is refused, all others go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections import Counter, deque
+from typing import Any
+
+import structlog
+
+from gateway.errors import SipError
+from gateway.sip.guard import answering
+from gateway.sip.import_slot import ImportSlot
+from gateway.sip.native import function
+
+_log = structlog.get_logger(__name__)
+
+MOST = 60  # of 64: some may have been taken before we counted
+_TOO_MANY = 70010  # PJ_ETOOMANY
+_FREED_AFTER_S = 0.6  # PJ_IOQUEUE_KEY_FREE_DELAY is 0.5
+_Pointer = ctypes.c_void_p
+_Register = ctypes.CFUNCTYPE(
+    ctypes.c_int, _Pointer, _Pointer, ctypes.c_long, _Pointer, _Pointer, _Pointer, ctypes.POINTER(_Pointer)
+)
+_Unregister = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer)
+
+
+class HandleCount:
+    """
+    Which handles are taken. No I/O.
+
+    Args:
+        most: of each queue.
+        freed_after_s: how long a handle stays taken after its socket was closed.
+    """
+
+    def __init__(self, most: int = MOST, freed_after_s: float = _FREED_AFTER_S) -> None:
+        self._most = most
+        self._freed_after_s = freed_after_s
+        self._queue_of: dict[int, int] = {}
+        self._leaving: deque[tuple[float, int]] = deque()
+        self._taken: Counter[int] = Counter()
+
+    def has_room(self, queue: int, now: float) -> bool:
+        """Return whether a queue has a handle at ``now``, in seconds."""
+        while self._leaving and now - self._leaving[0][0] >= self._freed_after_s:
+            self._taken[self._leaving.popleft()[1]] -= 1
+        return self._taken[queue] < self._most
+
+    def took(self, queue: int, key: int) -> None:
+        """Note that a handle was taken; ``key`` is the library's name for it."""
+        self._queue_of[key] = queue
+        self._taken[queue] += 1
+
+    def left(self, key: int, now: float) -> None:
+        """Note that the socket of a handle was closed; told twice, or of one we know nothing of, it is nothing."""
+        queue = self._queue_of.pop(key, None)
+        if queue is not None:
+            self._leaving.append((now, queue))
+
+
+class Handles:
+    """
+    Stands before the library's functions that take a handle and give it back. Thread: sip.
+
+    Raises:
+        AttributeError: a symbol is missing in this build; the text names it.
+    """
+
+    def __init__(self) -> None:
+        self._count = HandleCount()
+        self._register = function("pj_ioqueue_register_sock2", *_signature(_Register))
+        self._unregister = function("pj_ioqueue_unregister", *_signature(_Unregister))
+        self._callbacks = _Register(self._on_register), _Unregister(self._on_unregister)
+        self._slots: list[ImportSlot] = []
+        self.refused: Counter[str] = Counter()
+        """How often there was none, since the last look."""
+
+    def install(self) -> None:
+        """Begin to count, before the first transport is made; where that cannot be, the log says so."""
+        try:
+            slots = [ImportSlot("pj_ioqueue_register_sock2"), ImportSlot("pj_ioqueue_unregister")]
+            for slot, callback in zip(slots, self._callbacks, strict=True):
+                slot.exchange(callback)
+        except SipError as error:
+            _log.warning(
+                "sip_handles_uncounted", detail=f"{error}; put a SIP proxy in front that limits calls a second"
+            )
+            return
+        self._slots = slots
+
+    def remove(self) -> None:
+        """Stop counting."""
+        for slot in self._slots:
+            slot.restore()
+        self._slots = []
+
+    @answering(_TOO_MANY)
+    def _on_register(self, pool: int, queue: int, sock: int, lock: int, data: int, callback: int, key: Any) -> int:
+        if not self._count.has_room(queue, time.monotonic()):
+            self.refused["no handle for a socket"] += 1
+            return _TOO_MANY
+        status: int = self._register(pool, queue, sock, lock, data, callback, key)
+        if status == 0:
+            self._count.took(queue, key[0])
+        return status
+
+    @answering(0)
+    def _on_unregister(self, key: int) -> int:
+        status: int = self._unregister(key)
+        self._count.left(key, time.monotonic())
+        return status
+
+
+def _signature(kind: Any) -> tuple[Any, ...]:
+    return (kind._restype_, *kind._argtypes_)
