@@ -72,7 +72,7 @@ async def test_the_agent_speaks_when_somebody_answers_and_hears_nothing_before(t
             pause(1200),
             respond("200 OK", sdp(phone.port, payloads="0")),
             EXPECT_ACK,
-            pause(3700),
+            pause(6000),
             CALLEE_BYE,
         )
         async with (
