@@ -375,7 +375,8 @@ def _connected(step: DialTo) -> Outcome:
 
 def _unreached(outcome: Outcome) -> Outcome:
     """Return how a call ends because somebody else could not be had."""
-    # What another server wants of us (to call elsewhere, a password) is not for the caller to do.
+    # What another server wants of us (to call elsewhere, a password) is not for the caller to do. Nor has a caller
+    # cancelled who would be told 487 (RFC 3261 section 21.4.25).
     code = outcome.sip_code
-    told = 480 if code < 400 else 503 if code in (401, 407) else outcome.told
+    told = 480 if code < 400 or code == 487 else 503 if code in (401, 407) else outcome.told
     return replace(outcome, told=told, by=Side.GATEWAY)

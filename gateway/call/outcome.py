@@ -171,6 +171,7 @@ _BY_CAUSE = {
     **dict.fromkeys((34, 42, 44, 47, 58), EndReason.CONGESTION),
     **dict.fromkeys((2, 3, 27, 38, 41, 65, 79, 88, 102, 111), EndReason.UNREACHABLE),
 }
+_REDIRECTION = 23
 _STATUS_OF_CAUSE = {1: 404, 17: 486, 18: 480, 19: 480, 20: 480, 21: 403, 22: 410, 26: 404, 28: 484, 55: 403}
 
 
@@ -187,7 +188,7 @@ def outcome_of_no_answer(code: int, reason: str, cause: int = 0, contacts: tuple
     detail = f"{code} {reason}".rstrip()
     if code < 400:
         detail = f"{detail} to {', '.join(contacts)}" if contacts else detail
-        return Outcome(EndReason.REDIRECTED, detail, code, by=Side.CALLER)
+        return Outcome(EndReason.REDIRECTED, detail, code, by=Side.CALLER, cause=cause or _REDIRECTION)
     by_status = _BY_STATUS.get(code, EndReason.UNREACHABLE)
     by_cause = _BY_CAUSE.get(cause, by_status)
     told = _STATUS_OF_CAUSE.get(cause) if by_cause is not by_status else None

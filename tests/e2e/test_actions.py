@@ -233,7 +233,7 @@ async def test_max_forwards_is_handed_on_and_a_loop_ends(house: MakeHouse, tmp_p
 @pytest.mark.parametrize(
     ("status", "more", "told", "reason"),
     [
-        ("302 Moved Temporarily", "Contact: <sip:2003@127.0.0.9>", (480, 'cause=18;text="Redirected"'), "redirected"),
+        ("302 Moved Temporarily", "Contact: <sip:2003@127.0.0.9>", (480, 'cause=23;text="Redirected"'), "redirected"),
         ("480 Temporarily Unavailable", "Reason: Q.850;cause=34", (480, "cause=34;"), "congestion"),
         ("500 Server Internal Error", "Reason: Q.850;cause=17", (486, "cause=17;"), "busy"),
     ],

@@ -100,6 +100,7 @@ def test_an_answered_caller_hears_the_filler_meanwhile() -> None:
         (SecondClosed(CALL, 404, "Not Found"), EndReason.NO_SUCH_NUMBER, 404),
         (SecondClosed(CALL, 407, "Proxy Authentication Required"), EndReason.UNREACHABLE, 503),
         (SecondClosed(CALL, 302, "Moved Temporarily"), EndReason.REDIRECTED, 480),
+        (SecondClosed(CALL, 487, "Request Terminated"), EndReason.NO_ANSWER, 480),
         (SecondClosed(CALL, 480, "Temporarily Unavailable", cause=34), EndReason.CONGESTION, 480),
         (SecondClosed(CALL, 500, "Server Internal Error", cause=17), EndReason.BUSY, 486),
         (SecondClosed(CALL, 500, "Server Internal Error", cause=19), EndReason.NO_ANSWER, 480),
@@ -111,7 +112,7 @@ def test_a_caller_is_told_why_somebody_else_could_not_be_had(
     machine = after(BELL)
     actions = machine.handle(closed)
     (hung_up,) = (action for action in actions if isinstance(action, HangUp))
-    assert (hung_up.code, hung_up.cause) == (told, closed.cause)
+    assert (hung_up.code, hung_up.cause) == (told, 23 if reason is EndReason.REDIRECTED else closed.cause)
     outcome = outcome_of(machine, actions)
     assert (outcome.reason, outcome.sip_code, outcome.ended_by) == (reason, closed.code, Side.GATEWAY)
 

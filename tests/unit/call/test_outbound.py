@@ -97,7 +97,7 @@ def test_a_far_end_that_rings_too_long_is_given_up() -> None:
 def test_a_redirection_is_told_with_its_target_and_not_followed() -> None:
     to = ("sip:2003@192.0.2.9", "sip:2002@192.0.2.9")
     closed = LegClosed(CALL, by_caller=True, code=302, reason="Moved Temporarily", contacts=to)
-    outcome = Outcome(EndReason.REDIRECTED, f"302 Moved Temporarily to {', '.join(to)}", 302, by=Side.CALLER)
+    outcome = Outcome(EndReason.REDIRECTED, f"302 Moved Temporarily to {', '.join(to)}", 302, by=Side.CALLER, cause=23)
     assert dialing().handle(closed)[-1] == Finish(outcome)
 
 
