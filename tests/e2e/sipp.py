@@ -193,6 +193,8 @@ class Sipp:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reading = asyncio.create_task(self._process.communicate())
+        if self.transport.startswith("u"):
+            await until(lambda: is_bound(self.port, self.transport) or self._reading.done(), what="SIPp to listen")
         return self
 
     async def __aexit__(
@@ -251,6 +253,12 @@ def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def is_bound(port: int, transport: str) -> bool:
+    """Return whether a port of this machine is taken; ``transport`` as SIPp spells it: ``u1``, ``t1`` and so on."""
+    table = Path("/proc/net/udp" if transport.startswith("u") else "/proc/net/tcp").read_text(encoding="ascii")
+    return any(line.split()[1].endswith(f":{port:04X}") for line in table.splitlines()[1:])
 
 
 async def until(condition: object, limit_s: float = 40.0, what: str = "") -> None:

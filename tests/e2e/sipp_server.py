@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.e2e.kamailio import PASSWORD, REALM, USER
-from tests.e2e.sipp import LIMIT_S, SIPP, Message, free_port, read_messages
+from tests.e2e.sipp import LIMIT_S, SIPP, Message, free_port, is_bound, read_messages, until
 
 _COPIED = """[last_Via:]
       [last_From:]
@@ -108,6 +108,7 @@ class SippServer:
             stderr=asyncio.subprocess.STDOUT,
         )
         self._reading = asyncio.create_task(self._process.communicate())
+        await until(lambda: is_bound(self.port, self.transport) or self._reading.done(), what="SIPp to listen")
         return self
 
     async def __aexit__(
