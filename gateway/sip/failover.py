@@ -120,7 +120,7 @@ class Failover:
     def sent(self, message: str) -> None:
         """Learn of a message that goes out: its server has not for ever to answer, when there is another."""
         attempt = self._current
-        if attempt is None or attempt.server is None or not attempt.untried():
+        if attempt is None or attempt.server is None or not self._worth_leaving(attempt.server, attempt.untried()):
             return
         method = message.partition(" ")[0]
         branch = _BRANCH.search(message)
@@ -167,6 +167,12 @@ class Failover:
             yield
         finally:
             self._current = before
+
+    def _worth_leaving(self, server: Server, others: tuple[Server, ...]) -> bool:
+        """Return whether a silent server is to be left early: not for others that are worse by what is known."""
+        return any(other not in self._failed_until for other in others) or (
+            bool(others) and server in self._failed_until
+        )
 
     def _best(self, servers: tuple[Server, ...]) -> Server | None:
         """Return the first server that did not fail; when all did, the one that failed first."""

@@ -66,6 +66,17 @@ def test_a_server_without_an_answer_is_given_up_and_the_next_one_gets_the_reques
     assert not desk.failover.another(attempt, 408, "")
 
 
+def test_a_server_is_not_left_early_for_one_that_is_known_to_be_silent(desk: Desk) -> None:
+    desk.failover.another(desk.send(), 408, "")
+    second = desk.send()
+    desk.failover.tick(30)
+    assert desk.given_up == []
+    desk.failover.another(second, 408, "")
+    desk.send()  # now all are known to be: each gets its short time
+    desk.failover.tick(30)
+    assert len(desk.given_up) == 1
+
+
 def test_a_server_that_said_anything_is_not_given_up(desk: Desk) -> None:
     desk.send()
     desk.failover.heard(TRYING)
