@@ -153,6 +153,7 @@ class Failover:
         """
         if attempt is None or attempt.server is None or code not in (_ANSWERED if response else _UNANSWERED):
             return False
+        self._watched = {branch: each for branch, each in self._watched.items() if each.attempt is not attempt}
         for_s = (retry_after_in(response) or 0.0) if response else FAILED_S
         if for_s:  # without Retry-After a 503 is about this request alone (RFC 3261 section 21.5.4)
             self._failed_until[attempt.server] = self._clock() + min(for_s, MAX_FAILED_S)
