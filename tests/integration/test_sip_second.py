@@ -101,7 +101,11 @@ async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None
         assert [event.code for event in here.seen(LegRinging)] == [183]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("early", [{"direction": "inactive"}, {"address": "0.0.0.0"}, {}], ids=str)
+@pytest.mark.parametrize(
+    "early",
+    [{"direction": "inactive"}, {"address": "0.0.0.0"}, {"payloads": "18"}, {"address": "host.invalid"}, {}],
+    ids=str,
+)
 async def test_an_early_answer_does_not_decide_about_the_call(tmp_path: Path, early: dict[str, str]) -> None:
     async with phone(pick_up) as here, RtpPeer() as early_peer, RtpPeer(NOISE, looped=True) as peer:
         progress = respond("183 Session Progress", sdp(early_peer.port, **early))  # type: ignore[arg-type]
