@@ -49,6 +49,8 @@ class Gate:
         self._parse = function("pjsip_parse_rdata", pointer, pointer, ctypes.c_size_t, pointer)
         self._callback = _Parse(self._on_parse)
         self._slot: ImportSlot | None = None
+        self.hides_bodies = False
+        """Whether the library's parser, which reads multipart bodies by itself, sees no body at all."""
 
     def install(self) -> None:
         """
@@ -70,14 +72,25 @@ class Gate:
     @answering(0)
     def _on_parse(self, buffer: int, size: int, rx_data: int) -> int:
         source = source_of(ctypes.string_at(rx_data + _ADDRESS, _ADDRESS_BYTES))
-        text = ctypes.string_at(buffer, size).decode("utf-8", "surrogateescape")
+        data = ctypes.string_at(buffer, size)
+        text = data.decode("utf-8", "surrogateescape")
         if source is None:  # found out with the first message, before anything was decided by it
             self.remove()
             _log.error("sip_gate_missing", detail="this build has other structures: put a SIP proxy in front of it")
         elif not self._on_text(text, size, source, rx_data):
             return 0  # as for an empty packet: the library says nothing of it
-        parsed: Any = self._parse(buffer, size, rx_data)
-        return parsed or 0
+        parsed = self._without_body(buffer, data, rx_data) if self.hides_bodies else self._parse(buffer, size, rx_data)
+        return int(parsed or 0)
+
+    def _without_body(self, buffer: int, data: bytes, rx_data: int) -> Any:
+        """Have the library parse what stands before the body. Its scanner wants a zero behind the end."""
+        size = data.find(b"\r\n\r\n") + 4
+        behind = ctypes.c_char.from_address(buffer + size)
+        kept, behind.value = behind.value, b"\0"
+        try:
+            return self._parse(buffer, size, rx_data)
+        finally:
+            behind.value = kept
 
 
 def source_of(data: bytes) -> str | None:

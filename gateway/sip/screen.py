@@ -93,6 +93,7 @@ class Screen:
         self._endpoint, self._sender, self._dropped, self._gate = endpoint, sender, dropped, gate
         self._handles = handles
         self._body = body if body.works() else None
+        gate.hides_bodies = self._body is not None
         if self._body is None:
             _log.warning("sip_bodies_unscreened", detail="put a proxy in front of this build that writes SDP anew")
         for header, words in _NOT_DONE.items():

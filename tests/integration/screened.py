@@ -15,12 +15,15 @@ import time
 from collections import deque
 from typing import Any
 
+import structlog
 from pydantic import SecretStr
 
+from gateway.errors import SipError
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.sip.binding import pj
 from gateway.sip.door import Door
 from gateway.sip.endpoint import quiet_start
+from gateway.sip.gate import Gate
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
 from gateway.sip.sources import Sources
@@ -81,8 +84,17 @@ def _listen(endpoint: Any, settings: SipSettings, door: Door) -> tuple[int, int]
     return port, tls_port
 
 
+def _refuse(gate: Gate) -> None:
+    raise SipError("this build has no import table")
+
+
 def _run(
-    settings: SipSettings, trunks: dict[str, TrunkSettings], secrets: dict[str, SecretStr], silent_s: float
+    settings: SipSettings,
+    trunks: dict[str, TrunkSettings],
+    secrets: dict[str, SecretStr],
+    silent_s: float,
+    *,
+    gated: bool,
 ) -> dict[str, float]:
     enter_role("sip")
     quiet_start()
@@ -99,6 +111,8 @@ def _run(
     )
     door, tracer = Door(sources, silent_s=silent_s), Tracer(settings)
     screen = Screen(rules, tracer, door)
+    if not gated:
+        Gate.install = _refuse  # type: ignore[method-assign]
     assert screen.install()
     assert door.guarded
     port, tls_port = _listen(endpoint, settings, door)
@@ -138,11 +152,15 @@ def _run(
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the test's
     given = json.loads(sys.argv[1])
     settings = SipSettings.model_validate({"host": "127.0.0.1", "port": 0, **given.get("sip", {})})
     trunks = {name: TrunkSettings.model_validate(trunk) for name, trunk in given.get("trunks", {}).items()}
     secrets = {name: SecretStr(value) for name, value in given.get("secrets", {}).items()}
-    print(json.dumps(_run(settings, trunks, secrets, given.get("silent_s", 10))), flush=True)
+    print(
+        json.dumps(_run(settings, trunks, secrets, given.get("silent_s", 10), gated=given.get("gated", True))),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -329,6 +329,17 @@ def test_an_offer_without_a_codec_of_ours_inside_a_call_leaves_the_call_up() -> 
         assert one.ask(one.request("BYE", cseq=5, to_tag=tag)).startswith("SIP/2.0 200")
 
 
+def test_a_multipart_body_is_hidden_from_the_librarys_parser_and_its_sdp_answered() -> None:
+    part = f"--x\r\nContent-Type: application/sdp\r\n\r\n{sdp()}\r\n"
+    with screened() as target:
+        for body, code in ((f"{part}--x--\r\n", 200), (f"{part}--x\r\nContent-Type", 400), ("--x" * 500, 400)):
+            with caller(target) as one:
+                text = one.request("INVITE", body=body)
+                text = text.replace("Content-Type: application/sdp", "Content-Type: multipart/mixed;boundary=x", 1)
+                assert one.ask(text).startswith(f"SIP/2.0 {code} "), body
+        assert target.alive()
+
+
 # --- copies ---
 
 
@@ -526,6 +537,18 @@ def test_an_ended_call_lets_nobody_in_and_a_live_one_its_own_far_end_only() -> N
             assert one.ask(one.request("INVITE", cseq=4, to_tag=tag, body=sdp())).startswith("SIP/2.0 481")
             assert other.ask(other.request("INVITE", cseq=4, to_tag=tag, body=sdp())).startswith("SIP/2.0 481")
         assert target.alive("127.0.0.4")
+
+
+def test_a_build_without_a_gate_is_screened_behind_the_librarys_parser() -> None:
+    trunk = {"host": "127.0.0.9", "challenge": True, "username": "kit", "password_from": "kit"}
+    with screened(trunks={"main": trunk}, secrets={"kit": "secret"}, gated=False) as target:
+        for to, more, code in SPELLINGS:
+            with caller(target, "127.0.0.9") as one:
+                one.send(invite_of(one, to, more))
+                # What the library itself cannot read draws no answer.
+                assert one.receive(0.5)[:11] in (f"SIP/2.0 {code}", ""), (to, more)
+        assert target.alive("127.0.0.9")
+    assert target.counts["malformed"] >= 1
 
 
 def test_a_cancel_from_elsewhere_does_nothing() -> None:
