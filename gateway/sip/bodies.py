@@ -77,7 +77,7 @@ class Bodies:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[str, _Call] = OrderedDict()
-        self._without_offer: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._late: OrderedDict[str, int] = OrderedDict()  # Call-ID -> CSeq of an INVITE whose offer is to be ours
 
     def request(self, message: Message, terms: Terms) -> Body | Refusal | None:
         """
@@ -85,15 +85,17 @@ class Bodies:
 
         An ACK cannot be refused: with an answer of no use in it the library ends the call.
         """
+        call = self._calls.get(message.call_id)
+        if message.method == "UPDATE" and message.call_id in self._late:
+            # The library has no negotiator yet, and asks it: an assertion. RFC 3311 section 5.2.
+            return Refusal("UPDATE too early", 491, "Request Pending")
         if not message.body.strip():
-            if message.method == "INVITE":
-                _keep(self._without_offer, (message.call_id, message.cseq), None)
+            self._bare(message, call)
             return None
         if message.method == "NOTIFY":
             return _fragment(message)
         if message.method not in (*_WITH_SDP, "ACK"):
             return None
-        call = self._calls.get(message.call_id)
         if message.method == "ACK" or (message.method == "PRACK" and call is not None and call.waits):
             return self._answered(message, call, terms)
         try:
@@ -122,7 +124,7 @@ class Bodies:
         """Learn from a message of ours that goes out."""
         if not message.body or message.first("content-type").lower() != SDP:
             return
-        late = (message.call_id, message.cseq) in self._without_offer
+        late = self._late.get(message.call_id) == message.cseq
         if not message.is_request and not late:
             return  # an answer
         try:
@@ -133,13 +135,18 @@ class Bodies:
         call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
         _keep(self._calls, message.call_id, call)
 
+    def _bare(self, message: Message, call: _Call | None) -> None:
+        """Note an INVITE whose offer is to be ours, and an ACK that brings no answer to it."""
+        if message.method == "INVITE":
+            _keep(self._late, message.call_id, message.cseq)
+        elif message.method == "ACK" and call is not None and call.waits:
+            self._late.pop(message.call_id, None)
+
     def _answered(self, message: Message, call: _Call | None, terms: Terms) -> Body | None:
         if call is None or not call.waits:
             return None
         call.waits = False
-        self._without_offer.pop(
-            (message.call_id, call.cseq), None
-        )  # else the same response sent again would offer anew
+        self._late.pop(message.call_id, None)  # else the same response sent again would offer anew
         return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
 
 

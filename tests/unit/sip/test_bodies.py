@@ -234,6 +234,18 @@ def test_an_answer_of_no_use_to_the_offer_of_our_200_takes_nothing_of_it(body: s
     assert verdict.text.endswith("c=IN IP4 0.0.0.0\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n")
 
 
+@pytest.mark.parametrize("body", ["", SDP])
+def test_no_update_comes_between_an_invite_without_an_offer_and_its_ack(body: str) -> None:
+    bodies = Bodies()
+    bodies.request(message("INVITE", cseq="1 INVITE"), TERMS)
+    assert code(bodies.request(message("UPDATE", body, cseq="2 UPDATE"), TERMS)) == 491
+    bodies.sent(message("200 OK", SDP, cseq="1 INVITE"))
+    assert code(bodies.request(message("UPDATE", body, cseq="3 UPDATE"), TERMS)) == 491
+    assert bodies.request(message("UPDATE", call_id="another"), TERMS) is None
+    bodies.request(message("ACK", cseq="1 ACK"), TERMS)
+    assert not isinstance(bodies.request(message("UPDATE", body, cseq="4 UPDATE"), TERMS), Refusal)
+
+
 def test_a_prack_answers_the_offer_of_our_183() -> None:
     bodies = Bodies()
     bodies.request(message("INVITE", cseq="1 INVITE"), TERMS)
@@ -257,4 +269,4 @@ def test_memory_is_bounded() -> None:
     for number in range(5000):
         bodies.request(message("INVITE", call_id=str(number)), TERMS)
         bodies.sent(message("200 OK", SDP, cseq="1 INVITE", call_id=str(number)))
-    assert len(bodies._calls) == len(bodies._without_offer) == 1024
+    assert len(bodies._calls) == len(bodies._late) == 1024
