@@ -35,6 +35,7 @@ from gateway.sip.leg import PjLeg
 from gateway.sip.listening import check_tls_files
 from gateway.sip.locator import Locator
 from gateway.sip.media_port import AgentMediaPort
+from gateway.sip.media_sockets import MediaSockets
 from gateway.sip.resolver import Resolver
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
@@ -256,11 +257,18 @@ class SipThread:
             ending.callback(endpoint.libDestroy)
             door = Door(sources)
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
-            screen = Screen(self._rules(sources, occupied), tracer, door, directory.failover)
+            sockets = MediaSockets()
+            ending.callback(sockets.remove)
+            screen = Screen(self._rules(sources, occupied, sockets), tracer, door, directory.failover)
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
-            ready = lambda: (screen.install(), directory.install())  # noqa: E731
+
+            def ready() -> None:
+                screen.install()
+                directory.install()
+                sockets.install()
+
             info, writer = start_endpoint(
                 settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
             )
@@ -291,11 +299,11 @@ class SipThread:
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
 
-    def _rules(self, sources: Sources, occupied: list[CallTable]) -> Screening:
+    def _rules(self, sources: Sources, occupied: list[CallTable], sockets: MediaSockets) -> Screening:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
         occupancy = Occupancy(
-            full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
+            full=lambda: sockets.spent or sum(len(table.calls) for table in occupied) >= capacity,
             draining=self._draining.is_set,
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
         )
