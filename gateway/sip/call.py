@@ -103,6 +103,11 @@ class CallTable:
         for call in tuple(self.calls.values()):
             _carry_out(call, lambda each: each.end(code, reason))
 
+    def clear(self) -> None:
+        """Let go of every call and port."""
+        self.idle_ports.clear()
+        self.calls.clear()
+
     def is_full(self, trunk: str) -> bool:
         """Return whether a trunk has as many calls as its settings allow."""
         settings = self.trunks.get(trunk)

@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections import deque
+from typing import Self
 
 import structlog
 
@@ -49,7 +50,7 @@ class MediaSockets:
         self._callbacks = {"socket": _Socket(self._socket), "bind": _Bind(self._bind)}
         self._slots: list[ImportSlot] = []
 
-    def install(self) -> None:
+    def __enter__(self) -> Self:
         """Put the guard in place; where that cannot be, the log says so."""
         try:
             for name, callback in self._callbacks.items():
@@ -57,11 +58,15 @@ class MediaSockets:
                 slot.exchange(callback)
                 self._slots.append(slot)
         except SipError as error:
-            self.remove()
+            self._restore()
             _log.warning("sip_media_unguarded", detail=f"{error}; have a proxy in front limit the calls per second")
+        return self
 
-    def remove(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take it away."""
+        self._restore()
+
+    def _restore(self) -> None:
         while self._slots:
             self._slots.pop().restore()
 

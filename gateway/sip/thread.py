@@ -257,18 +257,12 @@ class SipThread:
             ending.callback(endpoint.libDestroy)
             door = Door(sources)
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
-            sockets = MediaSockets()
-            ending.callback(sockets.remove)
+            sockets = ending.enter_context(MediaSockets())
             screen = Screen(self._rules(sources, occupied, sockets), tracer, door, directory.failover)
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
-
-            def ready() -> None:
-                screen.install()
-                directory.install()
-                sockets.install()
-
+            ready = lambda: (screen.install(), directory.install())  # noqa: E731
             info, writer = start_endpoint(
                 settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
             )
@@ -280,19 +274,18 @@ class SipThread:
             access = choose_frame_access()
             ports = _Ports(access, info.pcm)
             ending.callback(ports.made.clear)
+            ending.callback(endpoint.audDevManager().setNoDev)  # no clock may be in a port that goes (see _Ports)
             failover, trunks = directory.failover, self._trunks
             accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, sources, failover, self._later)
             ending.callback(accounts.close)
             table = CallTable(
                 self.emit, ports.make, settings, failover, self._later, accounts.of, trunks, info.pcm, tracer, jitter
             )
-            ending.callback(table.calls.clear)
-            ending.callback(table.idle_ports.clear)
+            ending.callback(table.clear)
             occupied.append(table)
             accounts.open(table, register=self._register)
             directory.open(accounts.located)
-            endpoint.account_for = accounts.account_for
-            endpoint.connection_lost = accounts.connection_lost
+            endpoint.account_for, endpoint.connection_lost = accounts.account_for, accounts.connection_lost
             self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
             parts = _Parts(endpoint, table, accounts, screen, directory)
             self._poll(parts, lambda: not self._stopping.is_set())
@@ -355,7 +348,12 @@ class _Parts:
 
 
 class _Ports:
-    """Makes media ports and keeps them: they live as long as the bridge."""
+    """
+    Makes media ports and keeps them: they live as long as the bridge's clock.
+
+    When a port's last reference goes, Python frees it while C++ still waits for the clock to leave it. A clock that has
+    just asked that port for a frame, and waits for the interpreter, would call what is freed, and it is freed twice.
+    """
 
     def __init__(self, access: FrameAccess, pcm: PcmFormat) -> None:
         self._access = access
