@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,17 @@ def _converted(pcm: bytes, source: PcmFormat, fmt: PcmFormat) -> bytes:
     return out[late : late + len(whole) * fmt.rate_hz // source.rate_hz]
 
 
+@functools.lru_cache(maxsize=16)
+def _with_beginning_behind(pcm: bytes, length: int, frame_bytes: int) -> bytes:
+    """
+    Return a loop with its beginning once more behind its end, so that every frame of it is one slice.
+
+    Kept: the calls share it. A call's own copies would stay until the next full collection of garbage, 130 kB each.
+    """
+    whole = pcm[:length]
+    return whole + (whole * (frame_bytes // length + 1))[:frame_bytes] if whole else whole
+
+
 class FillerLoop:
     """
     A filler cut into frames, over and over, and faded where it begins and ends.
@@ -109,12 +121,9 @@ class FillerLoop:
     """
 
     def __init__(self, pcm: bytes, fmt: PcmFormat) -> None:
-        whole = pcm[: len(pcm) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE]
         self._frame_bytes = fmt.frame_bytes
-        self._length = len(whole)
-        if whole:  # its beginning once more behind its end: every frame is one slice
-            whole += (whole * (fmt.frame_bytes // len(whole) + 1))[: fmt.frame_bytes]
-        self._pcm = whole
+        self._length = len(pcm) // BYTES_PER_SAMPLE * BYTES_PER_SAMPLE
+        self._pcm = _with_beginning_behind(pcm, self._length, fmt.frame_bytes)
         self._at = 0
         self._rise = np.linspace(0.0, 1.0, fmt.rate_hz * FADE_MS // 1000)
         self._wanted = False

@@ -131,15 +131,16 @@ class Player:
         self.sip = _bound()
         self.media = _bound()
         self._connection: socket.socket | None = None
+        self._idle: list[socket.socket] = []
         self._invite = b""
         self._facts: dict[bytes, bytes] = {}
         self._sources = itertools.cycle(f"127.1.{n // 250}.{n % 250 + 1}" for n in range(2000))
 
     def close(self) -> None:
-        """Close all ports."""
-        for sock in (self.sip, self.media, self._connection):
-            if sock is not None:
-                sock.close()
+        """Close all ports and connections."""
+        self._leave()
+        self.sip.close()
+        self.media.close()
 
     def play(self, case: Case) -> None:
         """Play a case; raises ``Fallen`` when the target is dead behind it."""
@@ -193,6 +194,9 @@ class Player:
         self._rtp(step, above=1)
 
     def _connect(self, _step: Step) -> None:
+        if self._connection is not None:
+            self._idle.append(self._connection)
+            self._connection = None
         with contextlib.suppress(OSError):
             address = ("127.0.0.1", self.target.port)
             self._connection = socket.create_connection(address, 2, source_address=(next(self._sources), 0))
@@ -221,8 +225,13 @@ class Player:
 
     # --- what is known only now ---
 
-    def _begin(self) -> None:
+    def _leave(self) -> None:
         self._close(Step("close"))
+        while self._idle:
+            self._idle.pop().close()
+
+    def _begin(self) -> None:
+        self._leave()
         self._invite = b""
         self._facts = {
             b"%id%": f"{os.getpid()}.{next(self._numbers)}.{time.monotonic_ns()}".encode(),

@@ -160,3 +160,9 @@ def test_a_filler_that_is_started_twice_goes_on() -> None:
     loop.blend(None, held=False)
     loop.start()
     assert samples(loop.blend(None, held=False))[0] == 160
+
+
+def test_the_calls_share_the_sound_of_one_filler() -> None:
+    pcm = bytes(range(200)) * 80
+    first, second = FillerLoop(pcm, PHONE), FillerLoop(pcm, PHONE)
+    assert first._pcm is second._pcm
