@@ -213,7 +213,9 @@ class Screening:
         known = self._sources.find(host)
         peer = Peer(host, known.trunk)
         if message.method == "ACK":
-            if not self.dialogs.acknowledged(message, peer, now):
+            # One without our tag acknowledges nothing (RFC 3261 section 17.1.1.3), and the library answers it, which
+            # ends the process (an assertion in sip_util.c).
+            if not message.to_tag or not self.dialogs.acknowledged(message, peer, now):
                 return Drop("stray ACK")
             return self._taken(message, _terms_inside(host))
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
