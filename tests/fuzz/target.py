@@ -24,6 +24,7 @@ import structlog
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, SecondUp
 from gateway.ids import CallId, new_call_id
 from gateway.settings import SipSettings
@@ -140,7 +141,7 @@ class StandIn:
     def _on_media(self, leg: PjLeg, user: str) -> None:
         kind, _, port = user.partition("-")
         if kind == "second":
-            leg.call_second(f"sip:second@127.0.0.1:{port}")
+            leg.call_second(CallSecond(f"sip:second@127.0.0.1:{port}"))
         elif kind == "refer":
             leg.transfer(f"sip:elsewhere@127.0.0.1:{port}")
         elif kind == "keys":
