@@ -344,9 +344,11 @@ class Dialog(pj.Call):
         self._memory = self._jitter = None
         if prm.streamIdx != self._index:
             return
-        self._ended_counts = self.counts()
-        self._index = -1
-        self._stream_gone()
+        try:
+            self._ended_counts = self.counts()
+        finally:
+            self._index = -1
+            self._stream_gone()
 
     @callback
     def onDtmfEvent(self, prm: Any) -> None:

@@ -3,8 +3,9 @@ Counts the library's handles for sockets, so that one too many is an error and n
 
 Each of its two I/O queues, one for SIP and one for RTP, has 64 (``ioqueue_select.c`` of pjproject 2.15.1). A handle is
 free again 0.5 s after its socket was closed; a socket that finds none trips an assertion. A call takes two for its RTP,
-even one that is cancelled at once, so thirty such calls in half a second would do. Here the library is told
-``PJ_ETOOMANY`` instead, which it takes as it takes any error: that call is refused, all others go on.
+even one that is cancelled or refused at once, so thirty such calls in half a second would do. The screen refuses calls
+while a queue is nearly full (``scarce``); whatever comes all the same is told ``PJ_ETOOMANY`` by us, which the library
+takes as it takes any error: that call fails, all others go on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter, deque
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -24,6 +25,7 @@ from gateway.sip.native import function
 _log = structlog.get_logger(__name__)
 
 MOST = 60  # of 64: some may have been taken before we counted
+_OF_A_CALL = 2  # RTP and RTCP
 _TOO_MANY = 70010  # PJ_ETOOMANY
 _FREED_AFTER_S = 0.6  # PJ_IOQUEUE_KEY_FREE_DELAY is 0.5
 _Pointer = ctypes.c_void_p
@@ -49,11 +51,15 @@ class HandleCount:
         self._leaving: deque[tuple[float, int]] = deque()
         self._taken: Counter[int] = Counter()
 
-    def has_room(self, queue: int, now: float) -> bool:
-        """Return whether a queue has a handle at ``now``, in seconds."""
+    def has_room(self, queue: int, now: float, wanted: int = 1) -> bool:
+        """Return whether a queue has ``wanted`` handles at ``now``, in seconds."""
         while self._leaving and now - self._leaving[0][0] >= self._freed_after_s:
             self._taken[self._leaving.popleft()[1]] -= 1
-        return self._taken[queue] < self._most
+        return self._taken[queue] + wanted <= self._most
+
+    def scarce(self, now: float) -> bool:
+        """Return whether some queue has too few for another call at ``now``, in seconds."""
+        return any(not self.has_room(queue, now, _OF_A_CALL) for queue in tuple(self._taken))
 
     def took(self, queue: int, key: int) -> None:
         """Note that a handle was taken; ``key`` is the library's name for it."""
@@ -71,37 +77,47 @@ class Handles:
     """
     Stands before the library's functions that take a handle and give it back. Thread: sip.
 
-    Raises:
-        AttributeError: a symbol is missing in this build; the text names it.
+    Attributes:
+        refused: how often there was none, by what wanted it, until somebody clears it.
     """
 
     def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
         self._count = HandleCount()
-        self._register = function("pj_ioqueue_register_sock2", *_signature(_Register))
-        self._unregister = function("pj_ioqueue_unregister", *_signature(_Unregister))
+        self._register: Any = None
+        self._unregister: Any = None
         self._callbacks = _Register(self._on_register), _Unregister(self._on_unregister)
         self._slots: list[ImportSlot] = []
-        self.refused: Counter[str] = Counter()
-        """How often there was none, since the last look."""
 
-    def install(self) -> None:
+    def __enter__(self) -> Self:
         """Begin to count, before the first transport is made; where that cannot be, the log says so."""
+        names = "pj_ioqueue_register_sock2", "pj_ioqueue_unregister"
         try:
-            slots = [ImportSlot("pj_ioqueue_register_sock2"), ImportSlot("pj_ioqueue_unregister")]
-            for slot, callback in zip(slots, self._callbacks, strict=True):
-                slot.exchange(callback)
-        except SipError as error:
-            _log.warning(
-                "sip_handles_uncounted", detail=f"{error}; put a SIP proxy in front that limits calls a second"
+            self._register, self._unregister = (
+                function(name, *_signature(kind)) for name, kind in zip(names, (_Register, _Unregister), strict=True)
             )
-            return
-        self._slots = slots
+            for name, callback in zip(names, self._callbacks, strict=True):
+                slot = ImportSlot(name)
+                slot.exchange(callback)
+                self._slots.append(slot)
+        except (AttributeError, SipError) as error:
+            self._restore()
+            detail = f"{error}; put a SIP proxy in front that limits calls a second"
+            _log.warning("sip_handles_uncounted", detail=detail)
+        return self
 
-    def remove(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop counting."""
-        for slot in self._slots:
-            slot.restore()
-        self._slots = []
+        self._restore()
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there are too few left for another call now."""
+        return self._count.scarce(time.monotonic())
+
+    def _restore(self) -> None:
+        while self._slots:
+            self._slots.pop().restore()
 
     @answering(_TOO_MANY)
     def _on_register(self, pool: int, queue: int, sock: int, lock: int, data: int, callback: int, key: Any) -> int:

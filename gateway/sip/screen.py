@@ -46,9 +46,17 @@ class Screen:
         tracer: sees what passes, and what is sent.
         door: guards the listeners of TCP and TLS.
         failover: hears of requests that go out, and of the responses to them.
+        handles: counts the library's sockets; here its refusals are told.
     """
 
-    def __init__(self, rules: Screening, tracer: Tracer, door: Door, failover: Failover | None = None) -> None:
+    def __init__(
+        self,
+        rules: Screening,
+        tracer: Tracer,
+        door: Door,
+        failover: Failover | None = None,
+        handles: Handles | None = None,
+    ) -> None:
         self._rules = rules
         self._tracer = tracer
         self._door = door
@@ -59,7 +67,7 @@ class Screen:
         self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
         self._dropped: Dropped | None = None
         self._body: LibraryBody | None = None
-        self._handles: Handles | None = None
+        self._handles = handles
         self._received: Any = None
         self._sent: Any = None
         self._module = SipModule()
@@ -76,7 +84,6 @@ class Screen:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
             endpoint, sender, gate, body = Endpoint(), RawSender(), Gate(self._on_text), LibraryBody()
-            handles = Handles()
             dropped = Dropped(self._on_unread, self._may_hear_of_length, self._door.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
@@ -91,7 +98,6 @@ class Screen:
             _log.warning("sip_screen_missing", detail="the library refused the module")
             return False
         self._endpoint, self._sender, self._dropped, self._gate = endpoint, sender, dropped, gate
-        self._handles = handles
         self._body = body if body.works() else None
         gate.hides_bodies = self._body is not None
         if self._body is None:
@@ -104,7 +110,6 @@ class Screen:
         except SipError as error:  # what the library's own parser refuses gets no answer then, and counts for nobody
             _log.warning("sip_gate_missing", detail=f"{error}; put a SIP proxy in front of this build")
         self._door.install()
-        handles.install()
         return True
 
     @runs_on("sip")
@@ -136,9 +141,6 @@ class Screen:
             self._endpoint.unregister(self._module)
             self._endpoint = None
             self._door.remove()
-        if self._handles is not None:
-            self._handles.remove()
-            self._handles = None
         if self._dropped is not None:
             self._dropped.remove()
             self._dropped = None

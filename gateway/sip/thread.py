@@ -30,12 +30,12 @@ from gateway.sip.directory import ServerDirectory
 from gateway.sip.door import Door
 from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
 from gateway.sip.frame_bytes import FrameAccess, choose_frame_access
+from gateway.sip.handles import Handles
 from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.leg import PjLeg
 from gateway.sip.listening import check_tls_files
 from gateway.sip.locator import Locator
 from gateway.sip.media_port import AgentMediaPort
-from gateway.sip.media_sockets import MediaSockets
 from gateway.sip.resolver import Resolver
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
@@ -257,8 +257,8 @@ class SipThread:
             ending.callback(endpoint.libDestroy)
             door = Door(sources)
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
-            sockets = ending.enter_context(MediaSockets())
-            screen = Screen(self._rules(sources, occupied, sockets), tracer, door, directory.failover)
+            handles = ending.enter_context(Handles())
+            screen = Screen(self._rules(sources, occupied, handles), tracer, door, directory.failover, handles)
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
@@ -292,11 +292,11 @@ class SipThread:
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
 
-    def _rules(self, sources: Sources, occupied: list[CallTable], sockets: MediaSockets) -> Screening:
+    def _rules(self, sources: Sources, occupied: list[CallTable], handles: Handles) -> Screening:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
         occupancy = Occupancy(
-            full=lambda: sockets.spent or sum(len(table.calls) for table in occupied) >= capacity,
+            full=lambda: handles.scarce or sum(len(table.calls) for table in occupied) >= capacity,
             draining=self._draining.is_set,
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
         )

@@ -30,3 +30,16 @@ def test_a_handle_from_before_the_count_is_nothing() -> None:
     assert count.has_room(7, 2.0)
     count.took(7, 1)
     assert not count.has_room(7, 3.0)
+
+
+def test_handles_are_scarce_when_one_queue_has_too_few_for_a_call() -> None:
+    count = HandleCount(most=3, freed_after_s=0.5)
+    assert not count.scarce(0.0)
+    count.took(7, 1)
+    count.took(8, 2)
+    assert not count.scarce(0.0)
+    count.took(8, 3)
+    assert count.scarce(0.0)
+    count.left(3, 0.0)
+    assert count.scarce(0.4)
+    assert not count.scarce(0.5)

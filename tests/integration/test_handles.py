@@ -1,4 +1,4 @@
-"""The guard of the library's media sockets, under more calls in a second than it has handles for."""
+"""The count of the library's handles for sockets, under more calls in a second than it has handles for."""
 
 from __future__ import annotations
 
