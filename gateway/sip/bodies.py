@@ -14,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.sip.message import Message
+from gateway.sip.message import TOKEN, Message
 from gateway.sip.negotiation import NotAcceptable, Terms, answer_for_library, no_answer_for_library, offer_for_library
 from gateway.sip.sdp import BadSdp, Session, parse_sdp
 
@@ -26,11 +26,10 @@ _MULTIPART = ("multipart/mixed", "multipart/alternative", "multipart/related")
 _MAX_PARTS = 16
 _CALLS = 1024  # many times what a process holds; each is a few words
 
-_TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_TYPE = re.compile(rf"({_TOKEN})[ \t]*/[ \t]*({_TOKEN})[ \t]*(;.*)?", re.DOTALL)
-_PARAMETER = re.compile(rf";[ \t]*({_TOKEN})[ \t]*=[ \t]*({_TOKEN}|{_QUOTED})[ \t]*")
-_FRAGMENT = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: ([^\x00-\x1f\x7f]*))?[ \t]*(?:[\r\n]|\Z)")
+_TYPE = re.compile(rf"({TOKEN})[ \t]*/[ \t]*({TOKEN})[ \t]*(;.*)?", re.DOTALL)
+_PARAMETER = re.compile(rf";[ \t]*({TOKEN})[ \t]*=[ \t]*({TOKEN}|{_QUOTED})[ \t]*")
+_FRAGMENT = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: ([^\x00-\x1f\x7f]*))?[ \t]*(?:[\r\n]|\Z)", re.ASCII)
 _MAX_PHRASE = 100
 
 K = TypeVar("K")
@@ -76,8 +75,9 @@ class Bodies:
     """Decides on the body of each message that goes to the library. Memory is bounded; thread: sip."""
 
     def __init__(self) -> None:
-        self._calls: OrderedDict[str, _Call] = OrderedDict()
-        self._late: OrderedDict[str, int] = OrderedDict()  # Call-ID -> CSeq of an INVITE whose offer is to be ours
+        # The tag keeps apart what strangers send with the Call-ID of another's call: ours, and the far end's.
+        self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+        self._late: OrderedDict[tuple[str, str], int] = OrderedDict()  # CSeq of an INVITE whose offer is to be ours
 
     def request(self, message: Message, terms: Terms) -> Body | Refusal | None:
         """
@@ -85,8 +85,8 @@ class Bodies:
 
         An ACK cannot be refused: with an answer of no use in it the library ends the call.
         """
-        call = self._calls.get(message.call_id)
-        if message.method == "UPDATE" and message.call_id in self._late:
+        call = self._calls.get((message.call_id, message.to_tag))
+        if message.method == "UPDATE" and (message.call_id, message.from_tag) in self._late:
             # The library has no negotiator yet, and asks it: an assertion. RFC 3311 section 5.2.
             return Refusal("UPDATE too early", 491, "Request Pending")
         if not message.body.strip():
@@ -114,7 +114,7 @@ class Bodies:
         An answer that cannot be used is none: an early one does not decide about the call, and without a final one the
         library ends it. Nor is what answers no offer of ours, since the library would take it for an offer.
         """
-        call = self._calls.get(message.call_id)
+        call = self._calls.get((message.call_id, message.from_tag))
         if message.cseq_method not in _WITH_SDP or message.code >= 300 or not message.body.strip():
             return None
         asked = call is not None and call.in_request and call.cseq == message.cseq
@@ -124,29 +124,30 @@ class Bodies:
         """Learn from a message of ours that goes out."""
         if not message.body or message.first("content-type").lower() != SDP:
             return
-        late = self._late.get(message.call_id) == message.cseq
+        late = self._late.get((message.call_id, message.from_tag)) == message.cseq
+        key = message.call_id, message.from_tag if message.is_request else message.to_tag
         if not message.is_request and not late:
             return  # an answer
         try:
             offer = parse_sdp(message.body)
         except BadSdp:
-            self._calls.pop(message.call_id, None)
+            self._calls.pop(key, None)
             return
         call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
-        _keep(self._calls, message.call_id, call)
+        _keep(self._calls, key, call)
 
     def _bare(self, message: Message, call: _Call | None) -> None:
         """Note an INVITE whose offer is to be ours, and an ACK that brings no answer to it."""
         if message.method == "INVITE":
-            _keep(self._late, message.call_id, message.cseq)
+            _keep(self._late, (message.call_id, message.from_tag), message.cseq)
         elif message.method == "ACK" and call is not None and call.waits:
-            self._late.pop(message.call_id, None)
+            self._late.pop((message.call_id, message.from_tag), None)
 
     def _answered(self, message: Message, call: _Call | None, terms: Terms) -> Body | None:
         if call is None or not call.waits:
             return None
         call.waits = False
-        self._late.pop(message.call_id, None)  # else the same response sent again would offer anew
+        self._late.pop((message.call_id, message.from_tag), None)  # else the same response sent again would offer anew
         return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
 
 

@@ -9,7 +9,6 @@ transaction's own time-out of 32 s; one that failed comes last for a while. When
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.sip.locator import Locator
+from gateway.sip.message import Message
 from gateway.sip.registering import retry_after_in
 from gateway.sip.servers import Located, Server, Target, Transport
 from gateway.threads import runs_on
@@ -25,7 +25,6 @@ from gateway.threads import runs_on
 FAILED_S, MAX_FAILED_S = 60.0, 3600.0
 """How long a server that says nothing comes last; the longest for one whose Retry-After asks for a time."""
 _ANSWERED, _UNANSWERED = (503,), (408, 503)  # what leads to the next server; the library's words for silence are both
-_BRANCH = re.compile(r"^Via:[^\n]*;branch=([^;,\s]+)", re.MULTILINE)  # the library's own spelling
 
 _log = structlog.get_logger(__name__)
 
@@ -117,21 +116,18 @@ class Failover:
         self._locator.locate(target, located, ours=attempt is not None)
 
     @runs_on("sip")
-    def sent(self, message: str) -> None:
+    def sent(self, message: Message) -> None:
         """Learn of a message that goes out: its server has not for ever to answer, when there is another."""
         attempt = self._current
         if attempt is None or attempt.server is None or not self._worth_leaving(attempt.server, attempt.untried()):
             return
-        method = message.partition(" ")[0]
-        branch = _BRANCH.search(message)
-        if method in ("INVITE", "REGISTER") and branch is not None:
-            self._watched[branch.group(1)] = _Watched(attempt, method, self._clock() + self._limit_s)
+        if message.method in ("INVITE", "REGISTER"):
+            self._watched[message.branch] = _Watched(attempt, message.method, self._clock() + self._limit_s)
 
     @runs_on("sip")
-    def heard(self, response: str) -> None:
+    def heard(self, response: Message) -> None:
         """Learn of a response: that server is alive."""
-        for branch in [branch for branch in self._watched if branch in response]:
-            del self._watched[branch]
+        self._watched.pop(response.branch, None)
 
     @runs_on("sip")
     def tick(self, now: float) -> None:

@@ -101,7 +101,7 @@ class Locator:
     @runs_on("sip")
     def tick(self, now: float) -> None:
         """Look up again what is followed and soon out of date."""
-        for target, name in self._names.items():
+        for target, name in tuple(self._names.items()):
             if name.followers and name.located is not None and now >= name.until - _AHEAD * name.located.ttl_s:
                 self._look_up(target, name)
 
@@ -109,7 +109,7 @@ class Locator:
     def close(self) -> None:
         """Look nothing up any more, and tell whoever waits that nothing will come."""
         self._closed = True
-        for target, name in self._names.items():
+        for target, name in tuple(self._names.items()):
             waiting, name.waiting = name.waiting, []
             for told in waiting:
                 told(Located((), 0, f"{target.host} was not looked up: the gateway stops"))
@@ -119,7 +119,8 @@ class Locator:
         self._names.move_to_end(target)
         if len(self._names) > _MAX_NAMES:
             idle = (old for old, each in self._names.items() if not (each.asked or each.followers or each is name))
-            del self._names[next(idle)]
+            if (oldest := next(idle, None)) is not None:
+                del self._names[oldest]
         return name
 
     def _look_up(self, target: Target, name: _Name) -> None:

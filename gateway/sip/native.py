@@ -302,6 +302,8 @@ def respond_in_dialog(rx_data: int, code: int, headers: Sequence[tuple[str, str]
     """
     pointer = ctypes.c_void_p
     dialog = function("pjsip_rdata_get_dlg", pointer, pointer)(rx_data)
+    if dialog is None:
+        return
     respond = function("pjsip_dlg_respond", ctypes.c_int, *(pointer,) * 2, ctypes.c_int, *(pointer,) * 3)
     with _header_list(headers) as head:
         respond(dialog, rx_data, code, None, head, None)

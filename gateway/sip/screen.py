@@ -212,7 +212,7 @@ class Screen:
             return _GOES_ON
         self._rules.sent(message, target, time.monotonic())
         if self._failover is not None:
-            self._failover.sent(text)
+            self._failover.sent(message)
         self._tracer.saw(time.time(), True, target, message, text)
         return _GOES_ON
 
@@ -231,7 +231,7 @@ class Screen:
         self._tracer.saw(time.time(), False, source, message, text)
         if isinstance(verdict, Pass):
             if self._failover is not None and not message.is_request:
-                self._failover.heard(text)
+                self._failover.heard(message)
             return self._hand_over(rx_data, text, verdict)
         self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
         if verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:

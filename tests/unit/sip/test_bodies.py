@@ -23,12 +23,19 @@ KILLER = (
 
 
 def message(
-    start: str, body: str = "", *, kind: str = "application/sdp", cseq: str = "", more: str = "", call_id: str = "c"
+    start: str,
+    body: str = "",
+    *,
+    kind: str = "application/sdp",
+    cseq: str = "",
+    more: str = "",
+    call_id: str = "c",
+    tag: str = "1",
 ) -> Message:
     method = start.split()[0]
     first = f"{start} sip:1000@192.0.2.9 SIP/2.0" if " " not in start else f"SIP/2.0 {start}"
     head = (
-        f"{first}\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@192.0.2.1>;tag=1\r\n"
+        f"{first}\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@192.0.2.1>;tag={tag}\r\n"
         f"To: <sip:1000@192.0.2.9>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: {cseq or f'1 {method}'}\r\n{more}"
     )
     content = f"Content-Type: {kind}\r\n" if body and kind else ""
@@ -244,6 +251,14 @@ def test_no_update_comes_between_an_invite_without_an_offer_and_its_ack(body: st
     assert bodies.request(message("UPDATE", call_id="another"), TERMS) is None
     bodies.request(message("ACK", cseq="1 ACK"), TERMS)
     assert not isinstance(bodies.request(message("UPDATE", body, cseq="4 UPDATE"), TERMS), Refusal)
+
+
+def test_an_invite_of_a_stranger_with_the_call_id_of_a_call_changes_nothing_for_that_call() -> None:
+    bodies = dialled()
+    bodies.request(message("INVITE", cseq="9 INVITE", tag="stranger"), TERMS)
+    assert not isinstance(bodies.request(message("UPDATE", SDP, cseq="2 UPDATE"), TERMS), Refusal)
+    bodies.sent(message("200 OK", SDP, cseq="9 INVITE", tag="stranger"))
+    assert bodies.response(message("200 OK", SDP, cseq="5 INVITE"), TERMS) == Body("application/sdp", GOOD)
 
 
 def test_a_prack_answers_the_offer_of_our_183() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.sip.failover import FAILED_S, MAX_FAILED_S, Attempt, Failover
 from gateway.sip.locator import Locator
+from gateway.sip.message import Message, parse_message
 from gateway.sip.servers import Located, Server, Target
 from gateway.threads import enter_role
 
@@ -16,8 +17,17 @@ pytestmark = pytest.mark.unit
 FIRST, SECOND = Server("192.0.2.1", 5060, "udp"), Server("192.0.2.2", 5060, "udp")
 TARGET = Target("carrier.example", 0, "udp")
 BOTH = Located((FIRST, SECOND), 1000)
-INVITE = "INVITE sip:1@carrier.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bKPj1\r\n\r\n"
-TRYING = "SIP/2.0 100 Trying\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;rport=5060;branch=z9hG4bKPj1\r\n\r\n"
+
+
+def message(start: str, method: str) -> Message:
+    return parse_message(
+        f"{start}\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bKPj1\r\nFrom: <sip:2@192.0.2.9>;tag=a\r\n"
+        f"To: <sip:1@carrier.example>\r\nCall-ID: c\r\nCSeq: 1 {method}\r\n\r\n"
+    )
+
+
+INVITE, BYE = (message(f"{method} sip:1@carrier.example SIP/2.0", method) for method in ("INVITE", "BYE"))
+TRYING = message("SIP/2.0 100 Trying", "INVITE")
 
 
 class Desk:
@@ -35,7 +45,7 @@ class Desk:
             clock=lambda: self.now,
         )
 
-    def send(self, message: str = INVITE, *, after: Attempt | None = None) -> Attempt:
+    def send(self, message: Message = INVITE, *, after: Attempt | None = None) -> Attempt:
         """Send as the library does: it asks for the server, then for the message's way out."""
         with self.failover.attempt(after) as attempt:
             self.failover.choose(Target("carrier.example"), lambda server: self.failover.sent(message))
@@ -157,6 +167,6 @@ def test_a_request_that_nobody_wants_any_more_gets_no_server(desk: Desk) -> None
 def test_a_request_in_a_dialog_gets_the_best_server_and_is_not_watched(desk: Desk) -> None:
     given: list[Server | None] = []
     desk.failover.choose(TARGET, given.append)
-    desk.failover.sent("BYE" + INVITE[6:])
+    desk.failover.sent(BYE)
     desk.failover.tick(100)
     assert (given, desk.given_up) == ([FIRST], [])
