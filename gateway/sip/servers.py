@@ -24,6 +24,7 @@ RETRY_S = 30.0
 _SERVICES: dict[str, Transport] = {"sip+d2u": "udp", "sip+d2t": "tcp", "sips+d2t": "tls"}
 _SRV_LABELS: dict[Transport, str] = {"udp": "_sip._udp", "tcp": "_sip._tcp", "tls": "_sips._tcp"}
 _MAX_SERVERS = 16
+_MAX_SERVICES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +164,14 @@ def locating(target: Target, supported: Sequence[Transport], chance: Chance) -> 
         *(Question("SRV", name) for _, name in first),
     ]
     known = {name: answer for (_, name), answer in zip(first, srv, strict=True)}
-    services = _services(naptr, wanted) or first
+    services = _services(naptr, wanted)[:_MAX_SERVICES] or first
     missing = [name for _, name in services if name not in known]
     if missing:
         more = yield [Question("SRV", name) for name in missing]
         known |= dict(zip(missing, more, strict=True))
     answers = [(transport, known[name]) for transport, name in services]
     found = [(transport, record) for transport, answer in answers for record in _in_order(answer, transport, chance)]
+    found = found[:_MAX_SERVERS]  # whoever has us look up a name writes its records, too
     failed = not found and any(answer.failed for _, answer in answers)
     if not found:  # RFC 3263 section 4.2: no SRV records, so the name itself
         transport = target.transport or "udp"

@@ -196,3 +196,18 @@ def test_the_shortest_time_of_all_records_counts() -> None:
         "A a.example": a("192.0.2.7", ttl_s=900),
     }
     assert locate(zone, Target("c.example", 0, "udp"))[0].ttl_s == 20
+
+
+def test_a_name_with_hundreds_of_records_costs_few_questions() -> None:
+    zone = {
+        "NAPTR big.example": Answer(
+            tuple(Naptr(1, at, "s", "SIP+D2U", f"_sip._udp.{at}.example") for at in range(300))
+        ),
+        **{
+            f"SRV _sip._udp.{at}.example": Answer(tuple(Srv(1, 1, 5060, f"{at}-{host}.example") for host in range(300)))
+            for at in range(300)
+        },
+    }
+    located, rounds = locate(zone, Target("big.example"))
+    assert located.servers == ()
+    assert sum(map(len, rounds)) <= 50
