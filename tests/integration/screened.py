@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -24,6 +25,7 @@ from gateway.sip.binding import pj
 from gateway.sip.door import Door
 from gateway.sip.endpoint import quiet_start
 from gateway.sip.gate import Gate
+from gateway.sip.handles import Handles
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
 from gateway.sip.sources import Sources
@@ -110,7 +112,8 @@ def _run(
         settings, sources, trunks, secrets=secrets, occupancy=Occupancy(full=lambda: len(CALLS) >= MOST_CALLS)
     )
     door, tracer = Door(sources, silent_s=silent_s), Tracer(settings)
-    screen = Screen(rules, tracer, door)
+    counting = ExitStack()
+    screen = Screen(rules, tracer, door, handles=counting.enter_context(Handles()))
     if not gated:
         Gate.install = _refuse  # type: ignore[method-assign]
     assert screen.install()
@@ -143,6 +146,7 @@ def _run(
     CALLS.clear()
     screen.tick(time.monotonic())
     screen.remove()
+    counting.close()
     account.shutdown()
     del account
     endpoint.libDestroy()
