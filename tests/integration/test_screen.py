@@ -210,7 +210,8 @@ def test_connections_from_many_sources_never_use_up_the_handles() -> None:
         time.sleep(1.2)
         with socket.create_connection(("127.0.0.1", target.port)) as later:
             assert over_stream(target, later).startswith("SIP/2.0 200")
-    assert target.counts["too many connections"] >= 100
+    # On a slow machine some wait to be accepted until they are closed again.
+    assert target.counts["too many connections"] + target.counts.get("connection gone at once", 0) >= 100
 
 
 def test_a_silent_connection_is_shut_down_and_one_that_spoke_is_not() -> None:
