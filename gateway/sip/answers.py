@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.sip.keys import KEY_TYPES
-from gateway.sip.message import Malformed, Message, parse_message
+from gateway.sip.message import Message
 from gateway.sip.transfer import is_of_a_transfer
 
 
@@ -24,7 +24,7 @@ _NO_SUBSCRIPTION = Answer(481)  # RFC 6665 section 4.1.3
 _BAD_EVENT = Answer(489, (("Allow-Events", "refer"),))  # RFC 6665 section 8.3.2
 
 
-def answer_to(request: str, *, referred: bool = False) -> Answer | None:
+def answer_to(request: Message, *, referred: bool = False) -> Answer | None:
     """
     Return what an INFO or NOTIFY inside a call is answered with; None leaves it to the library.
 
@@ -32,13 +32,9 @@ def answer_to(request: str, *, referred: bool = False) -> Answer | None:
         request: an INFO that tells no key, or a NOTIFY.
         referred: NOTIFYs about a transfer are expected here.
     """
-    try:
-        message = parse_message(request)
-    except Malformed:
-        return None
-    if message.method == "INFO":
-        return _to_info(message)
-    if not is_of_a_transfer(message):
+    if request.method == "INFO":
+        return _to_info(request)
+    if not is_of_a_transfer(request):
         return _BAD_EVENT
     return None if referred else _NO_SUBSCRIPTION
 

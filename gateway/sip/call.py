@@ -41,6 +41,7 @@ from gateway.sip.guard import callback, describe
 from gateway.sip.hops import DEFAULT_HOPS
 from gateway.sip.jitter_buffer import JitterBuffers
 from gateway.sip.media_port import AgentMediaPort, RecorderTap
+from gateway.sip.message import Message
 from gateway.sip.second import SecondCall
 from gateway.sip.trace import Tracer
 from gateway.sip.transfer import news_in
@@ -317,7 +318,7 @@ class PjCall(Dialog):
             self._referred = False
             self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
 
-    def _notified(self, message: str) -> None:
+    def _notified(self, message: Message) -> None:
         """Follow a transfer of ours; only its end is told. A success counts, however late it is told."""
         news = news_in(message)
         self._referred = self._referred and not (news is not None and news.over)

@@ -16,7 +16,7 @@ from gateway.sip.hops import DEFAULT_HOPS, max_forwards
 from gateway.sip.jitter import LineWatch
 from gateway.sip.key_memory import KeyMemory
 from gateway.sip.keys import KeyFilter, key_in_info
-from gateway.sip.message import clean
+from gateway.sip.message import Message, clean, parse_message
 from gateway.sip.native import respond_in_dialog
 from gateway.sip.quality import StreamCounts, read_counts
 from gateway.sip.reason import reason_headers
@@ -128,7 +128,7 @@ class Dialog(pj.Call):
     def _stream_gone(self) -> None:
         """Take that the library has removed the audio stream."""
 
-    def _notified(self, message: str) -> None:
+    def _notified(self, message: Message) -> None:
         """Take a NOTIFY."""
 
     def _pressed(self, key: str) -> None:
@@ -260,16 +260,17 @@ class Dialog(pj.Call):
     @callback
     def onCallTsxState(self, prm: Any) -> None:
         """Read what the library does not, or not well: keys by INFO, and the far end's answer to our offer."""
-        message = _received(prm.e)
-        if message.startswith("CANCEL "):
-            self._cancelled_by = message
-        elif message.startswith("NOTIFY ") and _is_new(prm.e):
+        text = _received(prm.e)
+        if text.startswith("CANCEL "):
+            self._cancelled_by = text
+        elif text.startswith("NOTIFY ") and _is_new(prm.e):
+            message = parse_message(text)
             _answer(prm.e, answer_to(message, referred=self._referred))
             self._notified(message)
-        elif message.startswith("INFO ") and _is_new(prm.e):
-            self._take_info(prm.e, message)
-        elif message.startswith("SIP/2.0 2") and "m=audio" in message:
-            self._may_pause = may_pause(message[message.find("\r\n\r\n") + 4 :])
+        elif text.startswith("INFO ") and _is_new(prm.e):
+            self._take_info(prm.e, parse_message(text))
+        elif text.startswith("SIP/2.0 2") and "m=audio" in text:
+            self._may_pause = may_pause(text[text.find("\r\n\r\n") + 4 :])
 
     @callback
     def onCallTransferRequest(self, prm: Any) -> None:
@@ -393,7 +394,7 @@ class Dialog(pj.Call):
         if offer and not takes_any(offer, self.codecs()):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
-    def _take_info(self, event: Any, message: str) -> None:
+    def _take_info(self, event: Any, message: Message) -> None:
         """Take a key and answer the INFO; the library gets no body of it (``bodies.py``)."""
         key = key_in_info(message)
         _answer(event, answer_to(message) if key is None else Answer(pj.PJSIP_SC_OK))

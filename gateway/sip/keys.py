@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.sip.message import Message
+
 Told = Literal["rfc4733", "info"]
 
 KEYS = frozenset("0123456789*#ABCD")
@@ -24,7 +26,6 @@ KEY_TYPES = ("application/dtmf-relay", "application/dtmf")
 
 _MAX_BODY = 200
 _SIGNAL = re.compile(r"^\s*signal[ \t]*[=:][ \t]*\"?([^\s\";,]*)", re.IGNORECASE | re.MULTILINE)
-_CONTENT_TYPE = re.compile(r"^(?:content-type|c)[ \t]*:[ \t]*([\w.+/-]+)", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}  # event codes, RFC 4733 section 3.2
 _REMEMBERED = 16
 _WRAP_MS = 2**32 // 8  # RTP timestamps of 8 kHz
@@ -37,7 +38,7 @@ _SEGMENT_MS = 0xFFFF // 8
 _LATE_IN_SEGMENT_MS = 1000
 
 
-def key_in_info(message: str) -> str | None:
+def key_in_info(info: Message) -> str | None:
     """
     Return the key that a SIP INFO tells, an empty string where it tells none, or None where it is not about keys.
 
@@ -45,11 +46,9 @@ def key_in_info(message: str) -> str | None:
     ``application/dtmf`` that is the key alone. Both come as either type, and with event codes for keys; the one of a
     hook flash, 16, is no key.
     """
-    head, _, body = message.replace("\r\n", "\n").partition("\n\n")
-    found = _CONTENT_TYPE.search(head)
-    if found is None or found.group(1).lower() not in KEY_TYPES:
+    if info.first("content-type").partition(";")[0].rstrip().lower() not in KEY_TYPES:
         return None
-    body = body[:_MAX_BODY]
+    body = info.body[:_MAX_BODY].replace("\r\n", "\n")
     signal = _SIGNAL.search(body)
     key = signal.group(1) if signal else body.strip()
     key = _NUMBERED.get(key, key).upper()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gateway.sip.message import Malformed, Message, clean, parse_message
+from gateway.sip.message import Message, clean
 
 _STATUS = re.compile(r"\s*SIP/2\.0[ \t]+([1-6][0-9]{2})[ \t]*([^\r\n]*)")
 _DONE, _UNKNOWN = "noresource", 408  # RFC 6665 section 4.1.3: nothing more to be told
@@ -38,17 +38,13 @@ def is_of_a_transfer(notify: Message) -> bool:
     return notify.first("event").partition(";")[0].strip().lower() == "refer"
 
 
-def news_in(notify: str) -> TransferNews | None:
+def news_in(notify: Message) -> TransferNews | None:
     """Return what a NOTIFY says of a transfer; None when it is about something else."""
-    try:
-        message = parse_message(notify)
-    except Malformed:
+    if not is_of_a_transfer(notify):
         return None
-    if not is_of_a_transfer(message):
-        return None
-    status = _STATUS.match(message.body)
+    status = _STATUS.match(notify.body)
     code = int(status[1]) if status else 100
-    state, *parameters = (part.strip() for part in message.first("subscription-state").lower().split(";"))
+    state, *parameters = (part.strip() for part in notify.first("subscription-state").lower().split(";"))
     over = state == "terminated"
     if status and code >= 200:
         return TransferNews(code, clean(status[2]), over)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 
 from gateway.sip.keys import KEY_S, PAUSES_S, TWICE_WITHIN_S, KeyFilter, dialling, key_in_info
+from gateway.sip.message import Message, parse_message
 
 pytestmark = pytest.mark.unit
 
 
-def info(kind: str, body: str) -> str:
-    return f"INFO sip:us@127.0.0.1 SIP/2.0\r\nCSeq: 2 INFO\r\nContent-Type: {kind}\r\n\r\n{body}"
+def info(kind: str, body: str) -> Message:
+    return parse_message(
+        "INFO sip:us@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK1\r\nFrom: <sip:them@h>;tag=1\r\n"
+        f"To: <sip:us@h>;tag=2\r\nCall-ID: x\r\nCSeq: 2 INFO\r\nContent-Type: {kind}\r\n\r\n{body}"
+    )
 
 
 @pytest.mark.parametrize(
