@@ -6,6 +6,7 @@ import re
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote
 
 from gateway.sip.message import Message
 
@@ -21,12 +22,13 @@ KEY_S = 0.25
 TWICE_WITHIN_S = 2.5
 """A press told by both ways is one: SIP INFO often comes only when the key is released."""
 
-KEY_TYPES = ("application/dtmf-relay", "application/dtmf")
+KEY_TYPES = ("application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits")
 """Bodies of an INFO that tell a key."""
 
 _MAX_BODY = 200
-_SIGNAL = re.compile(r"^\s*signal[ \t]*[=:][ \t]*\"?([^\s\";,]*)", re.IGNORECASE | re.MULTILINE)
+_SIGNAL = re.compile(r"^\s*(?:signal|d)[ \t]*[=:][ \t]*\"?([^\s\";,]*)", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}  # event codes, RFC 4733 section 3.2
+_IN_WORDS = {"STAR": "*", "ASTERISK": "*", "POUND": "#", "HASH": "#"}
 _REMEMBERED = 16
 _WRAP_MS = 2**32 // 8  # RTP timestamps of 8 kHz
 _NEAR_MS = 60
@@ -36,6 +38,7 @@ apart, packets 20; of large timestamps the library keeps no more than 24 bits, s
 """
 _SEGMENT_MS = 0xFFFF // 8
 _LATE_IN_SEGMENT_MS = 1000
+_LATE_S = 0.1  # so long behind its end a packet of a press may come
 
 
 def key_in_info(info: Message) -> str | None:
@@ -43,21 +46,28 @@ def key_in_info(info: Message) -> str | None:
     Return the key that a SIP INFO tells, an empty string where it tells none, or None where it is not about keys.
 
     Two bodies are common, neither of them standardised: ``application/dtmf-relay`` with a line ``Signal=5``, and
-    ``application/dtmf`` that is the key alone. Both come as either type, and with event codes for keys; the one of a
-    hook flash, 16, is no key.
+    ``application/dtmf`` that is the key alone; Nortel's has a line ``d=5``. They come as either type, with event codes
+    or words for keys, and percent-encoded. The event code of a hook flash, 16, is no key.
     """
-    if info.first("content-type").partition(";")[0].rstrip().lower() not in KEY_TYPES:
+    kind = re.sub(r"[ \t]", "", info.first("content-type").partition(";")[0])
+    if kind.lower() not in KEY_TYPES:
         return None
     body = info.body[:_MAX_BODY].replace("\r\n", "\n")
     signal = _SIGNAL.search(body)
-    key = signal.group(1) if signal else body.strip()
-    key = _NUMBERED.get(key, key).upper()
+    key = unquote(signal.group(1) if signal else body.strip()).upper()
+    if re.fullmatch(r"0[0-9]", key):
+        key = key[1]
+    key = _NUMBERED.get(key) or _IN_WORDS.get(key, key)
     return key if key in KEYS else ""
 
 
 @dataclass(slots=True)
 class _Press:
-    """An RFC 4733 event as far as it was heard, all in milliseconds: its first packet, its last one, its duration."""
+    """
+    An RFC 4733 event as far as it was heard, in milliseconds: its first packet, its last one, its duration.
+
+    ``updated`` is the duration before its end; ``ended_at`` is when that came, in monotonic seconds.
+    """
 
     key: str
     first_at: int
@@ -65,23 +75,38 @@ class _Press:
     at: int
     duration: int
     ended: bool
+    updated: int
+    ended_at: float
 
-    def goes_on(self, at: int, duration: int, *, ended: bool) -> bool:
+    @classmethod
+    def begin(cls, key: str, at: int, duration: int, now: float, *, ended: bool) -> _Press:
+        """Return a press of which this is the first packet."""
+        return cls(key, at, duration, at, duration, ended, 0 if ended else duration, now)
+
+    def goes_on(self, at: int, duration: int, now: float, *, ended: bool) -> bool:
         """Return whether a packet of the same key is of this press."""
         if self.ended:
             if not ended:  # what ended does not begin again, though some senders' timestamps stand still
-                return at == self.at and duration >= self.duration
+                overtaken = duration > self.updated and now - self.ended_at <= _LATE_S
+                return at == self.at and (duration >= self.duration or overtaken)
             return abs(_since(at, self.at)) <= _NEAR_MS and duration >= self.duration
         if at == self.at:
             return True
         if abs(_since(at, self.at) - _SEGMENT_MS) <= _NEAR_MS:  # RFC 4733 section 2.5.1.3
             return self.duration >= _SEGMENT_MS - _LATE_IN_SEGMENT_MS
-        # The timestamp moves with the duration, or that of the end is where the event ends.
-        begun = _since(at - duration, self.first_at)
-        return duration >= self.duration and -self.first_duration - _NEAR_MS <= begun <= _NEAR_MS
+        # The timestamp moves with the duration, or that of the end is where the event ends, or where it began.
+        begun, earliest = _since(at - duration, self.first_at), -self.first_duration - _NEAR_MS
+        fits = earliest <= begun <= _NEAR_MS or earliest <= _since(at, self.first_at) <= 0
+        return fits and duration >= self.duration
 
-    def follow(self, at: int, duration: int, *, ended: bool) -> None:
+    def follow(self, at: int, duration: int, now: float, *, ended: bool) -> None:
         """Take a packet of this press."""
+        if not ended:
+            if self.ended:
+                return
+            self.updated = duration
+        elif not self.ended:
+            self.ended_at = now
         if duration < self.duration:  # a new segment
             self.first_at, self.first_duration = at, duration
         self.at, self.duration, self.ended = at, duration, ended or self.ended
@@ -124,12 +149,12 @@ class KeyFilter:
         if key not in KEYS:
             return False
         press = self._press if self._press is not None and self._press.key == key else None
-        if press is not None and press.goes_on(at, duration, ended=ended):
-            press.follow(at, duration, ended=ended)
+        if press is not None and press.goes_on(at, duration, now, ended=ended):
+            press.follow(at, duration, now, ended=ended)
             return False
         if (key, at) in self._events and (press is None or press.at != at):  # late
             return False
-        self._press = _Press(key, at, duration, at, duration, ended)
+        self._press = _Press.begin(key, at, duration, now, ended=ended)
         self._events.append((key, at))
         return self._is_first("rfc4733", "info", key, now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.sip.answers import answer_to
+from gateway.sip.keys import KEY_TYPES
 from gateway.sip.message import Message, parse_message
 
 pytestmark = pytest.mark.unit
@@ -47,7 +48,7 @@ def test_what_nobody_knows_is_answered_by_the_book(message: Message, code: int) 
 def test_a_refusal_says_what_would_be_taken() -> None:
     unknown = answer_to(request("INFO", "Content-Type: a/b", body="x"))
     assert unknown is not None
-    assert unknown.headers == (("Accept", "application/dtmf-relay, application/dtmf"),)
+    assert unknown.headers == (("Accept", ", ".join(KEY_TYPES)),)
 
 
 def test_a_notify_of_a_transfer_that_was_asked_for_is_left_to_the_library() -> None:
