@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -408,53 +410,51 @@ def rtp_port_of(sipp_folder: Path) -> int:
     return int(answers[0].text.split("m=audio ", 1)[1].split()[0])
 
 
-async def test_each_press_is_told_once_whatever_is_lost_or_repeated(tmp_path: Path) -> None:
-    keys = KeyPeer()
+@asynccontextmanager
+async def pressing(folder: Path, *steps: str) -> AsyncIterator[tuple[KeyPeer, int, list[str]]]:
+    """A call whose keys are sent by hand: who sends them, where to, and, once it is over, the keys that were told."""
+    keys, told = KeyPeer(), list[str]()
     with keys.socket:
         async with (
             phone(pick_up) as here,
-            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
+            Sipp(here.info.port, (invite(keys.port), ANSWERED, *steps, BYE), folder) as sipp,
         ):
             await until(lambda: here.seen(MediaUp))
             await asyncio.sleep(0.2)
-            to = rtp_port_of(tmp_path)
-            for duration in (160, 320, 480):  # 1: no marker, no end
-                keys.packet(to, 1, 8000, duration)
-                await asyncio.sleep(0.02)
-            for duration in (160, 320):  # 1 again, longer than the one before, its first packets lost
-                keys.packet(to, 1, 12000, 640 + duration)
-                await asyncio.sleep(0.02)
-            for _ in range(5):  # 2: only its end came, repeated
-                keys.packet(to, 2, 16000, 800, end=True)
-                await asyncio.sleep(0.02)
-            for step in range(1, 40):  # a long press of #
-                keys.packet(to, 11, 20000, 160 * step, marker=step == 1)
-                await asyncio.sleep(0.005)
-            for _ in range(3):
-                keys.packet(to, 11, 20000, 160 * 40, end=True)
-            keys.packet(to, 2, 16000, 800, end=True)  # late
-            keys.packet(to, 99, 40000, 160)  # no key
+            yield keys, rtp_port_of(folder), told
             assert await sipp.finish() == 0, sipp.output
-        assert [event.digit for event in here.seen(DigitPressed)] == ["1", "1", "2", "#"]  # type: ignore[attr-defined]
+        told += [event.digit for event in here.seen(DigitPressed)]  # type: ignore[attr-defined]
+
+
+async def test_each_press_is_told_once_whatever_is_lost_or_repeated(tmp_path: Path) -> None:
+    async with pressing(tmp_path, pause(2500)) as (keys, to, told):
+        for duration in (160, 320, 480):  # 1: no marker, no end
+            keys.packet(to, 1, 8000, duration)
+            await asyncio.sleep(0.02)
+        for duration in (160, 320):  # 1 again, longer than the one before, its first packets lost
+            keys.packet(to, 1, 12000, 640 + duration)
+            await asyncio.sleep(0.02)
+        for _ in range(5):  # 2: only its end came, repeated
+            keys.packet(to, 2, 16000, 800, end=True)
+            await asyncio.sleep(0.02)
+        for step in range(1, 40):  # a long press of #
+            keys.packet(to, 11, 20000, 160 * step, marker=step == 1)
+            await asyncio.sleep(0.005)
+        for _ in range(3):
+            keys.packet(to, 11, 20000, 160 * 40, end=True)
+        keys.packet(to, 2, 16000, 800, end=True)  # late
+        keys.packet(to, 99, 40000, 160)  # no key
+    assert told == ["1", "1", "2", "#"]
 
 
 async def test_a_second_equal_key_of_which_only_the_end_comes_is_told(tmp_path: Path) -> None:
-    keys = KeyPeer()
-    with keys.socket:
-        async with (
-            phone(pick_up) as here,
-            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
-        ):
-            await until(lambda: here.seen(MediaUp))
+    async with pressing(tmp_path, pause(2500)) as (keys, to, told):
+        for number, event in enumerate((1, 1, 2, 2, 3)):
+            for _ in range(3):
+                keys.packet(to, event, 8000 + 1600 * number, 640, end=True)
+                await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
-            to = rtp_port_of(tmp_path)
-            for number, event in enumerate((1, 1, 2, 2, 3)):
-                for _ in range(3):
-                    keys.packet(to, event, 8000 + 1600 * number, 640, end=True)
-                    await asyncio.sleep(0.02)
-                await asyncio.sleep(0.2)
-            assert await sipp.finish() == 0, sipp.output
-        assert "".join(event.digit for event in here.seen(DigitPressed)) == "11223"  # type: ignore[attr-defined]
+    assert told == list("11223")
 
 
 @pytest.mark.parametrize("style", ["moving", "later end", "segments"])
@@ -464,20 +464,11 @@ async def test_one_press_is_told_once_however_its_timestamps_move(tmp_path: Path
         "later end": [(0, 160, False), (0, 320, False), (0, 480, False), *[(640, 640, True)] * 3],
         "segments": [(0, 65440, False), (0, 65535, False), (65535, 160, False), *[(65535, 320, True)] * 3],
     }[style]
-    keys = KeyPeer()
-    with keys.socket:
-        async with (
-            phone(pick_up) as here,
-            Sipp(here.info.port, (invite(keys.port), ANSWERED, pause(1200), BYE), tmp_path) as sipp,
-        ):
-            await until(lambda: here.seen(MediaUp))
-            await asyncio.sleep(0.2)
-            to = rtp_port_of(tmp_path)
-            for stamp, duration, end in packets:
-                keys.packet(to, 4, 3_000_000_000 + stamp, duration, end=end)
-                await asyncio.sleep(0.02)
-            assert await sipp.finish() == 0, sipp.output
-        assert [event.digit for event in here.seen(DigitPressed)] == ["4"]  # type: ignore[attr-defined]
+    async with pressing(tmp_path, pause(1200)) as (keys, to, told):
+        for stamp, duration, end in packets:
+            keys.packet(to, 4, 3_000_000_000 + stamp, duration, end=end)
+            await asyncio.sleep(0.02)
+    assert told == ["4"]
 
 
 async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
@@ -511,23 +502,11 @@ async def test_an_info_or_notify_about_something_else_is_answered_by_the_book(tm
 
 
 async def test_a_key_told_by_rtp_and_by_info_is_told_once(tmp_path: Path) -> None:
-    keys = KeyPeer()
-    with keys.socket:
-        steps = (
-            invite(keys.port),
-            ANSWERED,
-            pause(800),
-            info("application/dtmf-relay", "Signal=7\nDuration=160\n"),
-            BYE,
-        )
-        async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
-            await until(lambda: here.seen(MediaUp))
-            await asyncio.sleep(0.2)
-            to = rtp_port_of(tmp_path)
-            for duration in (160, 320, 480):
-                keys.packet(to, 7, 8000, duration, end=duration == 480)
-            assert await sipp.finish() == 0, sipp.output
-        assert [event.digit for event in here.seen(DigitPressed)] == ["7"]  # type: ignore[attr-defined]
+    steps = (pause(800), info("application/dtmf-relay", "Signal=7\nDuration=160\n"))
+    async with pressing(tmp_path, *steps) as (keys, to, told):
+        for duration in (160, 320, 480):
+            keys.packet(to, 7, 8000, duration, end=duration == 480)
+    assert told == ["7"]
 
 
 @best_of(3)
