@@ -12,10 +12,9 @@ import random
 import sys
 from typing import Any
 
-from gateway.sip.binding import pj
-from gateway.sip.endpoint import quiet_start
 from gateway.sip.message import Malformed, Message, parse_message
 from gateway.sip.native import ListHead, PjString, RxData, function
+from tests.integration.screened import bare_endpoint
 
 # ``PJSIP_DECL_HDR_MEMBER`` (``pjsip/sip_msg.h``)
 _HEADER = (
@@ -198,13 +197,7 @@ def ours(text: str) -> Message | None:
 
 def main() -> None:
     chance, number = random.Random(int(sys.argv[1])), int(sys.argv[2])
-    quiet_start()
-    endpoint = pj.Endpoint()
-    endpoint.libCreate()
-    config = pj.EpConfig()
-    config.uaConfig.threadCnt, config.uaConfig.mainThreadOnly = 0, True
-    config.logConfig.level = config.logConfig.consoleLevel = 0
-    endpoint.libInit(config)
+    endpoint = bare_endpoint()
     library = Library()
     both, only_ours, differences = 0, 0, []
     cases = [base.encode() for base in BASES] + [mutated(chance) for _ in range(number)]

@@ -86,6 +86,18 @@ def _listen(endpoint: Any, settings: SipSettings, door: Door) -> tuple[int, int]
     return port, tls_port
 
 
+def bare_endpoint() -> pj.Endpoint:
+    """Return the library's endpoint, initialised: no thread, no transport, no log."""
+    quiet_start()
+    endpoint = pj.Endpoint()
+    endpoint.libCreate()
+    config = pj.EpConfig()
+    config.uaConfig.threadCnt, config.uaConfig.mainThreadOnly = 0, True
+    config.logConfig.level = config.logConfig.consoleLevel = 0
+    endpoint.libInit(config)
+    return endpoint
+
+
 def _refuse(gate: Gate) -> None:
     raise SipError("this build has no import table")
 
@@ -99,13 +111,7 @@ def _run(
     gated: bool,
 ) -> dict[str, float]:
     enter_role("sip")
-    quiet_start()
-    endpoint = pj.Endpoint()
-    endpoint.libCreate()
-    config = pj.EpConfig()
-    config.uaConfig.threadCnt, config.uaConfig.mainThreadOnly = 0, True
-    config.logConfig.level = config.logConfig.consoleLevel = 0
-    endpoint.libInit(config)
+    endpoint = bare_endpoint()
     endpoint.audDevManager().setNullDev()
     sources = Sources(settings, trunks)
     rules = Screening(
