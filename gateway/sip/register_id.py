@@ -95,9 +95,11 @@ class RegisterIds:
     def _on_init(self, client: int, *arguments: Any) -> int:
         status: int = self._init(client, *arguments)
         if status == 0 and self._trunk is not None:
-            found = _Client.from_address(client)
+            found, server = _Client.from_address(client), PjString.from_address(arguments[0])
+            if found.server.slen != server.slen:  # another layout: its pointers are none to follow
+                return status
             call_id, cseq = _CallId.from_address(found.call_id), _CSeq.from_address(found.cseq)
-            if (call_id.written, cseq.written) == (b"Call-ID", b"CSeq"):  # else the library has another layout
+            if (call_id.written, cseq.written) == (b"Call-ID", b"CSeq"):
                 call_id.value = self._call_ids.setdefault(self._trunk, PjString.of(secrets.token_hex(16)))
                 cseq.number = 1 + int((time.monotonic() - self._began) * _CSEQS_PER_S)
         return status
