@@ -99,6 +99,18 @@ def no_sounds(name: str) -> bytes:
     raise GatewayError(f"there is no sound {name}")
 
 
+class _Inbox(asyncio.Queue[tuple[float, CallEvent]]):
+    """What happened to a call, with the time of arrival. Whoever may post into it holds this, not the session."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def post(self, event: CallEvent) -> None:
+        """Append a fact."""
+        self.put_nowait((self._clock.monotonic(), event))
+
+
 class CallSession:
     """
     Runs one call from its route to its outcome. Thread: loop.
@@ -141,17 +153,21 @@ class CallSession:
         self._recorder = recorder
         self._playout = playout
         self._clock = clock
-        self._agents = Agents(call_id, self.post)
+        self._inbox = _Inbox(clock)
+        self._agents = Agents(call_id, self._inbox.post)
         self._notes = CallNotes(call_id, store, clock, playout, facts)
         self._machine = CallMachine()
-        self._inbox: asyncio.Queue[tuple[float, CallEvent]] = asyncio.Queue()  # with the time of arrival
         self._timers: dict[str, TimerHandle] = {}
         self._quiet_since: float | None = None
         self._played = 0  # sounds
         self._log = structlog.get_logger().bind(call_id=call_id)
         self.outcome: Outcome | None = None
         self.illegal_events = 0
-        self._orders = {**self._orders_to_leg(leg), **self._agents.orders(), **self._orders_to_playout()}
+        self._orders: Mapping[type[CallAction], Callable[[Any], None]] = {
+            **self._orders_to_leg(leg),
+            **self._agents.orders(),
+            **self._orders_to_playout(),
+        }
         if isinstance(begins, Cast):
             self._hire(begins)
         else:
@@ -184,7 +200,7 @@ class CallSession:
             StopFiller: lambda _: playout.stop_filler(),
             Play: self._play,
             AwaitPlayedOut: self._await_quiet,
-            StartRecording: lambda _: recorder.start(self.post) if recorder is not None else None,
+            StartRecording: lambda _: recorder.start(self._inbox.post) if recorder is not None else None,
             PauseRecording: lambda _: recorder.pause() if recorder is not None else None,
             StartTimer: self._start_timer,
             CancelTimer: lambda order: self._cancel_timer(order.name),
@@ -200,7 +216,7 @@ class CallSession:
 
     def post(self, event: CallEvent) -> None:
         """Put a fact into the inbox; returns at once. After the call's end it is never read."""
-        self._inbox.put_nowait((self._clock.monotonic(), event))
+        self._inbox.post(event)
 
     async def run(self) -> Outcome:
         """
@@ -232,9 +248,14 @@ class CallSession:
     def _note_the_end(self) -> None:
         """Write what came while the call was being closed (where its recording is), then that it has ended."""
         with ExitStack() as steps:
+            steps.callback(self._let_go)
             steps.callback(self._notes.end)
             while not self._inbox.empty():
                 self._step(*self._inbox.get_nowait())
+
+    def _let_go(self) -> None:
+        """Drop the orders, which refer to this session: without them it is freed at once, not by a full collection."""
+        self._orders = {}
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have it written down as soon as an item was heard, not only with the next event."""

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from weakref import proxy
 
 import structlog
 from pydantic import SecretStr
@@ -113,14 +114,15 @@ class RealtimeAgent:
             minter=minter,
         )
         self._history, self._calls = opener.history, opener.calls
-        self._crew = Crew(call_id, self._break_down)
+        me: RealtimeAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
+        self._crew = Crew(call_id, lambda fault, where: me._break_down(fault, where))
         self._sessions = Succession(
             call_id=call_id,
             settings=settings,
             opener=opener,
             on_loss=profile.on_loss,
             rolls_over=profile.roll_over,
-            call=self,
+            call=me,
             crew=self._crew,
         )
         self._emit: EmitEvent | None = None
@@ -129,8 +131,7 @@ class RealtimeAgent:
         self._retry: asyncio.TimerHandle | None = None
         self._former: RealtimeProtocol | None = None  # of the session that was lost
         self._owed: ResponseCreate | None = None  # what the next session is to be asked for
-        self._muted = False
-        self._was_ready = False
+        self._muted = self._was_ready = False
         self._turn_at = 0.0  # monotonic seconds: the caller began or stopped to speak
 
     # Orders

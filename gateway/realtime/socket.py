@@ -177,7 +177,7 @@ class RealtimeSocket:
         self._orders: deque[str] = deque()
         self._paused = False
         self._stall: asyncio.TimerHandle | None = None
-        self._task = asyncio.create_task(self._run(), name=f"agent socket {call_id}")
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run(), name=f"agent socket {call_id}")
         self._task.add_done_callback(self._task_ended)
 
     @property
@@ -206,11 +206,12 @@ class RealtimeSocket:
         more; on return no task and no TCP connection is left.
         """
         self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        if (task := self._task) is not None:
+            task.cancel()
+            await asyncio.wait((task,))
         if self._connection is not None:
             await self._disconnect(self._connection)
+            self._connection = None  # it refers to us
 
     # The connection's life
 
@@ -310,6 +311,7 @@ class RealtimeSocket:
             )
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None  # its exception refers to us
         if task.cancelled() or (fault := task.exception()) is None:
             self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
             return

@@ -107,6 +107,8 @@ class Succession:
         """Close every session that is not closed yet; no other may be opened any more."""
         if self._sockets:
             await asyncio.gather(*(socket.close() for socket in tuple(self._sockets)))
+        self._sockets.clear()  # they refer to us, and so does the task: only a full collection would free them
+        self.current = self._candidate = self._aging = None
 
     # Opening
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class FakeTimer:
-    """A timer that runs when the clock is turned past ``at``."""
+    """A timer that runs when the clock is turned past ``at``; like asyncio's it holds nothing once it is over."""
 
     at: float
     callback: Callable[[], None]
@@ -16,6 +16,7 @@ class FakeTimer:
 
     def cancel(self) -> None:
         self.running = False
+        self.callback = _nothing
 
 
 class FakeClock:
@@ -47,6 +48,11 @@ class FakeClock:
         while due := [timer for timer in self._timers if timer.running and timer.at <= end]:
             timer = min(due, key=lambda due_timer: due_timer.at)
             self._passed = max(self._passed, timer.at)
-            timer.running = False
-            timer.callback()
+            callback = timer.callback
+            timer.cancel()
+            callback()
         self._passed = end
+
+
+def _nothing() -> None:
+    """Stand for a callback that is not held any more."""

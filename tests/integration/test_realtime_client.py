@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import http
 import json
 import logging
 import ssl
 import time
 import wave
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -45,7 +47,9 @@ from tests.fakes.realtime_service import (
     LIMIT_S,
     Call,
     Json,
+    Script,
     calling,
+    in_turn,
     make_ready,
     receive,
     say,
@@ -615,6 +619,56 @@ async def test_twenty_sessions_one_after_another_leave_nothing_behind() -> None:
             async with calling(url) as call:
                 await call.event()
             assert not [task for task in asyncio.all_tasks() - before if "agent" in task.get_name()]
+
+
+async def breaks_off(socket: ServerConnection) -> None:
+    await make_ready(socket)
+    await say(socket, bytes(MODEL.bytes_of(100)))
+    socket.transport.abort()
+
+
+async def refuses(socket: ServerConnection) -> None:
+    await socket.close(4000, "no")
+
+
+async def says_goodbye(socket: ServerConnection) -> None:
+    await make_ready(socket)
+    await socket.close()
+
+
+async def takes_no_update(socket: ServerConnection) -> None:
+    await send(socket, "session.created", session={"id": "sess_1"})
+    await until_closed(socket)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        make_ready,
+        in_turn(breaks_off, make_ready),
+        in_turn(refuses, make_ready),
+        says_goodbye,
+        takes_no_update,
+        lambda socket: make_ready(socket, expires_at=int(time.time()) + 3600),
+        lambda socket: make_ready(socket, expires_at=int(time.time()) + 2),
+    ],
+    ids=["ready", "lost", "tried again", "closed by the service", "not ready", "aging", "rolled over"],
+)
+async def test_a_closed_agent_is_freed_at_once_without_a_collection(script: Script) -> None:
+    gc.disable()
+    try:
+        async with serving(script) as url:
+            call = Call(url)
+            call.agent.open(call.emit)
+            await call.speak(2)
+            await asyncio.sleep(0.3)
+            await call.agent.close()
+            agent = weakref.ref(call.agent)
+            sessions = weakref.ref(call.agent._sessions)
+            del call.agent
+            await until(lambda: agent() is None and sessions() is None)
+    finally:
+        gc.enable()
 
 
 # Against the simulator
