@@ -35,6 +35,7 @@ _ACK_LIMIT_S = 5.0  # a 200 has been sent four times by then
 _PHRASES = {403: "Forbidden", 404: "Not Found", 480: "Temporarily Unavailable", 486: "Busy Here", 603: "Decline"}
 # Before a message is read: by these it is only told what limit it counts for.
 _CALL_ID = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_UDP = re.compile(r"SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*UDP[ \t]", re.IGNORECASE)
 _BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^\s;,]*)", re.IGNORECASE)
 
 
@@ -79,11 +80,13 @@ class Occupancy:
         full: whether it can take no further call.
         draining: whether it is to take none.
         calls_of: calls of a trunk now, both directions.
+        scarce: whether calls come and go faster than the library frees their sockets; that passes in half a second.
     """
 
     full: Callable[[], bool] = lambda: False
     draining: Callable[[], bool] = lambda: False
     calls_of: Callable[[str], int] = lambda _trunk: 0
+    scarce: Callable[[], bool] = lambda: False
 
 
 class Screening:
@@ -269,7 +272,8 @@ class Screening:
         if arrival == "merged":
             return Respond("merged", 482, "Loop Detected")  # RFC 3261 section 8.2.2.2
         verdict: Verdict = (
-            self._challenged(message, known, now)
+            self._too_soon(message)
+            or self._challenged(message, known, now)
             or _without_contact(message)
             or self._replaces(message)
             or self._no_room(known, now)
@@ -278,6 +282,14 @@ class Screening:
         if isinstance(verdict, Pass):
             self.dialogs.passed(message, peer)
         return verdict
+
+    def _too_soon(self, message: Message) -> Respond | Drop | None:
+        """Let a call that the library has no sockets for come again: over UDP that is within a second, by itself."""
+        if not self._occupancy.scarce():
+            return None
+        if _UDP.match(message.first("via")):
+            return Drop("too soon")
+        return Respond("too soon", 503, "All lines are busy", (("Retry-After", str(self._settings.retry_after_s)),))
 
     def _challenged(self, message: Message, known: Source, now: float) -> Respond | None:
         credentials = self._credentials.get(known.trunk or "")

@@ -296,9 +296,10 @@ class SipThread:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
         occupancy = Occupancy(
-            full=lambda: handles.scarce or sum(len(table.calls) for table in occupied) >= capacity,
+            full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
             draining=self._draining.is_set,
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
+            scarce=lambda: handles.scarce,
         )
         return Screening(self._settings, sources, self._trunks, secrets=self._secrets, occupancy=occupancy)
 

@@ -65,13 +65,14 @@ class House:
     full: bool = False
     draining: bool = False
     calls: int = 0
+    scarce: bool = False
     now: float = 100.0
 
     def __post_init__(self) -> None:
         settings = SipSettings.model_validate(self.sip)
         given = {} if self.trunk is None else {"main": {"host": "198.51.100.7", **self.trunk}}
         trunks = {name: TrunkSettings.model_validate(trunk) for name, trunk in given.items()}
-        occupancy = Occupancy(lambda: self.full, lambda: self.draining, lambda trunk: self.calls)
+        occupancy = Occupancy(lambda: self.full, lambda: self.draining, lambda trunk: self.calls, lambda: self.scarce)
         secrets = {"pw": SecretStr("secret")}
         self.rules = Screening(settings, Sources(settings, trunks), trunks, secrets=secrets, occupancy=occupancy)
 
@@ -499,6 +500,18 @@ def test_a_refused_invite_may_come_again_by_another_way_only() -> None:
 
 
 # --- room ---
+
+
+def test_a_call_that_comes_before_sockets_are_free_is_taken_when_it_comes_again() -> None:
+    house = House(scarce=True)
+    invite = message(body=sdp())
+    assert house.ask(invite) == Drop("too soon")
+    told = house.ask(invite.replace("SIP/2.0/UDP", "SIP/2.0/TCP"))
+    assert isinstance(told, Respond)
+    assert told.code == 503
+    assert ("Retry-After", "5") in told.headers
+    house.scarce = False
+    assert isinstance(house.ask(invite), Pass)
 
 
 def test_a_full_or_draining_process_or_trunk_says_when_to_come_again() -> None:
