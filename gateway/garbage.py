@@ -7,8 +7,9 @@ every object of the process: 100 to 200 ms for what a gateway is built of, heard
 - what is built at the start is frozen: no later collection looks at it (``gc.freeze``);
 - the two young generations are collected as ever, by count: 1 to 4 ms;
 - a full collection never begins by itself, but here: between calls, or every ten seconds while there is always one. It
-  looks at what ended calls left, and at what lives: few objects. Where they are many (a large plan was reloaded) they
-  are frozen, too; what is frozen is looked at when no call is up.
+  looks at what has come since, few objects: an ended call frees what is its own without it. What is still alive then is
+  frozen, too, where it is much; what a reload of the plan has thawed is frozen again at once. The garbage of the ten
+  seconds before a reload is therefore kept until no call is up; no other is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import structlog
 EVERY_S = 1.0
 BUSY_EVERY_S = 10.0
 MOST_OBJECTS = 20_000
-"""Objects that a full collection may look at while a call is up: about 10 ms."""
+"""Objects that may live and be looked at again and again while calls are up: about 10 ms each time."""
 PAUSE_TOLD_MS = 50.0
 _NEVER = 1_000_000_000  # collections of the middle generation
 
@@ -100,11 +101,14 @@ class GarbageCollection:
             self._frozen_unseen = False
 
     def _in_calls(self) -> None:
-        if len(gc.get_objects(generation=2)) > MOST_OBJECTS:
+        thawed = (
+            not gc.get_freeze_count()
+        )  # by a reload of the plan: all that the process is built of, nearly all alive
+        if not thawed:
+            gc.collect()
+        if thawed or len(gc.get_objects(generation=2)) > MOST_OBJECTS:
             gc.freeze()
             self._frozen_unseen = True
-        else:
-            gc.collect()
 
     def _measure(self, phase: str, info: Mapping[str, int]) -> None:
         """Note how long a collection took. Any thread, so no log here."""

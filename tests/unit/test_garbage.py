@@ -83,23 +83,36 @@ async def test_a_process_that_is_never_without_a_call_collects_now_and_then() ->
         assert left() is None
 
 
-async def test_too_many_objects_are_put_aside_while_a_call_is_up_and_looked_at_when_none_is(
+async def test_what_a_reload_thaws_in_a_call_is_frozen_again_and_looked_at_when_no_call_is_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     busy = True
     async with GarbageCollection(lambda: busy) as collection:
         collection.step(1000)
         left = old_garbage()
-        monkeypatch.setattr(garbage, "MOST_OBJECTS", 0)
+        gc.unfreeze()
         collection.step(1000 + BUSY_EVERY_S)
         assert left() is not None
         assert gc.get_objects(generation=2) == []
-        monkeypatch.undo()
         busy = False
         monkeypatch.setattr(gc, "get_count", lambda: (0, 0, 0))
         collection.step(2000 + BUSY_EVERY_S)
         assert left() is None
         assert gc.get_freeze_count() > 10_000
+
+
+async def test_however_many_objects_calls_leave_no_garbage_is_kept_while_there_is_always_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "MOST_OBJECTS", 0)
+    async with GarbageCollection(lambda: True) as collection:
+        collection.step(1000)
+        for turn in range(1, 4):
+            left, alive = old_garbage(), Ring()
+            collection.step(1000 + turn * BUSY_EVERY_S)
+            assert left() is None
+            assert alive.me is alive
+            assert gc.get_objects(generation=2) == []  # what lives is frozen
 
 
 async def test_a_long_pause_in_a_call_is_told_and_one_between_calls_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
