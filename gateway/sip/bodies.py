@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.sip.message import TOKEN, Message
 from gateway.sip.negotiation import NotAcceptable, Terms, answer_for_library, no_answer_for_library, offer_for_library
-from gateway.sip.sdp import BadSdp, Session, parse_sdp
+from gateway.sip.sdp import BadSdp, Session, lines_on, parse_sdp
 
 SDP = "application/sdp"
 SIPFRAG = "message/sipfrag"
@@ -32,6 +33,7 @@ _PARAMETER = re.compile(rf";[ \t]*({TOKEN})[ \t]*=[ \t]*({TOKEN}|{_QUOTED})[ \t]
 _FRAGMENT = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: ([^\x00-\x1f\x7f]*))?[ \t]*(?:[\r\n]|\Z)", re.ASCII)
 _MAX_PHRASE = 100
 
+MayOffer = Callable[[tuple[bool, ...]], bool]
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -71,6 +73,11 @@ class _Call:
     waits: bool
 
 
+def anything(_lines: tuple[bool, ...]) -> bool:
+    """Let every offer through."""
+    return True
+
+
 class Bodies:
     """Decides on the body of each message that goes to the library. Memory is bounded; thread: sip."""
 
@@ -79,17 +86,24 @@ class Bodies:
         self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
         self._late: OrderedDict[tuple[str, str], int] = OrderedDict()  # CSeq of an INVITE whose offer is to be ours
 
-    def request(self, message: Message, terms: Terms) -> Body | Refusal | None:
+    def request(self, message: Message, terms: Terms, may_offer: MayOffer = anything) -> Body | Refusal | None:
         """
         Return what the library gets for the body of a request, None for nothing, or how to refuse it.
 
         An ACK cannot be refused: with an answer of no use in it the library ends the call.
+
+        Args:
+            message: the request.
+            terms: what we can take of its sender.
+            may_offer: told which media lines an offer has on, or that an UPDATE has none, says whether it may come now.
         """
         call = self._calls.get((message.call_id, message.to_tag))
         if message.method == "UPDATE" and (message.call_id, message.from_tag) in self._late:
             # The library has no negotiator yet, and asks it: an assertion. RFC 3311 section 5.2.
-            return Refusal("UPDATE too early", 491, "Request Pending")
+            return _TOO_EARLY
         if not message.body.strip():
+            if message.method == "UPDATE" and not may_offer(()):
+                return _TOO_EARLY
             self._bare(message, call)
             return None
         if message.method == "NOTIFY":
@@ -99,13 +113,14 @@ class Bodies:
         if message.method == "ACK" or (message.method == "PRACK" and call is not None and call.waits):
             return self._answered(message, call, terms)
         try:
-            return Body(SDP, offer_for_library(_session(message), terms))
+            offer = offer_for_library(_session(message), terms)
         except _Refused as refused:
             return refused.refusal
         except BadSdp as error:
             return Refusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
         except NotAcceptable as error:
             return Refusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
+        return Body(SDP, offer) if may_offer(lines_on(offer)) else _TOO_EARLY
 
     def response(self, message: Message, terms: Terms) -> Body | None:
         """
@@ -149,6 +164,9 @@ class Bodies:
         call.waits = False
         self._late.pop((message.call_id, message.from_tag), None)  # else the same response sent again would offer anew
         return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
+
+
+_TOO_EARLY = Refusal("offer too early", 491, "Request Pending")
 
 
 def _answer(message: Message, call: _Call, terms: Terms) -> Body | None:

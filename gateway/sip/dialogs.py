@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeVar
 
 from gateway.sip.message import Message
+from gateway.sip.sdp import lines_on
 
 _WAITING = 1024  # INVITEs without a 2xx; a flood pushes its own out
 _ACCEPTED = 256  # INVITEs that were accepted: many times what a process holds
@@ -71,6 +72,7 @@ class _Invite:
     branch: str
     hosts: set[str]
     trunk: str | None
+    lines: tuple[bool, ...]  # as in ``_Dialog``
     code: int = 0  # our final answer; 0 before it
     answered: tuple[DialogKey, float] | None = None  # with a 2xx: which dialog it made, and when it was first sent
     acknowledged: bool = False
@@ -88,7 +90,9 @@ class _Dialog:
         hosts: where the far end is.
         trunk: whose dialog it is.
         cseq: of the INVITE it began with.
+        lines: which media lines of the first offer are on; empty before it.
         confirmed: by a 2xx.
+        acknowledged: whether the ACK to that has passed.
         bye: branch of the last BYE of the far end that passed.
         closing_at: since when an end of ours is on the way.
     """
@@ -96,7 +100,9 @@ class _Dialog:
     hosts: set[str]
     trunk: str | None
     cseq: int
+    lines: tuple[bool, ...]
     confirmed: bool = False
+    acknowledged: bool = False
     bye: str = ""
     closing_at: float | None = None
 
@@ -113,6 +119,7 @@ class _Request:
     to_tag: str
     cseq: int
     peer: Peer
+    lines: tuple[bool, ...]
 
 
 @dataclass(slots=True)
@@ -155,11 +162,12 @@ class Dialogs:
         seen = self._waiting.get(InviteKey.of(message))
         return seen.code if seen else 0
 
-    def passed(self, message: Message, peer: Peer) -> None:
-        """Remember a new INVITE that the library gets."""
+    def passed(self, message: Message, peer: Peer, offer: str) -> None:
+        """Remember a new INVITE that the library gets, with ``offer`` for its description; that may be empty."""
         key = InviteKey.of(message)
         self._waiting.pop(key, None)
-        _keep(self._waiting, key, _Invite(message.branch, _hosts(message, peer), peer.trunk), _WAITING)
+        invite = _Invite(message.branch, _hosts(message, peer), peer.trunk, lines_on(offer))
+        _keep(self._waiting, key, invite, _WAITING)
 
     def belongs(self, message: Message, peer: Peer, now: float) -> bool:
         """
@@ -188,10 +196,27 @@ class Dialogs:
         """Remember that an ACK came; False when it is one to nothing."""
         seen = self._invite(message)
         mine = bool(message.to_tag) and self.belongs(message, peer, now)
+        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag)) if mine else None
+        if dialog is not None and dialog.confirmed and dialog.cseq == message.cseq:
+            dialog.acknowledged = True  # the library passes over an ACK that comes sooner
         if seen is None or not (mine or seen.is_from(peer)):
             return mine
+        if not seen.code:
+            return False
         seen.acknowledged = True
         return mine or not 200 <= seen.code < 300
+
+    def may_offer(self, message: Message, lines: tuple[bool, ...]) -> bool:
+        """
+        Whether a request inside a dialog may offer these media lines, or none.
+
+        Until the ACK of a call the library answers with the lines that the first offer had
+        (``pjsua_call_on_rx_offer``), and trips an assertion when another offer has others, or there was none.
+        """
+        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        if dialog is None:
+            return False
+        return dialog.acknowledged or (bool(dialog.lines) and lines in ((), dialog.lines))
 
     def may_cancel(self, message: Message, peer: Peer) -> bool:
         """
@@ -229,7 +254,8 @@ class Dialogs:
                 self._refused(request, now)
             elif message.code > 100 and message.to_tag:
                 hosts = _hosts(message, peer) | {request.peer.host}
-                self._began(key, _Dialog(hosts, request.peer.trunk or peer.trunk, request.cseq), message.code)
+                dialog = _Dialog(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
+                self._began(key, dialog, message.code)
         elif message.cseq_method == "BYE" and message.code >= 200 and message.code not in (401, 407):
             self._end(key, "", now)
 
@@ -239,8 +265,13 @@ class Dialogs:
         """Learn from a message of ours that goes out to ``peer``."""
         if not message.is_request:
             self._answered(message, now)
-        elif message.method != "ACK":
-            request = _Request(message.call_id, message.from_tag, message.to_tag, message.cseq, peer)
+        elif message.method == "ACK":
+            dialog = self._live.get(DialogKey(message.call_id, message.from_tag, message.to_tag))
+            if dialog is not None:
+                dialog.acknowledged = True
+        else:
+            lines = lines_on(message.body)
+            request = _Request(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
             _keep(self._ours, (message.branch, message.method), request, _OURS)
             if message.method in ("BYE", "CANCEL"):
                 self._closing(message, now)
@@ -260,7 +291,8 @@ class Dialogs:
         if message.code >= 300:
             self._end(key, "", now)
         elif message.code > 100 and message.to_tag:
-            self._began(key, _Dialog(set(invite.hosts), invite.trunk, message.cseq), message.code)
+            invite.lines = invite.lines or lines_on(message.body)
+            self._began(key, _Dialog(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
         if 200 <= message.code < 300:
             invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
@@ -295,6 +327,7 @@ class Dialogs:
             if len(self._live) > _LIVE:
                 self._drop(next(iter(self._live)))
         found.hosts |= dialog.hosts
+        found.lines = found.lines or dialog.lines
         if code >= 200:
             found.confirmed = True
             found.closing_at = None

@@ -6,13 +6,14 @@ import re
 import secrets as random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 from pydantic import SecretStr
 
 from gateway.settings import SipSettings, TrunkSettings
 from gateway.settings_sip import Codec
-from gateway.sip.bodies import ACCEPT, Bodies, Body, Refusal
+from gateway.sip.bodies import ACCEPT, Bodies, Body, Refusal, anything
 from gateway.sip.buckets import Buckets
 from gateway.sip.dialogs import DialogKey, Dialogs, Peer
 from gateway.sip.digest import REALM, Credentials, Digest
@@ -280,7 +281,7 @@ class Screening:
             or self._taken(message, self._terms(known, peer.host))
         )
         if isinstance(verdict, Pass):
-            self.dialogs.passed(message, peer)
+            self.dialogs.passed(message, peer, verdict.body.text if verdict.body else "")
         return verdict
 
     def _too_soon(self, message: Message) -> Respond | Drop | None:
@@ -342,7 +343,8 @@ class Screening:
 
     def _taken(self, message: Message, terms: Terms) -> Pass | Respond:
         """Let a request through with what the library gets for its body, or refuse it for its body."""
-        body = self._bodies.request(message, terms)
+        may_offer = partial(self.dialogs.may_offer, message) if message.to_tag else anything
+        body = self._bodies.request(message, terms, may_offer)
         if isinstance(body, Refusal):
             return Respond(body.why, body.code, body.reason, body.headers)
         return Pass(body)

@@ -436,6 +436,11 @@ def takes_any(text: str, codecs: Sequence[str]) -> bool:
     return not live or any(set(codecs) & set(media.codecs()) for media in live)
 
 
+def lines_on(text: str) -> tuple[bool, ...]:
+    """Return which media lines of a description are on; none of what is no description."""
+    return tuple(media.port != 0 for media in _read(text))
+
+
 def may_pause(text: str) -> bool:
     """Return whether the sender of a description may send nothing while it is silent."""
     return any(media.may_pause for media in _read(text) if media.is_audio)

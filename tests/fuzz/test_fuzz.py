@@ -23,7 +23,9 @@ def test_no_finding_of_the_past_fells_the_gateway_again(srtp: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("srtp", ["off", "optional"])
-@pytest.mark.parametrize(("mode", "cases"), [("message", 400), ("offer", 300), ("info", 60), ("rtp", 60), ("tcp", 150)])
+@pytest.mark.parametrize(
+    ("mode", "cases"), [("message", 400), ("offer", 300), ("info", 60), ("rtp", 60), ("tcp", 150), ("dialog", 100)]
+)
 def test_what_nobody_thought_of_fells_nothing(mode: str, cases: int, srtp: str, tmp_path: Path) -> None:
     tally = Hunt(srtp, tmp_path).run(case_of(mode, 1, number) for number in range(cases))
     assert not tally.falls, tally.findings

@@ -1,8 +1,9 @@
 """
 A SIP user agent behind the screen, in a process of its own: what kills it fails one test and not the run.
 
-Started with the settings as JSON; says ``port tls_port`` when it listens, answers every call with 200, calls every URI
-that its standard input names in a line, and ends at the end of that. Its last line is what was screened, as JSON.
+Started with the settings as JSON; says ``port tls_port`` when it listens, answers every call with 200 (``early``: 183,
+no more), calls every URI that its standard input names in a line, and ends at the end of that. Its last line
+is what was screened, as JSON.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Account(pj.Account):  # type: ignore[misc]
         call.tracer = self.tracer
         CALLS[prm.callId] = call
         parameters = pj.CallOpParam()
-        parameters.statusCode = 200
+        parameters.statusCode = 183 if "early@" in call.getInfo().localUri else 200
         try:
             call.answer(parameters)
         except pj.Error:

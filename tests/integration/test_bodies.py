@@ -146,6 +146,91 @@ def test_no_answer_in_an_ack_ends_the_process(busy: Target, answer: str) -> None
     assert busy.alive()
 
 
+# --- lines that come and go ---
+
+VIDEO = "m=video 7002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+SECURE = "m=audio 7000 RTP/SAVP 0\r\n" + KEY
+FIRST = {"audio": AUDIO, "video and audio": VIDEO + AUDIO}
+LATER = {
+    "the same": AUDIO,
+    "video behind": AUDIO + VIDEO,
+    "video before": VIDEO + AUDIO,
+    "two of audio": AUDIO + AUDIO,
+    "many": VIDEO * 5 + AUDIO + VIDEO * 5,
+}
+
+
+def shape(media: str) -> list[bool]:
+    """Return which lines of an offer are the one that is taken."""
+    kinds = [kind for kind, _ in media_lines(media)]
+    return [at == kinds.index("audio") for at in range(len(kinds))]
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE"])
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+@pytest.mark.parametrize("stage", ["early", "answered", "acknowledged"])
+def test_lines_come_and_go_only_in_a_call_that_is_acknowledged(
+    busy: Target, stage: str, first: str, later: str, method: str, request: pytest.FixtureRequest
+) -> None:
+    if "secure" in request.node.callspec.params.values():
+        later = later.replace(AUDIO, SECURE)
+    with caller(busy) as one:
+        user = "early" if stage == "early" else "1000"
+        invite = one.request("INVITE", branch=one.call_id, body=described(first)).replace("1000@", f"{user}@")
+        one.send(invite)
+        answer = until_answered(one, "1 INVITE", "183" if stage == "early" else "200")
+        tag = tag_of(answer)
+        if stage == "early":  # an ACK that acknowledges nothing yet, and one of another call with the same names
+            one.send(one.request("ACK", to_tag=tag))
+        if stage == "acknowledged":
+            one.send(one.request("ACK", to_tag=tag))
+        answer = one.ask(one.request(method, cseq=2, to_tag=tag, body=described(later)))
+        while "CSeq: 1 INVITE" in answer:  # the 200 again
+            answer = one.receive()
+        if stage == "acknowledged":
+            assert answer.startswith("SIP/2.0 200"), answer
+            assert fits(answer, described(later))
+        elif shape(first) != shape(later):
+            assert answer.startswith("SIP/2.0 491"), answer
+        else:
+            assert re.match("SIP/2.0 200" if method == "UPDATE" else "SIP/2.0 [245]", answer), answer
+        if method == "INVITE":
+            one.send(one.request("ACK", cseq=2, to_tag=tag))
+        if stage == "early":
+            one.send(one.request("CANCEL", branch=one.call_id).replace("1000@", "early@"))
+            until_answered(one, "1 INVITE", "487")
+            one.send(one.request("ACK", branch=one.call_id, to_tag=tag))
+        else:
+            hang_up(one, tag)
+    assert busy.alive()
+
+
+def until_answered(one: Caller, cseq: str, code: str) -> str:
+    """Return the response of this code to a request."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        one.sock.settimeout(max(0.01, until - time.monotonic()))
+        text = one.sock.recv(65535).decode()
+        if text.startswith(f"SIP/2.0 {code}") and f"CSeq: {cseq}" in text:
+            return text
+    raise AssertionError(code)
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+def test_whoever_we_call_adds_no_lines_before_the_call_is_answered(busy: Target, later: str) -> None:
+    with caller(busy) as sock:
+        one = Callee(busy, sock.sock).called()
+        one.reply("183 Session Progress", GOOD)
+        answer = one.ask(one.inside("UPDATE", 5, described(later)))
+        assert answer.startswith(f"SIP/2.0 {'200' if later == AUDIO else '491'}"), answer
+        one.reply("200 OK", GOOD)
+        assert one.take("ACK")
+        assert one.ask(one.inside("UPDATE", 6, described(later))).startswith("SIP/2.0 200")
+        assert one.bye().startswith("SIP/2.0 200")
+    assert busy.alive()
+
+
 # --- answers of whoever we call ---
 
 
@@ -182,13 +267,16 @@ class Callee(Caller):
 
     def bye(self) -> str:
         """End the call from here and return what came of it."""
+        return self.ask(self.inside("BYE", 7))
+
+    def inside(self, method: str, cseq: int, body: str = "") -> str:
+        """Return a request of ours inside the call."""
         ours = re.search(r"^From:.*;tag=([^;\s]+)", self.invite, re.MULTILINE)
         name = re.search(r"^Call-ID: (\S+)", self.invite, re.MULTILINE)
         assert ours
         assert name
         self.call_id = name[1]
-        text = self.request("BYE", cseq=7, to_tag=ours[1]).replace(";tag=here", ";tag=there")
-        return self.ask(text)
+        return self.request(method, cseq=cseq, to_tag=ours[1], body=body).replace(";tag=here", ";tag=there")
 
 
 @pytest.mark.parametrize("answer", [*TAKEN.values(), *REFUSED.values()], ids=[*TAKEN, *REFUSED])

@@ -314,7 +314,7 @@ def test_a_call_that_we_end_is_over_with_the_answer_or_for_want_of_one() -> None
 
 def test_a_call_out_has_dialogs_too_early_and_forked_ones() -> None:
     house = House(trunk={})
-    house.sent(message(call="ours", from_tag="us"), "192.0.2.10:5060")
+    house.sent(message(call="ours", from_tag="us", body=sdp()), "192.0.2.10:5060")
     update = message("UPDATE", call="ours", from_tag="one", to_tag="us", contact="<sip:x@192.0.2.11>")
     assert house.code(update, "192.0.2.10:5060") == 403
     for tag in ("one", "two"):
@@ -328,6 +328,55 @@ def test_a_call_out_has_dialogs_too_early_and_forked_ones() -> None:
     assert house.code(message("BYE", call="ours", from_tag="two", to_tag="us"), "192.0.2.10:5060") == 0
     # The far end may do in its call what it likes, and nothing else.
     assert house.code(message(call="new", body=sdp()), "192.0.2.10:5060") == 403
+
+
+VIDEO = "m=video 7002 RTP/AVP 96\r\n"
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE", "PRACK"])
+@pytest.mark.parametrize(("first", "later", "code"), [((PLAIN,), (PLAIN,), 0), ((PLAIN,), (PLAIN, VIDEO), 491)])
+def test_a_call_keeps_its_media_lines_until_its_ack(
+    method: str, first: tuple[str, ...], later: tuple[str, ...], code: int
+) -> None:
+    house = House(sip={"allow_from": ["0.0.0.0/0"]})
+    offer = message(method, cseq=2, to_tag="us", body=sdp(*later))
+    ack = message("ACK", to_tag="us")
+    assert house.code(message(body=sdp(*first))) == 0
+    for status, expected in (("183 Session Progress", code), ("200 OK", code)):
+        house.sent(message(f"SIP/2.0 {status}", to_tag="us", body=sdp(*first)))
+        assert house.code(offer) == expected
+        if status != "200 OK":
+            house.code(ack)
+            assert house.code(offer) == expected  # what acknowledges nothing changes nothing
+    house.code(message("ACK", cseq=9, to_tag="us"))
+    assert house.code(offer) == expected
+    house.code(ack)
+    assert house.code(offer) == 0
+
+
+def test_an_offer_of_our_own_settles_the_media_lines() -> None:
+    house = House(sip={"allow_from": ["0.0.0.0/0"]})
+    assert house.code(message()) == 0
+    house.sent(message("SIP/2.0 180 Ringing", to_tag="us"))
+    offer = message("PRACK", cseq=2, to_tag="us", body=sdp())
+    assert house.code(offer) == 491
+    house.sent(message("SIP/2.0 200 OK", to_tag="us", body=sdp()))
+    house.code(message("ACK", to_tag="us", body=sdp()))
+    assert house.code(message("UPDATE", cseq=3, to_tag="us", body=sdp(VIDEO, PLAIN))) == 0
+
+
+def test_a_fork_that_did_not_win_keeps_its_media_lines() -> None:
+    house = House(trunk={})
+    house.sent(message(call="ours", from_tag="us", body=sdp()), TRUNK)
+    for tag in ("one", "two"):
+        house.response(
+            message("SIP/2.0 183 Session Progress", call="ours", from_tag="us", to_tag=tag, body=sdp()), TRUNK
+        )
+    house.response(message("SIP/2.0 200 OK", call="ours", from_tag="us", to_tag="two", body=sdp()), TRUNK)
+    house.sent(message("ACK", call="ours", from_tag="us", to_tag="two"), TRUNK)
+    for tag, code in (("one", 491), ("two", 0)):
+        update = message("UPDATE", call="ours", from_tag=tag, to_tag="us", body=sdp(PLAIN, VIDEO))
+        assert house.code(update, TRUNK) == code
 
 
 def test_a_call_out_that_is_refused_leaves_no_dialog() -> None:
