@@ -53,14 +53,14 @@ class Case:
 OWN = "sip:+493012345678@tel.t-online.de;user=phone"
 CASES = {
     "twilio": Case(
-        "sip:+16502530000@192.0.2.1;transport=udp",
+        "sip:+12025550142@192.0.2.1;transport=udp",
         (
             ("from", '"+13125550100" <sip:+13125550100@example.pstn.twilio.com>;isup-oli=62;tag=1'),
-            ("to", "<sip:+16502530000@192.0.2.1>"),
+            ("to", "<sip:+12025550142@192.0.2.1>"),
         ),
-        *("+13125550100", "+16502530000"),
+        *("+13125550100", "+12025550142"),
         *("+13125550199", "sip:+13125550199@example.pstn.twilio.com;user=phone"),
-        (("From", "<sip:+16502530000@example.pstn.twilio.com;user=phone>"),),
+        (("From", "<sip:+12025550142@example.pstn.twilio.com;user=phone>"),),
     ),
     "vonage": Case(
         "sip:442079460000@192.0.2.1",
