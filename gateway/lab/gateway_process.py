@@ -14,7 +14,7 @@ from typing import Self
 from gateway.errors import SipError
 from gateway.settings import environment_for_child
 
-START_LIMIT_S = 20.0
+START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0
 _READY = re.compile(rb"ready: sip:[^ ]*:(\d+)")
 _REMEMBERED_LINES = 200

@@ -27,7 +27,7 @@ from types import TracebackType
 
 from gateway.errors import StoreError
 
-START_LIMIT_S = 5.0
+START_LIMIT_S = 20.0
 STOP_LIMIT_S = 2.0
 MEMORY_MB = 256
 """Ten times what a day of calls of a full worker takes."""

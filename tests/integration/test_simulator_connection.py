@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences
+from tests.e2e.sipp import until
 from tests.fakes.realtime import PCMU, RawClient, connected, read_wav
 
 pytestmark = pytest.mark.integration
@@ -216,3 +217,15 @@ async def test_the_command_tells_each_session_and_stops_on_sigterm() -> None:
     assert "closed by client with 1000" in lines[1]
     assert "violations: response.cancel: response_cancel_not_active" in lines[1]
     assert lines[2] == "Realtime simulator stopped\n"
+
+
+async def test_a_client_that_hangs_up_behind_its_request_leaves_nothing_open(simulator: Simulator) -> None:
+    upgrade = (
+        "GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    for _ in range(50):  # now and then its request is read after its end
+        _, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+        writer.write(upgrade.encode())
+        writer.transport.abort()
+    await until(lambda: all(not connection.open for connection in simulator.connections))

@@ -200,7 +200,10 @@ class Simulator:
             return _http_error(socket, HTTPStatus.BAD_REQUEST, "invalid_fault", str(error))
         connection = self._note(request, query)
         socket.seen, socket.faults = connection, faults
-        socket.on_given_up = partial(self._give_up, connection)
+        if socket.lost:  # the client hung up before its request was read
+            self._give_up(connection)
+        else:
+            socket.on_given_up = partial(self._give_up, connection)
         delay_s = sum(fault.handshake_delay_s() for fault in faults)
         if delay_s:
             await asyncio.sleep(delay_s)

@@ -38,6 +38,7 @@ class Socket(ServerConnection):
         on_given_up: called once when TCP ends before there is a WebSocket; None once there is one.
         close_reply: what a client's CLOSE draws.
         frozen: what comes is thrown away, and nothing goes out.
+        lost: TCP has ended.
     """
 
     close_seen_at: float | None = None
@@ -46,6 +47,7 @@ class Socket(ServerConnection):
     on_given_up: Callable[[], None] | None = None
     close_reply: CloseReply = "answer"
     frozen = False
+    lost = False
 
     def __init__(
         self, *args: Any, http: Callable[[], asyncio.Protocol], waiting: set[asyncio.Transport], **options: Any
@@ -88,6 +90,7 @@ class Socket(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection that never said anything; tell of one that never became a WebSocket."""
+        self.lost = True
         if self._first is not None:
             self._waiting.discard(self._first)
             return
