@@ -10,12 +10,17 @@ every object of the process: 100 to 200 ms for what a gateway is built of, heard
   looks at what has come since, few objects: an ended call frees what is its own without it. What is still alive then is
   frozen, too, where it is much; what a reload of the plan has thawed is frozen again at once. The garbage of the ten
   seconds before a reload is therefore kept until no call is up; no other is.
+
+What is freed stays with the C library, which seldom returns it to the system: it is told to, when no call was up for a
+while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -28,7 +33,11 @@ BUSY_EVERY_S = 10.0
 MOST_OBJECTS = 20_000
 """Objects that may live and be looked at again and again while calls are up: about 10 ms each time."""
 PAUSE_TOLD_MS = 50.0
+QUIET_S = 40.0
+"""Without a call, until freed memory is returned: the SIP library keeps 30 kB of each call for 32 s after its end."""
 _NEVER = 1_000_000_000  # collections of the middle generation
+
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +57,7 @@ class GarbageCollection:
         self._thresholds = gc.get_threshold()
         self._frozen_unseen = True  # the frozen objects may hold garbage
         self._full_at: float | None = None
+        self._quiet_from: float | None = None  # infinite once memory was returned
         self._began_at = 0.0
         self._longest = (0.0, 0)  # milliseconds, generation
         self._task: asyncio.Task[None] | None = None
@@ -77,13 +87,16 @@ class GarbageCollection:
         if self._full_at is None:
             self._full_at = now
         if self._is_busy():
+            self._quiet_from = None
             self._tell_pause()
             if now - self._full_at >= BUSY_EVERY_S:
                 self._in_calls()
                 self._full_at = now
-        elif young or middle or self._frozen_unseen:
-            self._between_calls()
-            self._full_at = now
+        else:
+            if young or middle or self._frozen_unseen:
+                self._between_calls()
+                self._full_at = now
+            self._return_memory(now)
         self._longest = (0.0, 0)
 
     async def _run(self) -> None:
@@ -109,6 +122,15 @@ class GarbageCollection:
         if thawed or len(gc.get_objects(generation=2)) > MOST_OBJECTS:
             gc.freeze()
             self._frozen_unseen = True
+
+    def _return_memory(self, now: float) -> None:
+        """Return freed memory to the system, once, when no call was up for ``QUIET_S``; 1 ms."""
+        if self._quiet_from is None:
+            self._quiet_from = now
+        elif now - self._quiet_from >= QUIET_S:
+            self._quiet_from = math.inf
+            if _malloc_trim is not None:
+                _malloc_trim(0)
 
     def _measure(self, phase: str, info: Mapping[str, int]) -> None:
         """Note how long a collection took. Any thread, so no log here."""

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import garbage
-from gateway.garbage import BUSY_EVERY_S, GarbageCollection
+from gateway.garbage import BUSY_EVERY_S, QUIET_S, GarbageCollection
 
 pytestmark = pytest.mark.unit
 
@@ -113,6 +113,28 @@ async def test_however_many_objects_calls_leave_no_garbage_is_kept_while_there_i
             assert left() is None
             assert alive.me is alive
             assert gc.get_objects(generation=2) == []  # what lives is frozen
+
+
+async def test_freed_memory_is_returned_once_after_the_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[int] = []
+    monkeypatch.setattr(garbage, "_malloc_trim", returned.append)
+    busy = True
+    async with GarbageCollection(lambda: busy) as collection:
+        collection.step(1000)
+        collection.step(1000 + QUIET_S)
+        busy = False
+        collection.step(2000)
+        collection.step(2000 + QUIET_S - 1)
+        assert returned == []
+        collection.step(2000 + QUIET_S)
+        collection.step(3000)
+        assert returned == [0]
+        busy = True
+        collection.step(3001)
+        busy = False
+        collection.step(3002)
+        collection.step(3002 + QUIET_S)
+    assert returned == [0, 0]
 
 
 async def test_a_long_pause_in_a_call_is_told_and_one_between_calls_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
