@@ -393,6 +393,7 @@ def test_an_answered_call_is_promised_only_what_is_done() -> None:
         assert "INVITE" in lines["Allow"]
         assert not any(word in lines["Allow"] for word in ("REFER", "MESSAGE", "SUBSCRIBE"))
         assert "replaces" not in lines["Supported"]
+        one.send(one.request("ACK", to_tag=tag_of(answer)))  # else the 200 comes again
         require = "Require: replaces\r\n"
         one.call_id += "2"
         assert one.ask(one.request("INVITE", body=sdp(), more=require)).startswith("SIP/2.0 420")
