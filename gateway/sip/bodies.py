@@ -84,7 +84,8 @@ class Bodies:
     def __init__(self) -> None:
         # The tag keeps apart what strangers send with the Call-ID of another's call: ours, and the far end's.
         self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
-        self._late: OrderedDict[tuple[str, str], int] = OrderedDict()  # CSeq of an INVITE whose offer is to be ours
+        # CSeq of an INVITE whose offer is to be ours, and whether a call begins with it.
+        self._late: OrderedDict[tuple[str, str], tuple[int, bool]] = OrderedDict()
 
     def request(self, message: Message, terms: Terms, may_offer: MayOffer = anything) -> Body | Refusal | None:
         """
@@ -98,12 +99,9 @@ class Bodies:
             may_offer: told which media lines an offer has on, or that an UPDATE has none, says whether it may come now.
         """
         call = self._calls.get((message.call_id, message.to_tag))
-        if message.method == "UPDATE" and (message.call_id, message.from_tag) in self._late:
-            # The library has no negotiator yet, and asks it: an assertion. RFC 3311 section 5.2.
+        if message.method in ("INVITE", "UPDATE") and self._too_early(message, call, may_offer):
             return _TOO_EARLY
         if not message.body.strip():
-            if message.method == "UPDATE" and not may_offer(()):
-                return _TOO_EARLY
             self._bare(message, call)
             return None
         if message.method == "NOTIFY":
@@ -139,7 +137,7 @@ class Bodies:
         """Learn from a message of ours that goes out."""
         if not message.body or message.first("content-type").lower() != SDP:
             return
-        late = self._late.get((message.call_id, message.from_tag)) == message.cseq
+        late = self._late.get((message.call_id, message.from_tag), (-1,))[0] == message.cseq
         key = message.call_id, message.from_tag if message.is_request else message.to_tag
         if not message.is_request and not late:
             return  # an answer
@@ -151,18 +149,30 @@ class Bodies:
         call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
         _keep(self._calls, key, call)
 
+    def _too_early(self, message: Message, call: _Call | None, may_offer: MayOffer) -> bool:
+        """Whether an offer of ours has no answer yet (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
+        if call is not None and call.waits:
+            return True
+        if message.method != "UPDATE":
+            return False
+        # Before our offer the library has no negotiator, and asks it: an assertion.
+        late = (message.call_id, message.from_tag) in self._late
+        return late or (not message.body.strip() and not may_offer(()))
+
     def _bare(self, message: Message, call: _Call | None) -> None:
         """Note an INVITE whose offer is to be ours, and an ACK that brings no answer to it."""
         if message.method == "INVITE":
-            _keep(self._late, (message.call_id, message.from_tag), message.cseq)
+            _keep(self._late, (message.call_id, message.from_tag), (message.cseq, not message.to_tag))
         elif message.method == "ACK" and call is not None and call.waits:
-            self._late.pop((message.call_id, message.from_tag), None)
+            late = self._late.pop((message.call_id, message.from_tag), None)
+            if late is not None and not late[1]:
+                call.waits = False  # the library takes its offer back, unless the call began with it
 
     def _answered(self, message: Message, call: _Call | None, terms: Terms) -> Body | None:
-        if call is None or not call.waits:
+        # Without the entry an ACK has passed before; with it the same response sent again would offer anew.
+        if call is None or not call.waits or self._late.pop((message.call_id, message.from_tag), None) is None:
             return None
         call.waits = False
-        self._late.pop((message.call_id, message.from_tag), None)  # else the same response sent again would offer anew
         return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
 
 

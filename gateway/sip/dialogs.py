@@ -218,6 +218,16 @@ class Dialogs:
             return False
         return dialog.acknowledged or (bool(dialog.lines) and lines in ((), dialog.lines))
 
+    def too_late(self, message: Message) -> bool:
+        """Whether an end of ours is on the way in the dialog of a request (RFC 3261 section 15.1.1)."""
+        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        return dialog is None or dialog.closing_at is not None
+
+    def is_acknowledged(self, message: Message) -> bool:
+        """Whether the ACK of the dialog of a request has passed."""
+        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        return dialog is not None and dialog.acknowledged
+
     def may_cancel(self, message: Message, peer: Peer) -> bool:
         """
         Whether a CANCEL is one for an INVITE that is known (RFC 3261 section 9.1: same branch, same hop).

@@ -339,6 +339,11 @@ class Screening:
             return _CAPABILITIES
         if message.method in ("INVITE", "UPDATE") and len(message.values("contact")) > 1:
             return Respond("malformed", 400, "Two Contacts")
+        if message.method in ("INVITE", "UPDATE", "PRACK") and self.dialogs.too_late(message):
+            # The library leaves an offer unanswered in its negotiator, and the next request trips an assertion there.
+            return _NO_SUCH_CALL
+        if message.method == "INVITE" and not self.dialogs.is_acknowledged(message):
+            return Respond("offer too early", 491, "Request Pending")
         return self._taken(message, _terms_inside(host))
 
     def _taken(self, message: Message, terms: Terms) -> Pass | Respond:

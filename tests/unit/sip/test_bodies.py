@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.sip.bodies import Bodies, Body, Refusal
@@ -285,3 +287,16 @@ def test_memory_is_bounded() -> None:
         bodies.request(message("INVITE", call_id=str(number)), TERMS)
         bodies.sent(message("200 OK", SDP, cseq="1 INVITE", call_id=str(number)))
     assert len(bodies._calls) == len(bodies._late) == 1024
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_no_offer_comes_while_ours_has_no_answer(begins: bool) -> None:
+    bodies = Bodies()
+    invite = message("INVITE")
+    assert bodies.request(replace(invite, to_tag="" if begins else "2"), TERMS) is None
+    bodies.sent(message("200 OK", SDP, cseq="1 INVITE"))
+    assert code(bodies.request(message("INVITE", SDP, cseq="2 INVITE"), TERMS)) == 491
+    bodies.request(message("ACK"), TERMS)
+    bodies.request(message("ACK", SDP), TERMS)  # the library passes over it
+    later = bodies.request(message("INVITE", SDP, cseq="3 INVITE"), TERMS)
+    assert isinstance(later, Refusal) == begins

@@ -342,7 +342,8 @@ def test_a_call_keeps_its_media_lines_until_its_ack(
     offer = message(method, cseq=2, to_tag="us", body=sdp(*later))
     ack = message("ACK", to_tag="us")
     assert house.code(message(body=sdp(*first))) == 0
-    for status, expected in (("183 Session Progress", code), ("200 OK", code)):
+    expected = 491 if method == "INVITE" else code
+    for status in ("183 Session Progress", "200 OK"):
         house.sent(message(f"SIP/2.0 {status}", to_tag="us", body=sdp(*first)))
         assert house.code(offer) == expected
         if status != "200 OK":
@@ -352,6 +353,18 @@ def test_a_call_keeps_its_media_lines_until_its_ack(
     assert house.code(offer) == expected
     house.code(ack)
     assert house.code(offer) == 0
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE", "PRACK"])
+@pytest.mark.parametrize("body", ["", sdp()])
+def test_no_offer_comes_behind_our_bye(method: str, body: str) -> None:
+    house = House()
+    house.call()
+    house.code(message("ACK", to_tag="us"))
+    assert house.code(message(method, cseq=2, to_tag="us", body=body)) == 0
+    house.sent(message("BYE", from_tag="us", to_tag="here", branch="ours"))
+    assert house.code(message(method, cseq=3, to_tag="us", body=body)) == 481
+    assert house.code(message("BYE", cseq=4, to_tag="us")) == 0
 
 
 def test_an_offer_of_our_own_settles_the_media_lines() -> None:
