@@ -45,7 +45,7 @@ class Caller(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        text = data.decode()
+        text = data.decode(errors="replace")  # whoever had the port before may still be sent RTCP
         if text.startswith("SIP/2.0 ") and text[8] != "1":
             self._answers.put_nowait(text)
 
