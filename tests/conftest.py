@@ -22,7 +22,8 @@ settings.load_profile("gateway")
 
 _MAKEFILE = Path(__file__).parents[1] / "Makefile"
 _INSTALLED = frozenset(re.findall(r"^(/usr/\S+):", _MAKEFILE.read_text(encoding="utf-8"), re.MULTILINE))
-_EVERYWHERE = frozenset({"/usr/bin/uname"})  # asked by the platform module; on every Debian
+# The platform module asks uname, which every Debian has; matplotlib asks fc-list for fonts where there is one.
+_EVERYWHERE = frozenset({"/usr/bin/uname", "/usr/bin/fc-list", "fc-list"})
 _started: list[str] = []
 
 
@@ -54,13 +55,13 @@ def every_program_is_installed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    """A test that leaves a thread of ours running fails."""
+    """A test that leaves a thread of ours running fails; asyncio keeps its own, and those that wait for a child."""
     before = set(threading.enumerate())
     yield
     left = [
         thread.name
         for thread in set(threading.enumerate()) - before
-        if thread.is_alive() and not thread.name.startswith(("asyncio", "ThreadPoolExecutor"))
+        if thread.is_alive() and not thread.name.startswith(("asyncio", "ThreadPoolExecutor", "waitpid-"))
     ]
     assert not left, f"threads left running: {left}"
 

@@ -181,3 +181,11 @@ def test_public_names_are_documented() -> None:
     for found in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if not found.name.endswith("__main__"):
             assert importlib.import_module(found.name).__doc__, found.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_possessive_quantifier_stands_behind_a_group(path: Path) -> None:
+    """CPython before 3.11.5, which Debian 12 has, matches such a pattern wrongly (its issue 106052)."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert not re.search(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+|\(\?>", node.value), node.lineno

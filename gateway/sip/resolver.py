@@ -158,11 +158,12 @@ def _host(name: dns.name.Name) -> str:
 
 
 def addresses_in_hosts(name: str, hosts_file: Path = HOSTS_FILE) -> tuple[str, ...]:
-    """Return the IPv4 addresses that a hosts file gives a name, which is in lower case."""
+    """Return the IPv4 addresses that a hosts file gives a name, which is in lower case; ``localhost`` needs none."""
     with contextlib.suppress(OSError, UnicodeError):
         lines = (line.partition("#")[0].lower().split() for line in hosts_file.read_text(encoding="utf-8").splitlines())
-        return tuple(words[0] for words in lines if name in words[1:] and is_address(words[0]))
-    return ()
+        if found := tuple(words[0] for words in lines if name in words[1:] and is_address(words[0])):
+            return found
+    return ("127.0.0.1",) if name == "localhost" else ()  # RFC 6761 section 6.3
 
 
 async def _ask_system(name: str, limit_s: float) -> tuple[str, ...]:
