@@ -70,7 +70,7 @@ class Door:
         self._tls_ports: frozenset[int] = frozenset()
         self._guests: dict[str, _Guest] = {}
         self._leaving: list[_Guest] = []
-        self._slot: ImportSlot | None = None
+        self._slot = ImportSlot("accept")
         self._callback = _Accept(self._accept)
         self._library = ctypes.CDLL(None, use_errno=True)
         self._turn = 0
@@ -80,18 +80,13 @@ class Door:
     def install(self) -> None:
         """Put the guard in place, before the first listener is made; where that cannot be, the log says so."""
         try:
-            slot = ImportSlot("accept")
-            slot.exchange(self._callback)
+            self._slot.exchange(self._callback)
         except SipError as error:
             _log.warning("sip_door_unguarded", detail=f"{error}; offer TCP and TLS to trusted networks only")
-            return
-        self._slot = slot
 
     def remove(self) -> None:
         """Take it away."""
-        if self._slot is not None:
-            self._slot.restore()
-            self._slot = None
+        self._slot.restore()
 
     def tls_on(self, *ports: int) -> None:
         """Say on which ports we listen for TLS."""
@@ -100,7 +95,7 @@ class Door:
     @property
     def guarded(self) -> bool:
         """Whether connections are counted."""
-        return self._slot is not None
+        return self._slot.exchanged
 
     @property
     def open(self) -> int:

@@ -48,7 +48,7 @@ class Gate:
         pointer = ctypes.c_void_p
         self._parse = function("pjsip_parse_rdata", pointer, pointer, ctypes.c_size_t, pointer)
         self._callback = _Parse(self._on_parse)
-        self._slot: ImportSlot | None = None
+        self._slot = ImportSlot("pjsip_parse_rdata")
         self.hides_bodies = False
         """Whether the library's parser, which reads multipart bodies by itself, sees no body at all."""
 
@@ -59,15 +59,11 @@ class Gate:
         Raises:
             SipError: it cannot be here.
         """
-        slot = ImportSlot("pjsip_parse_rdata")
-        slot.exchange(self._callback)
-        self._slot = slot
+        self._slot.exchange(self._callback)
 
     def remove(self) -> None:
         """Take it away."""
-        if self._slot is not None:
-            self._slot.restore()
-            self._slot = None
+        self._slot.restore()
 
     @answering(0)
     def _on_parse(self, buffer: int, size: int, rx_data: int) -> int:

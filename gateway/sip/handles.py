@@ -33,6 +33,7 @@ _Register = ctypes.CFUNCTYPE(
     ctypes.c_int, _Pointer, _Pointer, ctypes.c_long, _Pointer, _Pointer, _Pointer, ctypes.POINTER(_Pointer)
 )
 _Unregister = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer)
+_NAMES = "pj_ioqueue_register_sock2", "pj_ioqueue_unregister"
 
 
 class HandleCount:
@@ -87,19 +88,16 @@ class Handles:
         self._register: Any = None
         self._unregister: Any = None
         self._callbacks = _Register(self._on_register), _Unregister(self._on_unregister)
-        self._slots: list[ImportSlot] = []
+        self._slots = tuple(map(ImportSlot, _NAMES))
 
     def __enter__(self) -> Self:
         """Begin to count, before the first transport is made; where that cannot be, the log says so."""
-        names = "pj_ioqueue_register_sock2", "pj_ioqueue_unregister"
         try:
             self._register, self._unregister = (
-                function(name, *_signature(kind)) for name, kind in zip(names, (_Register, _Unregister), strict=True)
+                function(name, *_signature(kind)) for name, kind in zip(_NAMES, (_Register, _Unregister), strict=True)
             )
-            for name, callback in zip(names, self._callbacks, strict=True):
-                slot = ImportSlot(name)
+            for slot, callback in zip(self._slots, self._callbacks, strict=True):
                 slot.exchange(callback)
-                self._slots.append(slot)
         except (AttributeError, SipError) as error:
             self._restore()
             detail = f"{error}; put a SIP proxy in front that limits calls a second"
@@ -116,8 +114,8 @@ class Handles:
         return self._count.scarce(time.monotonic())
 
     def _restore(self) -> None:
-        while self._slots:
-            self._slots.pop().restore()
+        for slot in self._slots:
+            slot.restore()
 
     @answering(_TOO_MANY)
     def _on_register(self, pool: int, queue: int, sock: int, lock: int, data: int, callback: int, key: Any) -> int:

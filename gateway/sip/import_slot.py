@@ -25,37 +25,51 @@ _READ_WRITE = 3
 
 class ImportSlot:
     """
-    The place from which the extension calls ``name``.
+    The place from which the extension calls ``name``, which is looked for when it is needed.
 
     Args:
         name: of a function of the C library, such as ``accept``.
-
-    Raises:
-        SipError: the module is no 64-bit ELF file here, or does not import it.
     """
 
     def __init__(self, name: str) -> None:
+        self._name = name
+        self._slot: ctypes.c_void_p | None = None
+        self._original: int | None = None
+
+    @property
+    def exchanged(self) -> bool:
+        """Whether the extension calls a function of ours."""
+        return self._slot is not None
+
+    def exchange(self, function: Any) -> None:
+        """
+        Have the extension call ``function``, a ``ctypes`` callback that must live until ``restore``.
+
+        Raises:
+            SipError: the module is no 64-bit ELF file here, or does not import the name.
+        """
         path = library_path()
         if path is None or ctypes.sizeof(ctypes.c_void_p) != 8:
             raise SipError("the pjsua2 extension cannot be looked into on this platform")
-        self._slot = ctypes.c_void_p.from_address(_find(path, name.encode()))
-        self._original = self._slot.value
-
-    def exchange(self, function: Any) -> None:
-        """Have the extension call ``function``, a ``ctypes`` callback that must live until ``restore``."""
-        self._write(ctypes.cast(function, ctypes.c_void_p).value)
+        slot = ctypes.c_void_p.from_address(_find(path, self._name.encode()))
+        self._original = slot.value
+        _write(slot, ctypes.cast(function, ctypes.c_void_p).value)
+        self._slot = slot
 
     def restore(self) -> None:
-        """Have it call what it called before."""
-        self._write(self._original)
+        """Have it call what it called before; nothing happens where nothing was exchanged."""
+        if self._slot is not None:
+            _write(self._slot, self._original)
+            self._slot = None
 
-    def _write(self, value: int | None) -> None:
-        address = ctypes.addressof(self._slot)
-        page = address - address % mmap.PAGESIZE
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), _READ_WRITE):
-            raise SipError(f"the import table cannot be written: error {ctypes.get_errno()}")
-        self._slot.value = value
+
+def _write(slot: ctypes.c_void_p, value: int | None) -> None:
+    address = ctypes.addressof(slot)
+    page = address - address % mmap.PAGESIZE
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), _READ_WRITE):
+        raise SipError(f"the import table cannot be written: error {ctypes.get_errno()}")
+    slot.value = value
 
 
 def _find(path: str, name: bytes) -> int:

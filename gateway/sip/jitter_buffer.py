@@ -65,7 +65,7 @@ class JitterBuffers:
     def __init__(self, max_ms: int) -> None:
         self._max_ms = max_ms
         self._newest: int | None = None
-        self._slot: ImportSlot | None = None
+        self._slot = ImportSlot("pjmedia_jbuf_set_discard")
         self._callback = _SetDiscard(self._on_set_discard)
         self._set_adaptive: Any = None
         self._set_discard: Any = None
@@ -79,20 +79,16 @@ class JitterBuffers:
                 "pjmedia_jbuf_set_adaptive", ctypes.c_int, ctypes.c_void_p, unsigned, unsigned, unsigned
             )
             self._set_discard = function("pjmedia_jbuf_set_discard", ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-            slot = ImportSlot("pjmedia_jbuf_set_discard")
-            slot.exchange(self._callback)
+            self._slot.exchange(self._callback)
         except (AttributeError, SipError) as error:
             _log.warning("jitter_buffer_fixed", detail=f"the jitter buffer cannot follow the line: {error}")
             return False
-        self._slot = slot
         return True
 
     @runs_on("sip")
     def remove(self) -> None:
         """See no more of them."""
-        if self._slot is not None:
-            self._slot.restore()
-            self._slot = None
+        self._slot.restore()
 
     @runs_on("sip")
     def take(self) -> JitterBuffer | None:

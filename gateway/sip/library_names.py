@@ -154,25 +154,20 @@ class NameGuard:
         self._look_up_for_real = ctypes.CDLL(None).getaddrinfo
         self._look_up_for_real.argtypes = (ctypes.c_char_p, ctypes.c_char_p, _Pointer, _Pointer)
         self._callback = _GetAddrInfo(self._look_up)
-        self._slot: ImportSlot | None = None
+        self._slot = ImportSlot("getaddrinfo")
 
     @runs_on("sip")
     def install(self) -> None:
         """Stand between the library and the system; where that cannot be, the log says so."""
         try:
-            slot = ImportSlot("getaddrinfo")
-            slot.exchange(self._callback)
+            self._slot.exchange(self._callback)
         except SipError as error:
             _log.warning("sip_names_unguarded", detail=f"{error}; a host name in SDP can stop the SIP thread")
-            return
-        self._slot = slot
 
     @runs_on("sip")
     def remove(self) -> None:
         """Step aside."""
-        if self._slot is not None:
-            self._slot.restore()
-            self._slot = None
+        self._slot.restore()
 
     @answering(socket.EAI_NONAME)
     def _look_up(self, host: bytes | None, service: bytes | None, hints: int | None, found: int) -> int:

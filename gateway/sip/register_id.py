@@ -56,7 +56,7 @@ class RegisterIds:
     """One Call-ID for each trunk, while the process lives. Thread: sip; it must live as long as the library."""
 
     def __init__(self) -> None:
-        self._slot: ImportSlot | None = None
+        self._slot = ImportSlot("pjsip_regc_init")
         self._init: Any = None
         self._callback = _Init(self._on_init)
         self._began = time.monotonic()
@@ -68,19 +68,14 @@ class RegisterIds:
         """Put the function in place; where that cannot be, each attempt has a Call-ID of its own."""
         try:
             self._init = function("pjsip_regc_init", ctypes.c_int, *_SIGNATURE)
-            slot = ImportSlot("pjsip_regc_init")
-            slot.exchange(self._callback)
+            self._slot.exchange(self._callback)
         except (AttributeError, SipError) as error:
             _log.info("register_call_id_not_kept", detail=str(error))
-            return
-        self._slot = slot
 
     @runs_on("sip")
     def remove(self) -> None:
         """Take it away."""
-        if self._slot is not None:
-            self._slot.restore()
-            self._slot = None
+        self._slot.restore()
 
     @contextmanager
     def of(self, trunk: str) -> Iterator[None]:
