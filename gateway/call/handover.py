@@ -110,6 +110,11 @@ class Handover:
         """A transfer was asked for and has neither failed nor ended the call."""
         return self._asked is not None
 
+    @property
+    def awaits_words(self) -> bool:
+        """The transfer waits until the last words were heard."""
+        return self._stage is _Stage.LAST_WORDS
+
     def ask(self, asked: TransferAsked) -> tuple[CallAction, ...]:
         """Transfer the caller once the last words were heard."""
         self._asked, self._stage = asked, _Stage.LAST_WORDS

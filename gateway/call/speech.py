@@ -35,7 +35,9 @@ class Speech:
 
     def __init__(self, guard_s: float) -> None:
         self._guard_s = guard_s
-        self._guarding = False  # the caller speaks, and may only be coughing
+        self._speaks = False  # a turn of the caller is open
+        self._interrupted = False  # and it is no cough
+        self._guarding = False  # and it may be one
         self._on_hold = False
         self._with_second = False
         self._deaf = False
@@ -52,24 +54,39 @@ class Speech:
         """The agent is connected with the second leg."""
         return self._with_second
 
-    def started(self, event: SpeechStarted) -> tuple[CallAction, ...]:
-        """Someone speaks to the agent."""
-        if not event.interrupts or self._muted:
+    @property
+    def caller_speaks(self) -> bool:
+        """The caller speaks to the agent, or coughs."""
+        return self._speaks
+
+    @property
+    def interrupted(self) -> bool:
+        """The caller speaks, and that interrupts the agent: it is no cough."""
+        return self._interrupted
+
+    def started(self, event: SpeechStarted, *, parting: bool) -> tuple[CallAction, ...]:
+        """Someone speaks to the agent; ``parting``: over its last words, or right behind them."""
+        if self._muted:
+            return ()
+        self._speaks = True
+        if not event.interrupts:
             return ()
         if not self._guard_s:
+            self._interrupted = True
             return self.cut(event.item_id, event.played_ms)
-        if self._guarding or (event.item_id is None and not event.responding):
+        speechless = event.item_id is None and not event.responding
+        if self._guarding or (speechless and not parting):
             return ()
         self._guarding = True
         return (*self._settle(), StartTimer(GUARD, self._guard_s))
 
     def let_go(self) -> tuple[CallAction, ...]:
-        """Take speech for a false start: it was too short, or nobody is left who could tell its end."""
-        return (*self._stop_guard(), *self._settle())
+        """End the caller's turn: it was told to be over, or nobody is left who could tell. A short one was a cough."""
+        return (*self._end_turn(), *self._settle())
 
     def guard_fired(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
         """Take it for speech: it lasts."""
-        self._guarding = False
+        self._guarding, self._interrupted = False, True
         return self.stop(item_id, played_ms)
 
     def stop(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
@@ -88,7 +105,7 @@ class Speech:
         if self._on_hold:
             return ()
         self._on_hold = True
-        return (*self._stop_guard(), *self._settle())
+        return (*self._end_turn(), *self._settle())
 
     def resume(self) -> tuple[CallAction, ...]:
         """Go on: the caller listens again."""
@@ -100,17 +117,21 @@ class Speech:
     def deafen(self) -> tuple[CallAction, ...]:
         """Let the agent hear nothing, so that nothing cuts it off."""
         self._deaf = True
-        return (*self._stop_guard(), *self._settle())
+        return (*self._end_turn(), *self._settle())
 
     def turn_to_second(self, *, deaf: bool) -> tuple[CallAction, ...]:
         """Speak with the second leg, whatever the caller does; ``deaf`` as long as nobody is there."""
         self._with_second, self._deaf = True, deaf
-        return (*self._stop_guard(), *self._settle())
+        return (*self._end_turn(), *self._settle())
 
     def turn_to_caller(self) -> tuple[CallAction, ...]:
         """Speak with the caller again."""
         self._with_second = self._deaf = False
-        return (*self._stop_guard(), *self._settle())
+        return (*self._end_turn(), *self._settle())
+
+    def _end_turn(self) -> tuple[CallAction, ...]:
+        self._speaks = self._interrupted = False
+        return self._stop_guard()
 
     def _stop_guard(self) -> tuple[CallAction, ...]:
         guarding, self._guarding = self._guarding, False

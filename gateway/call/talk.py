@@ -15,8 +15,10 @@ from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
+    CancelTimer,
     FlushPlayout,
     Greet,
+    Note,
     PauseRecording,
     SayGoodbye,
     SendDigits,
@@ -62,6 +64,14 @@ from gateway.call.steps import Step, TalkTo
 MESSAGE_LIMIT_S = 120.0
 """The longest message that is left in a voicemail: the voicemail itself would not take much more."""
 
+GOES_ON = (
+    "The caller began to speak before the call ended, so the call goes on. "
+    "Answer, and call hang_up again when the conversation is over."
+)
+ENDS_ALL_THE_SAME = (
+    "The caller spoke over the goodbye. The call has to end all the same: answer in one sentence and say goodbye."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -96,7 +106,8 @@ class Talk:
         self._handover = Handover(routed, self._speech, self._errands, second)
         self._expiring_early: AgentExpiring | None = None
         self._leaving: Outcome | None = None  # with which the call ends once the last words are heard
-        self._overdue: tuple[Outcome, str] | None = None  # what else ends the call if the transfer fails
+        self._spoken_over = False  # the caller spoke since the last words were awaited
+        self._overdue: tuple[Outcome, str] | None = None  # what else ends the call if the hang-up or transfer is off
         self._lost: Outcome | None = None  # the agent is gone, its last words are not
         self._can_record = routed.can_record
         self._recording = False
@@ -124,10 +135,12 @@ class Talk:
         return self._TIMERS[event.name](self, event)
 
     def leave(self, outcome: Outcome, detail: str) -> Reply:
-        """End the call once the agent has said goodbye; ``detail`` tells it why. A transfer under way goes first."""
-        if self._leaving is not None:
-            return ()
-        if self._handover.under_way:
+        """
+        End the call once the agent has said goodbye; ``detail`` tells it why.
+
+        A hang-up or a transfer under way goes first.
+        """
+        if self._leaving is not None or self._handover.under_way:
             self._overdue = self._overdue or (outcome, detail)
             return ()
         return outcome if self._speech.on_hold else self._leave(outcome, detail)  # on hold nobody would hear it
@@ -138,7 +151,7 @@ class Talk:
             return outcome
         self._lost = outcome
         reply = self._go_on(self._handover.lose_agent())
-        return (*self._speech.let_go(), *reply) if isinstance(reply, tuple) else reply
+        return (*self._speech.let_go(), *reply, *self._await_anew()) if isinstance(reply, tuple) else reply
 
     def lose_media(self, outcome: Outcome) -> Reply:
         """End the call, unless silence is what must be expected: on hold, or of a voicemail that listens."""
@@ -159,20 +172,53 @@ class Talk:
 
     def hold(self) -> tuple[CallAction, ...]:
         """Pause: the caller put us on hold."""
-        return self._speech.hold()
+        return (*self._speech.hold(), *self._await_anew())
 
     def resume(self) -> tuple[CallAction, ...]:
         """Go on: the caller listens again."""
         return self._speech.resume()
 
     def _speech_started(self, event: SpeechStarted) -> Reply:
-        return self._speech.started(event)
+        before = self._speech.interrupted
+        orders = self._speech.started(event, parting=self._awaits_words)
+        self._spoken_over |= self._speech.caller_speaks
+        return orders if before else (*orders, *self._give_way())
 
     def _speech_stopped(self, _event: SpeechStopped) -> Reply:
-        return self._speech.let_go()
+        return (*self._speech.let_go(), *self._await_anew())
 
     def _guard_fired(self, event: TimerFired) -> Reply:
-        return self._speech.guard_fired(event.item_id, event.played_ms)
+        return (*self._speech.guard_fired(event.item_id, event.played_ms), *self._give_way())
+
+    def _give_way(self) -> tuple[CallAction, ...]:
+        """
+        Hear a caller who interrupts the goodbye.
+
+        A hang-up that the agent itself wanted is given up. Where the call must end it ends once the caller was
+        answered, within the time that the goodbye has.
+        """
+        if self._leaving is None or not self._speech.interrupted:
+            return ()
+        if self._leaving.reason is not EndReason.AGENT_HUNG_UP:
+            return (TellAgent(ENDS_ALL_THE_SAME, respond=False),)
+        given_up = Note("hang_up_given_up", {})
+        if self._overdue is not None:
+            (self._leaving, _), self._overdue = self._overdue, None
+            return given_up, TellAgent(ENDS_ALL_THE_SAME, respond=False)
+        self._leaving = None
+        return CancelTimer(GOODBYE), given_up, TellAgent(GOES_ON, respond=False)
+
+    @property
+    def _awaits_words(self) -> bool:
+        """The call goes its way once the agent's last words were heard."""
+        return self._leaving is not None or self._handover.awaits_words
+
+    def _await_anew(self) -> tuple[CallAction, ...]:
+        """Wait for the last words again once a turn of the caller is over, which the agent may answer."""
+        if not self._spoken_over or self._speech.caller_speaks:
+            return ()
+        self._spoken_over = False
+        return (AwaitPlayedOut(),) if self._awaits_words else ()
 
     # Keys
 
@@ -209,7 +255,7 @@ class Talk:
         if (refusal := self._refusal(event.tool_call_id)) is not None:
             return refusal
         self._leaving = Outcome(EndReason.AGENT_HUNG_UP, event.reason, 200)
-        return (AnswerTool(event.tool_call_id, "ok", respond=False), *self._await_words())
+        return (AnswerTool(event.tool_call_id, "ok", respond=False), *self._await_words(self._routed.goodbye_limit_s))
 
     def _leave_message_asked(self, event: LeaveMessageAsked) -> Reply:
         if (refusal := self._refusal(event.tool_call_id)) is not None:
@@ -218,7 +264,7 @@ class Talk:
         words = "Say the message now, in one go; the call ends after it."
         answer = AnswerTool(event.tool_call_id, words, respond=True)
         # A voicemail goes on talking, and beeps: nothing of it is to cut the message off.
-        return (*self._speech.deafen(), answer, AwaitPlayedOut(), StartTimer(GOODBYE, MESSAGE_LIMIT_S))
+        return (*self._speech.deafen(), answer, *self._await_words(MESSAGE_LIMIT_S))
 
     def _transfer_asked(self, event: TransferAsked) -> Reply:
         if event.tool_call_id and (refusal := self._refusal(event.tool_call_id)) is not None:
@@ -240,13 +286,14 @@ class Talk:
 
     def _leave(self, outcome: Outcome, detail: str) -> tuple[CallAction, ...]:
         self._leaving = outcome
-        return (SayGoodbye(detail), *self._await_words())
+        return (SayGoodbye(detail), *self._await_words(self._routed.goodbye_limit_s))
 
-    def _await_words(self) -> tuple[CallAction, ...]:
-        return AwaitPlayedOut(), StartTimer(GOODBYE, self._routed.goodbye_limit_s)
+    def _await_words(self, limit_s: float) -> tuple[CallAction, ...]:
+        self._spoken_over = self._speech.caller_speaks
+        return AwaitPlayedOut(), StartTimer(GOODBYE, limit_s)
 
     def _played_out(self, event: PlayedOut) -> Reply:
-        if event.mark:  # of sounds that were played before the agent came
+        if event.mark or self._speech.caller_speaks:  # of sounds from before the agent came; or too early
             return ()
         return self._leaving or self._go_on(self._handover.words_heard())
 
@@ -310,7 +357,7 @@ class Talk:
         return self._errands.filler_fired()
 
     def _agent_away(self, _event: AgentAway) -> Reply:
-        return (*self._speech.let_go(), *self._errands.away(away=True))
+        return (*self._speech.let_go(), *self._await_anew(), *self._errands.away(away=True))
 
     def _agent_back(self, _event: AgentBack) -> Reply:
         return self._errands.away(away=False)

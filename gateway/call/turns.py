@@ -33,8 +33,20 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
         ("SpeechStarted, agent speaking", "SpeechStopped", "SpeechStarted, agent speaking", "TimerFired, guard"),
     ),
     "The agent hangs up": (WAYS[Phase.ACTIVE], ("HangUpAsked", "PlayedOut")),
+    "The caller interrupts the goodbye: the hang-up is given up": (
+        WAYS[Phase.ACTIVE],
+        ("HangUpAsked", "SpeechStarted, agent speaking", "PlayedOut", "SpeechStopped"),
+    ),
+    "The caller interrupts the goodbye of a call that must end": (
+        WAYS[Phase.ACTIVE],
+        ("TimerFired, max_length", "SpeechStarted, agent speaking", "PlayedOut", "SpeechStopped", "PlayedOut"),
+    ),
     "Its last words take too long": (WAYS[Phase.ACTIVE], ("HangUpAsked", "TimerFired, goodbye")),
     "The agent transfers the caller": (WAYS[Phase.ACTIVE], ("TransferAsked", "PlayedOut", "TransferEnded, 2xx")),
+    "The caller speaks over the last words before a transfer": (
+        WAYS[Phase.ACTIVE],
+        ("TransferAsked", "SpeechStarted, agent speaking", "PlayedOut", "SpeechStopped", "PlayedOut"),
+    ),
     "A transfer fails": (WAYS[Phase.ACTIVE], ("TransferAsked", "PlayedOut", "TransferEnded, other")),
     "Nobody says what became of a transfer": (
         WAYS[Phase.ACTIVE],

@@ -267,10 +267,10 @@ class RealtimeProtocol:
         return [SpeechStopped(self._call_id)] if self._listening.speech_stopped() else []
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
-        self._listening.speech_stopped()
+        untold = self._listening.caller_speaks and self._listening.speech_stopped()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
-        return []
+        return [SpeechStopped(self._call_id)] if untold else []
 
     def _on_words(self, event: server.ServerEvent) -> list[Fact]:
         return self._transcripts.take(event)

@@ -23,6 +23,7 @@ from gateway.call.events import (
     PlayedOut,
     Routed,
     SpeechStarted,
+    SpeechStopped,
     TimerFired,
     ToolFinished,
 )
@@ -92,13 +93,15 @@ class Chance:
     def event(self, walk: Walk) -> CallEvent:
         if walk.choosing and self.random.random() < 0.9:
             return self.random.choice(ROUTES[:3])
-        if walk.machine.phase is Phase.ATTENDING and self.random.random() < 0.7:
+        if walk.machine.phase is Phase.ATTENDING and self.random.random() < 0.8:
             return self.random.choice((*OF_A_STEP, PlayedOut(CALL, walk.mark)))
         if walk.machine.phase in (Phase.RINGING, Phase.WAITING, Phase.ANSWERING) and self.random.random() < 0.5:
             return self.random.choice(ON_THE_WAY)
         timers = sorted(walk.running - {"setup", "ringing", "max_length", "ending", "hold"})
         if timers and self.random.random() < 0.15:
             return TimerFired(CALL, self.random.choice(timers), "item", 100)
+        if walk.speaks and self.random.random() < 0.2:
+            return self.random.choice((SpeechStopped(CALL), PlayedOut(CALL)))
         event = self.random.choice(LIKELY)
         if isinstance(event, ASKED) and self.random.random() < 0.9:
             return replace(event, tool_call_id=f"call_{next(self._ids)}")

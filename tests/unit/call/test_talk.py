@@ -146,12 +146,6 @@ def test_the_agent_hangs_up_when_its_last_words_are_heard_or_take_too_long(last:
     assert outcome.ended_by is Side.AGENT
 
 
-def test_a_caller_who_speaks_over_the_goodbye_is_heard_but_the_call_ends() -> None:
-    machine = talking(HANG_UP)
-    assert machine.handle(SpeechStarted(CALL, "item_1", 900)) == (FlushPlayout(), Truncate("item_1", 900))
-    assert end_of(machine, machine.handle(PLAYED_OUT)).reason is EndReason.AGENT_HUNG_UP
-
-
 @pytest.mark.parametrize("second", [replace(HANG_UP, tool_call_id="call_9"), replace(TRANSFER, tool_call_id="call_9")])
 @pytest.mark.parametrize("first", [HANG_UP, TRANSFER])
 def test_a_second_ending_is_answered_with_an_error(first: CallEvent, second: CallEvent) -> None:
@@ -286,7 +280,7 @@ def test_held_speech_goes_on_when_nobody_is_left_to_tell_the_end_of_the_callers(
     machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
     assert machine.handle(AgentAway(CALL, "reset")) == (CancelTimer("guard"), ResumePlayout(), StartFiller())
     machine = talking(HANG_UP, SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
-    assert machine.handle(LOST) == (CancelTimer("guard"), ResumePlayout())
+    assert machine.handle(LOST) == (CancelTimer("guard"), ResumePlayout(), AwaitPlayedOut())
 
 
 def test_an_agent_lost_before_the_media_is_up_is_waited_for() -> None:

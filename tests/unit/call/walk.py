@@ -45,6 +45,9 @@ from gateway.call.actions import (
     UnmuteCaller,
 )
 from gateway.call.events import (
+    AgentAway,
+    AgentClosed,
+    AgentFailed,
     AgentReady,
     CallEvent,
     ChoiceFailed,
@@ -57,10 +60,13 @@ from gateway.call.events import (
     LegResumed,
     MediaUp,
     Planned,
+    PlayedOut,
     RecordingAsked,
     RecordingFailed,
     Routed,
     SecondClosed,
+    SpeechStarted,
+    SpeechStopped,
     TimerFired,
     ToolAsked,
     TransferAsked,
@@ -82,6 +88,8 @@ ANSWERED_ONLY = (
     *TO_THE_AGENT,
     *(Transfer, SendDigits, PausePlayout, ResumePlayout, JoinLegs, StartRecording, PauseRecording),
 )
+ENDS_A_TURN = (SpeechStopped, LegHeld, AgentAway, AgentFailed, AgentClosed)
+"""After these nobody could tell that the caller still speaks."""
 
 
 class Walk:
@@ -109,6 +117,7 @@ class Walk:
         self.on_hold = False
         self.held = False
         self.muted = False
+        self.speaks = False  # the caller, and the agent hears it
         self.second: str | None = None  # open, or dropped and not closed yet
         self.with_second = False
         self.filling = False
@@ -125,6 +134,8 @@ class Walk:
         if before is Phase.ENDED:
             assert actions == ()
             assert self.machine.phase is Phase.ENDED
+        if self.speaks and isinstance(event, PlayedOut):
+            assert not {HangUp, Transfer, CallSecond} & set(map(type, actions)), "the caller is cut off"
         self._hear(event, before)
         self.visited.add(self.machine.phase)
         for action in actions:
@@ -151,6 +162,10 @@ class Walk:
 
     def _hear(self, event: CallEvent, before: Phase) -> None:
         """Remember what orders depend on."""
+        if isinstance(event, SpeechStarted) and before is Phase.ACTIVE and not self.muted:
+            self.speaks = True
+        elif isinstance(event, ENDS_A_TURN):
+            self.speaks = False
         if isinstance(event, LegHeld | LegResumed) and before is not Phase.ENDED:
             self.on_hold = isinstance(event, LegHeld)
         elif isinstance(event, SecondClosed):
@@ -205,10 +220,10 @@ class Walk:
             self.choosing = True
         elif isinstance(action, OpenAgent):
             assert not self.agent_open
-            self.agent_open, self.agent_ready, self.muted = True, False, False
+            self.agent_open, self.agent_ready, self.muted, self.speaks = True, False, False, False
         elif isinstance(action, CloseAgent):
             assert self.agent_open
-            self.agent_open = self.agent_ready = False
+            self.agent_open = self.agent_ready = self.speaks = False
         elif isinstance(action, CallSecond | DropSecond | TalkToSecond | TalkToCaller | JoinLegs):
             self._check_second(action)
         else:
@@ -223,10 +238,10 @@ class Walk:
             self.second = "dropped"
         elif isinstance(action, TalkToCaller):
             assert self.with_second
-            self.with_second = False
+            self.with_second = self.speaks = False
         else:
             assert self.second == "open"
-            self.with_second = True
+            self.with_second, self.speaks = True, False
 
     def _check_sound(self, action: CallAction) -> None:
         if isinstance(action, Play):
@@ -251,6 +266,7 @@ class Walk:
         if isinstance(action, MuteCaller | UnmuteCaller):
             assert self.muted is isinstance(action, UnmuteCaller)
             self.muted = not self.muted
+            self.speaks = False
         elif isinstance(action, StartFiller | StopFiller):
             assert self.filling is isinstance(action, StopFiller)
             self.filling = not self.filling

@@ -195,6 +195,14 @@ def test_speech_that_began_before_the_caller_was_muted_is_not_told_after() -> No
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
 
 
+def test_a_turn_that_is_committed_is_over_though_nobody_told_its_end() -> None:
+    told = Told()
+    told.hear("input_audio_buffer.speech_started", item_id="item_u")
+
+    assert told.hear("input_audio_buffer.committed", item_id="item_u") == [SpeechStopped(CALL)]
+    assert told.hear("input_audio_buffer.committed", item_id="item_u") == []
+
+
 def test_an_open_turn_of_a_muted_caller_holds_nothing_up() -> None:
     told = Told()
     assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
