@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from gateway.lab.simulator.refusals import error_event
 from gateway.lab.speech import agent_sentences
 
 Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
+Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 TRY_AGAIN_S = 1.5
 _FAILURES = {
     "rate_limit_exceeded": ("rate_limit_error", "Rate limit reached. Please try again in {try_again_s:g}s."),
@@ -46,9 +48,11 @@ class Call(Part):
     Attributes:
         call: name of the function.
         arguments: an object, or text that is sent as it stands, JSON or not.
+        told: by ``all`` events, by those up to the last of its ``deltas``, or in ``response.done`` alone.
     """
 
     call: str = Field(min_length=1)
+    told: Literal["all", "deltas", "done"] = "all"
     arguments: dict[str, Any] | str = Field(default_factory=dict)
 
     @property
@@ -58,23 +62,119 @@ class Call(Part):
 
 
 class Incomplete(Part):
-    """The response ends half-way."""
+    """
+    The response ends before it is complete.
+
+    Attributes:
+        after_s: speech before its end; None ends it half-way. Its calls come whole, but are not completed.
+    """
 
     status: Literal["incomplete"]
     reason: Literal["max_output_tokens", "content_filter"] = "max_output_tokens"
+    after_s: Seconds | None = None
 
 
 class Failed(Part):
-    """The response fails before it says anything."""
+    """
+    The response fails.
+
+    Attributes:
+        code: of the error; None is a null code.
+        try_again_s: what the message of a rate limit states.
+        told: ``error`` carries the error, ``no_error`` a null in its place, ``no_details`` nothing at all.
+        after_s: speech before that; its calls come only where this is more than nothing.
+    """
 
     status: Literal["failed"]
-    code: str = "rate_limit_exceeded"
+    code: str | None = "rate_limit_exceeded"
     try_again_s: float = Field(TRY_AGAIN_S, ge=0)
+    told: Literal["error", "no_error", "no_details"] = "error"
+    after_s: Seconds = 0.0
 
-    def error(self) -> dict[str, str]:
-        """Return the error of ``status_details``."""
-        kind, message = _FAILURES.get(self.code, _OTHER_FAILURE)
-        return {"type": kind, "code": self.code, "message": message.format(try_again_s=self.try_again_s)}
+    def details(self) -> dict[str, Any] | None:
+        """Return ``status_details``."""
+        if self.told == "no_details":
+            return None
+        return {"type": "failed", "error": _error_of(self.code, self.try_again_s) if self.told == "error" else None}
+
+
+class Cancelled(Part):
+    """
+    The service cancels its own response.
+
+    Attributes:
+        reason: None leaves ``status_details`` null.
+        after_s: speech before that; its calls come only where this is more than nothing.
+    """
+
+    status: Literal["cancelled"]
+    reason: Literal["turn_detected", "client_cancelled"] | None = None
+    after_s: Seconds = 0.0
+
+
+class Stalled(Part):
+    """
+    The response begins and never ends by itself.
+
+    Attributes:
+        after_s: speech before it stops.
+        hears_cancel: it ends when it is cancelled; otherwise not even then.
+    """
+
+    status: Literal["stalled"]
+    after_s: Seconds = 0.0
+    hears_cancel: bool = True
+
+
+class Denied(Part):
+    """
+    No response begins; an ``error`` event says so.
+
+    Attributes:
+        code: of the error; None is a null code.
+        try_again_s: what the message of a rate limit states.
+        names_event: the error carries the ``event_id`` of the ``response.create``.
+    """
+
+    status: Literal["denied"]
+    code: str | None = None
+    try_again_s: float = Field(TRY_AGAIN_S, ge=0)
+    names_event: bool = True
+
+    def event(self, event_id: str | None) -> dict[str, Any]:
+        """Return the ``error`` event; ``event_id`` is that of the client's event, None where the client sent none."""
+        error = _error_of(self.code, self.try_again_s)
+        named = event_id if self.names_event else None
+        return error_event(self.code, error["message"] or "", error_type=error["type"] or "", event_id=named)
+
+
+class Ignored(Part):
+    """No response begins, and nothing says so."""
+
+    status: Literal["ignored"]
+
+
+class Crossed(Part):
+    """
+    The service begins a response by itself just as the client asks for one; what the client asked for is refused, late.
+
+    Attributes:
+        after_done: the refusal waits for the end of the service's response.
+        late_s: and then so much longer.
+        names_event: the error carries the ``event_id`` of the ``response.create``.
+    """
+
+    after_done: bool = False
+    late_s: Seconds = 0.3
+    names_event: bool = True
+
+
+End = Incomplete | Failed | Cancelled | Stalled | Denied | Ignored
+
+
+def _error_of(code: str | None, try_again_s: float) -> dict[str, str | None]:
+    kind, message = _FAILURES.get(code or "", _OTHER_FAILURE)
+    return {"type": kind, "code": code, "message": message.format(try_again_s=try_again_s)}
 
 
 def _kind_of_output(value: Any) -> str:
@@ -96,7 +196,11 @@ class Answer(Part):
         burst_ms: speech sent in one go, with a pause of its length behind; 0 sends each delta when it is due.
         late_deltas: audio deltas that still come when the response has been cancelled.
         late_after_done: they come behind ``response.done`` instead of before it.
+        comes_as: what its messages are where speech is asked for: speech, ``text``, or a ``transcript`` without sound.
+        interleave: the pieces of its messages come in turn, one of each; the first item is the last one done.
+        backwards: its messages are announced last first.
         end: how it ends; None completes it.
+        crossed: where the client asks for it, the service has begun it by itself already.
         faults: what goes wrong from its start on, each as for ``--fault``.
     """
 
@@ -107,5 +211,14 @@ class Answer(Part):
     burst_ms: Milliseconds = 0
     late_deltas: int = Field(0, ge=0, le=100)
     late_after_done: bool = False
-    end: Annotated[Incomplete | Failed, Field(discriminator="status")] | None = None
+    comes_as: Literal["speech", "text", "transcript"] = "speech"
+    interleave: bool = False
+    backwards: bool = False
+    end: Annotated[End, Field(discriminator="status")] | None = None
+    crossed: Crossed | None = None
     faults: tuple[str, ...] = ()
+
+    @property
+    def calls(self) -> bool:
+        """Whether it calls functions."""
+        return any(isinstance(part, Call) for part in self.output)

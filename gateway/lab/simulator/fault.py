@@ -7,6 +7,7 @@ A fault is a small class that overrides the hooks it needs; the rest of the simu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -104,6 +105,44 @@ class Fault:
 
     async def run(self, link: FaultyLink) -> None:
         """Run beside the session, from ``session.created`` on; cancelled at its end."""
+
+
+ALWAYS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFault(Fault):
+    """
+    A fault that changes answers.
+
+    Attributes:
+        numbers: which of them, by the connection's count of the responses asked for or begun, from 1.
+    """
+
+    numbers: range = range(1, ALWAYS)
+
+    def answer(self, answer: Answer, number: int) -> Answer:
+        """Change the answers it is for."""
+        return self.changed(answer) if number in self.numbers else answer
+
+    def changed(self, answer: Answer) -> Answer:
+        """Return the answer as it is given."""
+        return answer
+
+
+def numbers(value: str) -> range:
+    """
+    Read which of a sequence from 1 on: ``2``, ``2-`` (from there on) or ``1-3``.
+
+    Raises:
+        ValueError: it is none of those.
+    """
+    first, dash, last = value.partition("-")
+    start = count(first, 1)
+    stop = count(last, ALWAYS) if dash else start
+    if stop < start:
+        raise ValueError("give a number, as in 2, 2- or 1-3")
+    return range(start, stop + 1)
 
 
 def seconds(value: str) -> float:

@@ -7,11 +7,11 @@ A new fault is a class with the hooks it needs, in one of the ``faults_*`` modul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator import faults_connect, faults_end, faults_events, faults_speech
-from gateway.lab.simulator.fault import Fault, count
+from gateway.lab.simulator import faults_answers, faults_connect, faults_end, faults_events, faults_speech
+from gateway.lab.simulator.fault import AnswerFault, Fault, count, numbers
 from gateway.lab.simulator.faults_end import CloseAfter, DropAfter
 
 __all__ = ["FAULTS", "CloseAfter", "DropAfter", "Fault", "faults_for", "parse_fault"]
@@ -45,26 +45,47 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
     "think": faults_speech.think,
     "late_deltas": faults_speech.late_deltas,
     "two_items": faults_speech.two_items,
-    "fail": faults_speech.fail,
-    "incomplete": faults_speech.incomplete,
+    "interleaved": faults_speech.interleaved,
+    "backwards": faults_speech.backwards,
+    "fail": faults_answers.fail,
+    "try_again": faults_answers.try_again,
+    "incomplete": faults_answers.incomplete,
+    "cancelled": faults_answers.cancelled,
+    "empty": faults_answers.empty,
+    "comes_as": faults_answers.comes_as,
+    "stall": faults_answers.stall,
+    "deny": faults_answers.deny,
+    "unanswered": faults_answers.unanswered,
+    "crossed": faults_answers.crossed,
+    "calls": faults_answers.calls,
+    "cut_calls": faults_answers.cut_calls,
+    "tell_calls": faults_answers.tell_calls,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A fault and the connections that have it, by number from 1."""
+    """A fault and the connections that have it: of all, or of those that ask for its model, by number from 1."""
 
     fault: Fault
     first: int | None
     since: int
+    model: str | None
 
-    def hits(self, number: int) -> bool:
+    def hits(self, number: int, model: str, of_model: int) -> bool:
+        if self.model is not None:
+            if self.model != model:
+                return False
+            number = of_model
         return self.since <= number and (self.first is None or number < self.since + self.first)
 
 
 def parse_fault(told: str) -> Fault:
     """
-    Read one fault: ``name`` or ``name=value``, then ``,first=N`` (N connections have it), ``,from=N`` (from there on).
+    Read one fault: ``name`` or ``name=value``, and what limits it.
+
+    ``,first=N``: N connections have it; ``,from=N``: from there on; ``,model=M``: only those that ask for that model
+    have it, and are counted; ``,answers=2`` (``2-``, ``1-3``): those of a connection's answers.
 
     Raises:
         ConfigError: no such fault, or a value that is not one.
@@ -72,14 +93,20 @@ def parse_fault(told: str) -> Fault:
     return _parse(told).fault
 
 
-def faults_for(told: Iterable[str], number: int) -> tuple[Fault, ...]:
+def faults_for(told: Iterable[str], number: int, model: str = "", of_model: int = 1) -> tuple[Fault, ...]:
     """
-    Return fresh faults for the connection of that number.
+    Return fresh faults for a connection.
+
+    Args:
+        told: all there are, as ``parse_fault`` reads them.
+        number: of the connection, from 1.
+        model: that it asks for.
+        of_model: its number among those that ask for that model.
 
     Raises:
         ConfigError: no such fault, or a value that is not one.
     """
-    return tuple(each.fault for each in map(_parse, told) if each.hits(number))
+    return tuple(each.fault for each in map(_parse, told) if each.hits(number, model, of_model))
 
 
 def _parse(told: str) -> _Told:
@@ -92,10 +119,15 @@ def _parse(told: str) -> _Told:
         given: dict[str, str] = {}
         for limit in limits:
             key, _, given[key] = limit.partition("=")
-        unknown = given.keys() - {"first", "from"}
+        unknown = given.keys() - {"first", "from", "model", "answers"}
         if unknown:
-            raise ValueError(f"{min(unknown)!r} limits nothing; there are first and from")
+            raise ValueError(f"{min(unknown)!r} limits nothing; there are first, from, model and answers")
         first = count(given["first"], 0) if "first" in given else None
-        return _Told(make(value), first, count(given.get("from", ""), 1))
+        fault = make(value)
+        if "answers" in given:
+            if not isinstance(fault, AnswerFault):
+                raise ValueError("it changes no answers; leave out answers")
+            fault = replace(fault, numbers=numbers(given["answers"]))
+        return _Told(fault, first, count(given.get("from", ""), 1), given.get("model"))
     except ValueError as error:
         raise ConfigError(f"fault {told!r}: {error}") from None

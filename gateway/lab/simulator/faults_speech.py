@@ -1,36 +1,25 @@
-"""Faults of the answers: slow, bursty, doubled, late behind a cancel, incomplete and failed."""
+"""Faults of how speech comes: slow, bursty, in several items at once, late behind a cancel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from gateway.lab.simulator.answer import Answer, Failed, Incomplete, Say
-from gateway.lab.simulator.fault import Fault, count, nothing, seconds
-
-ALWAYS = 1_000_000_000
+from gateway.lab.simulator.answer import Answer, Say
+from gateway.lab.simulator.fault import AnswerFault, Fault, count, nothing, seconds
+from gateway.lab.simulator.faults_answers import Change
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Fault):
-    """Fields of the first ``times`` answers that are other than the script, or the default, has them."""
-
-    fields: Mapping[str, Any]
-    times: int = ALWAYS
-
-    def answer(self, answer: Answer, number: int) -> Answer:
-        """Lay the fields over the answer."""
-        return answer.model_copy(update=dict(self.fields)) if number <= self.times else answer
-
-
-@dataclass(frozen=True, slots=True)
-class TwoItems(Fault):
+class SecondMessage(AnswerFault):
     """``two_items``: an answer has a second message, which begins before the first is done."""
 
-    def answer(self, answer: Answer, number: int) -> Answer:
+    interleave: bool = False
+    backwards: bool = False
+
+    def changed(self, answer: Answer) -> Answer:
         """Add the message."""
-        return answer.model_copy(update={"output": (*answer.output, Say()), "overlap": True})
+        fields = {"overlap": True, "interleave": self.interleave, "backwards": self.backwards}
+        return answer.model_copy(update={"output": (*answer.output, Say()), **fields})
 
 
 def pace(value: str) -> Fault:
@@ -62,20 +51,16 @@ def late_deltas(value: str) -> Fault:
 def two_items(value: str) -> Fault:
     """Read no value."""
     nothing(value)
-    return TwoItems()
+    return SecondMessage()
 
 
-def fail(value: str) -> Fault:
-    """``fail=rate_limit_exceeded`` or ``fail=insufficient_quota:2``: all, or the first answers, fail."""
-    code, _, times = value.partition(":")
-    end = Failed(status="failed", code=code or "rate_limit_exceeded")
-    return Change({"end": end}, count(times, ALWAYS))
+def interleaved(value: str) -> Fault:
+    """Read no value."""
+    nothing(value)
+    return SecondMessage(interleave=True)
 
 
-def incomplete(value: str) -> Fault:
-    """``incomplete=content_filter`` or ``incomplete=max_output_tokens:1``: all, or the first, end half-way."""
-    reason, _, times = value.partition(":")
-    match reason:
-        case "content_filter" | "max_output_tokens":
-            return Change({"end": Incomplete(status="incomplete", reason=reason)}, count(times, ALWAYS))
-    raise ValueError("give content_filter or max_output_tokens")
+def backwards(value: str) -> Fault:
+    """Read no value."""
+    nothing(value)
+    return SecondMessage(backwards=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 from gateway.lab.simulator.items import Conversation, Item
 from gateway.lab.simulator.link import Link
@@ -18,6 +18,9 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
+Told = Literal["all", "deltas", "done"]
+
+
 class Output(ABC):
     """
     One item: announced when it is made, closed once.
@@ -28,6 +31,10 @@ class Output(ABC):
         index: its place in the response.
         conversation: receives it; None for a response outside.
         link: where events go.
+        told: ``all`` there is to tell; in ``deltas`` alone, announced but never done; or in ``response.done`` alone.
+
+    Attributes:
+        is_listed: whether ``response.done`` shows it.
     """
 
     def __init__(
@@ -39,16 +46,23 @@ class Output(ABC):
         conversation: Conversation | None,
         link: Link,
         is_agent_audio: bool = False,
+        told: Told = "all",
     ) -> None:
         self.item = Item(wire, is_agent_audio=is_agent_audio)
+        self.index = index
         self.is_open = True
+        self.is_listed = told != "deltas"
+        self._told = told
         self._place: dict[str, Any] = {"response_id": response_id, "output_index": index}
         self._conversation = conversation
         self._link = link
+        previous = conversation.last_id() if conversation is not None else None
+        if conversation is not None:
+            conversation.append(self.item)
+        if told == "done":
+            return
         link.emit({"type": "response.output_item.added", **self._place, "item": wire})
         if conversation is not None:
-            previous = conversation.last_id()
-            conversation.append(self.item)
             link.emit({"type": "conversation.item.added", "previous_item_id": previous, "item": wire})
 
     def close(self, status: str) -> None:
@@ -59,6 +73,8 @@ class Output(ABC):
         wire = self.item.wire
         self._close_content()
         wire["status"] = status
+        if self._told != "all":
+            return
         if self._conversation is not None:
             previous = self._conversation.previous_id(self.item.id)
             self._link.emit({"type": "conversation.item.done", "previous_item_id": previous, "item": wire})
@@ -80,12 +96,21 @@ class MessageOutput(Output):
     Args:
         plan: the response's.
         phase: ``commentary`` or ``final_answer``, told by models that have phases.
+        speaks: whether it is speech.
     """
 
     def __init__(
-        self, plan: Plan, phase: str, *, response_id: str, index: int, conversation: Conversation | None, link: Link
+        self,
+        plan: Plan,
+        phase: str,
+        *,
+        response_id: str,
+        index: int,
+        conversation: Conversation | None,
+        link: Link,
+        speaks: bool,
     ) -> None:
-        self._speaks = plan.modality == "audio"
+        self._speaks = speaks
         self._format_type = plan.format_type
         self._text = ""
         self._sent_bytes = 0
@@ -159,7 +184,14 @@ class CallOutput(Output):
     """
 
     def __init__(
-        self, name: str, *, response_id: str, index: int, conversation: Conversation | None, link: Link
+        self,
+        name: str,
+        *,
+        response_id: str,
+        index: int,
+        conversation: Conversation | None,
+        link: Link,
+        told: Told = "all",
     ) -> None:
         self.call_id = new_id("call")
         self.name = name
@@ -171,13 +203,15 @@ class CallOutput(Output):
             "call_id": self.call_id,
             "arguments": "",
         }
-        super().__init__(wire, response_id=response_id, index=index, conversation=conversation, link=link)
+        super().__init__(wire, response_id=response_id, index=index, conversation=conversation, link=link, told=told)
         self._call_place = self._place | {"item_id": self.item.id, "call_id": self.call_id}
         self._arguments = ""
 
     def send_arguments(self, text: str) -> None:
         """Send the next piece of the arguments."""
         self._arguments += text
+        if self._told == "done":
+            return
         event_type = "response.function_call_arguments.delta"
         self._link.emit({"type": event_type, **self._call_place, "delta": text, "obfuscation": "x" * 8})
 
@@ -186,6 +220,7 @@ class CallOutput(Output):
         return Tokens(text_tokens(self.name) + text_tokens(self._arguments))
 
     def _close_content(self) -> None:
-        event_type = "response.function_call_arguments.done"
-        self._link.emit({"type": event_type, **self._call_place, "name": self.name, "arguments": self._arguments})
+        if self._told == "all":
+            event_type = "response.function_call_arguments.done"
+            self._link.emit({"type": event_type, **self._call_place, "name": self.name, "arguments": self._arguments})
         self.item.wire["arguments"] = self._arguments

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from itertools import islice, zip_longest
 
-from gateway.lab.simulator.answer import Answer, Call, Failed, Incomplete, Say
+from gateway.lab.simulator.answer import Answer, Call, Cancelled, End, Failed, Incomplete, Say, Stalled
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.output import CallOutput, MessageOutput, Output
 from gateway.lab.simulator.response import Response
-from gateway.lab.simulator.speech import Delta, Utterance
+from gateway.lab.simulator.speech import Utterance
 from gateway.lab.simulator.usage import AGENT_TOKEN_MS
 
 TRANSCRIPT_LEAD = 2  # deltas by which the transcript is ahead of the audio
@@ -35,44 +35,74 @@ class Performance:
         self._response = response
         self._answer = answer
         self._options = options
-        self._speaks = response.plan.modality == "audio"
+        self._sounds = response.plan.modality == "audio" and answer.comes_as == "speech"
         self._utterances = [utterance(part) if isinstance(part, Say) else None for part in answer.output]
-        self._deltas_left, self._reason = self._allowance()
+        self._deltas_left, self._end = self._allowance()
         self._speed = options.speed if answer.speed is None else answer.speed
-        self._message: MessageOutput | None = None
-        self._rest: Iterator[Delta] = iter(())
+        self._speech: _Speech | None = None
         if answer.late_deltas:
             response.stragglers = self._straggle
             response.late_after_done = answer.late_after_done
+        response.hears_cancel = not isinstance(answer.end, Stalled) or answer.end.hears_cancel
 
     async def run(self) -> None:
         """Give the answer; returns early once the response was cancelled."""
         answer = self._answer
         await asyncio.sleep((self._options.think_ms if answer.think_ms is None else answer.think_ms) / 1000)
-        if isinstance(answer.end, Failed):
-            self._response.finish("failed", error=answer.end.error())
-            return
         self._clock = asyncio.get_running_loop().time()
         self._burst_ms = 0.0
+        if self._comes_to_nothing():
+            self._finish()
+        elif answer.interleave or answer.backwards:
+            await self._give_together()
+        else:
+            await self._give_in_turn()
+
+    async def _give_in_turn(self) -> None:
+        """Give each item when the one in front of it was given."""
         behind: Output | None = None
-        for index, part in enumerate(answer.output):
+        for index, part in enumerate(self._answer.output):
             if not self._response.active:
                 return
-            if behind is not None and not answer.overlap:
+            if behind is not None and not self._answer.overlap:
                 behind.close("completed")
                 behind = None
+            spoken = self._utterances[index]
             if isinstance(part, Call):
                 output: Output = self._call(part, behind)
+            elif spoken is None:
+                return
             else:
-                output = message = self._response.open_message(self._phase(index))
-                spoken = self._utterances[index]
-                if spoken is None or not await self._say(message, spoken, behind):
+                output = message = self._open(index)
+                if not await self._say(_Speech(message, spoken, sounds=self._sounds), behind):
                     return
             behind = output
-        if isinstance(answer.end, Incomplete):
-            self._response.finish("incomplete", reason=answer.end.reason)
+        self._finish()
+
+    async def _give_together(self) -> None:
+        """Announce all messages, give their pieces in turn or one message after the other, then the calls."""
+        places = [index for index, part in enumerate(self._answer.output) if isinstance(part, Say)]
+        announced = {index: self._open(index) for index in (reversed(places) if self._answer.backwards else places)}
+        speeches = []
+        for index in places:
+            spoken = self._utterances[index]
+            if spoken is not None:
+                speeches.append(_Speech(announced[index], spoken, sounds=self._sounds))
+        if self._answer.interleave:
+            rounds = zip_longest(*([each] * len(each.utterance.deltas) for each in speeches))
+            order = [speech for one_round in rounds for speech in one_round if speech is not None]
         else:
-            self._response.finish("completed")
+            order = [speech for speech in speeches for _ in speech.utterance.deltas]
+        for speech in order:
+            if not await self._step(speech):
+                return
+        for part in self._answer.output:
+            if isinstance(part, Call):
+                self._call(part, None)
+        self._finish()
+
+    def _open(self, index: int) -> MessageOutput:
+        return self._response.open_message(self._phase(index), index=index, as_text=self._answer.comes_as == "text")
 
     def _phase(self, index: int) -> str:
         last = max((each for each, part in enumerate(self._answer.output) if isinstance(part, Say)), default=index)
@@ -80,7 +110,7 @@ class Performance:
         return "final_answer" if index == last and not calls else "commentary"
 
     def _call(self, part: Call, behind: Output | None) -> CallOutput:
-        call = self._response.open_call(part.call)
+        call = self._response.open_call(part.call, part.told)
         step = math.ceil(len(part.text) / ARGUMENT_PIECES) or 1
         for start in range(0, len(part.text), step):
             call.send_arguments(part.text[start : start + step])
@@ -88,28 +118,25 @@ class Performance:
             behind.close("completed")
         return call
 
-    async def _say(self, message: MessageOutput, utterance: Utterance, behind: Output | None) -> bool:
+    async def _say(self, speech: _Speech, behind: Output | None) -> bool:
         """Say one message; return False where the response ended with it."""
-        self._message, self._rest = message, iter(utterance.deltas)
-        words, total = _pieces(utterance.text), len(utterance.deltas)
-        said = 0
-        for number, delta in enumerate(self._rest):
-            if not self._deltas_left:
-                self._response.finish("incomplete", reason=self._reason)
-                return False
-            self._deltas_left -= 1
-            due = math.ceil(len(words) * min(number + TRANSCRIPT_LEAD, total) / total)
-            for piece in words[said:due]:
-                message.send_text(piece)
-            said = max(said, due)
-            if self._speaks:
-                message.send_audio(delta.encoded, delta.audio)
-            if behind is not None:
-                behind.close("completed")
-            await self._wait()
-            if not self._response.active:
+        for number in range(len(speech.utterance.deltas)):
+            if not await self._step(speech, behind if number == 0 else None):
                 return False
         return True
+
+    async def _step(self, speech: _Speech, behind: Output | None = None) -> bool:
+        """Send the next piece and wait until it is over; return False where the response ended."""
+        self._speech = speech
+        if not self._deltas_left:
+            self._finish()
+            return False
+        self._deltas_left -= 1
+        speech.send_next()
+        if behind is not None:
+            behind.close("completed")
+        await self._wait()
+        return self._response.active
 
     async def _wait(self) -> None:
         """Wait until the next delta is due."""
@@ -119,20 +146,69 @@ class Performance:
             self._burst_ms = 0.0
             await asyncio.sleep(self._clock - asyncio.get_running_loop().time())
 
-    def _allowance(self) -> tuple[int, str]:
-        """Return how many deltas may be sent, and why no more."""
+    def _allowance(self) -> tuple[int, End | None]:
+        """Return how many deltas may be sent, and how the response ends when they are, or when all is given."""
         total = sum(len(each.deltas) for each in self._utterances if each is not None)
-        if isinstance(self._answer.end, Incomplete) and total > 1:
-            return total // 2, self._answer.end.reason
+        match self._answer.end:
+            case Incomplete(after_s=None) as end:
+                return (total // 2 if total > 1 else total), end
+            case (Incomplete() | Failed() | Cancelled() | Stalled()) as end:
+                return math.ceil((end.after_s or 0) * 1000 / self._options.delta_ms), end
         tokens = self._response.plan.max_output_tokens
-        if isinstance(tokens, str):
-            return total, ""
-        return max(1, tokens * AGENT_TOKEN_MS // self._options.delta_ms), "max_output_tokens"
+        if isinstance(tokens, int):
+            allowed = max(1, tokens * AGENT_TOKEN_MS // self._options.delta_ms)
+            if allowed < total:
+                return allowed, Incomplete(status="incomplete")
+        return total, None
+
+    def _comes_to_nothing(self) -> bool:
+        """Return whether it ends before its first item."""
+        return isinstance(self._end, Incomplete | Failed | Cancelled | Stalled) and self._end.after_s == 0
+
+    def _finish(self) -> None:
+        match self._end:
+            case Incomplete(reason=reason):
+                self._response.finish("incomplete", {"type": "incomplete", "reason": reason})
+            case Failed() as end:
+                self._response.finish("failed", end.details())
+            case Cancelled(reason=reason):
+                self._response.finish("cancelled", {"type": "cancelled", "reason": reason} if reason else None)
+            case Stalled():
+                pass
+            case _:
+                self._response.finish("completed")
 
     def _straggle(self) -> None:
         """Send what was on its way when the response was cancelled."""
-        if self._message is not None and self._speaks:
-            for delta in islice(self._rest, self._answer.late_deltas):
+        if self._speech is not None:
+            self._speech.send_sound(self._answer.late_deltas)
+
+
+class _Speech:
+    """A message as it is said, piece by piece, the transcript ahead of the sound."""
+
+    def __init__(self, message: MessageOutput, utterance: Utterance, *, sounds: bool) -> None:
+        self.utterance = utterance
+        self._message = message
+        self._sounds = sounds
+        self._words = _pieces(utterance.text)
+        self._rest = iter(utterance.deltas)
+        self._number = self._said = 0
+
+    def send_next(self) -> None:
+        """Send the next delta of sound, and the words due with it."""
+        self._number += 1
+        total = len(self.utterance.deltas)
+        due = math.ceil(len(self._words) * min(self._number - 1 + TRANSCRIPT_LEAD, total) / total)
+        for piece in self._words[self._said : due]:
+            self._message.send_text(piece)
+        self._said = max(self._said, due)
+        self.send_sound(1)
+
+    def send_sound(self, deltas: int) -> None:
+        """Send sound alone."""
+        for delta in islice(self._rest, deltas):
+            if self._sounds:
                 self._message.send_audio(delta.encoded, delta.audio)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
 
 from gateway.lab.simulator.items import Conversation
 from gateway.lab.simulator.link import Link
-from gateway.lab.simulator.output import CallOutput, MessageOutput, Output, new_id
+from gateway.lab.simulator.output import CallOutput, MessageOutput, Output, Told, new_id
 from gateway.lab.simulator.plan import Plan
 from gateway.lab.simulator.usage import Tokens, usage
 
@@ -28,6 +29,8 @@ class Response:
     Attributes:
         stragglers: called when the response is cancelled, to send what is on its way still.
         late_after_done: they come behind ``response.done``.
+        hears_cancel: whether a cancel, or the caller's speech, ends it.
+        ended: set once it has.
         begun_at: on the scale of ``time.monotonic``.
         asked: by the client; the others the service begins itself.
     """
@@ -47,6 +50,8 @@ class Response:
         self.outputs: list[Output] = []
         self.stragglers: Stragglers | None = None
         self.late_after_done = False
+        self.hears_cancel = True
+        self.ended = asyncio.Event()
         self.begun_at = time.monotonic()
         self.asked = asked
         self._conversation = None if plan.conversation_id is None else conversation
@@ -64,39 +69,54 @@ class Response:
         """Speech sent so far."""
         return sum(output.item.audio_ms for output in self.outputs)
 
-    def open_message(self, phase: str = "final_answer") -> MessageOutput:
-        """Announce a message of the agent's."""
+    def open_message(
+        self, phase: str = "final_answer", *, index: int | None = None, as_text: bool = False
+    ) -> MessageOutput:
+        """
+        Announce a message of the agent's.
+
+        Args:
+            phase: see ``MessageOutput``.
+            index: its place in the response; None is the next.
+            as_text: it is text though speech is asked for.
+        """
         message = MessageOutput(
             self.plan,
             phase,
             response_id=self.id,
-            index=len(self.outputs),
+            index=len(self.outputs) if index is None else index,
             conversation=self._conversation,
             link=self._link,
+            speaks=self.plan.modality == "audio" and not as_text,
         )
         self.outputs.append(message)
         return message
 
-    def open_call(self, name: str) -> CallOutput:
-        """Announce a function call."""
+    def open_call(self, name: str, told: Told = "all") -> CallOutput:
+        """Announce a function call, as openly as ``told`` says."""
         call = CallOutput(
             name,
             response_id=self.id,
             index=len(self.outputs),
             conversation=self._conversation,
             link=self._link,
+            told=told,
         )
         self.outputs.append(call)
         return call
 
-    def finish(self, status: str, *, reason: str | None = None, error: dict[str, str] | None = None) -> None:
+    def cancel(self, reason: str) -> None:
+        """Cancel it as the client, or the caller's speech, asks."""
+        if self.hears_cancel:
+            self.finish("cancelled", {"type": "cancelled", "reason": reason})
+
+    def finish(self, status: str, details: dict[str, Any] | None = None) -> None:
         """
         End the response; a second end is none.
 
         Args:
             status: ``completed``, ``cancelled``, ``incomplete`` or ``failed``.
-            reason: goes into ``status_details``; None where it completed or failed.
-            error: the same, where it failed.
+            details: its ``status_details``.
         """
         if not self.active:
             return
@@ -106,14 +126,10 @@ class Response:
             late()
         for output in self.outputs:
             output.close("completed" if status == "completed" else "incomplete")
-        details: dict[str, Any] | None = None
-        if reason is not None:
-            details = {"type": status, "reason": reason}
-        elif error is not None:
-            details = {"type": status, "error": error}
         self._link.emit({"type": "response.done", "response": self._wire(details)})
         if late is not None and self.late_after_done:
             late()
+        self.ended.set()
         self._on_done(self)
 
     def used(self) -> tuple[Tokens, Tokens, Tokens]:
@@ -129,7 +145,9 @@ class Response:
             "id": self.id,
             "status": self.status,
             "status_details": details,
-            "output": [output.item.wire for output in self.outputs],
+            "output": [
+                output.item.wire for output in sorted(self.outputs, key=lambda each: each.index) if output.is_listed
+            ],
             "conversation_id": plan.conversation_id,
             "output_modalities": [plan.modality],
             "max_output_tokens": plan.max_output_tokens,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -77,6 +78,7 @@ class Simulator:
         self._on_opened = on_opened
         self._on_closed = on_closed
         self._count = 0
+        self._models = Counter[str]()
         self._server: Server | None = None
         self._links: dict[int, Link] = {}
         self._waiting: set[asyncio.Transport] = set()
@@ -195,7 +197,9 @@ class Simulator:
             return _http_error(socket, HTTPStatus.NOT_FOUND, "call_id_not_found", "No such call.")
         number = self._count + 1
         try:
-            faults = faults_for((*self.faults, *query.get("fault", ())), number)
+            told = (*self.faults, *query.get("fault", ()))
+            model = query.get("model", [""])[0]
+            faults = faults_for(told, number, model, self._models[model] + 1)
         except ConfigError as error:
             return _http_error(socket, HTTPStatus.BAD_REQUEST, "invalid_fault", str(error))
         connection = self._note(request, query)
@@ -224,9 +228,11 @@ class Simulator:
 
     def _note(self, request: Request, query: dict[str, list[str]]) -> Connection:
         self._count += 1
+        model = query.get("model", [""])[0]
+        self._models[model] += 1
         connection = Connection(
             number=self._count,
-            model=query.get("model", [""])[0],
+            model=model,
             keep_audio_s=self.options.keep_audio_s,
             safety_identifier=request.headers.get("OpenAI-Safety-Identifier"),
         )

@@ -18,7 +18,7 @@ from gateway.lab.simulator.refusals import Admission, error_event
 from gateway.lab.simulator.response import Response
 from gateway.lab.simulator.schema import ClientMistake
 from gateway.lab.simulator.script import ScriptCursor
-from gateway.lab.simulator.speaker import Speaker
+from gateway.lab.simulator.speaker import Asked, Speaker
 from gateway.lab.simulator.speech import bytes_per_ms, sample_bytes
 from gateway.lab.simulator.turns import CallerAudio
 from gateway.lab.simulator.vad import SpeechStarted, SpeechStopped
@@ -170,9 +170,9 @@ class Session:
         if detection.get("create_response") and self._speaker.active is None:
             self._begin({})
 
-    def _begin(self, overrides: dict[str, Any], *, asked: bool = False) -> None:
+    def _begin(self, overrides: dict[str, Any], asked: Asked | None = None) -> None:
         self._turns.expect_nothing()
-        self._speaker.begin(self._settings, overrides, asked=asked)
+        self._speaker.begin(self._settings, overrides, asked)
 
     def _expect_speech(self, response: Response) -> None:
         self._turns.expect_speech(response.audio_ms)
@@ -228,4 +228,4 @@ class Session:
                 message = f"Item '{item['id']}' does not exist."
                 raise ClientMistake("invalid_value", message, f"response.input[{index}].id")
         self._speaker.check_create(overrides)
-        self._begin(overrides, asked=True)
+        self._begin(overrides, Asked(event.get("event_id")))

@@ -6,9 +6,9 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
-from gateway.lab.simulator.answer import Answer, Failed, Say
+from gateway.lab.simulator.answer import Answer, Call, Crossed, Denied, Failed, Ignored, Say
 from gateway.lab.simulator.context import Context
 from gateway.lab.simulator.echo import Echo
 from gateway.lab.simulator.faults import parse_fault
@@ -19,6 +19,7 @@ from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.output import CallOutput, new_id
 from gateway.lab.simulator.performance import Performance
 from gateway.lab.simulator.plan import Plan
+from gateway.lab.simulator.refusals import error_event
 from gateway.lab.simulator.response import Response
 from gateway.lab.simulator.schema import ClientMistake
 from gateway.lab.simulator.script import ScriptCursor
@@ -32,6 +33,12 @@ CROSSING_S = 2.0  # a client may not know yet of a response that the service beg
 TOO_LONG = Failed(status="failed", code="context_length_exceeded")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
+
+
+class Asked(NamedTuple):
+    """A client's ``response.create``."""
+
+    event_id: str | None
 
 
 class Speaker:
@@ -90,46 +97,66 @@ class Speaker:
             return
         active = self.active
         if active is not None:
-            message = (
-                f"Conversation already has an active response in progress: {active.id}. "
-                "Wait until the response is finished before creating a new one."
-            )
             crossed = not active.asked and time.monotonic() - active.begun_at < CROSSING_S
-            raise ClientMistake("conversation_already_has_active_response", message, is_violation=not crossed)
+            raise _busy(active, is_violation=active.hears_cancel and not crossed)
         unanswered = self.calls.take_unanswered()
         if unanswered:
             self._link.connection.note_violation(f"response.create before the output of {', '.join(unanswered)}")
 
-    def begin(self, session: dict[str, Any], overrides: dict[str, Any], *, asked: bool = False) -> Response:
-        """Start a response; it speaks by itself, but for the echo, which waits for the caller's audio."""
+    def begin(self, session: dict[str, Any], overrides: dict[str, Any], asked: Asked | None = None) -> None:
+        """
+        Start a response; it speaks by itself, but for the echo, which waits for the caller's audio.
+
+        Args:
+            session: the session in force.
+            overrides: those of a ``response.create``.
+            asked: the client's event; None where the service begins a response by itself.
+        """
+        answer = self._take(overrides, session)
+        for told in answer.faults:
+            self._link.add_fault(parse_fault(told))
+        if isinstance(answer.end, Denied):
+            self._link.emit(answer.end.event(asked.event_id if asked is not None else None))
+        elif isinstance(answer.end, Ignored):
+            return
+        elif answer.crossed is not None and asked is not None:
+            response = self._start(session, {}, answer, is_asked=False)
+            self._spawn(self._refuse_late(response, answer.crossed, asked))
+        else:
+            self._start(session, overrides, answer, is_asked=asked is not None)
+
+    def _start(self, session: dict[str, Any], overrides: dict[str, Any], answer: Answer, *, is_asked: bool) -> Response:
         read = self._context.read(session)
         taken, cached = read or (Tokens(), Tokens())
         plan = Plan.of(session, overrides, conversation_id=self._conversation_id, taken=taken, cached=cached)
-        answer = None
-        if self._echo is None or plan.modality == "text" or plan.conversation_id is None:
-            answer = self._answer(plan)
-            if read is None:
-                answer = answer.model_copy(update={"end": TOO_LONG})
-            for told in answer.faults:
-                self._link.add_fault(parse_fault(told))
-        response = Response(plan, self._conversation, self._link, on_done=self._done, asked=asked)
+        response = Response(plan, self._conversation, self._link, on_done=self._done, asked=is_asked)
         self._running[response.id] = response
-        if answer is not None:
-            self._spawn(self._perform(response, answer))
+        if self._echo is None or plan.modality == "text" or plan.conversation_id is None:
+            answer = self._worded(answer, plan.instructions)
+            self._spawn(self._perform(response, answer if read else answer.model_copy(update={"end": TOO_LONG})))
         return response
+
+    async def _refuse_late(self, response: Response, crossed: Crossed, asked: Asked) -> None:
+        """Refuse what the client asked for while the service had begun this response by itself."""
+        if crossed.after_done:
+            await response.ended.wait()
+        await asyncio.sleep(crossed.late_s)
+        mistake = _busy(response, is_violation=False)
+        event_id = asked.event_id if crossed.names_event else None
+        self._link.emit(error_event(mistake.code, mistake.message, event_id=event_id))
 
     def send_back(self, session: dict[str, Any], encoded: str, audio: bytes) -> None:
         """Return the caller's audio, where the simulator is an echo and the session asks for speech."""
         if self._echo is None or session["output_modalities"] != ["audio"]:
             return
-        response = self.active or self.begin(session, {})
+        response = self.active or self._start(session, {}, Answer(), is_asked=False)
         self._echo.send_back(response, encoded, audio, session["audio"]["input"]["format"]["type"])
 
     def interrupt(self) -> None:
         """Cancel the response that speaks, because the caller does."""
         active = self.active
         if active is not None:
-            active.finish("cancelled", reason="turn_detected")
+            active.cancel("turn_detected")
 
     def cancel(self, response_id: str | None) -> None:
         """
@@ -141,17 +168,26 @@ class Speaker:
         response = self.active if response_id is None else self._running.get(response_id)
         if response is None:
             raise ClientMistake("response_cancel_not_active", "Cancellation failed: no active response found.")
-        response.finish("cancelled", reason="client_cancelled")
+        response.cancel("client_cancelled")
 
-    def _answer(self, plan: Plan) -> Answer:
-        """Return what is said: the script's next, or one sentence; then what the faults make of it."""
+    def _take(self, overrides: dict[str, Any], session: dict[str, Any]) -> Answer:
+        """Return what is done: the script's next, or one sentence; then what the faults make of it."""
+        if self._echo is not None:
+            return Answer()
         self._begun += 1
-        scripted = self._cursor is not None and plan.conversation_id is not None
-        answer = self._cursor.take() if self._cursor is not None and scripted else Answer()
+        is_scripted = self._cursor is not None and overrides.get("conversation", "auto") != "none"
+        answer = self._cursor.take() if self._cursor is not None and is_scripted else Answer()
         for fault in self._link.faults:
             answer = fault.answer(answer, self._begun)
+        if overrides.get("tool_choice", session["tool_choice"]) == "none" and answer.calls:
+            spoken = tuple(part for part in answer.output if not isinstance(part, Call))
+            answer = answer.model_copy(update={"output": spoken or (Say(),)})
+        return answer
+
+    def _worded(self, answer: Answer, instructions: str) -> Answer:
+        """Choose a sentence for each piece of speech that has none."""
         parts = [
-            part.model_copy(update={"sentence": self._choose(plan.instructions)})
+            part.model_copy(update={"sentence": self._choose(instructions)})
             if isinstance(part, Say) and part.sentence is None
             else part
             for part in answer.output
@@ -190,3 +226,11 @@ class Speaker:
                 if isinstance(output, CallOutput):
                     self.calls.expect(output.call_id, output.name)
         self._on_done(response)
+
+
+def _busy(active: Response, *, is_violation: bool) -> ClientMistake:
+    message = (
+        f"Conversation already has an active response in progress: {active.id}. "
+        "Wait until the response is finished before creating a new one."
+    )
+    return ClientMistake("conversation_already_has_active_response", message, is_violation=is_violation)

@@ -40,6 +40,13 @@ VALUES = {
     "late_deltas": "3:after",
     "fail": "insufficient_quota:2",
     "incomplete": "content_filter",
+    "try_again": "3",
+    "comes_as": "text",
+    "deny": "rate_limit_exceeded@3:nameless",
+    "crossed": "done+0.3",
+    "calls": "look_up",
+    "cut_calls": "failed",
+    "tell_calls": "deltas",
 }
 
 
@@ -72,6 +79,8 @@ def test_each_fault_can_be_told_and_is_in_the_manual(name: str) -> None:
     [
         *("", "explode", "http", "http=200", "http=999", "refuse=me", "close=soon", "close=-1", "drop=nan", "silent=1"),
         *("missing=nothing", "late=response.done", "reject=session.created", "pace=0", "ping=0", "fail=x:0", "ignore"),
+        *("fail=", "deny=", "deny=null:whom", "crossed=soon", "crossed=doneness", "stall=1:blind", "comes_as=song"),
+        *("calls", "cut_calls=completed", "tell_calls=all", "drop=1,answers=1", "empty,answers=0", "empty,answers=3-2"),
         *("incomplete=tired", "late_deltas=3:before", "close_reply=maybe", "drop=1,second=1", "drop=1,first=0"),
     ],
 )
@@ -86,6 +95,18 @@ def test_a_fault_that_is_none_is_told_by_name(told: str) -> None:
 )
 def test_a_fault_may_be_for_some_connections_only(told: str, hit: list[int]) -> None:
     assert [number for number in range(1, 5) if faults_for([told], number)] == hit
+
+
+def test_a_fault_may_be_for_some_answers_only() -> None:
+    for told, hit in (("2", [2]), ("2-", [2, 3, 4]), ("1-3", [1, 2, 3])):
+        empty = parse_fault(f"empty,answers={told}")
+        assert [number for number in range(1, 5) if not empty.answer(Answer(), number).output] == hit
+
+
+def test_a_fault_may_be_for_one_model_only() -> None:
+    told = ["drop=1,model=a,first=1"]
+    assert [len(faults_for(told, 9, "a", number)) for number in (1, 2)] == [1, 0]
+    assert not faults_for(told, 1, "b", 1)
 
 
 def test_answers_are_changed_for_as_long_as_told() -> None:

@@ -46,7 +46,7 @@ def test_a_scenario_file_says_what_the_agent_does(tmp_path: Path) -> None:
     assert isinstance(call, Call)
     assert call.text == "not { JSON"
     assert isinstance(failed.end, Failed)
-    assert failed.end.error()["code"] == "insufficient_quota"
+    assert failed.end.code == "insufficient_quota"
     assert cut.end == Incomplete(status="incomplete", reason="content_filter")
     assert (script.then, script.over, script.faults) == ("repeat", "simulator", ("missing=rate_limits.updated",))
 
@@ -78,7 +78,7 @@ def test_the_scenario_of_the_manual_loads(tmp_path: Path) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
     path = tmp_path / "scenario.yaml"
     path.write_text(manual.split("```yaml\n")[1].split("```")[0])
-    assert len(load_script(path).answers) == 7
+    assert len(load_script(path).answers) == 18
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
