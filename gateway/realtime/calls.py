@@ -1,4 +1,8 @@
-"""Which tools the agent called, and when it may speak again: after all answers to the calls of one response."""
+"""
+Which tools the agent called, and when it may speak again: after all answers to the calls of one response.
+
+How a call is put together is in ``drafts.py``, what it asks for in ``tools.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,24 @@ from dataclasses import dataclass
 
 from gateway.call.events import CallEvent
 from gateway.ids import CallId
+from gateway.realtime import wire_server as server
+from gateway.realtime.drafts import CUT_OFF, CallDrafts, Draft
 from gateway.realtime.history import History
 from gateway.realtime.tools import OfferedTools, tool_event
+from gateway.realtime.wire_objects import Response
 
 MAX_CALLS = 256
 """Calls remembered, so that none is carried out twice."""
 
 INTERRUPTED = "not done: the caller began to speak"
+CUT = "not done: the call was cut off ({cause}); call the tool again if it is still needed"
+REPEATED = "not done: a call with the same id was made before; call the tool again if it is still needed"
+WITHOUT_ID = "not done: the service gave the call no id, so it cannot be answered"
 
 
 @dataclass(slots=True)
 class _Call:
-    response_id: str | None
+    response_id: str
     answered: bool = False
     respond: bool = False
     settled: bool = False  # its response had its follow-up, or needs none
@@ -26,11 +36,18 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A function call that was not carried out; ``output`` is what the model is told."""
+    """
+    A function call that was not carried out; ``output`` is what the model is told.
+
+    Attributes:
+        tool_call_id: empty when it has none, so that nobody can be told.
+        respond: the model is to speak about it. Not where its response failed: that is asked for again anyway.
+    """
 
     tool_call_id: str
     name: str
     detail: str
+    respond: bool = True
 
     @property
     def output(self) -> str:
@@ -42,6 +59,9 @@ class ToolCalls:
     """
     The tool calls of one call, by the id the service gave them, across its sessions.
 
+    A call is put together from the events that tell of it (``take``) and carried out when its response is over
+    (``end_response``): whether it was generated to its end is not known before, and half a call must never be done.
+
     Args:
         call_id: goes into every event.
         offered: what the model may call.
@@ -52,50 +72,57 @@ class ToolCalls:
         self._call_id = call_id
         self._offered = offered
         self._history = history
+        self._drafts = CallDrafts()
         self._calls: dict[str, _Call] = {}
-        self._ended: set[str | None] = set()
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self._drafts)
 
     @property
     def pending(self) -> bool:
         """Whether a tool runs."""
         return any(not call.answered for call in self._calls.values())
 
-    def take(
-        self,
-        response_id: str | None,
-        item_id: str | None,
-        tool_call_id: str | None,
-        name: str | None,
-        arguments: str | None,
-        *,
-        stale: bool,
-    ) -> CallEvent | Rejected | None:
+    def take(self, event: server.OutputEvent, response_id: str | None) -> None:
+        """Take what an output event tells of a function call; see ``CallDrafts.take``."""
+        self._drafts.take(event, response_id)
+
+    def end_response(self, response: Response, *, stale: bool) -> list[CallEvent | Rejected]:
         """
-        Take a finished function call; the service tells of each by two events, either of which may be missing.
+        Take the end of a response, ``response.done``.
 
         Args:
-            response_id: the response it belongs to.
-            item_id: its item.
-            tool_call_id: its own id.
-            name: the function.
-            arguments: JSON text.
-            stale: the response was cut off.
+            response: as it was told; its output may name calls of which no other event told.
+            stale: it was given up before it ended, since the caller spoke or the gateway has other plans.
 
         Returns:
-            What it asks of the call, or why it cannot be done; None if it is known already, or not told in full.
+            What its function calls ask of the call, or why they are not done, in the order of the output. Empty when
+            it called no function.
         """
-        if not tool_call_id or not name or tool_call_id in self._calls:
-            return None
+        asked = [self._finish(draft, response, stale=stale) for draft in self._drafts.finish(response)]
+        return [each for each in asked if each is not None]
+
+    def _finish(self, draft: Draft, response: Response, *, stale: bool) -> CallEvent | Rejected | None:
+        tool_call_id, name = draft.tool_call_id or "", draft.name or ""
+        if not tool_call_id:
+            return Rejected("", name, WITHOUT_ID)
+        if (known := self._calls.get(tool_call_id)) is not None and known.response_id == response.id:
+            return None  # its end was told twice
+        if known is not None and not known.settled:
+            return Rejected("", name, REPEATED)  # an answer would be taken for that of the one that runs
+        self._remember(tool_call_id, response.id)
+        refusal = REPEATED if known is not None else _cause_of_no(draft, response, stale=stale)
+        if refusal is not None:
+            return Rejected(tool_call_id, name, refusal, respond=response.status != "failed")
+        self._history.tool_called(draft.item_id or tool_call_id, tool_call_id, name, draft.arguments)
+        asked = tool_event(self._call_id, tool_call_id, name, draft.arguments, self._offered)
+        return Rejected(tool_call_id, name, asked) if isinstance(asked, str) else asked
+
+    def _remember(self, tool_call_id: str, response_id: str) -> None:
+        self._calls.pop(tool_call_id, None)
         self._calls[tool_call_id] = _Call(response_id)
         if len(self._calls) > MAX_CALLS:
             del self._calls[next(iter(self._calls))]
-        given = arguments or ""
-        self._history.tool_called(item_id or tool_call_id, tool_call_id, name, given)
-        asked = INTERRUPTED if stale else tool_event(self._call_id, tool_call_id, name, given, self._offered)
-        return Rejected(tool_call_id, name, asked) if isinstance(asked, str) else asked
 
     def answer(self, tool_call_id: str, output: str, *, respond: bool) -> bool:
         """Take note of an answer; False if nobody waits for it."""
@@ -106,23 +133,34 @@ class ToolCalls:
         self._history.tool_answered(tool_call_id, output)
         return True
 
-    def end_response(self, response_id: str | None) -> None:
-        """Take note that a response will call no more tools."""
-        if any(call.response_id == response_id and not call.settled for call in self._calls.values()):
-            self._ended.add(response_id)
-
     def end_session(self) -> None:
-        """Take note that no response of the session goes on."""
-        self._ended |= {call.response_id for call in self._calls.values() if not call.settled}
+        """Take note that no response of the session goes on: a call whose response was not over is not done."""
+        self._drafts.clear()
 
     def take_due(self) -> bool:
         """Return, once, whether the agent may speak about answers: all of a response's are there, one wants it."""
         due = False
-        for response_id in tuple(self._ended):
-            calls = [call for call in self._calls.values() if call.response_id == response_id and not call.settled]
+        unsettled = [call for call in self._calls.values() if not call.settled]
+        for response_id in {call.response_id for call in unsettled}:
+            calls = [call for call in unsettled if call.response_id == response_id]
             if all(call.answered for call in calls):
                 due = due or any(call.respond for call in calls)
                 for call in calls:
                     call.settled = True
-                self._ended.discard(response_id)
         return due
+
+
+def _cause_of_no(draft: Draft, response: Response, *, stale: bool) -> str | None:
+    """Return, in words for the model, why a call is not done; None when it was generated to its end."""
+    details = response.status_details
+    reason = details.reason if details is not None else None
+    if stale or (response.status == "cancelled" and reason == "turn_detected"):
+        return INTERRUPTED
+    cut = next((status for status in (response.status, draft.status) if status in CUT_OFF), None)
+    if cut is not None:
+        return CUT.format(cause=reason or cut)
+    # A response without a known status is no witness: then the item itself has to be one.
+    whole = (
+        draft.ended or draft.status != "in_progress" if response.status == "completed" else draft.status == "completed"
+    )
+    return None if whole else CUT.format(cause="it was not told to its end")

@@ -294,26 +294,30 @@ class RealtimeProtocol:
         whole = not self._responses.is_over(event.response_id)
         return [AgentAudioDone(item_id) for item_id in self._speech.end(event.item_id, whole=whole)]
 
-    def _on_function(self, event: server.FunctionArgumentsDone) -> list[Fact]:
-        return self._tool_called(event.response_id, event.item_id, event.call_id, event.name, event.arguments)
+    def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
+        self._calls.take(event, event.response_id or self._responses.active_id)
+        return []
 
-    def _on_output_item(self, event: server.OutputItemChanged) -> list[Fact]:
-        item = event.item
-        if event.type != "response.output_item.done" or item is None or item.type != "function_call":
-            return []
-        return self._tool_called(event.response_id, item.id, item.call_id, item.name, item.arguments)
+    def _carry_out(self, response: Response, *, stale: bool) -> list[Fact]:
+        """Act on the function calls of a response that is over."""
+        facts: list[Fact] = []
+        for asked in self._calls.end_response(response, stale=stale):
+            facts += self._reject(asked) if isinstance(asked, Rejected) else [asked]
+        return facts
 
-    def _tool_called(self, response_id: str | None, *told: str | None) -> list[Fact]:
-        """Act on a finished function call, once; ``told``: item id, id of the call, function, arguments."""
-        asked = self._calls.take(response_id, *told, stale=self._responses.is_over(response_id))
-        if not isinstance(asked, Rejected):
-            return [asked] if asked is not None else []
-        fields = {"tool": asked.name[:64], "tool_call_id": asked.tool_call_id, "detail": asked.detail}
-        answer = self.answer_tool(asked.tool_call_id, asked.output, respond=True)
-        return [Noted(self._call_id, "tool_rejected", fields), *self._sends(answer)]
+    def _reject(self, call: Rejected) -> list[Fact]:
+        """Note a function call that is not carried out, and tell the model."""
+        fields = {"tool": call.name[:64], "tool_call_id": call.tool_call_id, "detail": call.detail}
+        _log.warning("tool_rejected", call_id=self._call_id, **fields)
+        noted = Noted(self._call_id, "tool_rejected", fields)
+        if not self._calls.answer(call.tool_call_id, call.output, respond=call.respond):
+            return [noted]
+        output = FunctionCallOutput(call_id=call.tool_call_id, output=call.output)
+        return [noted, Send(self._create(output))]
 
     def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
         response = event.response
+        stale = self._responses.is_over(response.id)
         left = self._speech.end_response(response.id, whole=response.status == "completed")
         facts: list[Fact] = [AgentAudioDone(item_id) for item_id in left]
         self._responses.ended(response.id)
@@ -323,7 +327,7 @@ class RealtimeProtocol:
             facts += self._bad_response(response)
         else:
             self._responses.succeeded()
-        self._calls.end_response(response.id)
+        facts += self._carry_out(response, stale=stale)
         return [*facts, *self._sends(self._respond_if_due())]
 
     def _bad_response(self, response: Response) -> list[Fact]:
@@ -390,7 +394,8 @@ class RealtimeProtocol:
         server.ResponseCreated: _on_response_created,
         server.OutputAudioDelta: _on_audio,
         server.OutputAudioDone: _on_audio_done,
-        server.FunctionArgumentsDone: _on_function,
+        server.FunctionArgumentsDelta: _on_output_item,
+        server.FunctionArgumentsDone: _on_output_item,
         server.OutputItemChanged: _on_output_item,
         server.ResponseDone: _on_response_done,
         server.RateLimitsUpdated: _on_rate_limits,

@@ -22,7 +22,7 @@ from gateway.call.events import (
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.errors import AgentRefused
 from gateway.ids import CallId
-from gateway.realtime.calls import ToolCalls
+from gateway.realtime.calls import WITHOUT_ID, ToolCalls
 from gateway.realtime.facts import Fact, RetryResponse, Send
 from gateway.realtime.history import History
 from gateway.realtime.problems import stated_delay_s
@@ -113,9 +113,9 @@ def test_a_function_call_is_one_event_though_it_is_told_twice() -> None:
     talk = Talk()
     talk.begin()
 
-    assert events(talk.call("find_table", '{"at":"noon"}')) == [
-        ToolAsked(CALL, "call_1", "find_table", '{"at":"noon"}')
-    ]
+    assert talk.call("find_table", '{"at":"noon"}') == []
+
+    assert talk.finish() == [ToolAsked(CALL, "call_1", "find_table", '{"at":"noon"}')]
 
 
 @pytest.mark.parametrize("missing", ["response.function_call_arguments.done", "response.output_item.done"])
@@ -123,27 +123,28 @@ def test_a_function_call_is_an_event_though_it_is_told_only_once(missing: str) -
     talk = Talk()
     talk.begin()
     ids = {"response_id": "resp_1", "output_index": 0}
-    facts: list[Fact] = []
     if missing != "response.function_call_arguments.done":
         done = {"item_id": "item_f", "call_id": "call_1", "name": "wait", "arguments": "{}"}
-        facts += talk.hear("response.function_call_arguments.done", **done, **ids)
+        talk.hear("response.function_call_arguments.done", **done, **ids)
     if missing != "response.output_item.done":
         item = {"id": "item_f", "type": "function_call", "name": "wait", "call_id": "call_1", "arguments": "{}"}
-        facts += talk.hear("response.output_item.done", item=item, **ids)
+        talk.hear("response.output_item.done", item=item, **ids)
 
-    assert events(facts) == [WaitAsked(CALL, "call_1")]
+    assert talk.finish() == [WaitAsked(CALL, "call_1")]
 
 
 def test_the_agent_speaks_about_an_output_once_its_response_is_done() -> None:
     talk = Talk()
     talk.begin()
     talk.call("find_table")
+    assert talk.protocol.answer_tool("call_1", "yes", respond=True) == ()
+    assert sent(talk.finish()) == []
 
-    [output] = sent(talk.protocol.answer_tool("call_1", "yes", respond=True))
+    output, create = sent(talk.protocol.answer_tool("call_1", "yes", respond=True))
+
     assert output["item"] == {"type": "function_call_output", "call_id": "call_1", "output": "yes"}
-
-    assert types(talk.finish()) == ["response.create"]
-    assert types(talk.finish()) == []
+    assert create["type"] == "response.create"
+    assert talk.finish() == [], "its end is told twice"
 
 
 def test_several_calls_get_all_outputs_and_one_response() -> None:
@@ -162,12 +163,13 @@ def test_several_calls_get_all_outputs_and_one_response() -> None:
 def test_a_hang_up_and_a_wait_make_nobody_speak() -> None:
     talk = Talk()
     talk.begin()
-    assert events(talk.call("hang_up", '{"reason":"done"}', call_id="call_1")) == [HangUpAsked(CALL, "call_1", "done")]
+    talk.call("hang_up", '{"reason":"done"}', call_id="call_1")
     talk.call("wait", call_id="call_2")
-    talk.protocol.answer_tool("call_1", "ok", respond=False)
-    talk.protocol.answer_tool("call_2", "ok", respond=False)
 
-    assert sent(talk.finish()) == []
+    assert talk.finish() == [HangUpAsked(CALL, "call_1", "done"), WaitAsked(CALL, "call_2")]
+
+    assert types(talk.protocol.answer_tool("call_1", "ok", respond=False)) == ["conversation.item.create"]
+    assert types(talk.protocol.answer_tool("call_2", "ok", respond=False)) == ["conversation.item.create"]
     assert not talk.protocol.responding
 
 
@@ -175,14 +177,15 @@ def test_a_bad_call_is_answered_without_bothering_the_call() -> None:
     talk = Talk()
     talk.begin()
 
-    facts = talk.call("fly", '{"to":"the moon"}')
+    talk.call("fly", '{"to":"the moon"}')
+    facts = talk.finish()
 
     assert events(facts) == []
     [note] = notes(facts, "tool_rejected")
     assert (note["tool"], note["tool_call_id"]) == ("fly", "call_1")
-    [output] = sent(facts)
+    output, create = sent(facts)
     assert "there is no tool 'fly'" in json.loads(output["item"]["output"])["error"]
-    assert types(talk.finish()) == ["response.create"]
+    assert create["type"] == "response.create"
 
 
 def test_an_answer_to_a_call_nobody_made_is_dropped() -> None:
@@ -205,10 +208,64 @@ def test_a_call_of_an_answer_that_was_cut_off_is_not_carried_out() -> None:
     talk.begin()
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
-    facts = talk.call("hang_up")
+    talk.call("hang_up")
+    facts = talk.finish("resp_1", "cancelled", status_details={"type": "cancelled", "reason": "turn_detected"})
 
     assert events(facts) == []
-    assert "began to speak" in sent(facts)[0]["item"]["output"]
+    [output] = sent(facts)
+    assert "began to speak" in output["item"]["output"]
+
+
+@pytest.mark.parametrize("status", ["incomplete", "failed", "cancelled"])
+@pytest.mark.parametrize("name", ["hang_up", "find_table"])
+def test_a_call_that_was_cut_off_is_not_carried_out_and_the_model_is_told(name: str, status: str) -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call(name)
+
+    with capture_logs() as logs:
+        facts = talk.finish("resp_1", status)
+
+    assert events(facts) == []
+    assert "cut off" in json.loads(sent(facts)[0]["item"]["output"])["error"]
+    [note] = notes(facts, "tool_rejected")
+    assert (note["tool"], note["tool_call_id"]) == (name, "call_1")
+    assert "tool_rejected" in [entry["event"] for entry in logs]
+    assert talk.protocol.answer_tool("call_1", "done", respond=True) == ()
+
+
+def test_a_call_whose_session_is_lost_before_its_response_was_over_is_never_done_nor_told_of() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.call("find_table")
+
+    talk.calls.end_session()
+
+    assert talk.finish() == []
+    assert talk.history.items() == ()
+
+
+def test_a_call_without_an_id_is_noted_and_not_done() -> None:
+    talk = Talk()
+    talk.begin()
+
+    facts = talk.finish(output=[{"id": "item_f", "type": "function_call", "name": "hang_up", "arguments": "{}"}])
+
+    assert [note["detail"] for note in notes(facts, "tool_rejected")] == [WITHOUT_ID]
+    assert (events(facts), sent(facts)) == ([], [])
+
+
+def test_outputs_go_back_in_the_order_of_the_calls() -> None:
+    talk = Talk()
+    talk.begin()
+    done = "response.function_call_arguments.done"
+    for index in (2, 0, 1):
+        ids = {"item_id": f"item_{index}", "call_id": f"call_{index}", "output_index": index}
+        talk.hear(done, response_id="resp_1", name="find_table", arguments="{}", **ids)
+
+    asked = [fact.tool_call_id for fact in talk.finish() if isinstance(fact, ToolAsked)]
+
+    assert asked == ["call_0", "call_1", "call_2"]
 
 
 # Turns of the agent
@@ -289,10 +346,12 @@ def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
     talk = Talk()
     talk.begin()
     talk.call("find_table")
+    talk.finish()
+    talk.begin("resp_2")
     talk.protocol.say_goodbye("Say goodbye.")
     talk.protocol.answer_tool("call_1", "yes", respond=True)
 
-    [create] = sent(talk.finish("resp_1", "cancelled"))
+    [create] = sent(talk.finish("resp_2", "cancelled"))
 
     assert create["response"]["instructions"] == "Say goodbye."
 
@@ -404,9 +463,11 @@ def test_tokens_and_limits_are_noted() -> None:
 @pytest.mark.parametrize("kind", ["respond", "cut", "cancel", "item"])
 def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None:
     talk = Talk()
+    talk.begin("resp_0")
+    talk.call("find_table", response_id="resp_0")
+    talk.finish("resp_0")
     talk.begin()
     talk.speak()
-    talk.call("find_table")
     orders = {
         "cut": lambda: talk.protocol.truncate("item_a", 10),
         "cancel": talk.protocol.cancel,

@@ -95,9 +95,9 @@ def test_a_message_does_not_wait_for_a_tool_that_still_runs() -> None:
     told = Told()
     told.begin()
     item = {"id": "item_f", "type": "function_call", "name": "find_table", "call_id": "call_1", "arguments": "{}"}
-    [asked] = told.hear("response.output_item.done", response_id="resp_1", item=item)
+    told.hear("response.output_item.done", response_id="resp_1", item=item)
+    [asked] = told.hear("response.done", response={"id": "resp_1", "status": "completed"})
     assert isinstance(asked, ToolAsked)
-    told.finish()
 
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
     told.begin("resp_2")
@@ -110,12 +110,14 @@ def test_a_message_and_the_answers_of_tools_share_a_response() -> None:
     told.begin()
     item = {"id": "item_f", "type": "function_call", "name": "find_table", "call_id": "call_1", "arguments": "{}"}
     told.hear("response.output_item.done", response_id="resp_1", item=item)
-    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
     assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
-
     assert told.finish() == ["response.create"]
+    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+
     told.begin("resp_2")
-    assert told.finish("resp_2") == []
+    assert told.finish("resp_2") == ["response.create"]
+    told.begin("resp_3")
+    assert told.finish("resp_3") == []
 
 
 def test_a_message_to_a_speaking_caller_is_answered_with_the_turn() -> None:

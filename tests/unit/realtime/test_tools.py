@@ -18,8 +18,6 @@ from gateway.call.events import (
 )
 from gateway.dialplan.model import TransferTarget
 from gateway.ids import CallId
-from gateway.realtime.calls import MAX_CALLS, Rejected, ToolCalls
-from gateway.realtime.history import History
 from gateway.realtime.tools import (
     MAX_ARGUMENTS,
     MAX_SUMMARY,
@@ -165,89 +163,3 @@ def test_own_tools_are_offered_as_they_are_defined() -> None:
         "description": "Finds one.",
         "parameters": {"type": "object", "properties": {}},
     }
-
-
-# Several calls
-
-
-def new_calls() -> ToolCalls:
-    return ToolCalls(CALL, ALL, History())
-
-
-def take(calls: ToolCalls, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected | None:
-    return calls.take(response_id, f"item_{tool_call_id}", tool_call_id, "find_table", "{}", stale=False)
-
-
-def test_a_call_is_taken_once_and_only_when_it_is_told_in_full() -> None:
-    calls = new_calls()
-
-    assert calls.take("resp_1", "item_1", None, "wait", "{}", stale=False) is None
-    assert calls.take("resp_1", "item_1", "call_1", None, "{}", stale=False) is None
-    assert isinstance(take(calls, "call_1"), ToolAsked)
-    assert take(calls, "call_1") is None
-
-
-def test_the_agent_may_speak_once_after_all_answers_and_the_end_of_the_response() -> None:
-    calls = new_calls()
-    take(calls, "call_1")
-    take(calls, "call_2")
-    assert calls.pending
-    assert calls.answer("call_1", "yes", respond=True)
-    calls.end_response("resp_1")
-    assert not calls.take_due()
-
-    assert calls.answer("call_2", "no", respond=False)
-
-    assert not calls.pending
-    assert calls.take_due()
-    assert not calls.take_due()
-
-
-def test_answers_that_want_no_response_bring_none() -> None:
-    calls = new_calls()
-    take(calls, "call_1")
-    calls.end_response("resp_1")
-    calls.answer("call_1", "ok", respond=False)
-
-    assert not calls.take_due()
-
-
-def test_an_answer_nobody_waits_for_is_dropped() -> None:
-    calls = new_calls()
-    assert not calls.answer("call_1", "yes", respond=True)
-
-    take(calls, "call_1")
-    assert calls.answer("call_1", "yes", respond=True)
-    assert not calls.answer("call_1", "yes", respond=True)
-
-
-def test_the_end_of_a_session_ends_its_responses() -> None:
-    calls = new_calls()
-    take(calls, "call_1")
-    calls.end_session()
-    assert not calls.take_due()
-
-    calls.answer("call_1", "yes", respond=True)
-
-    assert calls.take_due()
-
-
-def test_a_call_of_a_response_that_was_cut_off_is_not_done() -> None:
-    calls = new_calls()
-
-    rejected = calls.take("resp_1", "item_1", "call_1", "hang_up", "{}", stale=True)
-
-    assert isinstance(rejected, Rejected)
-    assert "began to speak" in json.loads(rejected.output)["error"]
-
-
-def test_memory_of_calls_is_bounded() -> None:
-    calls = new_calls()
-    for number in range(1000):
-        take(calls, f"call_{number}", f"resp_{number}")
-        calls.answer(f"call_{number}", "ok", respond=True)
-        calls.end_response(f"resp_{number}")
-        assert calls.take_due()
-
-    assert len(calls) == MAX_CALLS
-    assert calls._ended == set()
