@@ -91,6 +91,12 @@ class RealtimeSettings(Section):
     expiry_goodbye_s: PositiveSeconds = Field(20, description="without a new one the agent says goodbye so long before")
     connect_timeout_s: PositiveSeconds = Field(5, description="limit for the socket and its handshake")
     close_timeout_s: PositiveSeconds = Field(1, description="limit for the closing handshake")
+    ping_interval_s: float = Field(
+        3, ge=0, le=3600, allow_inf_nan=False, description="pause between PINGs to the service; 0 sends none"
+    )
+    ping_timeout_s: PositiveSeconds = Field(
+        5, description="a service that says nothing for so long after a PING, or acknowledges no data, is lost"
+    )
     uplink_ms: Literal[20, 40, 60, 100] = Field(20, description="caller audio per message to the model")
 
     @field_validator("uplink_ms", mode="before")

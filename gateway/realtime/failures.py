@@ -41,6 +41,7 @@ class Source(StrEnum):
     EARLY_ERROR = "`error` before readiness"
     ERROR = "`error` in the session"
     CLOSE = "close code"
+    STALLED = "half-open connection"
     RESPONSE = "failed response"
 
 
@@ -123,6 +124,14 @@ TABLE: tuple[Row, ...] = (
     Row(Source.CLOSE, {1002, 1003, 1007, 1008, 1009}, "1002, 1003, 1007, 1008, 1009", Kind.REFUSED, Retry.NEVER),
     Row(Source.CLOSE, range(3000, 5000), "3000, 4000 and any other from 3000", Kind.REFUSED, Retry.NEVER),
     Row(Source.CLOSE, OTHER, "any other", Kind.LOST, Retry.NEVER),
+    Row(
+        Source.STALLED,
+        OTHER,
+        "nothing comes, not even a PONG; no data is taken",
+        Kind.LOST,
+        Retry.BACKOFF,
+        "where data is not acknowledged, TCP ends: 1006",
+    ),
     Row(
         Source.RESPONSE,
         {"rate_limit_exceeded"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import time
 from collections import deque
@@ -27,7 +28,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from gateway.call.events import AgentFailed, AgentReady
-from gateway.errors import AgentError, AgentLost, WireError
+from gateway.errors import AgentError, WireError
 from gateway.ids import CallId
 from gateway.realtime.facts import Fact, SessionBegan
 from gateway.realtime.failures import Retry, Source, error_class, find_row, judge_status, retry_of
@@ -46,6 +47,12 @@ MAX_ORDERS = 512
 
 STALL_LIMIT_S = 5.0
 """An upstream that takes no data for this long is lost. TCP alone would wait for ever."""
+
+LOOKS = 10
+"""
+A time limit on the other side is slept in so many parts, with a look after each. A loop that was blocked for seconds
+loses one part only, and reads what came meanwhile before the next: our own delay is not mistaken for a loss.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,35 @@ class Ending:
 
 
 class _Socket(ClientConnection):
-    """A connection that is over as soon as the server's CLOSE was answered, and that tells when it takes no data."""
+    """
+    A connection that is over as soon as the server's CLOSE was answered, and that tells how it is.
+
+    Attributes:
+        flow: called with whether the connection takes data.
+        fell_silent: called when the other side shows no sign of life any more.
+    """
 
     flow: Callable[[bool], None] | None = None
+    fell_silent: Callable[[], None] | None = None
+    _heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """
+        Begin, with a limit on how long data may stay unacknowledged.
+
+        Without that limit TCP retransmits for a quarter of an hour. PINGs alone would not do: what the service sends
+        may still arrive when nothing reaches it. Nor would TCP alone: behind a proxy it knows nothing of the service.
+        """
+        super().connection_made(transport)
+        connected = transport.get_extra_info("socket")
+        if self.ping_timeout is not None and connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            milliseconds = max(1, round(self.ping_timeout * 1000))
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)  # RFC 5482
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, whatever it is, as a sign of life."""
+        self._heard = True
+        super().data_received(data)
 
     def process_event(self, event: Any) -> None:
         """
@@ -94,6 +127,32 @@ class _Socket(ClientConnection):
         """Start the PINGs; not if the CLOSE came along with the 101, for then nothing would ever end their task."""
         if self.state is State.OPEN:
             super().start_keepalive()
+
+    async def keepalive(self) -> None:
+        """
+        Send a PING now and then, and report the other side as silent when nothing at all follows it.
+
+        The library's own version (websockets 15 to 17) insists on the PONG, which may queue behind seconds of audio;
+        it fails when this process was blocked for the length of the time-out, though the PONG has arrived; and it waits
+        for the closing handshake of a peer that is gone.
+        """
+        if self.ping_interval is None or self.ping_timeout is None:
+            return
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            if self.state is not State.OPEN:
+                return
+            self._heard = False
+            self.protocol.send_ping(b"")
+            self.send_data()
+            for _ in range(LOOKS):
+                await asyncio.sleep(self.ping_timeout / LOOKS)
+                if self._heard:
+                    break
+            else:
+                if self.fell_silent is not None:
+                    self.fell_silent()
+                return
 
     def pause_writing(self) -> None:
         """The kernel takes no more data, and asyncio's buffer is full."""
@@ -240,6 +299,8 @@ class RealtimeSocket:
                 proxy=str(settings.proxy) if settings.proxy is not None else None,
                 open_timeout=settings.connect_timeout_s,
                 close_timeout=settings.close_timeout_s,
+                ping_interval=settings.ping_interval_s or None,
+                ping_timeout=settings.ping_timeout_s,
                 max_size=None,  # an item that is retrieved carries its whole recording
                 logger=_socket_log,
                 create_connection=_Socket,
@@ -258,6 +319,8 @@ class RealtimeSocket:
         self.open_ms = self._age_ms()
         if isinstance(connection, _Socket):
             connection.flow = self._flow
+            silent = f"the service said nothing for {settings.ping_timeout_s:g} s, though it was asked with a PING"
+            connection.fell_silent = partial(self._stalled, silent)
         return connection
 
     def _tls(self) -> dict[str, Any]:
@@ -352,14 +415,23 @@ class RealtimeSocket:
             self._stall.cancel()
             self._stall = None
         if not has_room:
-            lost = AgentLost(f"the service took no data for {STALL_LIMIT_S:g} s")
-            loop = asyncio.get_running_loop()
-            self._stall = loop.call_later(STALL_LIMIT_S, partial(self.break_off, lost))
+            self._await_room(LOOKS)
             return
         while self._orders and not self._paused and self._connection is not None:
             broadcast((self._connection,), self._orders.popleft())
         if self.has_room and self.on_room is not None:
             self.on_room()
+
+    def _await_room(self, looks: int) -> None:
+        if looks == 0:
+            self._stalled(f"the service took no data for {STALL_LIMIT_S:g} s")
+        else:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(STALL_LIMIT_S / LOOKS, self._await_room, looks - 1)
+
+    def _stalled(self, words: str) -> None:
+        """Take the service for lost: the connection stands, and nothing moves on it."""
+        self.break_off(error_class(find_row(Source.STALLED).kind)(words))
 
     def _age_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

@@ -12,8 +12,7 @@ import ssl
 import time
 import wave
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from importlib import resources
 from typing import Any
 
@@ -25,7 +24,6 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
 
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler, Resampler, Upsampler
@@ -41,6 +39,7 @@ from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.realtime import socket as realtime_socket
+from tests.fakes.raw_peer import RawPeer
 from tests.fakes.realtime_service import (
     CALL,
     KEY,
@@ -352,74 +351,6 @@ async def test_a_fault_of_the_gateway_ends_the_agent_and_is_logged(monkeypatch: 
 
 
 # A peer below the level of a WebSocket library
-
-
-class RawPeer:
-    """
-    One TCP connection that does the WebSocket handshake and then only what a test wants.
-
-    Args:
-        answers_http: whether the handshake is answered at all.
-    """
-
-    def __init__(self, *, answers_http: bool = True) -> None:
-        self.answers_http = answers_http
-        self.frames: list[Frame] = []
-        self.changed = asyncio.Event()
-        self.reading = asyncio.Event()
-        self.reading.set()
-        self.writer: asyncio.StreamWriter | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.protocol = ServerProtocol()
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=4096)
-        try:
-            yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        finally:
-            server.close()
-            self.reading.set()
-            if self.writer is not None and self.task is not None:
-                self.writer.transport.abort()
-                await asyncio.wait([self.task])
-            await server.wait_closed()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer, self.task = writer, asyncio.current_task()
-        try:
-            while data := await reader.read(1024):
-                await self.reading.wait()
-                self.protocol.receive_data(data)
-                for event in self.protocol.events_received():
-                    if isinstance(event, Frame):
-                        self.frames.append(event)
-                    elif isinstance(event, Request) and self.answers_http:
-                        self.protocol.send_response(self.protocol.accept(event))
-                        writer.write(b"".join(self.protocol.data_to_send()))
-                self.changed.set()
-        except ConnectionResetError:
-            pass
-        finally:
-            writer.close()
-            self.changed.set()
-
-    def write(self, opcode: Opcode, data: bytes) -> None:
-        assert self.writer is not None
-        self.writer.write(Frame(opcode, data).serialize(mask=False))
-
-    async def frame(self, opcode: Opcode) -> Frame:
-        """Wait for the first frame of this kind."""
-        async with asyncio.timeout(LIMIT_S):
-            while not (found := [frame for frame in self.frames if frame.opcode is opcode]):
-                self.changed.clear()
-                await self.changed.wait()
-        return found[0]
-
-    async def make_ready(self) -> None:
-        update = json.loads(bytes((await self.frame(Opcode.TEXT)).data))
-        echo = {"type": "session.updated", "session": update["session"] | {"id": "sess_1"}}
-        self.write(Opcode.TEXT, json.dumps(echo).encode())
 
 
 def close_code_of(frame: Frame) -> int:

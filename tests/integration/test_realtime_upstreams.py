@@ -21,6 +21,7 @@ from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.realtime.wire_session import SessionConfig
+from tests.fakes.raw_peer import tunnelling
 from tests.fakes.realtime_service import (
     KEY,
     Json,
@@ -100,28 +101,8 @@ async def test_proxies_of_the_environment_do_not_hijack_the_socket(monkeypatch: 
 
 async def test_a_proxy_is_used_when_it_is_asked_for() -> None:
     asked: list[bytes] = []
-
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        asked.append(head.splitlines()[0])
-        host, _, port = head.split()[1].decode().partition(":")
-        there_reader, there = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asyncio.gather(pipe(reader, there), pipe(there_reader, writer))
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(4096):
-                writer.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    async with server:
-        await come_in(proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        await asyncio.sleep(0.05)
+    async with tunnelling(asked) as proxy:
+        await come_in(proxy=proxy)
 
     assert asked[0].startswith(b"CONNECT 127.0.0.1:")
 

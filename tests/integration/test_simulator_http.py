@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from websockets.asyncio.client import connect
 
 from gateway.errors import ConfigError
 from gateway.lab.simulator import Simulator, SimulatorOptions
+from tests.fakes.raw_peer import certificate
 from tests.fakes.realtime import RawClient, connected
 
 pytestmark = pytest.mark.integration
@@ -152,21 +152,8 @@ async def test_a_page_of_another_origin_commands_nothing() -> None:
         assert simulator.faults == []
 
 
-async def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 that is thrown away with the test, by the openssl program."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    process = await asyncio.create_subprocess_exec(
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-days", "2", "-subj", "/CN=simulator", "-addext", "subjectAltName=IP:127.0.0.1"),
-        *("-keyout", str(key), "-out", str(cert)),
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0
-    return cert, key
-
-
 async def test_with_a_certificate_everything_is_tls(tmp_path: Path) -> None:
-    cert, key = await _certificate(tmp_path)
+    cert, key = await certificate(tmp_path)
     trust = ssl.create_default_context(cafile=cert)
     async with Simulator(SimulatorOptions(tls_cert=cert, tls_key=key, speed=1000, think_ms=0)) as simulator:
         assert simulator.url.startswith("wss://")
