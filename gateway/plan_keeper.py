@@ -7,7 +7,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,7 @@ from typing import Generic, Self, TypeVar
 
 import structlog
 
-from gateway.dialplan.compose import folder_of, read_files, version_of
-from gateway.dialplan.loader import dialplan_of
+from gateway.dialplan.compose import PlanFile, folder_of, read_files, version_of
 from gateway.dialplan.model import Dialplan
 from gateway.dialplan.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
@@ -115,31 +114,27 @@ class PlanKeeper(Generic[P]):
 
     Args:
         path: the YAML file, or the folder of them.
-        dialplan: the plan as it was loaded at start.
-        prepare: makes of it what calls are made of; runs in that thread. Raises ``ConfigError`` for what it cannot use.
-        trunks: names of the trunks that a plan may name; None does not ask.
+        load: makes of its files and their folder a plan, and what calls are made of; at start here, later in that
+            thread. Raises ``ConfigError`` for what it cannot use.
         every_s: how often the files are looked at; 0 reloads when asked only.
 
     Raises:
-        ConfigError: ``prepare`` cannot use the first plan.
+        ConfigError: there is no plan that can be used.
 
     Attributes:
-        plan: what ``prepare`` made of the plan in force. A call keeps what it began with by holding it.
+        plan: what ``load`` made of the plan in force. A call keeps what it began with by holding it.
         state: what there is to tell about it.
     """
 
     def __init__(
         self,
         path: Path,
-        dialplan: Dialplan,
-        prepare: Callable[[Dialplan], P],
+        load: Callable[[list[PlanFile], Path], tuple[Dialplan, P]],
         *,
-        trunks: Collection[str] | None = None,
         every_s: float = 2.0,
     ) -> None:
         self._path = path
-        self._prepare = prepare
-        self._trunks = trunks
+        self._load = load
         self._every_s = every_s
         self._newest_request: NewestRequest | None = None
         self._tell: Callable[[PlanState], None] = lambda state: None
@@ -148,9 +143,9 @@ class PlanKeeper(Generic[P]):
         self._logged: tuple[str, ...] = ()
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
+        dialplan, self.plan = load(read_files(path), folder_of(path))
         # It was read before we look: not settled, so its content is compared at the first look.
         self._seen = _Seen(dialplan.version, (), (), settled=False)
-        self.plan = prepare(dialplan)
         self.state = PlanState(dialplan.version, time.time(), len(dialplan.agents), len(dialplan.routes))
 
     async def __aenter__(self) -> Self:
@@ -243,8 +238,7 @@ class PlanKeeper(Generic[P]):
             files, folder = read_files(self._path), folder_of(self._path)
             content, sounds_seen = version_of(files), stamps(sounds_in(files, folder))
             with _gently():
-                dialplan = dialplan_of(files, folder, self._trunks)
-                return _Attempt(seen(), (dialplan, self._prepare(dialplan)))
+                return _Attempt(seen(), self._load(files, folder))
         except ConfigError as error:
             return _Attempt(seen(), None, error.problems)
         except Exception as fault:  # noqa: BLE001 - whatever a file makes of us, the old plan stays and we go on looking

@@ -1,18 +1,27 @@
-"""A dialplan with all it names loaded, so that no call waits for a disk."""
+"""
+A dialplan read, checked, and with all it names loaded, so that no call waits for a disk.
+
+``load_plan`` is the only way from files to calls: at start, at each reload, and in the commands that check. What one of
+them refuses is what all refuse.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.sounds import load_sound
+from gateway.dialplan.compose import PlanFile
+from gateway.dialplan.loader import dialplan_of
 from gateway.dialplan.model import Dialplan, all_steps
 from gateway.dialplan.review import sounds_of
 from gateway.realtime.tools import OwnTool
 from gateway.settings import Settings
-from gateway.tools.check import check_tools
+from gateway.tools.check import tool_findings
 from gateway.tools.runner import own_definitions
 
 
@@ -34,15 +43,25 @@ class PreparedPlan:
     sounds: Mapping[str, bytes]
 
 
-def prepare(dialplan: Dialplan, settings: Settings, phone: PcmFormat) -> PreparedPlan:
+def load_plan(
+    files: list[PlanFile], folder: Path, settings: Settings, phone: PcmFormat, *, is_named_known: bool = True
+) -> PreparedPlan:
     """
-    Load what a dialplan names. Waits for the disk.
+    Check a dialplan and load what it names. Waits for the disk.
+
+    Args:
+        files: all of them, in their order.
+        folder: where relative paths of WAV files start from.
+        settings: trunks and secrets that a plan may name.
+        phone: format of a leg's audio.
+        is_named_known: trunks and secrets must be among the settings; False only remarks which ones are named.
 
     Raises:
-        ConfigError: a file, a secret or a plugin is missing; says which and the cure.
+        DialplanError: with all mistakes, each with its place.
+        ConfigError: a file went away meanwhile.
     """
-    check_tools(dialplan, settings.secrets)
-    folder = dialplan.folder
+    trunks, secrets = (settings.trunks, settings.secrets) if is_named_known else (None, None)
+    dialplan = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
     named = {name for rule in dialplan.routes for _, step in all_steps(rule) for _, name in sounds_of(step)}
     return PreparedPlan(
         dialplan,

@@ -48,7 +48,7 @@ from gateway.settings_masks import masked_text, shown
 from gateway.settings_sip import RecordingSettings as RecordingSettings
 from gateway.settings_sip import SipSettings as SipSettings
 from gateway.settings_sip import TrunkSettings as TrunkSettings
-from gateway.settings_sources import Given, Sources, did_you_mean
+from gateway.settings_sources import COMMAND_LINE, Given, Sources, did_you_mean
 from gateway.settings_sources import variable_of as variable_of
 
 FALLBACKS = {"OPENAI_API_KEY": "realtime.api_key", "REDIS_URL": "redis.url"}
@@ -251,6 +251,11 @@ class Settings(BaseModel):
     def masked(self) -> dict[str, Effective]:
         """Return every setting by its name (``sip.port``), secrets masked, with where its value came from."""
         return {name: Effective(shown(_value(self, name)), self._origin(name)) for name in FIELDS}
+
+    @property
+    def are_given(self) -> bool:
+        """Whether anything stands in a file or in the environment, so that this is where the gateway is to run."""
+        return any(place != COMMAND_LINE for place in self._origins.values())
 
     def _origin(self, name: str) -> str:
         entries = {place for entry, place in self._origins.items() if SOURCES.mapping_of(entry) == name}

@@ -21,6 +21,7 @@ from dotenv.parser import parse_stream
 
 ENV_PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
+COMMAND_LINE = "command line"
 DEFAULT_CONFIG = Path("gateway.toml")
 DOTENV = Path(".env")
 MAX_SECRET_BYTES = 65536
@@ -73,7 +74,7 @@ class Sources:
         given |= self._flatten(_read_config(path, problems), str(path or DEFAULT_CONFIG), problems)
         given |= self._from_variables(dotenv, f"{DOTENV}: ", problems)
         given |= self._from_variables(environ, "", problems)
-        given |= self._flatten(overrides, "command line", problems)
+        given |= self._flatten(overrides, COMMAND_LINE, problems)
         return given
 
     def mapping_of(self, name: str) -> str | None:

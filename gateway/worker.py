@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -19,12 +20,13 @@ from gateway.audio.uplink import Doorbell
 from gateway.builder import CallBuilder
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
+from gateway.dialplan.compose import PlanFile
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError, StoreError
 from gateway.garbage import GarbageCollection
 from gateway.journal import Journal
 from gateway.plan_keeper import PlanKeeper
-from gateway.prepared import prepare
+from gateway.prepared import PreparedPlan, load_plan
 from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.limits import RedisLimits
@@ -69,26 +71,26 @@ class Worker:
 
     Args:
         settings: all of them.
-        dialplan: who answers which call.
         announce: takes the lines a person should see at start and stop.
+
+    Raises:
+        ConfigError: there is no key, or the dialplan cannot be used; with all its mistakes.
     """
 
-    def __init__(self, settings: Settings, dialplan: Dialplan, announce: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
         if settings.realtime.api_key is None:
             raise ConfigError(NO_KEY)
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
-        self._plan = PlanKeeper(
-            settings.dialplan,
-            dialplan,
-            partial(prepare, settings=settings, phone=self._phone),
-            trunks=settings.trunks,
-            every_s=settings.dialplan_every_s,
-        )
+        self._plan = PlanKeeper(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
+
+    def _load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, PreparedPlan]:
+        plan = load_plan(files, folder, self._settings, self._phone)
+        return plan.dialplan, plan
 
     async def run(self) -> None:
         """

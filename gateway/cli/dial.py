@@ -13,7 +13,6 @@ import uvloop
 from gateway.call.outcome import EndReason, Outcome
 from gateway.cli.render import say
 from gateway.cli.serve import simulated
-from gateway.dialplan.loader import load_dialplan
 from gateway.logs import configure_logs
 from gateway.settings import load_settings
 from gateway.switchboard import DialOrder
@@ -86,7 +85,7 @@ def dial(
         async with simulated(settings, simulate=simulate) as used:
             say(f"calling {target}" + (f" through {trunk}" if trunk else ""))
             order = DialOrder(target, agent, trunk, caller_id)
-            return await Worker(used, load_dialplan(used.dialplan, used.trunks), say).dial(order)
+            return await Worker(used, say).dial(order)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(call())

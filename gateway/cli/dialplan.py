@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +15,21 @@ from pydantic import SecretStr
 from gateway.cli.render import fail, say
 from gateway.dialplan.agent import AgentProfile
 from gateway.dialplan.cases import Outcome, junit, load_cases, parse_moment, run_case
+from gateway.dialplan.compose import folder_of, read_files
 from gateway.dialplan.explain import NOT_ASKED, Explanation, explain_call
 from gateway.dialplan.facts import CallFacts, facts_of_call
 from gateway.dialplan.loader import load_dialplan
 from gateway.dialplan.matcher import Rejection
 from gateway.dialplan.model import Dialplan
 from gateway.dialplan.schema import schema_text
-from gateway.errors import ConfigError, DialplanError, GatewayError
+from gateway.errors import ConfigError, DialplanError, GatewayError, Mistake
+from gateway.prepared import load_plan
 from gateway.realtime.protocol import CONFIGURE_ID
 from gateway.realtime.session_config import session_config
 from gateway.realtime.wire import encode
 from gateway.realtime.wire_client import SessionUpdate
 from gateway.settings import load_settings
+from gateway.sip.endpoint import phone_format
 from gateway.tools.runner import own_definitions
 
 app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
@@ -51,20 +55,35 @@ def check(
     ),
     config: Config = None,
 ) -> None:
-    """Tell every mistake of a dialplan with its file, line and column; exit code 0 when there is none, else 1."""
+    """
+    Tell every mistake of a dialplan with its file, line and column; exit code 0 when there is none, else 1.
+
+    Refused is what `gateway serve` refuses. Where no settings are given at all, the trunks and secrets that the plan
+    names are notes.
+    """
+    settings = load_settings(config=config, overrides={"dialplan": path})
+    is_named_known = path is None or settings.are_given
     try:
-        plan = _load(path, config)
+        files, folder = read_files(settings.dialplan), folder_of(settings.dialplan)
+        phone = phone_format(settings.sip, settings.trunks)
+        plan = load_plan(files, folder, settings, phone, is_named_known=is_named_known).dialplan
     except DialplanError as error:
         if form == "json":
-            say(json.dumps({"ok": False, "mistakes": [asdict(mistake) for mistake in error.mistakes]}, indent=2))
+            say(json.dumps({"ok": False, "mistakes": _plain(error.mistakes), "notes": []}, indent=2))
         else:
             fail(f"{error}\n{len(error.mistakes)} mistake{'s' if len(error.mistakes) > 1 else ''}")
         raise typer.Exit(1) from None
     if form == "json":
         found = {"ok": True, "version": plan.version, "agents": len(plan.agents), "routes": len(plan.routes)}
-        say(json.dumps({**found, "mistakes": []}, indent=2))
-    else:
-        say(f"good: {len(plan.agents)} agents, {len(plan.routes)} routes, version {plan.version}")
+        say(json.dumps({**found, "mistakes": [], "notes": _plain(plan.remarks)}, indent=2))
+        return
+    for remark in plan.remarks:
+        say(f"note: {remark}")
+    say(f"good: {len(plan.agents)} agents, {len(plan.routes)} routes, version {plan.version}")
+
+
+def _plain(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
+    return [asdict(mistake) for mistake in mistakes]
 
 
 @app.command()

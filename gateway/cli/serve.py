@@ -11,7 +11,6 @@ import typer
 import uvloop
 
 from gateway.cli.render import say
-from gateway.dialplan.loader import load_dialplan
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.logs import configure_logs
 from gateway.settings import RealtimeSettings, Settings, load_settings
@@ -51,7 +50,7 @@ def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
 
 async def _serve(settings: Settings, *, simulate: bool) -> None:
     async with simulated(settings, simulate=simulate) as used:
-        await Worker(used, load_dialplan(used.dialplan, used.trunks), say).run()
+        await Worker(used, say).run()
 
 
 @contextlib.asynccontextmanager

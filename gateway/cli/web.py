@@ -16,7 +16,8 @@ import typer
 import uvloop
 
 from gateway.cli.render import say
-from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.compose import PlanFile
+from gateway.dialplan.loader import dialplan_of
 from gateway.dialplan.model import Dialplan
 from gateway.errors import ConfigError
 from gateway.logs import configure_logs
@@ -43,9 +44,15 @@ def web(
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
     check_threads(enabled=settings.log.debug_threads)
-    plan = load_dialplan(settings.dialplan, settings.trunks)
-    _check(settings, plan)
-    uvloop.run(_serve(settings, plan))
+    keeper = PlanKeeper(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
+    _check(settings, keeper.plan)
+    uvloop.run(_serve(settings, keeper))
+
+
+def _load(settings: Settings, files: list[PlanFile], folder: Path) -> tuple[Dialplan, Dialplan]:
+    """Return the plan whose agents secrets are minted for; tools are not run here, so theirs are not asked for."""
+    plan = dialplan_of(files, folder, settings.trunks)
+    return plan, plan
 
 
 def _check(settings: Settings, plan: Dialplan) -> None:
@@ -63,7 +70,7 @@ def _check(settings: Settings, plan: Dialplan) -> None:
         raise ConfigError(*problems)
 
 
-async def _serve(settings: Settings, plan: Dialplan) -> None:
+async def _serve(settings: Settings, keeper: PlanKeeper[Dialplan]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -71,7 +78,9 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
         store = await _store(settings, stack)
         minter = await stack.enter_async_context(SecretMinter(settings.realtime))
         requests = ReloadRequests(settings.redis, store) if store is not None else None
-        keeper = _keeper(settings, plan, store, requests)
+        if store is not None and requests is not None:
+            note = store.note_dialplan
+            keeper.report(lambda state: note(**state.fields()), requests.newest)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
         audit = _audit_in(store)
@@ -89,20 +98,6 @@ async def _serve(settings: Settings, plan: Dialplan) -> None:
         say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
         await stop.wait()
     say("gateway web stopped")
-
-
-def _keeper(
-    settings: Settings, plan: Dialplan, store: RedisSessionStore | None, requests: ReloadRequests | None
-) -> PlanKeeper[Dialplan]:
-    """Return what keeps the plan whose agents secrets are minted for."""
-    keeper = PlanKeeper(
-        *(settings.dialplan, plan, lambda loaded: loaded),
-        trunks=settings.trunks,
-        every_s=settings.dialplan_every_s,
-    )
-    if store is not None and requests is not None:
-        keeper.report(lambda state: store.note_dialplan(**state.fields()), requests.newest)
-    return keeper
 
 
 async def _own_plan(keeper: PlanKeeper[Dialplan]) -> list[dict[str, str]]:

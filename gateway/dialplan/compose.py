@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 from yaml.composer import Composer
-from yaml.resolver import Resolver
 
+from gateway.dialplan.scalars import CoreResolver
 from gateway.dialplan.tree import MAX_DEPTH, MAX_NODES, mistake_at
 from gateway.errors import DialplanError, Mistake
 
@@ -159,17 +159,17 @@ class _Bounded(Composer):
         return node
 
 
-class _Loader(_Bounded, yaml.SafeLoader):
+class _Loader(_Bounded, CoreResolver, yaml.SafeLoader):
     """PyYAML's own parser."""
 
 
 if _FAST is not None:
     from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
-    class _FastLoader(_Bounded, CParser, Resolver):
+    class _FastLoader(_Bounded, CParser, CoreResolver):
         """libyaml's parser; the nodes are still composed here, where their depth is bounded."""
 
         def __init__(self, text: str) -> None:
             CParser.__init__(self, text)
             Composer.__init__(self)
-            Resolver.__init__(self)
+            CoreResolver.__init__(self)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -11,13 +12,31 @@ from gateway.dialplan.compose import PlanFile, compose, folder_of, read_files, v
 from gateway.dialplan.inherit import inherit
 from gateway.dialplan.mistakes import explain
 from gateway.dialplan.model import Dialplan
-from gateway.dialplan.review import names_unknown, review
-from gateway.dialplan.tree import YamlTree
-from gateway.dialplan.written import Written
+from gateway.dialplan.review import names_unknown, remarks, review
+from gateway.dialplan.tree import NodePath, YamlTree
+from gateway.dialplan.written import Written, in_schema
 from gateway.errors import DialplanError, Mistake
 
 MAX_MISTAKES = 500
 """Mistakes that are told at once."""
+
+
+class Finding(NamedTuple):
+    """
+    What somebody else finds about a plan whose parts are right each by itself.
+
+    Attributes:
+        path: where in the plan.
+        problem: what it is, and the cure.
+        is_remark: the plan can be used all the same.
+    """
+
+    path: NodePath
+    problem: str
+    is_remark: bool = False
+
+
+Look = Callable[[Dialplan], Iterable[Finding]]
 
 
 def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan:
@@ -34,7 +53,9 @@ def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan
     return dialplan_of(read_files(path), folder_of(path), trunks)
 
 
-def dialplan_of(files: list[PlanFile], folder: Path, trunks: Collection[str] | None = None) -> Dialplan:
+def dialplan_of(
+    files: list[PlanFile], folder: Path, trunks: Collection[str] | None = None, look: Look = lambda plan: ()
+) -> Dialplan:
     """
     Check the files of a dialplan that were read already.
 
@@ -42,6 +63,7 @@ def dialplan_of(files: list[PlanFile], folder: Path, trunks: Collection[str] | N
         files: all of them, in their order.
         folder: where relative paths of WAV files start from.
         trunks: names of the trunks in the settings; None does not ask.
+        look: finds more, which is told together with what is found here.
 
     Raises:
         DialplanError: as ``load_dialplan``.
@@ -59,11 +81,18 @@ def dialplan_of(files: list[PlanFile], folder: Path, trunks: Collection[str] | N
             if (details["loc"] or not mistakes) and not (details["type"] == "too_short" and details["input"])
         ]
         raise _refusal(files, [*mistakes, *(explain(details, written) for details in told)]) from None
+    found: list[Finding] = []
     if not mistakes:
-        mistakes = list(review(plan, written, folder, trunks))
+        found = list(look(plan))
+        mistakes = [*review(plan, written, folder, trunks), *_placed(found, written, are_remarks=False)]
     if mistakes:
         raise _refusal(files, mistakes)
-    return plan.read_from(folder, version_of(files))
+    odd = [*remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
+    return plan.read_from(folder, version_of(files), _in_order(files, odd))
+
+
+def _placed(found: list[Finding], written: Written, *, are_remarks: bool) -> list[Mistake]:
+    return [written.mistake(each.path, each.problem) for each in found if each.is_remark is are_remarks]
 
 
 def _written(files: list[PlanFile]) -> Written:
@@ -71,7 +100,7 @@ def _written(files: list[PlanFile]) -> Written:
     written = Written()
     mistakes: list[Mistake] = []
     for file in files:
-        tree = YamlTree(file.name)
+        tree = YamlTree(file.name, in_schema)
         try:
             root = compose(file)
             plain = tree.value(root)
@@ -90,8 +119,12 @@ def _written(files: list[PlanFile]) -> Written:
 
 
 def _refusal(files: list[PlanFile], mistakes: Iterable[Mistake]) -> DialplanError:
-    """Return the mistakes in the order of the files, each once."""
+    return DialplanError(*_in_order(files, mistakes))
+
+
+def _in_order(files: list[PlanFile], mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+    """Return mistakes in the order of the files, each once."""
     order = {file.name: number for number, file in enumerate(files)}
     unique = dict.fromkeys(mistakes)
     ordered = sorted(unique, key=lambda mistake: (order.get(mistake.file, 0), mistake.line, mistake.column))
-    return DialplanError(*ordered[:MAX_MISTAKES])
+    return tuple(ordered[:MAX_MISTAKES])

@@ -32,6 +32,7 @@ from gateway.dialplan.steps import (
     steps_within,
 )
 from gateway.dialplan.times import Calendar, find_zone, parse_days
+from gateway.errors import Mistake
 
 __all__ = [
     "VOICES",
@@ -80,6 +81,7 @@ class Dialplan(Part):
 
     _version: str = PrivateAttr("")
     _folder: Path = PrivateAttr(Path())
+    _remarks: tuple[Mistake, ...] = PrivateAttr(())
 
     @property
     def version(self) -> str:
@@ -90,6 +92,11 @@ class Dialplan(Part):
     def folder(self) -> Path:
         """The folder that relative paths of WAV files start from."""
         return self._folder
+
+    @property
+    def remarks(self) -> tuple[Mistake, ...]:
+        """What is odd about it, or could not be checked, though it can be used."""
+        return self._remarks
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -104,9 +111,9 @@ class Dialplan(Part):
         """The routes made ready for deciding."""
         return compile_routes(self.routes, self.calendar)
 
-    def read_from(self, folder: Path, version: str) -> Self:
+    def read_from(self, folder: Path, version: str, remarks: tuple[Mistake, ...]) -> Self:
         """Remember where it came from; for the loader."""
-        self._folder, self._version = folder, version
+        self._folder, self._version, self._remarks = folder, version, remarks
         return self
 
     @model_validator(mode="after")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from gateway.audio.filler import NONE, TONE
+from gateway.audio.filler import NONE, TONE, load_filler
 from gateway.audio.wav import read_wav
 from gateway.dialplan.mistakes import did_you_mean
 from gateway.dialplan.model import AgentProfile, Dialplan, Rule, all_steps
+from gateway.dialplan.parameters import parameter_mistakes, parameter_remarks
 from gateway.dialplan.shadows import shadowed
 from gateway.dialplan.steps import AgentStep, AnnounceStep, AnyStep, DialStep, MenuStep, RedirectStep, RejectStep
 from gateway.dialplan.templates import TIME_PARTS, Lookup, Use, parse_template
@@ -18,6 +19,7 @@ from gateway.errors import ConfigError, Mistake
 
 SOUND_RATE_HZ = 8000
 MAX_SOUND_BYTES = 32 << 20
+NO_SETTINGS = "no settings are given"
 _RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
 
 
@@ -72,11 +74,15 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
     sounds = _Sounds(folder)
     known = None if trunks is None else {name.lower() for name in trunks}
     for name, agent in plan.agents.items():
-        if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler)):
+        if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
             yield written.mistake(("agents", name, "filler"), problem)
         if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
             problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
             yield written.mistake(("agents", name, "tools", "builtin"), problem)
+        for number, webhook in enumerate(agent.tools.webhooks):
+            place = ("agents", name, "tools", "webhooks", number, "parameters")
+            for found in parameter_mistakes(webhook.parameters):
+                yield written.mistake((*place, *found.path), found.problem)
         yield from _agent_lookups(name, agent, plan, written)
     for index, rule in enumerate(plan.routes):
         path: NodePath = ("routes", index)
@@ -88,6 +94,31 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
         name, where = plan.routes[earlier].name, written.line_of(("routes", earlier))
         problem = f"never reached: the route {name!r} ({where}) takes every such call before; exchange or remove one"
         yield written.mistake(("routes", index), problem)
+
+
+def remarks(plan: Dialplan, written: Written, trunks: Collection[str] | None) -> Iterator[Mistake]:
+    """Yield what is odd about a plan that can be used, and what nobody could check; otherwise as ``review``."""
+    for name, agent in plan.agents.items():
+        for number, webhook in enumerate(agent.tools.webhooks):
+            place = ("agents", name, "tools", "webhooks", number, "parameters")
+            for found in parameter_remarks(webhook.parameters):
+                yield written.mistake((*place, *found.path), found.problem)
+    if trunks is not None:
+        return
+    told: dict[str, Mistake] = {}
+    for index, rule in enumerate(plan.routes):
+        named: list[tuple[NodePath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
+        named += [
+            ((*path, "trunk"), step.trunk)
+            for path, step in all_steps(rule)
+            if isinstance(step, DialStep) and step.trunk
+        ]
+        for path, name in named:
+            if name not in told:
+                told[name] = written.mistake(
+                    ("routes", index, *path), f"not checked: the trunk {name!r}; {NO_SETTINGS}"
+                )
+    yield from told.values()
 
 
 def _names_of_match(
@@ -203,6 +234,15 @@ def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: Writ
 
 def _names_agent(rule: Rule, name: str) -> bool:
     return any(isinstance(step, AgentStep | MenuStep) and step.agent == name for _, step in all_steps(rule))
+
+
+def _silence(folder: Path, agent: AgentProfile) -> str | None:
+    """Return what is wrong with a filler that is a WAV file; None when it can be heard."""
+    try:
+        load_filler(agent.filler, folder)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 class _Sounds:

@@ -2,23 +2,28 @@
 YAML nodes as plain values, with the place of each.
 
 YAML guesses types (``called: 0123`` is 83, ``name: no`` is false). Here every scalar is the text that was written, and
-the model's own types decide what it means; only ``null``, ``~`` and nothing at all are null.
+the model's own types decide what it means; only ``null``, ``~`` and nothing at all are null. There are no such types
+behind the JSON Schema of a tool's arguments: in there scalars are what the core schema of YAML 1.2 says, as in JSON.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import yaml
 
+from gateway.dialplan.scalars import json_value
 from gateway.errors import DialplanError, Mistake
 
-MAX_DEPTH = 24
+MAX_DEPTH = 64
 MAX_NODES = 400_000
 """Nodes of a file, also with every alias written out: a few lines of nested aliases can mean billions."""
 
 _YAML = "tag:yaml.org,2002:"
-_TEXT_TAGS = frozenset(_YAML + kind for kind in ("str", "int", "float", "bool", "timestamp", "value"))
+_TEXT_TAGS = frozenset(_YAML + kind for kind in ("str", "int", "float", "bool", "timestamp", "value", "merge"))
+_NO_KEYS = frozenset(_YAML + kind for kind in ("int", "float", "bool", "null"))
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # how JSON escapes what lies beyond U+FFFF
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 NodePath = tuple[str | int, ...]
@@ -36,17 +41,26 @@ def dotted(path: NodePath) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
+def _joined(pair: str) -> str:
+    return pair.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
 class YamlTree:
     """
-    Turns nodes into dict, list, str and None.
+    Turns nodes into dict, list, str and None; where JSON stands, also into int, float and bool.
+
+    Args:
+        file: name of the file.
+        is_json: whether a path leads into JSON.
 
     Attributes:
         file: name of the file.
         mistakes: what cannot be turned: duplicate keys, odd tags, control characters.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, is_json: Callable[[NodePath], bool] = lambda path: False) -> None:
         self.file = file
+        self._is_json = is_json
         self._count = 0
         self._open: set[int] = set()
         self._values: dict[NodePath, yaml.Mark] = {}
@@ -97,17 +111,25 @@ class YamlTree:
         if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
             return [self.value(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
+            text = self._scalar(node, path)
+            return self._json(node, text, path) if text is not None and self._is_json(path) else text
         self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
         return None
+
+    def _json(self, node: yaml.ScalarNode, text: str, path: NodePath) -> object:
+        try:
+            return json_value(node.tag, text)
+        except ValueError as problem:
+            self.refuse(node, path, str(problem))
+            return None
 
     def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> str | None:
         if node.tag == _YAML + "null":
             return None
-        if node.tag not in _TEXT_TAGS and node.tag != _YAML + "merge":
+        if node.tag not in _TEXT_TAGS:
             self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
             return None
-        text = str(node.value)
+        text = _SURROGATE_PAIR.sub(lambda pair: _joined(pair[0]), str(node.value))
         if found := _CONTROL.search(text):
             self.refuse(node, path, f"the character U+{ord(found[0]):04X} is not allowed; remove it")
             return None
@@ -123,13 +145,16 @@ class YamlTree:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.refuse(key_node, path, "a key must be one word or text")
                 continue
+            if self._is_json(path) and key_node.tag in _NO_KEYS:
+                self.refuse(key_node, path, f'a key in JSON is text; write it in quotes: "{key_node.value}"')
+                continue
             key = self._scalar(key_node, path) or ""
             inner = (*path, key)
             if key in found:
                 first = self._keys[inner].line + 1
                 self.refuse(key_node, inner, f"written twice (first in line {first}); remove one")
                 continue
-            self._keys[inner] = key_node.start_mark
+            self._keys.setdefault(inner, key_node.start_mark)
             found[key] = self.value(value_node, inner, depth + 1)
         for source in merged:
             self._merge(source, found, path, depth + 1)

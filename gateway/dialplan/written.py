@@ -10,6 +10,12 @@ OF_THE_AUTHOR = "x-"
 _MAPPINGS = ("agents", "holidays")
 
 
+def in_schema(path: NodePath) -> bool:
+    """Return whether a path leads into the JSON Schema of a tool's arguments."""
+    agent = path[2:] if path[:1] == ("agents",) else path[1:] if path[:1] == ("defaults",) else ()
+    return agent[:2] == ("tools", "webhooks") and agent[3:4] == ("parameters",)
+
+
 class Written:
     """
     One mapping made of all files.

@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.exceptions import SchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -53,32 +52,6 @@ class Parameters:
 
     def _mistakes(self, arguments: dict[str, Any]) -> Iterator[ValidationError]:
         yield from self._validator.iter_errors(arguments)
-
-
-def schema_problem(schema: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a tool's schema, for the person who wrote it; None when it can be used."""
-    if schema.get("type") != "object":
-        return "the schema is not that of an object; write `type: object` and `properties`"
-    outside = next((ref for ref in _references(schema) if not ref.startswith("#")), None)
-    if outside is not None:
-        return f"the reference {outside!r} leads outside the schema; write its content into it"
-    try:
-        Draft202012Validator.check_schema(dict(schema))
-    except SchemaError as error:
-        return f"no JSON Schema: {error.json_path}: {error.message}"
-    return None
-
-
-def _references(part: object) -> Iterator[str]:
-    if isinstance(part, Mapping):
-        for name, inner in part.items():
-            if name in ("$ref", "$dynamicRef") and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _references(inner)
-    elif isinstance(part, list | tuple):
-        for inner in part:
-            yield from _references(inner)
 
 
 def _told(mistake: ValidationError) -> str:

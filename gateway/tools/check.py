@@ -5,59 +5,93 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pydantic import SecretStr
+from pydantic_core import PydanticSerializationError
 
-from gateway.dialplan.model import Dialplan, ToolSet, Webhook
-from gateway.errors import ConfigError
-from gateway.tools.arguments import schema_problem
+from gateway.dialplan.loader import Finding
+from gateway.dialplan.model import AgentProfile, Dialplan, McpServer, Webhook
+from gateway.dialplan.parameters import parameter_mistakes, parameter_remarks
+from gateway.dialplan.review import NO_SETTINGS
+from gateway.dialplan.tree import NodePath
+from gateway.errors import AgentRefused, ConfigError
+from gateway.realtime.session_config import session_config
+from gateway.realtime.wire import encode
+from gateway.realtime.wire_client import SessionUpdate
 from gateway.tools.plugin import load_plugin
-from gateway.tools.webhook import headers_of
+from gateway.tools.runner import own_definitions
+from gateway.tools.webhook import header_problems, no_secret, secrets_named
+
+Secrets = Mapping[str, SecretStr]
 
 
-def check_tools(dialplan: Dialplan, secrets: Mapping[str, SecretStr]) -> None:
+def tool_findings(dialplan: Dialplan, secrets: Secrets | None) -> Iterator[Finding]:
     """
-    Make sure that every own tool of every agent can be used. Imports the plugins; sends nothing.
+    Yield why own tools of agents cannot be used. Imports the plugins; sends nothing.
 
     Args:
         dialplan: the agents and their tools.
-        secrets: the secrets of the settings, names in lower case.
-
-    Raises:
-        ConfigError: a line ``agents.NAME.tools.KIND.TOOL: problem`` for each mistake.
+        secrets: the secrets of the settings, names in lower case; None remarks which ones could not be looked for.
     """
-    problems = [
-        f"agents.{name}.tools.{problem}"
-        for name, agent in dialplan.agents.items()
-        for problem in _problems(agent.tools, secrets)
-    ]
-    if problems:
-        raise ConfigError(*problems)
+    for name, agent in dialplan.agents.items():
+        found = list(_of_agent(agent, secrets))
+        if all(each.is_remark for each in found):
+            found += _session_findings(agent, secrets)
+        yield from (Finding(("agents", name, *each.path), each.problem, each.is_remark) for each in found)
 
 
-def _problems(tools: ToolSet, secrets: Mapping[str, SecretStr]) -> Iterator[str]:
-    for webhook in tools.webhooks:
-        yield from (f"webhooks.{webhook.name}: {problem}" for problem in _webhook_problems(webhook, secrets))
-    for plugin in tools.plugins:
-        try:
-            problem = schema_problem(load_plugin(plugin.name).definition.parameters)
-        except ConfigError as error:
-            problem = str(error)
-        if problem is not None:
-            yield f"plugins.{plugin.name}: {problem}"
-    for server in tools.mcp:
-        if server.authorization is not None and server.authorization.lower() not in secrets:
-            yield (
-                f"mcp.{server.server_label}: authorization: there is no secret {server.authorization!r}; set it in "
-                f"the section [secrets] or as GATEWAY_SECRETS__{server.authorization.upper()}"
-            )
+def _of_agent(agent: AgentProfile, secrets: Secrets | None) -> Iterator[Finding]:
+    tools = agent.tools
+    for number, webhook in enumerate(tools.webhooks):
+        yield from _below(("tools", "webhooks", number), _webhook_findings(webhook, secrets))
+    for number, plugin in enumerate(tools.plugins):
+        yield from _below(("tools", "plugins", number, "name"), _plugin_findings(plugin.name))
+    for number, server in enumerate(tools.mcp):
+        yield from _below(("tools", "mcp", number), _server_findings(server, secrets))
 
 
-def _webhook_problems(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> Iterator[str]:
-    try:
-        headers_of(webhook, secrets)
-    except ConfigError as error:
-        yield from error.problems
+def _below(path: NodePath, found: Iterator[Finding]) -> Iterator[Finding]:
+    return (Finding((*path, *each.path), each.problem, each.is_remark) for each in found)
+
+
+def _webhook_findings(webhook: Webhook, secrets: Secrets | None) -> Iterator[Finding]:
+    for name, problem in header_problems(webhook, secrets or {}):
+        yield Finding(("headers", name), problem)
+    for path, secret in secrets_named(webhook):
+        yield from _secret_findings(path, secret, secrets)
     if webhook.url.username or webhook.url.password:
-        yield "url: holds a user or password; use the header Authorization with ${NAME}"
-    problem = schema_problem(webhook.parameters)
-    if problem is not None:
-        yield f"parameters: {problem}"
+        yield Finding(("url",), "holds a user or password; use the header Authorization with ${NAME}")
+
+
+def _plugin_findings(name: str) -> Iterator[Finding]:
+    try:
+        parameters = load_plugin(name).definition.parameters
+    except ConfigError as error:
+        yield from (Finding((), problem) for problem in error.problems)
+        return
+    mistakes = parameter_mistakes(parameters)
+    for each in mistakes or parameter_remarks(parameters):
+        place = ".".join(("parameters", *map(str, each.path)))
+        yield Finding((), f"{place}: {each.problem}", is_remark=not mistakes)
+
+
+def _server_findings(server: McpServer, secrets: Secrets | None) -> Iterator[Finding]:
+    if server.authorization is not None:
+        yield from _secret_findings(("authorization",), server.authorization, secrets)
+
+
+def _secret_findings(path: NodePath, name: str, secrets: Secrets | None) -> Iterator[Finding]:
+    if secrets is None:
+        yield Finding(path, f"not checked: the secret {name!r}; {NO_SETTINGS}", is_remark=True)
+    elif name.lower() not in secrets:
+        yield Finding(path, no_secret(name))
+
+
+def _session_findings(agent: AgentProfile, secrets: Secrets | None) -> Iterator[Finding]:
+    """Yield why the session could not be asked for, whatever the reason: it is made and written down once."""
+    named = (server.authorization for server in agent.tools.mcp if server.authorization is not None)
+    known = {name.lower(): SecretStr("unknown") for name in named} if secrets is None else secrets
+    try:
+        encode(SessionUpdate(session=session_config(agent, own_definitions(agent.tools), known)))
+    except AgentRefused as error:
+        yield Finding((), str(error))
+    except PydanticSerializationError as error:
+        yield Finding((), f"the session cannot be written as JSON: {error}")

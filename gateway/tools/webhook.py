@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,33 +38,45 @@ def headers_of(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> dict[str, 
     Raises:
         ConfigError: a secret that is not there, or a header that cannot be sent; all of them, without any value.
     """
-    problems: list[str] = []
-    headers: dict[str, str] = {}
-    for name, template in webhook.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("gateway-"):
-            problems.append(f"headers.{name}: not a header of yours to set; leave it out")
-        wanted = _SECRET.findall(template)
-        problems += [f"headers.{name}: {_missing(secret)}" for secret in wanted if secret.lower() not in secrets]
-        value = _SECRET.sub(lambda found: _value_of(secrets, found[1]), template)
-        if "${" in _SECRET.sub("", template) or not value.isprintable() or not value.isascii():
-            problems.append(
-                f"headers.{name}: no header can have this value; write ASCII text and ${{NAME}} for a secret"
-            )
-        headers[name] = value
-    if webhook.signed_with is not None and webhook.signed_with.lower() not in secrets:
-        problems.append(f"signed_with: {_missing(webhook.signed_with)}")
+    problems = [f"headers.{name}: {problem}" for name, problem in header_problems(webhook, secrets)]
+    problems += [
+        f"{'.'.join(path)}: {no_secret(name)}" for path, name in secrets_named(webhook) if name.lower() not in secrets
+    ]
     if problems:
         raise ConfigError(*problems)
-    return headers
+    return {name: _filled(template, secrets) for name, template in webhook.headers.items()}
+
+
+def header_problems(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> Iterator[tuple[str, str]]:
+    """Yield the headers that cannot be sent, each with why; secrets that are not there count as empty."""
+    for name, template in webhook.headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("gateway-"):
+            yield name, "not a header of yours to set; leave it out"
+        value = _filled(template, secrets)
+        if "${" in _SECRET.sub("", template) or not value.isprintable() or not value.isascii():
+            yield name, "no header can have this value; write ASCII text and ${NAME} for a secret"
+
+
+def secrets_named(webhook: Webhook) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the secrets that a webhook names, each behind the path of the key that names it."""
+    for name, template in webhook.headers.items():
+        yield from ((("headers", name), secret) for secret in _SECRET.findall(template))
+    if webhook.signed_with is not None:
+        yield ("signed_with",), webhook.signed_with
+
+
+def no_secret(name: str) -> str:
+    """Return that a secret is missing, and the cure."""
+    return f"there is no secret {name!r}; set it in the section [secrets] or as GATEWAY_SECRETS__{name.upper()}"
+
+
+def _filled(template: str, secrets: Mapping[str, SecretStr]) -> str:
+    return _SECRET.sub(lambda found: _value_of(secrets, found[1]), template)
 
 
 def _value_of(secrets: Mapping[str, SecretStr], name: str) -> str:
     secret = secrets.get(name.lower())
     return secret.get_secret_value() if secret else ""
-
-
-def _missing(name: str) -> str:
-    return f"there is no secret {name!r}; set it in the section [secrets] or as GATEWAY_SECRETS__{name.upper()}"
 
 
 class WebhookClient:

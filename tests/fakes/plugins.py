@@ -76,12 +76,22 @@ async def wrong_schema(arguments, call):
     return None
 
 
+@tool(description="Has a schema of Python's own.", parameters={"type": "object", "properties": {"a": {"enum": {1}}}})
+async def no_json(arguments, call):
+    return None
+
+
+@tool(description="Half a letter: \\ud83d")
+async def half_a_letter(arguments, call):
+    return None
+
+
 async def unmarked(arguments, call):
     return None
 """
 NAMES = (
     *("order", "thread", "broken", "broken_thread", "leave", "leave_thread"),
-    *("endless", "stuck", "odd", "wrong_schema", "unmarked"),
+    *("endless", "stuck", "odd", "wrong_schema", "no_json", "half_a_letter", "unmarked"),
 )
 
 

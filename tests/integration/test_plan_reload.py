@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.compose import PlanFile
+from gateway.dialplan.loader import dialplan_of, load_dialplan
 from gateway.dialplan.model import Dialplan
 from gateway.dialplan.watch import Stamp
 from gateway.errors import ConfigError
@@ -47,16 +48,17 @@ class Desk:
         self.loads = 0
         self.hold: threading.Event | None = None
         self.fault: Exception | None = None
-        self.keeper = PlanKeeper(path, load_dialplan(path), self.prepare, every_s=every_s)
+        self.keeper = PlanKeeper(path, self.load, every_s=every_s)
         self.keeper.report(self.told.append)
 
-    def prepare(self, dialplan: Dialplan) -> Prepared:
+    def load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, Prepared]:
+        dialplan = dialplan_of(files, folder)
         self.loads += 1
         if self.hold is not None:
             assert self.hold.wait(10)
         if self.fault is not None:
             raise self.fault
-        return Prepared(dialplan)
+        return dialplan, Prepared(dialplan)
 
     def agent(self) -> str:
         return self.keeper.plan.agent

@@ -112,7 +112,7 @@ def test_tools_are_shown_and_their_secrets_must_be_there(bare: Path, monkeypatch
     (bare / "plan.yaml").write_text(text[:place].rstrip() + WEBHOOK + text[place:])
     code, out, err = run("--dialplan", "plan.yaml")
     assert code == 1
-    assert "agents.hello.tools.webhooks.order_state: headers.Authorization: there is no secret 'CRM'" in err
+    assert "agents.hello.tools.webhooks[0].headers.Authorization: there is no secret 'CRM'" in err
     monkeypatch.setenv("GATEWAY_SECRETS__CRM", "very-secret")
     code, out, err = run("--dialplan", "plan.yaml")
     assert (code, err) == (0, "")

@@ -18,7 +18,7 @@ PLANS = Path(__file__).parents[3] / "dialplans"
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
-        if name.startswith("GATEWAY_"):
+        if name.startswith("GATEWAY_") or name in ("OPENAI_API_KEY", "REDIS_URL"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -61,15 +61,62 @@ def test_mistakes_are_told_in_both_formats_with_exit_code_1(bare: Path) -> None:
     }
 
 
-def test_trunks_of_the_settings_are_known(bare: Path) -> None:
-    (bare / "plan.yaml").write_text(
-        'agents: {a: {instructions: x}}\nroutes: [{name: b, action: dial, to: "+49", trunk: carier}]\n'
-    )
-    assert run("check", "plan.yaml")[0] == 0
-    (bare / "gateway.toml").write_text('[trunks.carrier]\nhost = "192.0.2.1"\n')
-    code, _, err = run("check", "plan.yaml")
+NAMES = """\
+agents:
+  a:
+    instructions: x
+    tools:
+      webhooks:
+        - {name: t, description: x, url: https://h/x, headers: {A: "${CRM}"}, signed_with: key}
+      mcp: [{server_label: m, server_url: https://m/, authorization: token}]
+routes: [{name: b, action: dial, to: "+49", trunk: carier}]
+"""
+
+
+def test_trunks_and_secrets_that_nobody_could_look_for_are_notes(bare: Path) -> None:
+    (bare / "plan.yaml").write_text(NAMES)
+    code, out, err = run("check", "plan.yaml")
+    assert (code, err) == (0, "")
+    tools = "agents.a.tools"
+    assert out.splitlines()[:-1] == [
+        f"note: plan.yaml:6:68: {tools}.webhooks[0].headers.A: not checked: the secret 'CRM'; no settings are given",
+        f"note: plan.yaml:6:92: {tools}.webhooks[0].signed_with: not checked: the secret 'key'; no settings are given",
+        f"note: plan.yaml:7:70: {tools}.mcp[0].authorization: not checked: the secret 'token'; no settings are given",
+        "note: plan.yaml:8:52: routes[0].trunk: not checked: the trunk 'carier'; no settings are given",
+    ]
+    assert out.splitlines()[-1].startswith("good: 1 agents, 1 routes")
+    notes = json.loads(run("check", "plan.yaml", "--format", "json")[1])["notes"]
+    assert [(note["line"], note["column"]) for note in notes] == [(6, 68), (6, 92), (7, 70), (8, 52)]
+
+
+@pytest.mark.parametrize("given", ["file", "environment", ".env", "the configured plan"])
+def test_trunks_and_secrets_must_be_among_settings_that_are_given(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    (bare / "plan.yaml").write_text(NAMES)
+    command = ("check", "plan.yaml")
+    if given == "file":
+        (bare / "gateway.toml").write_text('[trunks.carrier]\nhost = "192.0.2.1"\n[secrets]\ncrm = "x"\n')
+    elif given == "environment":
+        monkeypatch.setenv("GATEWAY_SECRETS__CRM", "x")
+    elif given == ".env":
+        (bare / ".env").write_text("GATEWAY_SECRETS__CRM=x\n")
+    else:
+        monkeypatch.setenv("GATEWAY_DIALPLAN", "plan.yaml")
+        command = ("check",)
+    code, _, err = run(*command)
     assert code == 1
-    assert "routes[0].trunk: the settings have no trunk 'carier'; did you mean 'carrier'?" in err
+    hint = "did you mean 'carrier'?" if given == "file" else "there is none"
+    assert f"plan.yaml:8:52: routes[0].trunk: the settings have no trunk 'carier'; {hint}" in err
+    assert "plan.yaml:6:92: agents.a.tools.webhooks[0].signed_with: there is no secret 'key'; set it" in err
+    assert "plan.yaml:7:70: agents.a.tools.mcp[0].authorization: there is no secret 'token'; set it" in err
+    assert ("there is no secret 'CRM'" in err) is (given == "the configured plan")
+    assert "4 mistakes" in err if given == "the configured plan" else "3 mistakes" in err
+
+
+def test_a_plan_that_is_not_there_is_told_in_both_formats() -> None:
+    assert run("check", "none.yaml")[2] == "none.yaml: no such file; correct the setting `dialplan`\n1 mistake\n"
+    assert json.loads(run("check", "none.yaml", "--format", "json")[1])["mistakes"][0]["line"] == 0
 
 
 def test_the_schema_is_printed() -> None:

@@ -171,7 +171,7 @@ extra: 1
             ["plan.yaml:1:4: a: the character U+0000", "plan.yaml:2:4: b: the character U+D8"],
         ),
         ('a: "\\UFFFFFFFF"\n', ["plan.yaml:1:7: not YAML: "]),
-        ("[" * 100_000, ["plan.yaml:1:25: not YAML: nested too deeply"]),
+        ("[" * 100_000, ["plan.yaml:1:65: not YAML: nested too deeply"]),
         ("a: &a [1, *a]\n", ["plan.yaml:1:4: a[1]: an alias inside the value it stands for"]),
         ("a: &a {<<: *a}\n", ["plan.yaml:1:4: a: an alias inside the value it stands for"]),
         ("x: [" + "1, " * 30_000 + "1]", ["plan.yaml:1:"]),

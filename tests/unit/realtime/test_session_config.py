@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from gateway.dialplan.loader import load_dialplan
 from gateway.dialplan.model import AgentProfile, ToolSet, TransferTarget, TurnDetection
 from gateway.errors import AgentRefused
 from gateway.realtime.session_config import (
@@ -18,7 +20,10 @@ from gateway.realtime.session_config import (
     session_config,
 )
 from gateway.realtime.tools import OfferedTools, ToolDefinition
+from gateway.realtime.wire import encode
+from gateway.realtime.wire_client import SessionUpdate
 from gateway.realtime.wire_session import SessionConfig
+from gateway.tools.arguments import Parameters
 
 pytestmark = pytest.mark.unit
 
@@ -189,6 +194,27 @@ def test_tools_of_every_kind_are_offered() -> None:
         {"sales": TransferTarget(uri="sip:sales@192.0.2.1")},
         frozenset({"find_table", "weather"}),
     )
+
+
+def test_numbers_and_booleans_of_a_schema_reach_the_wire_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    schema = (
+        '{"type":"object","properties":{"n":{"type":"integer","enum":[1,2,12345678901234567890],"minimum":1},'
+        '"f":{"multipleOf":0.5,"const":-1.5},"u":{"default":false},"z":{"const":null},"t":{"enum":["yes","1"]}},'
+        '"additionalProperties":false}'
+    )
+    tool = f"{{name: t, description: x, url: https://h/x, parameters: {schema}}}"
+    file.write_text(
+        f"agents: {{a: {{instructions: x, tools: {{webhooks: [{tool}]}}}}}}\nroutes: [{{name: all, agent: a}}]\n"
+    )
+    (profile,) = load_dialplan(file).agents.values()
+    assert f'"parameters":{schema}' in encode(SessionUpdate(session=session_config(profile)))
+    arguments = Parameters(profile.tools.webhooks[0].parameters)
+    assert arguments.read('{"n": 2, "f": -1.5, "u": true, "z": null, "t": "yes"}') == {
+        **{"n": 2, "f": -1.5, "u": True, "z": None, "t": "yes"},
+    }
+    for wrong in ('{"n": "2"}', '{"n": 3}', '{"f": 1.5}', '{"z": "null"}', '{"t": true}', '{"x": 1}'):
+        assert "wrong arguments" in arguments.read(wrong).output  # type: ignore[union-attr]
 
 
 def test_a_warm_target_makes_the_model_say_what_it_is_about() -> None:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.tools.answer import Answer
-from gateway.tools.arguments import MAX_CHARACTERS, Parameters, schema_problem
+from gateway.tools.arguments import MAX_CHARACTERS, Parameters
 
 pytestmark = pytest.mark.unit
 
@@ -70,23 +70,3 @@ def test_a_reference_that_leads_nowhere_is_no_exception_and_nothing_is_fetched()
         for target in ("#/$defs/none", "http://127.0.0.1:1/schema.json"):
             assert "not set up correctly" in told('{"a": 1}', {"properties": {"a": {"$ref": target}}})
     assert [entry["event"] for entry in logs] == ["tool_schema_unusable"] * 2
-
-
-@pytest.mark.parametrize(
-    ("schema", "expected"),
-    [
-        ({"type": "string"}, "not that of an object"),
-        ({}, "not that of an object"),
-        (
-            {"type": "object", "properties": {"a": {"type": "text"}}},
-            "no JSON Schema: $.properties.a.type: 'text' is not",
-        ),
-        ({"type": "object", "properties": {"a": {"pattern": "["}}}, "no JSON Schema: $.properties.a.pattern:"),
-        ({"type": "object", "allOf": [{"$ref": "http://h/s"}]}, "'http://h/s' leads outside the schema"),
-        (SCHEMA, None),
-        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {}}}, None),
-    ],
-)
-def test_a_schema_that_cannot_be_used_is_told(schema: dict[str, Any], expected: str | None) -> None:
-    problem = schema_problem(schema)
-    assert problem is None if expected is None else expected in (problem or "")

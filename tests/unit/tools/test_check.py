@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import yaml
 from pydantic import SecretStr
 
 from gateway.dialplan.model import Dialplan, ToolSet
-from gateway.errors import ConfigError
-from gateway.tools.check import check_tools
+from gateway.dialplan.tree import dotted
+from gateway.tools.check import tool_findings
 from gateway.tools.runner import own_definitions
 from tests.fakes.plugins import install_plugins
 
@@ -28,40 +29,61 @@ def plan(**tools: Any) -> Dialplan:
     return Dialplan.model_validate({"agents": agents, "routes": [{"name": "all", "agent": "sales"}]})
 
 
+def told(dialplan: Dialplan, secrets: Mapping[str, SecretStr] | None, *, remarks: bool = False) -> list[str]:
+    found = tool_findings(dialplan, secrets)
+    return [f"{dotted(each.path)}: {each.problem}" for each in found if each.is_remark is remarks]
+
+
+NEEDY = {
+    "webhooks": [{**WEBHOOK, "headers": {"Authorization": "Bearer ${CRM}"}, "signed_with": "crm"}],
+    "plugins": [{"name": "thread"}],
+    "mcp": [{"server_label": "docs", "server_url": "https://m/", "authorization": "CRM"}],
+}
+
+
 def test_tools_with_everything_they_need_pass() -> None:
-    check_tools(
-        plan(
-            webhooks=[{**WEBHOOK, "headers": {"Authorization": "Bearer ${CRM}"}, "signed_with": "crm"}],
-            plugins=[{"name": "thread"}],
-            mcp=[{"server_label": "docs", "server_url": "https://m/", "authorization": "CRM"}],
-        ),
-        {"crm": SecretStr("x")},
-    )
+    assert list(tool_findings(plan(**NEEDY), {"crm": SecretStr("x")})) == []
+
+
+def test_without_settings_the_secrets_that_nobody_looked_for_are_remarked() -> None:
+    assert told(plan(**NEEDY), None) == []
+    remarks = told(plan(**NEEDY), None, remarks=True)
+    tools = "agents.sales.tools"
+    assert [line.partition(": ")[0] for line in remarks] == [
+        f"{tools}.webhooks[0].headers.Authorization",
+        f"{tools}.webhooks[0].signed_with",
+        f"{tools}.mcp[0].authorization",
+    ]
+    assert all(": not checked: the secret " in line for line in remarks)
 
 
 @pytest.mark.parametrize(
-    ("tools", "told"),
+    ("tools", "expected"),
     [
+        ({"webhooks": [{**WEBHOOK, "headers": {"A": "${crm}"}}]}, "webhooks[0].headers.A: there is no secret 'crm'"),
+        ({"webhooks": [{**WEBHOOK, "headers": {"Host": "x"}}]}, "webhooks[0].headers.Host: not a header of yours"),
+        ({"webhooks": [{**WEBHOOK, "headers": {"A": "${}"}}]}, "webhooks[0].headers.A: no header can have this value"),
+        ({"webhooks": [{**WEBHOOK, "headers": {"A": "${ODD}"}}]}, "webhooks[0].headers.A: no header can have this va"),
+        ({"webhooks": [{**WEBHOOK, "signed_with": "CRM"}]}, "webhooks[0].signed_with: there is no secret 'CRM'"),
+        ({"webhooks": [{**WEBHOOK, "url": "https://u:p@h/"}]}, "webhooks[0].url: holds a user or password"),
+        ({"plugins": [{"name": "nothing"}]}, "plugins[0].name: no package has an entry point"),
+        ({"plugins": [{"name": "unmarked"}]}, "plugins[0].name: the entry point 'unmarked' is no function"),
+        ({"plugins": [{"name": "missing"}]}, "plugins[0].name: the entry point 'missing' (no_such_module:f) cannot be"),
         (
-            {"webhooks": [{**WEBHOOK, "headers": {"A": "${crm}"}}]},
-            "webhooks.order: headers.A: there is no secret 'crm'",
+            {"plugins": [{"name": "wrong_schema"}]},
+            "plugins[0].name: parameters.properties.a.type: there is no type 'text'",
         ),
-        ({"webhooks": [{**WEBHOOK, "signed_with": "CRM"}]}, "webhooks.order: signed_with: there is no secret 'CRM'"),
-        ({"webhooks": [{**WEBHOOK, "url": "https://u:p@h/"}]}, "webhooks.order: url: holds a user or password"),
-        ({"webhooks": [{**WEBHOOK, "parameters": {"type": "array"}}]}, "webhooks.order: parameters: the schema is not"),
-        ({"plugins": [{"name": "nothing"}]}, "plugins.nothing: no package has an entry point"),
-        ({"plugins": [{"name": "wrong_schema"}]}, "plugins.wrong_schema: no JSON Schema: $.properties.a.type"),
+        ({"plugins": [{"name": "no_json"}]}, "plugins[0].name: parameters.properties.a.enum: a value of the type set"),
+        ({"plugins": [{"name": "half_a_letter"}]}, "the session cannot be written as JSON: "),
         (
             {"mcp": [{"server_label": "docs", "server_url": "https://m/", "authorization": "tok"}]},
-            "mcp.docs: authorization: there is no secret 'tok'",
+            "mcp[0].authorization: there is no secret 'tok'",
         ),
     ],
 )
-def test_a_tool_that_could_not_work_is_told_with_its_agent(tools: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_tools(plan(**tools), {})
-    (problem,) = caught.value.problems
-    assert problem.startswith(f"agents.sales.tools.{told}")
+def test_a_tool_that_could_not_work_is_told_with_its_place(tools: dict[str, Any], expected: str) -> None:
+    (problem,) = told(plan(**tools), {"odd": SecretStr("line\nline")})
+    assert problem.startswith(f"agents.sales.tools.{expected}" if "[0]" in expected else f"agents.sales: {expected}")
 
 
 def examples() -> list[Any]:
@@ -82,10 +104,8 @@ def test_the_example_in_the_docs_can_be_used_but_for_a_plugin_that_is_not_instal
     example = examples()[1]
     dialplan = Dialplan.model_validate({**example, "routes": [{"name": "all", "agent": "shop"}]})
     secrets = {name: SecretStr("x") for name in ("crm_token", "webhook_key", "manuals_token")}
-    with pytest.raises(ConfigError) as caught:
-        check_tools(dialplan, secrets)
-    (problem,) = caught.value.problems
-    assert problem.startswith("agents.shop.tools.plugins.opening_hours: no package has an entry point")
+    (problem,) = told(dialplan, secrets)
+    assert problem.startswith("agents.shop.tools.plugins[0].name: no package has an entry point")
 
 
 def test_own_tools_are_defined_for_the_model() -> None:
