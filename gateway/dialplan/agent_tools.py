@@ -77,6 +77,9 @@ class ToolSet(Part):
     plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
     mcp: tuple[McpServer, ...] = Field((), description="MCP servers, called by the Realtime API")
     filler_after_s: Seconds | None = Field(2, description="a tool that takes longer lets the caller hear the filler")
+    max_rounds: Annotated[int, Field(ge=1, le=100)] = Field(
+        6, description="answers in a row that call tools and say nothing; the next may call none, and speaks"
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

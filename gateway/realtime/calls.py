@@ -23,6 +23,7 @@ MAX_CALLS = 256
 INTERRUPTED = "not done: the caller began to speak"
 CUT = "not done: the call was cut off ({cause}); call the tool again if it is still needed"
 REPEATED = "not done: a call with the same id was made before; call the tool again if it is still needed"
+TOO_MANY_ROUNDS = "not done: tools were called too often without a word; speak to the caller first"
 WITHOUT_ID = "not done: the service gave the call no id, so it cannot be answered"
 
 
@@ -41,7 +42,7 @@ class Rejected:
 
     Attributes:
         tool_call_id: empty when it has none, so that nobody can be told.
-        respond: the model is to speak about it. Not where its response failed: that is asked for again anyway.
+        respond: an answer is due because of it. Not where its response counts as one that gave no answer anyway.
     """
 
     tool_call_id: str
@@ -66,12 +67,15 @@ class ToolCalls:
         call_id: goes into every event.
         offered: what the model may call.
         history: where calls and their outputs are written down.
+        max_rounds: responses in a row that may call tools without a word being spoken.
     """
 
-    def __init__(self, call_id: CallId, offered: OfferedTools, history: History) -> None:
+    def __init__(self, call_id: CallId, offered: OfferedTools, history: History, *, max_rounds: int = 6) -> None:
         self._call_id = call_id
         self._offered = offered
         self._history = history
+        self._max_rounds = max_rounds
+        self._rounds = 0  # since somebody spoke
         self._drafts = CallDrafts()
         self._calls: dict[str, _Call] = {}
 
@@ -82,6 +86,20 @@ class ToolCalls:
     def pending(self) -> bool:
         """Whether a tool runs."""
         return any(not call.answered for call in self._calls.values())
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether tools were called so often without a word that the next response may call none."""
+        return self._rounds >= self._max_rounds
+
+    def spoke(self) -> None:
+        """Take note that the agent speaks, or the caller: rounds of tools are counted from now on."""
+        self._rounds = 0
+
+    def end_round(self) -> bool:
+        """Count a response that used tools; return whether it was the last that may, until somebody speaks."""
+        self._rounds += 1
+        return self._rounds == self._max_rounds
 
     def take(self, event: server.OutputEvent, response_id: str | None) -> None:
         """Take what an output event tells of a function call; see ``CallDrafts.take``."""
@@ -114,6 +132,8 @@ class ToolCalls:
         refusal = REPEATED if known is not None else _cause_of_no(draft, response, stale=stale)
         if refusal is not None:
             return Rejected(tool_call_id, name, refusal, respond=response.status != "failed")
+        if self.exhausted:
+            return Rejected(tool_call_id, name, TOO_MANY_ROUNDS, respond=False)
         self._history.tool_called(draft.item_id or tool_call_id, tool_call_id, name, draft.arguments)
         asked = tool_event(self._call_id, tool_call_id, name, draft.arguments, self._offered)
         return Rejected(tool_call_id, name, asked) if isinstance(asked, str) else asked

@@ -66,7 +66,8 @@ class Opener:
         self._minter = minter
         self._redact = Redactor(settings, secrets)
         self.history = History()
-        self.calls = ToolCalls(call_id, offered_tools(profile, own_tools), self.history)
+        offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
+        self.calls = ToolCalls(call_id, offered, self.history, max_rounds=rounds)
 
     async def open(self, take: Callable[[RealtimeSocket, Fact], None]) -> RealtimeSocket:
         """

@@ -261,6 +261,7 @@ class RealtimeProtocol:
             # The server cancels the active response by itself; what still comes of it is stale.
             self._responses.give_up(*self._speech.open_responses)
         concerns = self._listening.speech_started()
+        self._calls.spoke()
         return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)] if concerns else []
 
     def _on_speech_stopped(self, _event: server.InputSpeechStopped) -> list[Fact]:
@@ -268,6 +269,7 @@ class RealtimeProtocol:
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
         untold = self._listening.caller_speaks and self._listening.speech_stopped()
+        self._calls.spoke()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
         return [SpeechStopped(self._call_id)] if untold else []
@@ -288,6 +290,7 @@ class RealtimeProtocol:
         size, content_index = len(event.delta), event.content_index or 0
         if not self._speech.receive(event.item_id, event.response_id, content_index, size):
             return []
+        self._calls.spoke()
         return [AgentAudio(event.item_id, event.delta)]
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
@@ -303,7 +306,14 @@ class RealtimeProtocol:
         facts: list[Fact] = []
         for asked in self._calls.end_response(response, stale=stale):
             facts += self._reject(asked) if isinstance(asked, Rejected) else [asked]
-        return facts
+        return [*facts, *self._end_round()] if facts else []
+
+    def _end_round(self) -> list[Fact]:
+        """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
+        if not self._calls.end_round():
+            return []
+        _log.warning("tool_rounds_exhausted", call_id=self._call_id)
+        return [Noted(self._call_id, "tool_rounds_exhausted", {"detail": "the next answer may call no tool"})]
 
     def _reject(self, call: Rejected) -> list[Fact]:
         """Note a function call that is not carried out, and tell the model."""
@@ -363,6 +373,9 @@ class RealtimeProtocol:
 
     def _flush_wanted(self) -> tuple[str, ...]:
         create = self._responses.next() if self.ready and not self._failed else None
+        if create is not None and self._calls.exhausted:
+            overrides = (create.response or ResponseOverrides()).model_copy(update={"tool_choice": "none"})
+            create = create.model_copy(update={"response": overrides})
         return () if create is None else (encode(create),)
 
     def _create(self, item: Item) -> str:

@@ -22,7 +22,7 @@ from gateway.call.events import (
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.errors import AgentRefused
 from gateway.ids import CallId
-from gateway.realtime.calls import WITHOUT_ID, ToolCalls
+from gateway.realtime.calls import TOO_MANY_ROUNDS, WITHOUT_ID, ToolCalls
 from gateway.realtime.facts import Fact, RetryResponse, Send
 from gateway.realtime.history import History
 from gateway.realtime.problems import stated_delay_s
@@ -47,7 +47,7 @@ class Talk:
         turns = TurnDetection(guard_ms=guard_ms, interrupt_response=interrupt_response)
         profile = AgentProfile(instructions="Be brief.", turn_detection=turns)
         self.history = History()
-        self.calls = ToolCalls(CALL, OFFERED, self.history)
+        self.calls = ToolCalls(CALL, OFFERED, self.history, max_rounds=3)
         self.protocol = RealtimeProtocol(
             CALL,
             session_config(profile),
@@ -266,6 +266,81 @@ def test_outputs_go_back_in_the_order_of_the_calls() -> None:
     asked = [fact.tool_call_id for fact in talk.finish() if isinstance(fact, ToolAsked)]
 
     assert asked == ["call_0", "call_1", "call_2"]
+
+
+# Rounds of tools without a word
+
+
+def rounds(talk: Talk, count: int, name: str = "find_table") -> list[Json]:
+    """Let the agent call a tool in as many responses in a row; return the responses asked for."""
+    asked: list[Json] = []
+    for _ in range(count):
+        number = len(talk.calls)
+        talk.begin(f"resp_{number}")
+        talk.call(name, call_id=f"call_{number}", response_id=f"resp_{number}")
+        facts = sent(talk.finish(f"resp_{number}"))
+        facts += sent(talk.protocol.answer_tool(f"call_{number}", "yes", respond=True))
+        asked += [message for message in facts if message["type"] == "response.create"]
+    return asked
+
+
+@pytest.mark.parametrize("name", ["find_table", "fly"])
+def test_after_too_many_rounds_of_tools_the_agent_has_to_speak(name: str) -> None:
+    talk = Talk()
+
+    with capture_logs() as logs:
+        asked = rounds(talk, 3, name)
+
+    assert [create.get("response") for create in asked] == [None, None, {"tool_choice": "none"}]
+    assert [entry["event"] for entry in logs].count("tool_rounds_exhausted") == 1
+    talk.begin("resp_a")
+    talk.speak(response_id="resp_a")
+    talk.finish("resp_a")
+    assert [create.get("response") for create in rounds(talk, 3)] == [None, None, {"tool_choice": "none"}]
+
+
+@pytest.mark.parametrize("event", ["input_audio_buffer.speech_started", "input_audio_buffer.committed"])
+def test_a_turn_of_the_caller_lets_the_agent_use_tools_again(event: str) -> None:
+    talk = Talk()
+    rounds(talk, 2)
+
+    talk.hear(event, item_id="item_u")
+    talk.hear("input_audio_buffer.speech_stopped", item_id="item_u")
+
+    assert [create.get("response") for create in rounds(talk, 3)] == [None, None, {"tool_choice": "none"}]
+
+
+def test_whatever_is_said_next_calls_no_tools_once_there_were_too_many() -> None:
+    talk = Talk()
+    rounds(talk, 3)
+    talk.begin("resp_a")
+    talk.finish("resp_a")
+
+    [create] = sent(talk.protocol.greet("Say hello."))
+
+    assert create["response"] == {"instructions": "Say hello.", "tool_choice": "none"}
+
+
+def test_a_tool_that_is_called_against_the_rule_is_not_done() -> None:
+    talk = Talk()
+    rounds(talk, 3)
+    talk.begin("resp_a")
+    talk.call("hang_up", call_id="call_a", response_id="resp_a")
+
+    facts = talk.finish("resp_a")
+
+    assert events(facts) == []
+    assert [note["detail"] for note in notes(facts, "tool_rejected")] == [TOO_MANY_ROUNDS]
+    assert types(facts) == ["conversation.item.create"], "an answer is owed as after any silent response"
+
+
+def test_the_last_round_is_noted() -> None:
+    talk = Talk()
+    rounds(talk, 2)
+    talk.begin("resp_a")
+    talk.call("find_table", call_id="call_a", response_id="resp_a")
+
+    assert len(notes(talk.finish("resp_a"), "tool_rounds_exhausted")) == 1
 
 
 # Turns of the agent
