@@ -30,7 +30,7 @@ class Expiry:
 
     @classmethod
     def of(
-        cls, expires_at: int | None, *, unix_s: float, monotonic_s: float, roll_over_before_s: float, goodbye_s: float
+        cls, expires_at: float | None, *, unix_s: float, monotonic_s: float, roll_over_before_s: float, goodbye_s: float
     ) -> Expiry | None:
         """
         Plan the end of a session.

@@ -34,7 +34,7 @@ class SessionBegan:
     """The service created the session; ``expires_at`` in Unix seconds of its clock, None when it does not say."""
 
     session_id: str
-    expires_at: int | None
+    expires_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,10 +91,18 @@ class Listening:
         self.caller_speaks = False
         return not self.muted
 
+    def confirmed(self, echo: Session) -> None:
+        """Take the session as it began: whether the service interrupts is as it says, if it does."""
+        heard = echo.audio.input if echo.audio is not None else None
+        turns = heard.turn_detection if heard is not None else None
+        if turns is not None and turns.interrupt_response is not None:
+            self.server_interrupts = turns.interrupt_response
+
     def updated(self, echo: Session) -> bool:
         """Take the session as it is now; True if an open turn was dropped with its detection and will never stop."""
         heard = echo.audio.input if echo.audio is not None else None
-        dropped = self.caller_speaks and heard is not None and heard.turn_detection is None
+        rests = heard is not None and "turn_detection" in heard.model_fields_set and heard.turn_detection is None
+        dropped = self.caller_speaks and rests
         if dropped:
             self.caller_speaks = False
         return dropped

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from gateway.call.events import CallEvent, Noted
 from gateway.ids import CallId
+from gateway.realtime.session_echo import Difference
 from gateway.realtime.wire_objects import ErrorDetails
+from gateway.realtime.wire_repair import Oddity
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +48,8 @@ class Problems:
         self._call_id = call_id
         self._redact = redact
         self._told: set[tuple[str | None, str | None]] = set()
+        self._odd: set[tuple[str, str]] = set()
+        self._unknown: set[str] = set()
         self._mcp_servers: dict[str, str] = {}  # item of the import -> name of the server
         self._unpriced = False
 
@@ -76,6 +80,33 @@ class Problems:
             _log.warning(name, call_id=self._call_id, code=error.code, param=error.param, detail=words, **more)
         said = {"code": error.code, "param": error.param, "event_id": error.event_id, "detail": words, **more}
         return [Noted(self._call_id, name, {field: text for field, text in said.items() if text})]
+
+    def odd(self, oddities: Iterable[Oddity]) -> list[CallEvent]:
+        """Log and note what in a message was not as the protocol has it, once for each type and place."""
+        facts: list[CallEvent] = []
+        for each in oddities:
+            kind = (each.event_type, each.place or each.problem)
+            if kind in self._odd or len(self._odd) >= MAX_PROBLEMS:
+                continue
+            self._odd.add(kind)
+            said = {"event_type": each.event_type, "place": each.place, "detail": each.problem}
+            fields = {name: text for name, text in said.items() if text}
+            _log.warning("odd_message", call_id=self._call_id, **fields)
+            facts.append(Noted(self._call_id, "odd_message", fields))
+        return facts
+
+    def unknown(self, event_type: str) -> None:
+        """Log an event of a type that is not documented, each type once."""
+        name = self._redact(event_type)[:100]
+        if name not in self._unknown and len(self._unknown) < MAX_PROBLEMS:
+            self._unknown.add(name)
+            _log.info("unknown_upstream_event", call_id=self._call_id, type=name)
+
+    def differs(self, difference: Difference) -> CallEvent:
+        """Log and note a wish that the service fulfils in another way."""
+        said = {"field": difference.field, "got": self._redact(difference.got), "wanted": difference.wanted}
+        _log.warning("session_differs", call_id=self._call_id, **said)
+        return Noted(self._call_id, "session_differs", said)
 
     def mcp_announced(self, item_id: str, server_label: str) -> None:
         """Take note of which tool server an import is about to ask."""

@@ -16,6 +16,7 @@ import structlog
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
+    CallEvent,
     Noted,
     SpeechStarted,
     SpeechStopped,
@@ -26,11 +27,12 @@ from gateway.realtime import wire_server as server
 from gateway.realtime.calls import Rejected, ToolCalls
 from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send, SessionBegan
 from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of_close, find_row
+from gateway.realtime.gaps import Gaps, is_unnamed
 from gateway.realtime.history import History
 from gateway.realtime.listening import Listening
 from gateway.realtime.problems import Problems, client_event_of, stated_delay_s, words_of
 from gateway.realtime.responses import Responses
-from gateway.realtime.session_echo import find_difference
+from gateway.realtime.session_echo import beta_field, find_differences
 from gateway.realtime.speech import SpokenItems
 from gateway.realtime.tools import OfferedTools
 from gateway.realtime.transcripts import Transcripts
@@ -50,11 +52,15 @@ from gateway.realtime.wire_client import (
     SystemMessage,
 )
 from gateway.realtime.wire_objects import ErrorDetails, Response, StatusDetails
+from gateway.realtime.wire_repair import Oddity
 from gateway.realtime.wire_session import PcmAudio, SessionConfig
 
 _log = structlog.get_logger(__name__)
 
 CONFIGURE_ID = "configure"
+
+BETA = "the service answers with a session of the beta interface"
+BETA_CURE = "Connect to its GA interface instead, without OpenAI-Beta or api-version: see docs/realtime.md, Upstreams"
 
 
 class RealtimeProtocol:
@@ -89,13 +95,17 @@ class RealtimeProtocol:
         output = config.audio.output.format if config.audio and config.audio.output else None
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
         self._responses = Responses()
+        self._gaps = Gaps()
         self._problems = Problems(call_id, redact)
         self._transcripts = Transcripts(call_id, self._history, self._responses, self._problems)
         self.ready = False
+        self._session_id = ""
+        self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
         self._failed = False
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
         self._count = 0
         self.unknown_events = 0
+        self.odd_messages = 0
 
     @property
     def responding(self) -> bool:
@@ -159,7 +169,8 @@ class RealtimeProtocol:
         if active is None or self._responses.is_over(active):
             return ()
         self._responses.give_up()
-        return (encode(ResponseCancel(event_id=self._next_id("cancel"), response_id=active)),)
+        named = {} if is_unnamed(active) else {"response_id": active}
+        return (encode(ResponseCancel(event_id=self._next_id("cancel"), **named)),)
 
     def truncate(self, item_id: str, played_ms: int) -> tuple[str, ...]:
         """
@@ -170,6 +181,8 @@ class RealtimeProtocol:
         events = []
         for cut in self._speech.cut(item_id, played_ms):
             self._history.cut(cut.item_id, cut.share)
+            if is_unnamed(cut.item_id):
+                continue
             events.append(
                 ConversationItemTruncate(
                     event_id=self._next_id("cut"),
@@ -217,37 +230,57 @@ class RealtimeProtocol:
         """
         Take one message of the server and tell what it means, in order.
 
-        Raises:
-            WireError: it is not the protocol; the session cannot be trusted any more.
+        Nothing is raised, whatever it is: what in it is odd is left out, noted once for each kind and counted
+        (``odd_messages``).
         """
         if self._failed:
             return []
-        event = parse_server_event(text)
-        if not isinstance(event, server.ErrorReported):
-            self._last_error = None
-        handle = self._HANDLERS.get(type(event))
-        return handle(self, event) if handle is not None else []
+        event, odd = parse_server_event(text)
+        events, inferred = self._gaps.fill(event) if event is not None else ((), ())
+        facts = self._on_odd((*odd, *inferred)) if odd or inferred else []
+        for each in events:
+            if not isinstance(each, server.ErrorReported):
+                self._last_error = None
+            handle = self._HANDLERS.get(type(each))
+            facts += handle(self, each) if handle is not None else []
+        return facts
+
+    def _on_odd(self, odd: tuple[Oddity, ...]) -> list[Fact]:
+        self.odd_messages += 1
+        notes = self._problems.odd(odd)
+        if self.ready:
+            return [*notes]
+        self._early_notes += notes
+        return []
 
     def _on_unknown(self, event: server.UnknownServerEvent) -> list[Fact]:
         self.unknown_events += 1
-        if self.unknown_events == 1:
-            _log.info("unknown_upstream_event", call_id=self._call_id, type=self._redact(event.type)[:100])
+        self._problems.unknown(event.type)
         return []
 
     def _on_session_created(self, event: server.SessionCreated) -> list[Fact]:
-        return [SessionBegan(event.session.id, event.session.expires_at)]
+        self._session_id = event.session.id or ""
+        return [SessionBegan(self._session_id, event.session.expires_at)]
 
     def _on_session_updated(self, event: server.SessionUpdated) -> list[Fact]:
+        echo = event.session
         if self.ready:
-            return [SpeechStopped(self._call_id)] if self._listening.updated(event.session) else []
-        if (difference := find_difference(self._config, event.session)) is not None:
-            return self._fail(AgentRefused(f"the service did not take the session: {difference}"))
+            return [SpeechStopped(self._call_id)] if self._listening.updated(echo) else []
+        if (field := beta_field(echo)) is not None:
+            return self._fail(AgentRefused(self._redact(f"{BETA} ({field}). {BETA_CURE}")))
+        differences = find_differences(self._config, echo)
+        if spoiling := [str(each) for each in differences if each.spoils]:
+            detail = f"the service did not take the session: {'; '.join(spoiling)}"
+            return self._fail(AgentRefused(self._redact(detail)))
         self.ready = True
-        return [AgentReady(self._call_id, event.session.id), *self._sends(self._flush_wanted())]
+        self._listening.confirmed(echo)
+        self._session_id = echo.id or self._session_id
+        notes = [*self._early_notes, *map(self._problems.differs, differences)]
+        return [AgentReady(self._call_id, self._session_id), *notes, *self._sends(self._flush_wanted())]
 
     def _on_error(self, event: server.ErrorReported) -> list[Fact]:
         error = self._problems.cleaned(event.error)
-        if not self.ready:
+        if not self.ready and error != ErrorDetails():  # one that says nothing refuses nothing
             subject = "the session's configuration" if error.event_id == CONFIGURE_ID else "the session"
             kind = error_class(find_row(Source.EARLY_ERROR, error.code, error.type).kind)
             return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))

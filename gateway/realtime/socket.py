@@ -28,7 +28,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from gateway.call.events import AgentFailed, AgentReady
-from gateway.errors import AgentError, WireError
+from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.realtime.facts import Fact, SessionBegan
 from gateway.realtime.failures import Retry, Source, error_class, find_row, judge_status, retry_of
@@ -227,7 +227,7 @@ class RealtimeSocket:
         self.ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[Ending] = loop.create_future()
         self.session_id = ""
-        self.expires_at: int | None = None
+        self.expires_at: float | None = None
         self.open_ms = 0
         self.ready_ms = 0
         self.on_room: Callable[[], None] | None = None
@@ -285,8 +285,6 @@ class RealtimeSocket:
                     self._tell(fact)
         except ConnectionClosed:
             self._end(self._ending_of(connection))
-        except WireError as error:
-            self._end(Ending(error, Retry.NEVER))
         await self._disconnect(connection)
 
     async def _connect(self) -> ClientConnection | None:
@@ -363,7 +361,7 @@ class RealtimeSocket:
             self.ready.set_result(None)
         if self._stall is not None:
             self._stall.cancel()
-        if self.session_id:
+        if self.session_id or self.ready_ms:
             _log.info(
                 "upstream_session_ended",
                 call_id=self._call_id,
@@ -371,6 +369,8 @@ class RealtimeSocket:
                 close_code=ending.close_code,
                 detail=ending.words,
                 lasted_ms=self._age_ms(),
+                odd_messages=self.protocol.odd_messages,
+                unknown_events=self.protocol.unknown_events,
             )
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:

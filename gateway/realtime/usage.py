@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.realtime.wire_objects import RateLimit
+from gateway.realtime.wire_objects import LARGEST, RateLimit
 
 Fields = dict[str, str | int | float]
 
@@ -33,7 +33,9 @@ def transcription_fields(usage: Mapping[str, Any]) -> Fields:
     """Return what the transcript of a turn took: seconds of audio, or tokens by kind, whichever the model counts."""
     if usage.get("type") == "duration":
         seconds = usage.get("seconds")
-        return {"transcription_seconds": float(seconds) if isinstance(seconds, int | float) else 0.0}
+        if isinstance(seconds, int | float) and 0 <= seconds <= LARGEST:  # which NaN is not
+            return {"transcription_seconds": float(seconds)}
+        return {"transcription_seconds": 0.0}
     heard = _part(usage, "input_token_details")
     return {
         "transcription_text_in": _count(heard, "text_tokens"),
@@ -58,4 +60,4 @@ def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(part: Mapping[str, Any], name: str) -> int:
     count = part.get(name)
-    return count if isinstance(count, int) else 0
+    return count if isinstance(count, int) and 0 <= count <= LARGEST else 0

@@ -2,46 +2,53 @@
 The Realtime API on the wire: text to typed server events, typed client events to text. No I/O.
 
 ``wire_server`` has the events a server sends, ``wire_objects`` what is in them, ``wire_client`` the events a client
-sends, ``wire_session`` the session it may ask for.
+sends, ``wire_session`` the session it may ask for. ``wire_repair`` makes the best of messages that are not quite the
+protocol.
 """
 
 from __future__ import annotations
 
 import binascii
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from gateway.errors import WireError
 from gateway.realtime.wire_client import ClientEvent
 from gateway.realtime.wire_objects import ErrorDetails, HttpRefusal
+from gateway.realtime.wire_repair import NoEvent, Oddity, read_leniently, repair
 from gateway.realtime.wire_server import KnownServerEvent, ServerEvent, UnknownServerEvent
 
+_TYPES = frozenset(
+    name for event in get_args(KnownServerEvent) for name in get_args(event.model_fields["type"].annotation)
+)
 _SERVER_EVENTS: TypeAdapter[KnownServerEvent] = TypeAdapter(Annotated[KnownServerEvent, Field(discriminator="type")])
 
 
-def parse_server_event(text: str | bytes) -> ServerEvent:
+def parse_server_event(text: str | bytes) -> tuple[ServerEvent | None, tuple[Oddity, ...]]:
     """
-    Parse one message of the server.
+    Parse one message of the server; whatever it is, nothing is raised.
 
     Args:
         text: one JSON object, as text or as its UTF-8 bytes (saves a decode).
 
     Returns:
-        The typed event; ``UnknownServerEvent`` for a type that is not documented.
-
-    Raises:
-        WireError: not JSON, no object, no ``type``, or an event without what it must have. What was said is not quoted:
-            it may be speech.
+        The typed event (``UnknownServerEvent`` for a type that is not documented), None if none can be made of the
+        message; and what in it is not as the protocol has it, which was left out.
     """
     try:
-        return _SERVER_EVENTS.validate_json(text)
+        return _SERVER_EVENTS.validate_json(text), ()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     if first["type"] == "union_tag_invalid" and isinstance(first["input"]["type"], str):
-        return UnknownServerEvent(first["ctx"]["tag"])
-    place = ".".join(str(step) for step in first["loc"])
-    raise WireError(f"the service sent {place or 'a message'} that is not its protocol: {first['msg']}")
+        return UnknownServerEvent(first["ctx"]["tag"]), ()
+    try:
+        event = read_leniently(text)
+    except NoEvent as none:
+        return None, (Oddity("", "", str(none)),)
+    if event["type"] not in _TYPES:
+        return UnknownServerEvent(event["type"]), ()
+    parsed, odd = repair(event, _SERVER_EVENTS.validate_json)
+    return parsed, odd or (Oddity(event["type"], "", first["msg"].partition(":")[0]),)
 
 
 def parse_http_refusal(body: bytes | bytearray) -> ErrorDetails | None:

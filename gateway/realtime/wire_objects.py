@@ -2,29 +2,35 @@
 The objects inside a server's events: session, error, item, response.
 
 Read generously, since services leave fields out and add others: unknown fields are ignored, and what the gateway does
-not act upon may be missing or null.
+not act upon may be missing or null. A field of another type costs that field (``wire_repair``), not the message.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Number = int | float
+LARGEST = 2**53
+"""Whole numbers beyond it are exact in no JSON of other languages; no count, time or limit comes near."""
+
+Number = Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
+
+Index = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Incoming(BaseModel):
-    """Something a server sends: frozen, unknown fields ignored."""
+    """Something a server sends: frozen, unknown fields ignored, no number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", val_json_bytes="base64")
+    model_config = ConfigDict(frozen=True, extra="ignore", val_json_bytes="base64", allow_inf_nan=False)
 
 
 class EchoedFormat(Incoming):
     """An audio format as the server has it; G.711 has no rate."""
 
     type: str | None = None
-    rate: int | None = None
+    rate: Number | None = None
 
 
 class EchoedTurnDetection(Incoming):
@@ -45,16 +51,16 @@ class EchoedVoice(Incoming):
 
 
 class EchoedInput(Incoming):
-    """The caller's audio as the server has it."""
+    """The caller's audio as the server has it; a format in one word is of the beta interface."""
 
-    format: EchoedFormat | None = None
+    format: EchoedFormat | str | None = None
     turn_detection: EchoedTurnDetection | None = None
 
 
 class EchoedOutput(Incoming):
-    """The agent's audio as the server has it."""
+    """The agent's audio as the server has it; a format in one word is of the beta interface."""
 
-    format: EchoedFormat | None = None
+    format: EchoedFormat | str | None = None
     voice: str | EchoedVoice | None = None
 
 
@@ -66,17 +72,33 @@ class EchoedAudio(Incoming):
 
 
 class Session(Incoming):
-    """The effective session; only what the gateway compares with its wishes."""
+    """
+    The effective session; only what the gateway compares with its wishes.
 
-    id: str = ""
+    ``voice`` is where some services have it; ``modalities`` and what follows are fields of the beta interface.
+    """
+
+    id: str | None = None
     type: str | None = None
     model: str | None = None
-    expires_at: int | None = None
+    expires_at: Number | None = None
+    instructions: str | None = None
+    output_modalities: tuple[str, ...] | None = None
     audio: EchoedAudio | None = None
+    voice: str | EchoedVoice | None = None
+    modalities: tuple[str, ...] | None = None
+    input_audio_format: str | None = None
+    output_audio_format: str | None = None
 
 
 class ErrorDetails(Incoming):
-    """What went wrong. ``event_id`` names the client event that failed, if it was one; ``param`` the field in it."""
+    """
+    What went wrong. ``event_id`` names the client event that failed, if it was one; ``param`` the field in it.
+
+    Relays pass an HTTP status on as the code: a number is taken as text.
+    """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     type: str | None = None
     code: str | None = None
@@ -85,10 +107,18 @@ class ErrorDetails(Incoming):
     event_id: str | None = None
 
 
+def _as_message(error: object) -> object:
+    return {"message": error} if isinstance(error, str) else error
+
+
+ErrorSaid = Annotated[ErrorDetails, BeforeValidator(_as_message)]
+"""An error as an object, or in words alone."""
+
+
 class HttpRefusal(Incoming):
     """The JSON body of a handshake that was refused with an HTTP status."""
 
-    error: ErrorDetails
+    error: ErrorSaid
 
 
 class RateLimit(Incoming):
@@ -136,15 +166,23 @@ class StatusDetails(Incoming):
 
     type: str | None = None
     reason: str | None = None
-    error: ErrorDetails | None = None
+    error: ErrorSaid | None = None
+
+
+def _as_reason(details: object) -> object:
+    return {"reason": details} if isinstance(details, str) else details
 
 
 class Response(Incoming):
-    """One response: ``status`` is in_progress, completed, cancelled, incomplete or failed."""
+    """
+    One response: ``status`` is in_progress, completed, cancelled, incomplete or failed.
 
-    id: str
+    ``id`` is empty where the service left it out, see ``gaps``; ``status_details`` may be one word.
+    """
+
+    id: str = ""
     status: str | None = None
-    status_details: StatusDetails | None = None
+    status_details: Annotated[StatusDetails | None, BeforeValidator(_as_reason)] = None
     conversation_id: str | None = None
     output: tuple[ServerItem, ...] | None = None
     usage: dict[str, Any] | None = None

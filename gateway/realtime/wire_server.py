@@ -1,7 +1,8 @@
 """
 The events a server sends: the 46 of the GA Realtime API.
 
-What the gateway acts upon is required; the rest may be missing or null, see ``wire_objects``.
+Required is only that without which an event says nothing; the rest may be missing or null, see ``wire_objects``. Ids
+that are empty are found by ``gaps``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from gateway.realtime.wire_objects import (
     ContentPart,
     Conversation,
     ErrorDetails,
+    ErrorSaid,
     Incoming,
+    Index,
     Number,
     RateLimit,
     Response,
@@ -42,21 +47,29 @@ class SessionCreated(KnownEvent):
     """The session exists, with the server's defaults."""
 
     type: Literal["session.created"]
-    session: Session
+    session: Session = Session()
 
 
 class SessionUpdated(KnownEvent):
-    """The session's configuration was changed; ``session`` is all of it."""
+    """The session's configuration was changed; ``session`` is all of it, or as much as the service tells."""
 
     type: Literal["session.updated"]
-    session: Session
+    session: Session = Session()
 
 
 class ErrorReported(KnownEvent):
     """A client event failed, or the session did; final only if a CLOSE follows."""
 
     type: Literal["error"]
-    error: ErrorDetails
+    error: ErrorSaid = ErrorDetails()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, event: object) -> object:
+        """Take an error whose fields stand beside ``type``, as some services send it, for one of the usual shape."""
+        if not isinstance(event, dict) or "error" in event:
+            return event
+        return event | {"error": {name: event[name] for name in ("code", "message", "param") if name in event}}
 
 
 class RateLimitsUpdated(KnownEvent):
@@ -151,7 +164,7 @@ class ItemTruncated(KnownEvent):
 
     type: Literal["conversation.item.truncated"]
     item_id: str | None = None
-    content_index: int | None = None
+    content_index: Index | None = None
     audio_end_ms: Number | None = None
 
 
@@ -160,7 +173,7 @@ class CallerTranscriptDelta(KnownEvent):
 
     type: Literal["conversation.item.input_audio_transcription.delta"]
     item_id: str | None = None
-    content_index: int | None = None
+    content_index: Index | None = None
     delta: str | None = None
 
 
@@ -170,7 +183,7 @@ class CallerTranscriptSegment(KnownEvent):
     type: Literal["conversation.item.input_audio_transcription.segment"]
     id: str | None = None
     item_id: str | None = None
-    content_index: int | None = None
+    content_index: Index | None = None
     text: str | None = None
     speaker: str | None = None
     start: Number | None = None
@@ -182,7 +195,7 @@ class CallerTranscriptCompleted(KnownEvent):
 
     type: Literal["conversation.item.input_audio_transcription.completed"]
     item_id: str
-    content_index: int | None = None
+    content_index: Index | None = None
     transcript: str = ""
     usage: dict[str, Any] | None = None
 
@@ -192,8 +205,8 @@ class CallerTranscriptFailed(KnownEvent):
 
     type: Literal["conversation.item.input_audio_transcription.failed"]
     item_id: str | None = None
-    content_index: int | None = None
-    error: ErrorDetails | None = None
+    content_index: Index | None = None
+    error: ErrorSaid | None = None
 
 
 # Responses
@@ -203,21 +216,21 @@ class ResponseCreated(KnownEvent):
     """The agent begins to answer."""
 
     type: Literal["response.created"]
-    response: Response
+    response: Response = Response()
 
 
 class ResponseDone(KnownEvent):
     """The response is generated, cancelled or failed; what was generated may still be playing."""
 
     type: Literal["response.done"]
-    response: Response
+    response: Response = Response()
 
 
 class OutputEvent(KnownEvent):
     """An event about an item of a response."""
 
     response_id: str | None = None
-    output_index: int | None = None
+    output_index: Index | None = None
 
 
 class OutputItemChanged(OutputEvent):
@@ -231,7 +244,7 @@ class ContentEvent(OutputEvent):
     """An event about a part of an item's content."""
 
     item_id: str | None = None
-    content_index: int | None = None
+    content_index: Index | None = None
 
 
 class ContentPartChanged(ContentEvent):
@@ -259,7 +272,7 @@ class OutputAudioDelta(ContentEvent):
     """A piece of speech, far ahead of playback; ``delta`` is decoded from base64."""
 
     type: Literal["response.output_audio.delta"]
-    item_id: str
+    item_id: str = ""
     delta: bytes
 
 
@@ -267,7 +280,7 @@ class OutputAudioDone(ContentEvent):
     """The speech of an item is generated; this event carries no audio."""
 
     type: Literal["response.output_audio.done"]
-    item_id: str
+    item_id: str = ""
 
 
 class OutputTranscriptDelta(ContentEvent):
@@ -281,7 +294,7 @@ class OutputTranscriptDone(ContentEvent):
     """The transcript of an item's speech."""
 
     type: Literal["response.output_audio_transcript.done"]
-    item_id: str
+    item_id: str = ""
     transcript: str = ""
 
 
@@ -337,6 +350,21 @@ class OutputBufferChanged(KnownEvent):
     response_id: str | None = None
 
 
+ResponsePart = (
+    OutputItemChanged
+    | ContentPartChanged
+    | OutputTextDelta
+    | OutputTextDone
+    | OutputAudioDelta
+    | OutputAudioDone
+    | OutputTranscriptDelta
+    | OutputTranscriptDone
+    | FunctionArgumentsDelta
+    | FunctionArgumentsDone
+    | McpArguments
+    | McpCall
+)
+"""The events about an item of a response."""
 KnownServerEvent = (
     SessionCreated
     | SessionUpdated
@@ -358,19 +386,8 @@ KnownServerEvent = (
     | CallerTranscriptFailed
     | ResponseCreated
     | ResponseDone
-    | OutputItemChanged
-    | ContentPartChanged
-    | OutputTextDelta
-    | OutputTextDone
-    | OutputAudioDelta
-    | OutputAudioDone
-    | OutputTranscriptDelta
-    | OutputTranscriptDone
-    | FunctionArgumentsDelta
-    | FunctionArgumentsDone
+    | ResponsePart
     | McpListTools
-    | McpArguments
-    | McpCall
     | OutputBufferChanged
 )
 ServerEvent = KnownServerEvent | UnknownServerEvent

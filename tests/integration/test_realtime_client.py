@@ -36,7 +36,7 @@ from gateway.call.events import (
     SpeechStopped,
 )
 from gateway.dialplan.model import AgentProfile
-from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
+from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.realtime import socket as realtime_socket
 from tests.fakes.raw_peer import RawPeer
@@ -320,14 +320,26 @@ async def test_a_connection_that_breaks_in_mid_call_is_lost() -> None:
     assert len(call.events) == 2
 
 
-async def test_a_message_that_is_not_the_protocol_ends_the_agent() -> None:
+async def test_messages_that_are_not_the_protocol_cost_themselves_and_not_the_call() -> None:
     async def script(socket: ServerConnection) -> None:
-        await make_ready(socket)
         await socket.send("hello")
+        await make_ready(socket)
+        for odd in ("pong", "{}", b"\xff\x00", '{"type":"response.created","response":{"id":null}}'):
+            await socket.send(odd)
+        await send(socket, "response.output_audio.delta", delta=base64.b64encode(bytes(9600)).decode())
+        await send(socket, "response.done", response=None)
         await until_closed(socket)
 
-    async with serving(script) as url, calling(url) as call:
-        assert isinstance(await call.error(1), WireError)
+    with capture_logs() as logs:
+        async with serving(script) as url, calling(url) as call:
+            await call.first(AgentReady)
+            await until(lambda: len(call.noted("odd_message")) == 7)
+            heard = await call.listen()
+
+    assert heard
+    assert call.noted("odd_message")[0] == {"detail": "not JSON"}
+    [ended] = [entry for entry in logs if entry["event"] == "upstream_session_ended"]
+    assert ended["odd_messages"] == 7
 
 
 async def test_a_fault_of_the_gateway_ends_the_agent_and_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from gateway.audio.pcm import MODEL
 from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke, Noted, SpeechStarted, SpeechStopped
 from gateway.dialplan.model import AgentProfile, TurnDetection
-from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
+from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.ids import CallId
 from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, Send, SessionBegan
 from gateway.realtime.protocol import RealtimeProtocol
@@ -76,6 +76,10 @@ def error_in(facts: list[Fact]) -> AgentError:
     return facts[0].error
 
 
+def error_free(facts: list[Fact]) -> bool:
+    return not any(isinstance(fact, AgentFailed) for fact in facts)
+
+
 def sent(texts: tuple[str, ...]) -> list[Json]:
     return [json.loads(text) for text in texts]
 
@@ -116,33 +120,52 @@ def test_no_caller_audio_is_sent_before_the_session_is_ready() -> None:
     assert protocol.append(b"") == ()
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "field"),
-    [
-        (("audio", "input", "format"), {"type": "audio/pcmu"}, "session.audio.input.format.type"),
-        (("audio", "output", "format"), {"type": "audio/pcm", "rate": 16000}, "session.audio.output.format.rate"),
-        (("audio", "output", "format"), None, "session.audio.output.format.type"),
-        (("audio", "output", "voice"), "alloy", "session.audio.output.voice"),
-        (("audio", "input", "turn_detection"), None, "session.audio.input.turn_detection.type"),
-        (("audio", "input", "turn_detection"), {"type": "semantic_vad"}, "session.audio.input.turn_detection.type"),
-        (("audio",), None, "session.audio.input.format.type"),
-    ],
-)
-def test_an_echo_that_differs_refuses_the_agent_and_names_the_field(
-    path: tuple[str, ...], value: object, field: str
-) -> None:
+def test_an_echo_that_differs_refuses_the_agent_and_names_the_fields() -> None:
     protocol = new_protocol()
     echo = echo_of(protocol)
-    inner = echo
-    for step in path[:-1]:
-        inner = inner[step]
-    inner[path[-1]] = value
+    echo["audio"]["input"] |= {"format": {"type": "audio/pcmu"}, "turn_detection": None}
 
     error = error_in(hear(protocol, "session.updated", session=echo))
 
     assert isinstance(error, AgentRefused)
-    assert f"{field} is " in error.detail
+    assert "session.audio.input.format.type is 'audio/pcmu', asked for 'audio/pcm'" in error.detail
+    assert "session.audio.input.turn_detection is null, asked for 'server_vad'" in error.detail
     assert not protocol.ready
+
+
+def test_an_echo_of_the_beta_interface_is_called_that() -> None:
+    protocol = new_protocol()
+
+    error = error_in(hear(protocol, "session.updated", session={"id": "sess_1", "input_audio_format": "pcm16"}))
+
+    assert isinstance(error, AgentRefused)
+    assert "beta interface (session.input_audio_format)" in error.detail
+    assert "GA interface" in error.detail
+
+
+def test_another_voice_is_noted_and_taken() -> None:
+    protocol = new_protocol()
+    echo = echo_of(protocol)
+    echo["audio"]["output"]["voice"] = "alloy"
+
+    with capture_logs() as logs:
+        ready, note = hear(protocol, "session.updated", session=echo)
+
+    assert ready == AgentReady(CALL, "sess_1")
+    assert isinstance(note, Noted)
+    assert note.name == "session_differs"
+    assert note.fields == {"field": "session.audio.output.voice", "got": "'alloy'", "wanted": "'marin'"}
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+@pytest.mark.parametrize("session", [{}, {"id": None}, {"expires_at": 1790000000.5, "id": "sess_1"}])
+def test_a_session_need_not_be_told_of_in_full(session: Json) -> None:
+    protocol = new_protocol()
+
+    assert hear(protocol, "session.created", session=session) == [
+        SessionBegan(session.get("id") or "", session.get("expires_at"))
+    ]
+    assert hear(protocol, "session.updated") == [AgentReady(CALL, session.get("id") or "")]
 
 
 def test_a_rejected_configuration_refuses_the_agent_with_code_and_parameter() -> None:
@@ -463,17 +486,52 @@ def test_a_failed_response_is_logged_with_its_error() -> None:
     assert "Out of credit." in logs[0]["detail"]
 
 
-def test_unknown_events_are_counted_and_passed_over() -> None:
+def test_unknown_events_are_counted_and_each_type_is_logged_once() -> None:
     protocol = ready_protocol()
 
-    assert hear(protocol, "ping") == []
-    assert hear(protocol, "ping") == []
-    assert protocol.unknown_events == 2
+    with capture_logs() as logs:
+        assert [fact for name in ("ping", "ping", "usage.updated") for fact in hear(protocol, name)] == []
+
+    assert protocol.unknown_events == 3
+    assert [entry["type"] for entry in logs] == ["ping", "usage.updated"]
 
 
-def test_a_message_that_is_no_json_is_a_wire_error() -> None:
-    with pytest.raises(WireError):
-        ready_protocol().receive("hello")
+def test_an_odd_message_is_counted_and_each_kind_is_logged_and_noted_once() -> None:
+    protocol = ready_protocol()
+    odd = ["pong", "pong", "{}", '{"type":"input_audio_buffer.cleared","event_id":17}'] * 2
+
+    with capture_logs() as logs:
+        facts = [fact for text in odd for fact in protocol.receive(text)]
+
+    assert protocol.odd_messages == 8
+    notes = [note.fields for note in facts if isinstance(note, Noted) and note.name == "odd_message"]
+    assert notes == [
+        {"detail": "not JSON"},
+        {"detail": "no type"},
+        {
+            "event_type": "input_audio_buffer.cleared",
+            "place": "event_id",
+            "detail": "Input should be a valid string",
+        },
+    ]
+    assert len(facts) == len(logs) == 3
+
+
+def test_what_was_odd_before_readiness_is_noted_with_it() -> None:
+    protocol = new_protocol()
+
+    assert protocol.receive("pong") == []
+    ready, note = hear(protocol, "session.updated", session=echo_of(protocol))
+
+    assert isinstance(ready, AgentReady)
+    assert note == Noted(CALL, "odd_message", {"detail": "not JSON"})
+
+
+def test_an_error_that_says_nothing_refuses_nothing() -> None:
+    protocol = new_protocol()
+
+    assert error_free(hear(protocol, "error", error=None))
+    assert hear(protocol, "session.updated", session=echo_of(protocol))[0] == AgentReady(CALL, "sess_1")
 
 
 def test_an_orderly_close_of_a_working_session_is_no_error() -> None:

@@ -9,10 +9,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.errors import WireError
 from gateway.realtime import wire_client as client
 from gateway.realtime import wire_server as server
 from gateway.realtime.wire import encode, encode_append, parse_http_refusal, parse_server_event
+from gateway.realtime.wire_objects import (
+    ContentPart,
+    EchoedFormat,
+    EchoedOutput,
+    EchoedVoice,
+    ErrorDetails,
+    RateLimit,
+    StatusDetails,
+)
+from gateway.realtime.wire_repair import Oddity
 from gateway.realtime.wire_session import (
     AudioConfig,
     AudioInput,
@@ -24,131 +33,11 @@ from gateway.realtime.wire_session import (
     ServerVad,
     SessionConfig,
 )
+from tests.fakes.realtime_events import PCM, SAMPLES, TRANSCRIPTION
 
 pytestmark = pytest.mark.unit
 
 Json = dict[str, Any]
-
-PCM = bytes(range(256)) * 2
-USAGE = {"total_tokens": 9, "input_tokens": 4, "output_tokens": 5, "input_token_details": {"audio_tokens": 4}}
-FULL_SESSION: Json = {
-    "type": "realtime",
-    "object": "realtime.session",
-    "id": "sess_1",
-    "model": "gpt-realtime-2.1",
-    "output_modalities": ["audio"],
-    "instructions": "Be brief.",
-    "tools": [],
-    "tool_choice": "auto",
-    "max_output_tokens": "inf",
-    "tracing": None,
-    "truncation": "auto",
-    "prompt": None,
-    "expires_at": 1790000000,
-    "audio": {
-        "input": {
-            "format": {"type": "audio/pcm", "rate": 24000},
-            "transcription": {"model": "gpt-realtime-whisper", "language": None, "prompt": None},
-            "noise_reduction": None,
-            "turn_detection": {
-                "type": "server_vad",
-                "threshold": 0.5,
-                "prefix_padding_ms": 300,
-                "silence_duration_ms": 500,
-                "idle_timeout_ms": None,
-                "create_response": True,
-                "interrupt_response": True,
-            },
-        },
-        "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin", "speed": 1.0},
-    },
-    "include": None,
-}
-MESSAGE: Json = {
-    "id": "item_a",
-    "type": "message",
-    "status": "completed",
-    "role": "assistant",
-    "phase": "final_answer",
-    "content": [{"type": "output_audio", "transcript": "Hello."}],
-}
-CALL: Json = {
-    "id": "item_f",
-    "type": "function_call",
-    "status": "completed",
-    "name": "hang_up",
-    "call_id": "call_1",
-    "arguments": "{}",
-}
-RESPONSE: Json = {
-    "object": "realtime.response",
-    "id": "resp_1",
-    "status": "completed",
-    "status_details": None,
-    "output": [MESSAGE, CALL],
-    "conversation_id": "conv_1",
-    "output_modalities": ["audio"],
-    "max_output_tokens": "inf",
-    "audio": {"output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin"}},
-    "usage": USAGE,
-    "metadata": None,
-}
-OUTPUT: Json = {"response_id": "resp_1", "output_index": 0, "item_id": "item_a"}
-PART: Json = OUTPUT | {"content_index": 0}
-HEARD: Json = {"item_id": "item_u", "content_index": 0}
-TRANSCRIPTION = "conversation.item.input_audio_transcription"
-ITEM: Json = {"item": MESSAGE, "previous_item_id": None}
-
-SAMPLES: dict[str, Json] = {
-    "session.created": {"session": FULL_SESSION},
-    "session.updated": {"session": FULL_SESSION},
-    "error": {"error": {"type": "server_error", "code": None, "message": "m", "param": None, "event_id": None}},
-    "rate_limits.updated": {
-        "rate_limits": [{"name": "tokens", "limit": 40000, "remaining": 39000, "reset_seconds": 1.5}]
-    },
-    "conversation.created": {"conversation": {"id": "conv_1", "object": "realtime.conversation"}},
-    "input_audio_buffer.speech_started": {"audio_start_ms": 840, "item_id": "item_u"},
-    "input_audio_buffer.speech_stopped": {"audio_end_ms": 2100, "item_id": "item_u"},
-    "input_audio_buffer.committed": {"item_id": "item_u", "previous_item_id": None},
-    "input_audio_buffer.cleared": {},
-    "input_audio_buffer.timeout_triggered": {"audio_start_ms": 0, "audio_end_ms": 6000, "item_id": "item_u"},
-    "input_audio_buffer.dtmf_event_received": {"event": "5", "received_at": 1790000000},
-    "conversation.item.added": ITEM,
-    "conversation.item.done": ITEM,
-    "conversation.item.created": ITEM,
-    "conversation.item.retrieved": {"item": MESSAGE | {"content": [{"type": "input_audio", "audio": "AAAA"}]}},
-    "conversation.item.deleted": {"item_id": "item_u"},
-    "conversation.item.truncated": {"item_id": "item_a", "content_index": 0, "audio_end_ms": 700},
-    f"{TRANSCRIPTION}.delta": HEARD | {"delta": "Good", "obfuscation": "x1"},
-    f"{TRANSCRIPTION}.segment": HEARD | {"id": "s", "text": "Good", "speaker": "A", "start": 0.1, "end": 1.0},
-    f"{TRANSCRIPTION}.completed": HEARD | {"transcript": "Good day.", "usage": {"type": "duration", "seconds": 2}},
-    f"{TRANSCRIPTION}.failed": HEARD | {"error": {"type": "x", "code": "DeploymentNotFound", "message": "m"}},
-    "response.created": {"response": RESPONSE | {"status": "in_progress", "output": [], "usage": None}},
-    "response.output_item.added": {"response_id": "resp_1", "output_index": 1, "item": CALL | {"arguments": ""}},
-    "response.output_item.done": {"response_id": "resp_1", "output_index": 1, "item": CALL},
-    "response.content_part.added": PART | {"part": {"type": "audio", "transcript": ""}},
-    "response.content_part.done": PART | {"part": {"type": "text", "text": "Hello."}, "content": {}},
-    "response.output_text.delta": PART | {"delta": "Hel"},
-    "response.output_text.done": PART | {"text": "Hello."},
-    "response.output_audio.delta": PART | {"delta": base64.b64encode(PCM).decode()},
-    "response.output_audio.done": PART,
-    "response.output_audio_transcript.delta": PART | {"delta": "Hel", "obfuscation": "jk2"},
-    "response.output_audio_transcript.done": PART | {"transcript": "Hello."},
-    "response.function_call_arguments.delta": OUTPUT | {"call_id": "call_1", "delta": "{"},
-    "response.function_call_arguments.done": OUTPUT | {"call_id": "call_1", "name": "f", "arguments": "{}"},
-    "response.done": {"response": RESPONSE},
-    "mcp_list_tools.in_progress": {"item_id": "mcp_1"},
-    "mcp_list_tools.completed": {"item_id": "mcp_1"},
-    "mcp_list_tools.failed": {"item_id": "mcp_1"},
-    "response.mcp_call_arguments.delta": OUTPUT | {"delta": "{"},
-    "response.mcp_call_arguments.done": OUTPUT | {"arguments": "{}"},
-    "response.mcp_call.in_progress": {"item_id": "mcp_1", "output_index": 0},
-    "response.mcp_call.completed": {"item_id": "mcp_1", "output_index": 0},
-    "response.mcp_call.failed": {"item_id": "mcp_1", "output_index": 0},
-    "output_audio_buffer.started": {"response_id": "resp_1"},
-    "output_audio_buffer.stopped": {"response_id": "resp_1"},
-    "output_audio_buffer.cleared": {"response_id": "resp_1"},
-}
 
 
 def test_the_samples_are_the_46_events_of_the_api() -> None:
@@ -159,7 +48,9 @@ def test_the_samples_are_the_46_events_of_the_api() -> None:
 def test_a_documented_event_is_parsed_with_its_type(name: str) -> None:
     text = json.dumps({"type": name, "event_id": "event_1", "something_new": {"a": [1]}} | SAMPLES[name])
 
-    for event in (parse_server_event(text), parse_server_event(text.encode())):
+    for event, odd in (parse_server_event(text), parse_server_event(text.encode())):
+        assert odd == ()
+        assert event is not None
         assert not isinstance(event, server.UnknownServerEvent)
         assert event.type == name
         assert event.event_id == "event_1"
@@ -167,70 +58,160 @@ def test_a_documented_event_is_parsed_with_its_type(name: str) -> None:
         assert set(SAMPLES[name]) - {"obfuscation", "content"} - set(written) == set()
 
 
-ACTED_UPON = {
-    "session.created",
-    "session.updated",
-    "error",
-    "response.created",
-    "response.done",
-    "response.output_audio.delta",
-    "response.output_audio.done",
-    "response.output_audio_transcript.done",
-    f"{TRANSCRIPTION}.completed",
-}
+SAYS_NOTHING_WITHOUT = {"response.output_audio.delta": "delta", f"{TRANSCRIPTION}.completed": "item_id"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_only_what_the_gateway_acts_upon_is_required(name: str) -> None:
-    text = json.dumps({"type": name})
+def test_only_that_is_required_without_which_an_event_says_nothing(name: str) -> None:
+    event, odd = parse_server_event(json.dumps({"type": name}))
 
-    if name in ACTED_UPON:
-        with pytest.raises(WireError, match=name):
-            parse_server_event(text)
+    if name in SAYS_NOTHING_WITHOUT:
+        assert event is None
+        assert odd == (Oddity(name, SAYS_NOTHING_WITHOUT[name], "Field required"),)
     else:
-        nulled = json.dumps({"type": name} | dict.fromkeys(SAMPLES[name]))
-        assert parse_server_event(text) == parse_server_event(nulled)
+        assert event is not None
+        assert odd == ()
+        assert parse_server_event(json.dumps({"type": name} | dict.fromkeys(SAMPLES[name])))[0] == event
 
 
 def test_an_audio_delta_arrives_as_bytes() -> None:
     text = json.dumps({"type": "response.output_audio.delta"} | SAMPLES["response.output_audio.delta"])
 
-    event = parse_server_event(text)
+    event, _ = parse_server_event(text)
 
     assert isinstance(event, server.OutputAudioDelta)
     assert (event.response_id, event.item_id, event.delta) == ("resp_1", "item_a", PCM)
 
 
 def test_an_unknown_type_is_told_and_tolerated() -> None:
-    assert parse_server_event('{"type":"ping","timestamp":1}') == server.UnknownServerEvent("ping")
+    assert parse_server_event('{"type":"ping","timestamp":1}') == (server.UnknownServerEvent("ping"), ())
+    event, odd = parse_server_event('{"type":"ping","emoji":"\\ud83d"}')
+    assert (event, odd) == (server.UnknownServerEvent("ping"), ())
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "problem"),
     [
-        "not json",
-        "",
-        "[]",
-        "null",
-        '"session.created"',
-        "{}",
-        '{"event_id":"event_1"}',
-        '{"type":null}',
-        '{"type":"response.output_audio.delta","item_id":"i","delta":"*"}',
-        '{"type":"response.output_audio.delta","item_id":7,"delta":"AAAA"}',
-        b"\xff\xfe",
+        ("pong", "not JSON"),
+        ("", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"type":"error","code":' + "9" * 5000 + "}", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('"session.created"', "not a JSON object"),
+        ("{}", "no type"),
+        ('{"event_id":"event_1"}', "no type"),
+        ('{"type":null}', "no type"),
+        ('{"type":["error"]}', "no type"),
     ],
 )
-def test_what_is_not_the_protocol_is_a_wire_error(text: str | bytes) -> None:
-    with pytest.raises(WireError):
-        parse_server_event(text)
+def test_what_is_no_event_is_told_as_what_it_is(text: str | bytes, problem: str) -> None:
+    assert parse_server_event(text) == (None, (Oddity("", "", problem),))
 
 
-def test_a_wire_error_does_not_quote_what_was_said() -> None:
-    with pytest.raises(WireError) as raised:
-        parse_server_event(json.dumps({"type": f"{TRANSCRIPTION}.completed", "transcript": "my secret"}))
+def test_of_a_message_nested_too_deeply_nothing_is_made() -> None:
+    event, odd = parse_server_event('{"type":"error","more":' + "[" * 900 + "]" * 900 + "}")
 
-    assert "secret" not in str(raised.value)
+    assert (event, odd) == (None, (Oddity("error", "", "Invalid JSON"),))
+
+
+def test_half_an_emoji_costs_no_more_than_itself() -> None:
+    name = "response.output_audio_transcript.delta"
+
+    event, odd = parse_server_event(f'{{"type":"{name}","item_id":"i","delta":"Great \\ud83d"}}')
+
+    assert isinstance(event, server.OutputTranscriptDelta)
+    assert event.delta == "Great ?"
+    assert odd == (Oddity(name, "", "Invalid JSON"),)
+
+
+def test_characters_that_are_not_utf_8_cost_no_more_than_themselves() -> None:
+    event, odd = parse_server_event(b'\xef\xbb\xbf{"type":"response.output_text.delta","delta":"Gr\xfcn"}')
+
+    assert isinstance(event, server.OutputTextDelta)
+    assert event.delta == "Gr\ufffdn"
+    assert len(odd) == 1
+
+
+def test_only_the_places_that_are_wrong_are_left_out() -> None:
+    item = {"id": "item_a", "type": "message", "content": [None, {"type": "output_audio", "transcript": 5}, "Hi"]}
+    response = {"id": "resp_1", "status": "completed", "output": ["?", item, 3], "usage": "none", "metadata": []}
+
+    event, odd = parse_server_event(json.dumps({"type": "response.done", "event_id": 7, "response": response}))
+
+    assert isinstance(event, server.ResponseDone)
+    assert (event.event_id, event.response.id, event.response.status) == (None, "resp_1", "completed")
+    assert event.response.output is not None
+    [left] = event.response.output
+    assert (left.id, left.content) == ("item_a", (ContentPart(type="output_audio"),))
+    assert {each.place for each in odd} == {
+        "event_id",
+        "response.output.*",
+        "response.output.*.content.*",
+        "response.output.*.content.*.transcript",
+        "response.usage",
+        "response.metadata",
+    }
+
+
+def test_a_wrong_detail_does_not_cost_what_stands_beside_it() -> None:
+    audio = {"output": {"format": {"type": "audio/pcm", "rate": "fast"}, "voice": {"id": 5, "name": "x"}}}
+
+    event, odd = parse_server_event(json.dumps({"type": "session.updated", "session": {"audio": audio}}))
+
+    assert isinstance(event, server.SessionUpdated)
+    assert event.session.audio is not None
+    assert event.session.audio.output == EchoedOutput(format=EchoedFormat(type="audio/pcm"), voice=EchoedVoice())
+    assert [each.place for each in odd] == ["session.audio.output.format.rate", "session.audio.output.voice.id"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 400, str(2**60), "true", '"soon"'])
+def test_a_number_that_cannot_be_is_left_out(number: str) -> None:
+    text = f'{{"type":"rate_limits.updated","rate_limits":[{{"name":"tokens","limit":{number},"remaining":2}}]}}'
+
+    event, odd = parse_server_event(text)
+
+    assert isinstance(event, server.RateLimitsUpdated)
+    if number != "true":  # which counts as 1
+        assert event.rate_limits == (RateLimit(name="tokens", remaining=2),)
+        assert [each.place for each in odd] == ["rate_limits.*.limit"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "details"),
+    [
+        ({"error": "Something."}, ErrorDetails(message="Something.")),
+        ({"error": {"message": "Something.", "code": 400}}, ErrorDetails(message="Something.", code="400")),
+        ({"message": "Something.", "code": "busy"}, ErrorDetails(message="Something.", code="busy")),
+        ({}, ErrorDetails()),
+    ],
+)
+def test_an_error_is_understood_as_services_send_it(fields: Json, details: ErrorDetails) -> None:
+    assert parse_server_event(json.dumps({"type": "error"} | fields)) == (
+        server.ErrorReported(type="error", error=details),
+        (),
+    )
+
+
+@pytest.mark.parametrize("status_details", ["unimplemented", {"reason": "unimplemented"}])
+def test_the_details_of_a_status_may_be_one_word(status_details: object) -> None:
+    response = {"id": "resp_1", "status": "completed", "status_details": status_details}
+
+    event, odd = parse_server_event(json.dumps({"type": "response.done", "response": response}))
+
+    assert isinstance(event, server.ResponseDone)
+    assert odd == ()
+    assert event.response.status_details == StatusDetails(reason="unimplemented")
+
+
+def test_what_is_told_of_an_odd_message_does_not_quote_it() -> None:
+    _, odd = parse_server_event(
+        json.dumps({"type": f"{TRANSCRIPTION}.completed", "transcript": ["my secret"], "usage": "my secret"})
+    )
+
+    assert odd
+    assert "secret" not in str(odd)
 
 
 def test_the_body_of_an_http_refusal_is_read_if_it_is_one() -> None:
