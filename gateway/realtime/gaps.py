@@ -2,7 +2,7 @@
 Ids that a service leaves out of its events, inferred from those before.
 
 An event of a response without the response's id is of the response that is being generated; audio and transcripts
-without an item's id are of the item last spoken in it; a function call without ids is the one that began last.
+without an item's id are of the item last spoken in it. Function calls are put together in ``drafts.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.realtime import wire_server as server
-from gateway.realtime.wire_objects import ServerItem
 from gateway.realtime.wire_repair import Oddity
 
 MAX_RESPONSES = 32
@@ -27,11 +26,10 @@ def is_unnamed(an_id: str) -> bool:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a response: the item last spoken and whether its audio is complete, the function called last."""
+    """What is known of a response: the item last spoken, and whether its audio is complete."""
 
     item_id: str = ""
     ended: bool = False
-    call: ServerItem | None = None
 
 
 class Gaps:
@@ -89,10 +87,8 @@ class Gaps:
                 found["item_id"] = self._item_of(event, known)
             known.item_id = event.item_id or known.item_id
             known.ended = isinstance(event, server.OutputAudioDone) or (known.ended and not event.item_id)
-        elif isinstance(event, server.FunctionArgumentsDelta | server.FunctionArgumentsDone):
-            found |= _fill_call(event, known)
-        elif isinstance(event, server.OutputItemChanged) and event.item is not None:
-            found |= _fill_item(event.item, known, is_new=event.type == "response.output_item.added")
+        elif event.type == "response.output_item.added" and event.item is not None and event.item.type == "message":
+            known.item_id, known.ended = event.item.id or "", False
         if not found:
             return (*begun, event), ()
         odd = tuple(Oddity(event.type, place, _MISSING) for place in found)
@@ -125,35 +121,3 @@ class Gaps:
     def _new_id(self) -> str:
         self._count += 1
         return f"{_UNNAMED}{self._count}"
-
-
-def _fill_call(event: server.FunctionArgumentsDelta | server.FunctionArgumentsDone, known: _Known) -> dict[str, object]:
-    """Return the fields that a function call's arguments lack, from its item."""
-    told = ServerItem(id=event.item_id or None, call_id=event.call_id or None, name=getattr(event, "name", None))
-    merged = known.call = _merged(told, known.call)
-    found = {"item_id": merged.id, "call_id": merged.call_id}
-    if isinstance(event, server.FunctionArgumentsDone):
-        found["name"] = merged.name
-    return {name: value for name, value in found.items() if value and not getattr(event, name)}
-
-
-def _fill_item(item: ServerItem, known: _Known, *, is_new: bool) -> dict[str, object]:
-    """Return the item with the ids it lacks, if it is a function call; take note of either kind."""
-    if item.type != "function_call":
-        if is_new and item.type == "message" and item.id:
-            known.item_id, known.ended = item.id, False
-        return {}
-    known.call = item if is_new else _merged(item, known.call)
-    told = {"id": known.call.id, "call_id": known.call.call_id, "name": known.call.name}
-    found = {name: value for name, value in told.items() if value and not getattr(item, name)}
-    return {"item": item.model_copy(update=found)} if found else {}
-
-
-def _merged(told: ServerItem, known: ServerItem | None) -> ServerItem:
-    """Return what is told of a function call with what was known of it, unless that was of another."""
-    if known is None or any(
-        mine and theirs and mine != theirs for mine, theirs in ((told.id, known.id), (told.call_id, known.call_id))
-    ):
-        return told
-    names = ("id", "call_id", "name")
-    return told.model_copy(update={name: getattr(told, name) or getattr(known, name) for name in names})

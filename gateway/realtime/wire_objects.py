@@ -7,6 +7,7 @@ not act upon may be missing or null. A field of another type costs that field (`
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -145,6 +146,14 @@ class ContentPart(Incoming):
     transcript: str | None = None
 
 
+def _as_json(arguments: object) -> object:
+    return arguments if arguments is None or isinstance(arguments, str) else json.dumps(arguments)
+
+
+JsonText = Annotated[str, BeforeValidator(_as_json)]
+"""JSON as text; what was not put into text is, so that a call whose arguments are odd is not made without any."""
+
+
 class ServerItem(Incoming):
     """An item of the conversation, of any kind: message, function call, its output."""
 
@@ -155,7 +164,7 @@ class ServerItem(Incoming):
     phase: str | None = None
     name: str | None = None
     call_id: str | None = None
-    arguments: str | None = None
+    arguments: JsonText | None = None
     output: str | None = None
     server_label: str | None = None
     content: tuple[ContentPart, ...] | None = None

@@ -19,6 +19,7 @@ from gateway.realtime.wire_objects import (
     ErrorSaid,
     Incoming,
     Index,
+    JsonText,
     Number,
     RateLimit,
     Response,
@@ -314,7 +315,7 @@ class FunctionArgumentsDone(OutputEvent):
     item_id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: JsonText | None = None
 
 
 # Tool servers that the service calls itself

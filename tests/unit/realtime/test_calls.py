@@ -37,7 +37,7 @@ def new_calls() -> ToolCalls:
 
 
 def tell(calls: ToolCalls, name: str, /, response_id: str = "resp_1", **fields: Any) -> None:
-    event = parse_server_event(json.dumps({"type": name, "response_id": response_id} | fields))
+    event, _ = parse_server_event(json.dumps({"type": name, "response_id": response_id} | fields))
     assert isinstance(event, server.OutputEvent)
     calls.take(event, event.response_id)
 

@@ -14,7 +14,6 @@ from gateway.realtime.wire import parse_server_event
 pytestmark = pytest.mark.unit
 
 DELTA = "response.output_audio.delta"
-ARGUMENTS = "response.function_call_arguments.done"
 
 
 class Filled:
@@ -131,44 +130,6 @@ def test_speech_of_no_response_keeps_none() -> None:
     filled = Filled()
 
     assert filled.audio(item_id="item_1").response_id is None
-
-
-def test_a_function_call_gets_its_ids_from_its_item() -> None:
-    filled = Filled()
-    filled.begin("resp_1")
-    item = {"id": "item_f", "type": "function_call", "call_id": "call_1", "name": "look_up"}
-    filled.hear("response.output_item.added", item=item)
-
-    [arguments] = filled.hear(ARGUMENTS, arguments="{}")
-    assert (arguments.response_id, arguments.item_id) == ("resp_1", "item_f")
-    assert (arguments.call_id, arguments.name) == ("call_1", "look_up")
-    [done] = filled.hear("response.output_item.done", item={"type": "function_call", "arguments": "{}"})
-    assert (done.item.id, done.item.call_id, done.item.name) == ("item_f", "call_1", "look_up")
-    assert filled.odd == ["response_id", "item"]
-
-
-def test_an_item_gets_its_ids_from_the_arguments() -> None:
-    filled = Filled()
-    filled.begin("resp_1")
-    filled.hear(ARGUMENTS, response_id="resp_1", item_id="item_f", call_id="call_1", name="look_up")
-
-    [done] = filled.hear(
-        "response.output_item.done", response_id="resp_1", item={"id": "item_f", "type": "function_call"}
-    )
-
-    assert (done.item.call_id, done.item.name) == ("call_1", "look_up")
-
-
-def test_a_function_call_is_not_taken_for_the_one_before_it() -> None:
-    filled = Filled()
-    filled.begin("resp_1")
-    filled.hear(ARGUMENTS, response_id="resp_1", item_id="item_f", call_id="call_1", name="look_up")
-
-    [done] = filled.hear(
-        "response.output_item.done", response_id="resp_1", item={"id": "item_g", "type": "function_call"}
-    )
-
-    assert (done.item.id, done.item.call_id, done.item.name) == ("item_g", None, None)
 
 
 def test_memory_is_bounded() -> None:

@@ -205,6 +205,16 @@ def test_the_details_of_a_status_may_be_one_word(status_details: object) -> None
     assert event.response.status_details == StatusDetails(reason="unimplemented")
 
 
+def test_arguments_that_are_not_in_text_are_put_into_it() -> None:
+    name = "response.function_call_arguments.done"
+
+    event, odd = parse_server_event(json.dumps({"type": name, "arguments": {"number": 12}}))
+
+    assert isinstance(event, server.FunctionArgumentsDone)
+    assert event.arguments == '{"number": 12}'
+    assert odd == ()
+
+
 def test_what_is_told_of_an_odd_message_does_not_quote_it() -> None:
     _, odd = parse_server_event(
         json.dumps({"type": f"{TRANSCRIPTION}.completed", "transcript": ["my secret"], "usage": "my secret"})
