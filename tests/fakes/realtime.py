@@ -36,6 +36,7 @@ UNDECLARED = {
     "session.id",
     "session.object",
     "session.expires_at",
+    "response.usage.output_token_details.reasoning_tokens",
 }
 
 

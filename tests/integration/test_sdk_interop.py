@@ -107,6 +107,8 @@ async def test_the_sdk_mints_a_client_secret_and_connects_with_it() -> None:
 
 async def _everything(client: RawClient) -> None:
     """Make the simulator say each thing it can say."""
+    await client.configure(tools=[{"type": "mcp", "server_label": "manuals", "server_url": "https://mcp.example.com"}])
+    await client.next("mcp_list_tools.completed")
     await client.configure_phone(idle_timeout_ms=5000)
     await client.speak_first_sentence()
     await client.next("response.done")
@@ -145,6 +147,7 @@ async def test_every_server_event_is_of_the_sdks_class_for_its_type(model: str) 
         {},
         {"end": {"status": "incomplete", "reason": "content_filter"}},
         {"end": {"status": "failed", "code": "insufficient_quota"}},
+        {"output": [{}, {"mcp": "search", "early": True}, {"mcp": "search", "ends": "failed", "early": True}]},
     )
     async with Simulator(options) as simulator, connected(simulator, f"?model={model}") as client:
         await _everything(client)

@@ -64,6 +64,9 @@ async def test_a_spoken_turn_walks_the_whole_ladder(simulator: Simulator) -> Non
         kind = "conversation.item.input_audio_transcription"
         if f"{kind}.completed" not in client.types():
             await client.next(f"{kind}.completed")
+        live = [event["delta"] for event in client.events[mark + 1 : mark + 4]]
+        assert live == ["[caller", " spoke", " for"], "a model that listens live writes while the caller speaks"
+        del client.events[mark + 1 : mark + 4]
         started, stopped, committed, added, done = client.events[mark : mark + 5]
         assert client.types(since=mark)[:5] == [
             "input_audio_buffer.speech_started",
@@ -76,7 +79,9 @@ async def test_a_spoken_turn_walks_the_whole_ladder(simulator: Simulator) -> Non
         assert done["item"]["content"] == [{"type": "input_audio", "transcript": None}]
         assert 180 <= started["audio_start_ms"] <= 320, "speech begins about 520 ms in; 300 ms of padding"
         assert 3400 <= stopped["audio_end_ms"] <= 3600, "speech ends about 2980 ms in; 500 ms of silence"
-        answer = [name for name in client.types(since=mark + 5) if not name.startswith(kind)]
+        behind = client.types(since=mark + 5)
+        assert behind.count(f"{kind}.delta") == 2, "the rest of it, in pieces"
+        answer = [name for name in behind if not name.startswith(kind)]
         assert _without_repeats(answer) == LADDER
         transcript = next(event for event in client.events if event["type"] == f"{kind}.completed")
         assert transcript["transcript"].startswith("[caller spoke for 2.4")

@@ -126,7 +126,7 @@ async def test_an_answer_that_never_ends_can_be_cancelled(fault: str, heard_s: f
 
 
 async def test_an_answer_that_never_ends_may_not_hear_its_cancel() -> None:
-    async with Simulator(quick("stall:deaf,answers=1".replace("stall", "stall=0"))) as simulator:
+    async with Simulator(quick("stall=0:deaf,answers=1")) as simulator:
         async with connected(simulator) as client:
             await client.configure()
             await client.send("response.create")
@@ -224,3 +224,67 @@ async def test_the_second_message_is_announced_first() -> None:
         assert added == [(1, second), (0, first)]
         audio = [event["item_id"] for event in client.events if event["type"] == "response.output_audio.delta"]
         assert audio == sorted(audio, key=[first, second].index)
+
+
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+async def test_the_service_calls_a_tool_by_itself_and_leaves_it_at_that(ends: str) -> None:
+    async with Simulator(quick(f"mcp={ends},answers=1")) as simulator, connected(simulator) as client:
+        await client.configure()
+        (item,) = (await _ask(client))["output"]
+        assert (item["type"], item["output"], item["error"]) == ("mcp_call", None, None)
+        assert (await client.next(f"response.mcp_call.{ends}"))["item_id"] == item["id"]
+        done = (await client.next("response.output_item.done"))["item"]
+        assert (done["output"] is None, done["error"] is None) == (ends == "failed", ends == "completed")
+        types = client.types()
+        assert types.index("response.mcp_call.in_progress") < types.index("response.done")
+        assert (await _ask(client))["output"][0]["type"] == "message"
+        assert types.count("response.created") == 1
+
+
+async def test_a_tool_of_the_service_may_end_early_and_the_service_may_go_on() -> None:
+    faults = ("mcp=completed:early,answers=1", "mcp=completed:goes_on,answers=2")
+    async with Simulator(quick(*faults)) as simulator, connected(simulator) as client:
+        await client.configure()
+        await _ask(client)
+        types = client.types()
+        assert types.index("response.mcp_call.completed") < types.index("response.done")
+        await _ask(client)
+        assert (await client.next("response.done"))["response"]["output"][0]["type"] == "message"
+
+
+async def test_a_tool_of_the_service_may_never_end() -> None:
+    async with Simulator(quick("mcp=never,answers=1")) as simulator, connected(simulator) as client:
+        await client.configure()
+        assert (await _ask(client))["output"][0]["type"] == "mcp_call"
+        assert (await _ask(client))["output"][0]["type"] == "message"
+        assert "response.mcp_call.completed" not in client.types()
+
+
+async def test_a_tool_of_the_service_waits_for_approval() -> None:
+    async with Simulator(quick("mcp=completed:approval,answers=1-2")) as simulator, connected(simulator) as client:
+        await client.configure()
+        answers = []
+        for approve in (True, False):
+            (request,) = (await _ask(client))["output"]
+            assert request["type"] == "mcp_approval_request"
+            answers.append({"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": approve})
+        await client.send("conversation.item.create", item=answers[0])
+        done = await client.next("response.mcp_call.completed")
+        call = (await client.next("conversation.item.done"))["item"]
+        assert (call["id"], call["approval_request_id"]) == (done["item_id"], answers[0]["approval_request_id"])
+        await client.send("conversation.item.create", item=answers[1])
+        await client.next("conversation.item.done")
+        error = await client.refused("conversation.item.create", item=answers[1])
+        assert (error["code"], error["param"]) == ("invalid_value", "item.approval_request_id")
+        assert (await _ask(client))["output"][0]["type"] == "message"
+        assert client.types().count("response.mcp_call.in_progress") == 1
+
+
+async def test_what_a_model_thought_is_counted() -> None:
+    async with Simulator(quick()) as simulator:
+        for model, reasons in (("gpt-realtime-2.1", True), ("gpt-realtime", False)):
+            async with connected(simulator, f"?model={model}") as client:
+                await client.configure()
+                details = (await _ask(client))["usage"]["output_token_details"]
+                assert (details.get("reasoning_tokens", 0) > 0) is reasons
+                assert details.get("reasoning_tokens", 0) < details["text_tokens"]

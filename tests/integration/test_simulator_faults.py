@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import socket
+import struct
 import time
+from collections.abc import Callable
 
 import pytest
 from websockets.asyncio.client import connect
@@ -17,6 +22,12 @@ KEY = {"Authorization": "Bearer sk-test"}
 
 def quick(*faults: str) -> SimulatorOptions:
     return SimulatorOptions(speed=1000.0, think_ms=0, faults=faults)
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not is_so():
+            await asyncio.sleep(0.005)
 
 
 async def _respond(client: RawClient) -> dict[str, object]:
@@ -222,9 +233,7 @@ async def test_a_frozen_session_answers_nothing_and_does_not_keep_the_simulator(
         client_side = connected(simulator)
         client = await client_side.__aenter__()
         await client.send("session.update", session={"type": "realtime"})
-        async with asyncio.timeout(40):
-            while simulator.connections[0].closed_by is None:
-                await asyncio.sleep(0.005)
+        await _until(lambda: simulator.connections[0].closed_by is not None)
         pong = await client.socket.ping()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -234,6 +243,75 @@ async def test_a_frozen_session_answers_nothing_and_does_not_keep_the_simulator(
     await client_side.__aexit__(None, None, None)
     seen = simulator.connections[0]
     assert (seen.open, seen.closed_by, seen.violations) == (False, "simulator", [])
+
+
+async def test_a_half_open_session_reads_no_more_and_ends_with_the_clients_tcp() -> None:
+    async with Simulator(quick("freeze=0")) as simulator:
+        async with connected(simulator) as client:
+            seen = await simulator.connection(1)
+            await _until(lambda: seen.closed_by is not None)
+            writing = asyncio.create_task(client.append(bytes(24_000_000)))
+            _, waiting = await asyncio.wait((writing,), timeout=0.3)
+            assert waiting, "nobody takes it"
+            tcp = client.socket.transport.get_extra_info("socket")
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset passes what waits
+            client.socket.transport.abort()
+            await asyncio.gather(writing, return_exceptions=True)
+        await seen.wait_closed()
+        assert (seen.closed_by, seen.violations) == ("simulator", [])
+
+
+async def test_acknowledgements_may_come_late() -> None:
+    async with Simulator(quick("slow_acks=0.3")) as simulator, connected(simulator) as client:
+        await client.configure()
+        text = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+        await client.send("conversation.item.create", item=text)
+        await client.send("response.create")
+        while (await client.next("conversation.item.done"))["item"]["role"] != "user":
+            pass
+        added = [event["item"]["role"] for event in client.events if event["type"] == "conversation.item.added"]
+        assert added == ["assistant", "user"]
+
+
+async def test_a_turn_may_never_be_over() -> None:
+    async with Simulator(quick("open_turns=1")) as simulator, connected(simulator) as client:
+        await client.configure_phone()
+        for _ in range(2):
+            await client.speak_first_sentence()
+        await client.next("response.done")
+        kinds = ("speech_started", "speech_stopped", "committed")
+        turns = [event["type"].split(".")[1] for event in client.events if event["type"].endswith(kinds)]
+        assert turns == ["speech_started", *kinds]
+
+
+@pytest.mark.parametrize(
+    ("fault", "value"),
+    [
+        ("odd=response.done:response.status_details:text", "a text where none belongs"),
+        ("odd=response.done:response.status_details:surrogate", "\ud800"),
+        ("odd=response.done:response.status_details:missing", None),
+    ],
+)
+async def test_a_field_may_be_odd(fault: str, value: str | None) -> None:
+    async with Simulator(quick(f"{fault},events=1")) as simulator, connected(simulator) as client:
+        client.strict = False
+        await client.configure()
+        response = await _respond(client)
+        assert response.get("status_details") == value
+        assert ("status_details" in response) is (value is not None)
+        assert (await _respond(client))["status_details"] is None
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "object", "list", "null", "untyped", "cut", "surrogate", "binary"])
+async def test_a_message_may_be_no_event(kind: str) -> None:
+    async with Simulator(quick(f"stray=session.updated:{kind}")) as simulator, connected(simulator) as client:
+        await client.configure()
+        stray = await client.socket.recv()
+        assert isinstance(stray, bytes) is (kind == "binary")
+        with contextlib.suppress(ValueError):
+            event = json.loads(stray)
+            assert not isinstance(event, dict) or event.get("type") in (None, "simulator.unheard_of")
+        assert (await _respond(client))["status"] == "completed"
 
 
 async def test_a_slow_handshake_and_a_tcp_connection_without_one_end_with_the_simulator() -> None:

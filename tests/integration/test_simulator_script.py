@@ -222,12 +222,19 @@ async def test_a_silent_caller_is_asked_after_the_idle_timeout() -> None:
             names = [name for name in client.types(since=mark) if name != "rate_limits.updated"]
             assert names == [
                 "input_audio_buffer.timeout_triggered",
+                "conversation.item.added",
+                "conversation.item.done",
                 "input_audio_buffer.committed",
                 "conversation.item.added",
                 "conversation.item.done",
-                *[name for name in names[4:-1] if "transcription" in name],
                 "response.created",
             ]
+            note, silence = (event for event in client.events[mark:] if event["type"] == "conversation.item.done")
+            assert (note["item"]["role"], silence["item"]["role"]) == ("system", "user")
+            assert silence["previous_item_id"] == note["item"]["id"]
+            transcript = await client.next("conversation.item.input_audio_transcription.completed")
+            assert (transcript["item_id"], transcript["transcript"]) == (timeout["item_id"], "")
+            assert "conversation.item.input_audio_transcription.delta" not in client.types(since=mark)
         seen = await simulator.connection(1)
         await seen.wait_closed()
         assert seen.violations == []

@@ -61,6 +61,36 @@ class Call(Part):
         return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
 
 
+class McpCall(Part):
+    """
+    A call of an MCP server's tool, which the service makes by itself.
+
+    Attributes:
+        mcp: name of the tool.
+        server: label of the server.
+        arguments: of the call.
+        ends: how.
+        takes_s: how long it takes.
+        early: it ends before its response does.
+        goes_on: the service begins a response by itself then; otherwise the client has to ask for one.
+        approval: the client is asked for its approval first.
+    """
+
+    mcp: str = Field(min_length=1)
+    server: str = "manuals"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    ends: Literal["completed", "failed", "never"] = "completed"
+    takes_s: Seconds = 0.3
+    early: bool = False
+    goes_on: bool = False
+    approval: bool = False
+
+    @property
+    def text(self) -> str:
+        """The arguments as they go over the wire."""
+        return json.dumps(self.arguments)
+
+
 class Incomplete(Part):
     """
     The response ends before it is complete.
@@ -178,10 +208,16 @@ def _error_of(code: str | None, try_again_s: float) -> dict[str, str | None]:
 
 
 def _kind_of_output(value: Any) -> str:
-    return "call" if isinstance(value, Call) or (isinstance(value, dict) and "call" in value) else "say"
+    for kind, model in (("call", Call), ("mcp", McpCall)):
+        if isinstance(value, model) or (isinstance(value, dict) and kind in value):
+            return kind
+    return "say"
 
 
-Output = Annotated[Annotated[Say, Tag("say")] | Annotated[Call, Tag("call")], Discriminator(_kind_of_output)]
+Output = Annotated[
+    Annotated[Say, Tag("say")] | Annotated[Call, Tag("call")] | Annotated[McpCall, Tag("mcp")],
+    Discriminator(_kind_of_output),
+]
 
 
 class Answer(Part):
@@ -220,5 +256,5 @@ class Answer(Part):
 
     @property
     def calls(self) -> bool:
-        """Whether it calls functions."""
-        return any(isinstance(part, Call) for part in self.output)
+        """Whether it calls tools."""
+        return any(not isinstance(part, Say) for part in self.output)

@@ -19,6 +19,9 @@ SERVER_EVENT_TYPES = frozenset(
         *(f"response.{name}" for name in ("created", "done")),
         *(f"response.{name}.{end}" for name in ("output_item", "content_part") for end in ("added", "done")),
         *(f"response.{name}.{end}" for name in _LADDER for end in ("delta", "done")),
+        "response.mcp_call_arguments.done",
+        *(f"mcp_list_tools.{step}" for step in ("in_progress", "completed")),
+        *(f"response.mcp_call.{step}" for step in ("in_progress", "completed", "failed")),
     }
 )
 """Everything the simulator may send."""

@@ -30,8 +30,11 @@ class FaultyLink(Protocol):
     def abort(self) -> None:
         """Drop the TCP connection without a word."""
 
-    def freeze(self) -> None:
-        """Neither read nor write any more; TCP stays up."""
+    def send_raw(self, message: str | bytes) -> None:
+        """Send a text or a binary message as it is, behind those already waiting."""
+
+    async def freeze(self) -> None:
+        """Neither read nor write any more; returns when the client has given up TCP."""
 
     async def ping(self) -> None:
         """Send a PING."""
@@ -102,6 +105,14 @@ class Fault:
     def latency_s(self) -> float:
         """Return how long this event's way to the client takes; the order is kept."""
         return 0.0
+
+    def ack_delay_s(self) -> float:
+        """Return how late the client is told that its item is in the conversation; what is behind passes that."""
+        return 0.0
+
+    def ends_turn(self, number: int) -> bool:
+        """Return whether the end of a caller's turn is noticed; ``number`` counts the connection's turns from 1."""
+        return True
 
     async def run(self, link: FaultyLink) -> None:
         """Run beside the session, from ``session.created`` on; cancelled at its end."""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator import faults_answers, faults_connect, faults_end, faults_events, faults_speech
+from gateway.lab.simulator import faults_answers, faults_connect, faults_end, faults_events, faults_odd, faults_speech
 from gateway.lab.simulator.fault import AnswerFault, Fault, count, numbers
 from gateway.lab.simulator.faults_end import CloseAfter, DropAfter
+from gateway.lab.simulator.faults_odd import Odd
 
 __all__ = ["FAULTS", "CloseAfter", "DropAfter", "Fault", "faults_for", "parse_fault"]
 
@@ -38,6 +39,10 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
     "unknown_fields": faults_events.unknown_fields,
     "latency": faults_events.latency,
     "jitter": faults_events.jitter,
+    "slow_acks": faults_events.slow_acks,
+    "open_turns": faults_events.open_turns,
+    "odd": faults_odd.odd,
+    "stray": faults_odd.stray,
     "reject": faults_events.reject,
     "ignore": faults_events.ignore,
     "pace": faults_speech.pace,
@@ -58,6 +63,7 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
     "unanswered": faults_answers.unanswered,
     "crossed": faults_answers.crossed,
     "calls": faults_answers.calls,
+    "mcp": faults_answers.mcp,
     "cut_calls": faults_answers.cut_calls,
     "tell_calls": faults_answers.tell_calls,
 }
@@ -85,7 +91,8 @@ def parse_fault(told: str) -> Fault:
     Read one fault: ``name`` or ``name=value``, and what limits it.
 
     ``,first=N``: N connections have it; ``,from=N``: from there on; ``,model=M``: only those that ask for that model
-    have it, and are counted; ``,answers=2`` (``2-``, ``1-3``): those of a connection's answers.
+    have it, and are counted; ``,answers=2`` (``2-``, ``1-3``): those of a connection's answers; ``,events=2``: those of
+    the events it changes.
 
     Raises:
         ConfigError: no such fault, or a value that is not one.
@@ -119,15 +126,16 @@ def _parse(told: str) -> _Told:
         given: dict[str, str] = {}
         for limit in limits:
             key, _, given[key] = limit.partition("=")
-        unknown = given.keys() - {"first", "from", "model", "answers"}
+        unknown = given.keys() - {"first", "from", "model", "answers", "events"}
         if unknown:
-            raise ValueError(f"{min(unknown)!r} limits nothing; there are first, from, model and answers")
+            raise ValueError(f"{min(unknown)!r} limits nothing; there are first, from, model, answers and events")
         first = count(given["first"], 0) if "first" in given else None
         fault = make(value)
-        if "answers" in given:
-            if not isinstance(fault, AnswerFault):
-                raise ValueError("it changes no answers; leave out answers")
-            fault = replace(fault, numbers=numbers(given["answers"]))
+        for limit, kind in (("answers", AnswerFault), ("events", Odd)):
+            if limit in given:
+                if not isinstance(fault, kind):
+                    raise ValueError(f"it changes no {limit}; leave that out")
+                fault = replace(fault, numbers=numbers(given[limit]))
         return _Told(fault, first, count(given.get("from", ""), 1), given.get("model"))
     except ValueError as error:
         raise ConfigError(f"fault {told!r}: {error}") from None

@@ -16,6 +16,7 @@ from gateway.lab.simulator.answer import (
     Failed,
     Ignored,
     Incomplete,
+    McpCall,
     Stalled,
 )
 from gateway.lab.simulator.fault import ALWAYS, AnswerFault, Fault, count, nothing, seconds
@@ -164,6 +165,15 @@ def tell_calls(value: str) -> Fault:
         case "deltas" | "done":
             return TellCalls(value)
     raise ValueError("give deltas or done")
+
+
+def mcp(value: str) -> Fault:
+    """Read ``completed``, ``failed`` or ``never``, each alone or with ``:early``, ``:goes_on``, ``:approval``."""
+    ends, *more = value.split(":")
+    if ends not in ("completed", "failed", "never") or not {"early", "goes_on", "approval"}.issuperset(more):
+        raise ValueError("give completed, failed or never, and behind colons early, goes_on, approval")
+    fields = {"mcp": "search", "ends": ends} | dict.fromkeys(more, True)
+    return Change({"output": (McpCall.model_validate(fields),)})
 
 
 def _first(times: str) -> range:

@@ -66,7 +66,7 @@ class FreezeAfter(AtMoment):
 
     async def act(self, link: FaultyLink) -> None:
         """Freeze."""
-        link.freeze()
+        await link.freeze()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +113,23 @@ class Ping(Fault):
 def close(value: str) -> Fault:
     """Read ``MOMENT`` or ``MOMENT:CODE``."""
     when, _, code = value.partition(":")
-    return CloseAfter(**_moment(when), code=int(code or 1000))
+    return CloseAfter(**moment(when), code=int(code or 1000))
 
 
 def drop(value: str) -> Fault:
     """Read ``MOMENT``."""
-    return DropAfter(**_moment(value))
+    return DropAfter(**moment(value))
 
 
 def freeze(value: str) -> Fault:
     """Read ``MOMENT``."""
-    return FreezeAfter(**_moment(value))
+    return FreezeAfter(**moment(value))
 
 
 def server_error(value: str) -> Fault:
     """Read ``MOMENT``, ``MOMENT:CODE`` or ``MOMENT:open``."""
     when, _, code = value.partition(":")
-    return ServerError(**_moment(when), close_code=None if code == _OPEN else int(code or 1011))
+    return ServerError(**moment(when), close_code=None if code == _OPEN else int(code or 1011))
 
 
 def expire(value: str) -> Fault:
@@ -145,7 +145,13 @@ def ping(value: str) -> Fault:
     return Ping(every_s)
 
 
-def _moment(value: str) -> dict[str, Any]:
+def moment(value: str) -> dict[str, Any]:
+    """
+    Read a moment as the fields of ``AtMoment``.
+
+    Raises:
+        ValueError: it is none.
+    """
     value = value.replace(" ", "+")  # what a bare + means in a URL's query
     event, _, delay = value.partition("+")
     if event in CLIENT_EVENT_TYPES or event in SERVER_EVENT_TYPES:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.lab.simulator.event_types import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
-from gateway.lab.simulator.fault import Fault, nothing, seconds
+from gateway.lab.simulator.fault import ALWAYS, Fault, count, nothing, seconds
 from gateway.lab.simulator.schema import ClientMistake
 
 UNKNOWN_EVENT = "simulator.unheard_of"
@@ -144,6 +144,38 @@ def _without(value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     if not rest:
         return {each: inner for each, inner in value.items() if each != key}
     return value | {key: _without(value[key], tuple(rest))} if isinstance(value[key], dict) else value
+
+
+@dataclass(frozen=True, slots=True)
+class SlowAcks(Fault):
+    """``slow_acks=0.5``: what tells the client that its item was taken comes so late; what is behind passes it."""
+
+    seconds_late: float
+
+    def ack_delay_s(self) -> float:
+        """Return the seconds."""
+        return self.seconds_late
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurns(Fault):
+    """``open_turns=2``: the end of the first so many of the caller's turns is never noticed."""
+
+    times: int
+
+    def ends_turn(self, number: int) -> bool:
+        """Leave them open."""
+        return number > self.times
+
+
+def slow_acks(value: str) -> Fault:
+    """Read ``SECONDS``."""
+    return SlowAcks(seconds(value))
+
+
+def open_turns(value: str) -> Fault:
+    """Read nothing, or how many."""
+    return OpenTurns(count(value, ALWAYS))
 
 
 def silent(value: str) -> Fault:

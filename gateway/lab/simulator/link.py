@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,12 +17,16 @@ from gateway.lab.simulator.fault import Fault
 from gateway.lab.simulator.websocket import Socket
 
 NO_STATUS = 1005
+STRAY = "(stray)"
+_ESTABLISHED = 1  # tcp_info.tcpi_state in linux/tcp.h
+_FROZEN_LOOK_S = 0.1
+_FROZEN_LOOKS = 6000
 RESET = 1006
 
 
 class _Waiting(NamedTuple):
     event_type: str
-    text: str
+    text: str | bytes
     since: float
 
 
@@ -32,7 +37,7 @@ class Link:
     ``emit`` may be called from anywhere on the loop and never waits; ``pump`` does the sending.
 
     Args:
-        socket: an open WebSocket.
+        web_socket: an open WebSocket.
         connection: where the events sent are recorded.
         faults: asked about every event.
 
@@ -40,10 +45,10 @@ class Link:
         faults: those in force; ``add_fault`` brings more.
     """
 
-    def __init__(self, socket: Socket, connection: Connection, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, web_socket: Socket, connection: Connection, faults: Iterable[Fault] = ()) -> None:
         self.connection = connection
         self.faults = list(faults)
-        self._socket = socket
+        self._socket = web_socket
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._token = secrets.token_hex(6)
         self._count = 0
@@ -52,8 +57,14 @@ class Link:
         self._running: set[asyncio.Task[None]] = set()
         self._now = asyncio.get_running_loop().time
 
-    def emit(self, event: dict[str, Any]) -> None:
-        """Send an event; it is put into text now, so what it shows may change afterwards."""
+    def emit(self, event: dict[str, Any], *, late_s: float = 0.0) -> None:
+        """
+        Send an event; it is put into text now, so what it shows may change afterwards.
+
+        Args:
+            event: without its id.
+            late_s: it waits so long, and what is behind passes it.
+        """
         self._count += 1
         event = {"event_id": f"event_{self._token}{self._count:06d}", **event}
         if not self.faults:
@@ -63,9 +74,9 @@ class Link:
         for fault in self.faults:
             events = [sent for each in events for sent in fault.sent_as(each)]
         for each in events:
-            late_s = sum(fault.late_s(each["type"]) for fault in self.faults)
-            if late_s:
-                self._put_later(each, late_s)
+            each_late_s = late_s + sum(fault.late_s(event["type"]) for fault in self.faults)
+            if each_late_s:
+                self._put_later(each, each_late_s)
             else:
                 self._put(each)
 
@@ -147,10 +158,24 @@ class Link:
         if self._socket.frozen or self._socket.close_reply != "answer":
             self._socket.transport.abort()
 
-    def freeze(self) -> None:
-        """Neither read nor write any more; TCP stays up."""
+    def send_raw(self, message: str | bytes) -> None:
+        """Send a text or a binary message as it is, behind those already waiting."""
+        self._waiting.put_nowait(_Waiting(STRAY, message, self._now()))
+
+    async def freeze(self) -> None:
+        """Neither read nor write any more; returns when the client has given up TCP, and drops it then."""
         self._mark()
         self._socket.frozen = True
+        transport = self._socket.transport
+        transport.pause_reading()
+        tcp = transport.get_extra_info("socket")
+        # Who does not read is not told of the other side's FIN, so the kernel is asked, again and again; a FIN behind
+        # data that finds no room is known to nobody, so there is an end to it.
+        for _ in range(_FROZEN_LOOKS):
+            if transport.is_closing() or tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
+                break
+            await asyncio.sleep(_FROZEN_LOOK_S)
+        transport.abort()
 
     async def ping(self) -> None:
         """Send a PING; nobody waits for its PONG."""
@@ -171,14 +196,14 @@ class Link:
 
     def _put(self, event: dict[str, Any]) -> None:
         text = json.dumps(event, separators=(",", ":"))
-        self._waiting.put_nowait(_Waiting(event["type"], text, self._now() if self.faults else 0.0))
+        self._waiting.put_nowait(_Waiting(_name_of(event), text, self._now() if self.faults else 0.0))
 
     def _put_later(self, event: dict[str, Any], late_s: float) -> None:
         text = json.dumps(event, separators=(",", ":"))
 
         def put() -> None:
             self._timers.discard(timer)
-            self._waiting.put_nowait(_Waiting(event["type"], text, self._now()))
+            self._waiting.put_nowait(_Waiting(_name_of(event), text, self._now()))
 
         timer = asyncio.get_running_loop().call_later(late_s, put)
         self._timers.add(timer)
@@ -198,3 +223,8 @@ class Link:
             if delay_s:
                 await asyncio.sleep(delay_s)
         return True
+
+
+def _name_of(event: dict[str, Any]) -> str:
+    """Return an event's type, for those who wait for it; a fault may have left it without."""
+    return str(event.get("type"))

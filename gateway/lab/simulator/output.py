@@ -72,7 +72,8 @@ class Output(ABC):
         self.is_open = False
         wire = self.item.wire
         self._close_content()
-        wire["status"] = status
+        if "status" in wire:  # calls of MCP tools have none
+            wire["status"] = status
         if self._told != "all":
             return
         if self._conversation is not None:
@@ -115,7 +116,7 @@ class MessageOutput(Output):
         self._text = ""
         self._sent_bytes = 0
         wire = {"id": new_id("item"), "type": "message", "status": "in_progress", "role": "assistant", "content": []}
-        if plan.has_phases:
+        if plan.reasons:
             wire["phase"] = phase
         super().__init__(
             wire,

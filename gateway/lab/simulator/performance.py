@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice, zip_longest
+from typing import Any
 
-from gateway.lab.simulator.answer import Answer, Call, Cancelled, End, Failed, Incomplete, Say, Stalled
+from gateway.lab.simulator.answer import Answer, Call, Cancelled, End, Failed, Incomplete, McpCall, Say, Stalled
+from gateway.lab.simulator.mcp import McpTools
 from gateway.lab.simulator.options import SimulatorOptions
-from gateway.lab.simulator.output import CallOutput, MessageOutput, Output
+from gateway.lab.simulator.output import MessageOutput, Output
 from gateway.lab.simulator.response import Response
 from gateway.lab.simulator.speech import Utterance
 from gateway.lab.simulator.usage import AGENT_TOKEN_MS
@@ -27,14 +29,25 @@ class Performance:
         answer: what to do.
         options: think time, length of a delta, speed.
         utterance: finds the speech of a ``Say`` in the response's format.
+        mcp: runs calls of MCP tools.
+        spawn: runs a coroutine beside the session.
     """
 
     def __init__(
-        self, response: Response, answer: Answer, options: SimulatorOptions, utterance: Callable[[Say], Utterance]
+        self,
+        response: Response,
+        answer: Answer,
+        options: SimulatorOptions,
+        utterance: Callable[[Say], Utterance],
+        *,
+        mcp: McpTools,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._response = response
         self._answer = answer
         self._options = options
+        self._mcp = mcp
+        self._spawn = spawn
         self._sounds = response.plan.modality == "audio" and answer.comes_as == "speech"
         self._utterances = [utterance(part) if isinstance(part, Say) else None for part in answer.output]
         self._deltas_left, self._end = self._allowance()
@@ -68,8 +81,8 @@ class Performance:
                 behind.close("completed")
                 behind = None
             spoken = self._utterances[index]
-            if isinstance(part, Call):
-                output: Output = self._call(part, behind)
+            if not isinstance(part, Say):
+                output: Output = await self._call(part, behind)
             elif spoken is None:
                 return
             else:
@@ -97,8 +110,8 @@ class Performance:
             if not await self._step(speech):
                 return
         for part in self._answer.output:
-            if isinstance(part, Call):
-                self._call(part, None)
+            if not isinstance(part, Say):
+                await self._call(part, None)
         self._finish()
 
     def _open(self, index: int) -> MessageOutput:
@@ -106,10 +119,11 @@ class Performance:
 
     def _phase(self, index: int) -> str:
         last = max((each for each, part in enumerate(self._answer.output) if isinstance(part, Say)), default=index)
-        calls = any(isinstance(part, Call) for part in self._answer.output)
-        return "final_answer" if index == last and not calls else "commentary"
+        return "final_answer" if index == last and not self._answer.calls else "commentary"
 
-    def _call(self, part: Call, behind: Output | None) -> CallOutput:
+    async def _call(self, part: Call | McpCall, behind: Output | None) -> Output:
+        if isinstance(part, McpCall):
+            return await self._call_mcp(part, behind)
         call = self._response.open_call(part.call, part.told)
         step = math.ceil(len(part.text) / ARGUMENT_PIECES) or 1
         for start in range(0, len(part.text), step):
@@ -117,6 +131,16 @@ class Performance:
         if behind is not None:
             behind.close("completed")
         return call
+
+    async def _call_mcp(self, part: McpCall, behind: Output | None) -> Output:
+        output = self._response.open_mcp(part)
+        if behind is not None:
+            behind.close("completed")
+        if part.early:
+            await self._mcp.run(output)
+        else:
+            self._spawn(self._mcp.run(output))
+        return output
 
     async def _say(self, speech: _Speech, behind: Output | None) -> bool:
         """Say one message; return False where the response ended with it."""

@@ -8,6 +8,8 @@ from typing import Any
 from gateway.lab.simulator.config import REASONING_MODELS, complete_format
 from gateway.lab.simulator.usage import Tokens
 
+REASONING_TOKENS = 24
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -19,7 +21,7 @@ class Plan:
         modality: ``audio`` or ``text``.
         output_format: format object of its audio.
         instructions: those of this response alone; empty if it has none.
-        has_phases: its messages say whether they are commentary or the final answer.
+        reasons: its model does; its messages say whether they are commentary or the final answer.
         taken: input it reads.
         cached: the part of it the response before had read too.
     """
@@ -31,9 +33,14 @@ class Plan:
     max_output_tokens: int | str
     metadata: dict[str, str] | None
     instructions: str
-    has_phases: bool
+    reasons: bool
     taken: Tokens
     cached: Tokens
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """What its model thinks before it says anything; they count as text given."""
+        return REASONING_TOKENS if self.reasons else 0
 
     @property
     def format_type(self) -> str:
@@ -61,7 +68,7 @@ class Plan:
             max_output_tokens=overrides.get("max_output_tokens", session["max_output_tokens"]),
             metadata=overrides.get("metadata"),
             instructions=overrides.get("instructions", ""),
-            has_phases=REASONING_MODELS.fullmatch(session["model"]) is not None,
+            reasons=REASONING_MODELS.fullmatch(session["model"]) is not None,
             taken=taken,
             cached=cached,
         )

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gateway.lab.simulator.answer import McpCall
 from gateway.lab.simulator.items import Conversation
 from gateway.lab.simulator.link import Link
+from gateway.lab.simulator.mcp import McpOutput
 from gateway.lab.simulator.output import CallOutput, MessageOutput, Output, Told, new_id
 from gateway.lab.simulator.plan import Plan
 from gateway.lab.simulator.usage import Tokens, usage
@@ -105,6 +107,14 @@ class Response:
         self.outputs.append(call)
         return call
 
+    def open_mcp(self, part: McpCall) -> McpOutput:
+        """Announce a call of an MCP tool, or a request to approve one."""
+        call = McpOutput(
+            part, response_id=self.id, index=len(self.outputs), conversation=self._conversation, link=self._link
+        )
+        self.outputs.append(call)
+        return call
+
     def cancel(self, reason: str) -> None:
         """Cancel it as the client, or the caller's speech, asks."""
         if self.hears_cancel:
@@ -136,7 +146,12 @@ class Response:
         """Return (input, cached part of it, output); nothing where nothing was said."""
         if not self.outputs:
             return Tokens(), Tokens(), Tokens()
-        return self.plan.taken, self.plan.cached, sum((output.tokens() for output in self.outputs), Tokens())
+        given = sum((output.tokens() for output in self.outputs), Tokens(self.plan.reasoning_tokens))
+        return self.plan.taken, self.plan.cached, given
+
+    def _reasoned(self) -> int | None:
+        """Return what it thought, of a model that reasons."""
+        return (self.plan.reasoning_tokens if self.outputs else 0) if self.plan.reasons else None
 
     def _wire(self, details: dict[str, Any] | None) -> dict[str, Any]:
         plan = self.plan
@@ -152,6 +167,6 @@ class Response:
             "output_modalities": [plan.modality],
             "max_output_tokens": plan.max_output_tokens,
             "audio": {"output": {"format": plan.output_format, "voice": plan.voice}},
-            "usage": None if self.active else usage(*self.used()),
+            "usage": None if self.active else usage(*self.used(), reasoning_tokens=self._reasoned()),
             "metadata": plan.metadata,
         }

@@ -54,8 +54,15 @@ class Session:
         )
         self._turns.configure(self._settings)
         self._speaker = Speaker(
-            options, link, self._conversation, cursor=cursor, spawn=self._spawn, on_done=self._expect_speech
+            options,
+            link,
+            self._conversation,
+            cursor=cursor,
+            spawn=self._spawn,
+            on_done=self._expect_speech,
+            go_on=self._go_on,
         )
+        self._turn_count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "session.update": self._update,
@@ -145,6 +152,7 @@ class Session:
         self._seen.session = self._settings
         self._turns.configure(self._settings)
         self._link.emit({"type": "session.updated", "session": self._settings})
+        self._speaker.mcp.import_from(self._settings["tools"])
 
     def _append(self, event: dict[str, Any]) -> None:
         audio = decode_audio(event["audio"], sample_bytes=sample_bytes(self._audio.format_type))
@@ -162,8 +170,11 @@ class Session:
         detection = self._audio.turn_detection or {}
         if isinstance(noticed, SpeechStarted):
             self._turns.speech_started(noticed)
+            self._turn_count += 1
             if detection.get("interrupt_response"):
                 self._speaker.interrupt()
+            return
+        if not all(fault.ends_turn(self._turn_count) for fault in self._link.faults):
             return
         self._turns.speech_stopped(noticed)
         # Where a response goes on uninterrupted, the service starts no second one.
@@ -173,6 +184,10 @@ class Session:
     def _begin(self, overrides: dict[str, Any], asked: Asked | None = None) -> None:
         self._turns.expect_nothing()
         self._speaker.begin(self._settings, overrides, asked)
+
+    def _go_on(self) -> None:
+        if self._speaker.active is None:
+            self._begin({})
 
     def _expect_speech(self, response: Response) -> None:
         self._turns.expect_speech(response.audio_ms)
@@ -185,15 +200,19 @@ class Session:
                 self._seen.note_violation(odd)
         elif item.wire["type"] == "message":
             self._speaker.calls.message_came()
+        elif item.wire["type"] == "mcp_approval_response":
+            self._speaker.mcp.answer(item.wire)
         self._conversation.insert(item, previous)
         before = self._conversation.previous_id(item.id)
+        late_s = sum(fault.ack_delay_s() for fault in self._link.faults)
         for name in ("added", "done"):
-            self._link.emit({"type": f"conversation.item.{name}", "previous_item_id": before, "item": item.wire})
+            told = {"type": f"conversation.item.{name}", "previous_item_id": before, "item": item.wire}
+            self._link.emit(told, late_s=late_s)
 
     def _item_of(self, given: dict[str, Any]) -> Item:
         """Return a client's item as the conversation keeps it; its audio is counted, not kept."""
         wire = {"id": new_id("item")} | {key: value for key, value in given.items() if key != "object"}
-        if wire["type"] != "function_call_output":
+        if wire["type"] not in ("function_call_output", "mcp_approval_response"):
             wire.setdefault("status", "completed")
         length_ms = 0.0
         content = []

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from gateway.lab.simulator.answer import Answer, Call, Crossed, Denied, Failed, Ignored, Say
+from gateway.lab.simulator.answer import Answer, Crossed, Denied, Failed, Ignored, Say
 from gateway.lab.simulator.context import Context
 from gateway.lab.simulator.echo import Echo
 from gateway.lab.simulator.faults import parse_fault
 from gateway.lab.simulator.function_calls import FunctionCalls
 from gateway.lab.simulator.items import Conversation
 from gateway.lab.simulator.link import Link
+from gateway.lab.simulator.mcp import McpTools
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.output import CallOutput, new_id
 from gateway.lab.simulator.performance import Performance
@@ -52,6 +53,7 @@ class Speaker:
         cursor: the script's answers; None has none.
         spawn: runs a coroutine beside the session.
         on_done: told of each response in the conversation that ended.
+        go_on: begins a response by the service itself.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Speaker:
         cursor: ScriptCursor | None,
         spawn: Spawn,
         on_done: Callable[[Response], None],
+        go_on: Callable[[], None],
     ) -> None:
         self.calls = FunctionCalls(conversation)
+        self.mcp = McpTools(conversation, link, spawn, go_on)
         self._options = options
         self._link = link
         self._conversation = conversation
@@ -180,7 +184,7 @@ class Speaker:
         for fault in self._link.faults:
             answer = fault.answer(answer, self._begun)
         if overrides.get("tool_choice", session["tool_choice"]) == "none" and answer.calls:
-            spoken = tuple(part for part in answer.output if not isinstance(part, Call))
+            spoken = tuple(part for part in answer.output if isinstance(part, Say))
             answer = answer.model_copy(update={"output": spoken or (Say(),)})
         return answer
 
@@ -209,7 +213,7 @@ class Speaker:
         def speech_of(part: Say) -> Utterance:
             return utterance(part.sentence or 0, response.plan.format_type, delta_ms, part.say, part.for_s)
 
-        await Performance(response, answer, self._options, speech_of).run()
+        await Performance(response, answer, self._options, speech_of, mcp=self.mcp, spawn=self._spawn).run()
         if response.status not in ("completed", "incomplete"):
             return
         await asyncio.sleep(RATE_LIMITS_S)

@@ -43,7 +43,7 @@ def agent_tokens(audio_ms: float) -> int:
     return math.ceil(audio_ms / AGENT_TOKEN_MS)
 
 
-def usage(taken: Tokens, cached: Tokens, given: Tokens) -> dict[str, Any]:
+def usage(taken: Tokens, cached: Tokens, given: Tokens, reasoning_tokens: int | None = None) -> dict[str, Any]:
     """
     Return the ``usage`` of a response.
 
@@ -51,7 +51,9 @@ def usage(taken: Tokens, cached: Tokens, given: Tokens) -> dict[str, Any]:
         taken: input.
         cached: the part of it that the response before had read already.
         given: output.
+        reasoning_tokens: those among the text given; None where the model does not reason.
     """
+    reasoned = {} if reasoning_tokens is None else {"reasoning_tokens": reasoning_tokens}
     return {
         "total_tokens": taken.total + given.total,
         "input_tokens": taken.total,
@@ -63,7 +65,7 @@ def usage(taken: Tokens, cached: Tokens, given: Tokens) -> dict[str, Any]:
             "cached_tokens": cached.total,
             "cached_tokens_details": {"text_tokens": cached.text, "audio_tokens": cached.audio, "image_tokens": 0},
         },
-        "output_token_details": {"text_tokens": given.text, "audio_tokens": given.audio},
+        "output_token_details": {"text_tokens": given.text, "audio_tokens": given.audio} | reasoned,
     }
 
 

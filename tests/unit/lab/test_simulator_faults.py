@@ -47,6 +47,10 @@ VALUES = {
     "calls": "look_up",
     "cut_calls": "failed",
     "tell_calls": "deltas",
+    "mcp": "failed:early:goes_on",
+    "slow_acks": "0.5",
+    "odd": "response.done:response.output.0.id:null",
+    "stray": "response.done+0.5:object",
 }
 
 
@@ -80,6 +84,15 @@ def test_each_fault_can_be_told_and_is_in_the_manual(name: str) -> None:
         *("", "explode", "http", "http=200", "http=999", "refuse=me", "close=soon", "close=-1", "drop=nan", "silent=1"),
         *("missing=nothing", "late=response.done", "reject=session.created", "pace=0", "ping=0", "fail=x:0", "ignore"),
         *("fail=", "deny=", "deny=null:whom", "crossed=soon", "crossed=doneness", "stall=1:blind", "comes_as=song"),
+        *("odd=response.done", "odd=response.done:id:blue", "odd=nothing:id:null", "stray=1", "stray=1:lost"),
+        *(
+            "mcp=done",
+            "mcp=completed:late",
+            "open_turns=0",
+            "slow_acks=-1",
+            "empty,events=1",
+            "odd=error:error:null,answers=1",
+        ),
         *("calls", "cut_calls=completed", "tell_calls=all", "drop=1,answers=1", "empty,answers=0", "empty,answers=3-2"),
         *("incomplete=tired", "late_deltas=3:before", "close_reply=maybe", "drop=1,second=1", "drop=1,first=0"),
     ],
@@ -133,6 +146,29 @@ def test_fields_of_an_update_are_ignored_by_path() -> None:
         "audio": {"output": {"speed": 1.0}},
     }
     assert parse_fault("ignore=audio.input.format").accepted(update) == update
+
+
+@pytest.mark.parametrize(
+    ("told", "changed"),
+    [
+        ("a.b:null", {"type": "error", "a": {"b": None}, "list": [{"c": 1}]}),
+        ("a:missing", {"type": "error", "list": [{"c": 1}]}),
+        ("list.0.c:text", {"type": "error", "a": {"b": 2}, "list": [{"c": "a text where none belongs"}]}),
+        ("list.0:null", {"type": "error", "a": {"b": 2}, "list": [None]}),
+        ("a.new:number", {"type": "error", "a": {"b": 2, "new": 7}, "list": [{"c": 1}]}),
+        ("nowhere.b:null", {"type": "error", "a": {"b": 2}, "list": [{"c": 1}]}),
+    ],
+)
+def test_a_field_is_made_odd_at_its_place(told: str, changed: dict[str, object]) -> None:
+    event = {"type": "error", "a": {"b": 2}, "list": [{"c": 1}]}
+    assert parse_fault(f"odd=error:{told}").sent_as(event) == (changed,)
+
+
+def test_the_fields_of_some_events_only_are_odd() -> None:
+    fault = parse_fault("odd=error:code:null,events=2")
+    assert fault.sent_as({"type": "session.updated"}) == ({"type": "session.updated"},)
+    codes = [event["code"] for _ in range(3) for event in fault.sent_as({"type": "error", "code": "x"})]
+    assert codes == ["x", None, "x"]
 
 
 def test_unknown_fields_are_put_into_every_object() -> None:

@@ -78,7 +78,7 @@ def test_the_scenario_of_the_manual_loads(tmp_path: Path) -> None:
     manual = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text(encoding="utf-8")
     path = tmp_path / "scenario.yaml"
     path.write_text(manual.split("```yaml\n")[1].split("```")[0])
-    assert len(load_script(path).answers) == 18
+    assert len(load_script(path).answers) == 19
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
