@@ -7,14 +7,37 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.audio.filler import FillerLoop
 from gateway.audio.pcm import BYTES_PER_SAMPLE, PcmFormat
 from gateway.call.ports import PlayedItem
 from gateway.threads import runs_on
 
-MAX_CUT_ITEMS = 64
-"""Flushed items whose late speech is still known to be stale."""
+MAX_PAST_ITEMS = 64
+"""Items no longer queued of which it is still known how much was heard, and whether their late speech is stale."""
+
+PATIENCE_MS = 1000
+"""How long the rest of an item is waited for while the next of its response could be played."""
+
+
+class Place(NamedTuple):
+    """
+    Where an item belongs among those not played yet.
+
+    Attributes:
+        session: of the upstream, counted through the call (``PlayoutBuffer.new_session``); item ids are its own.
+        response: number of the response in its session.
+        item: index of the item in its response.
+    """
+
+    session: int
+    response: int
+    item: int
+
+
+NO_PLACE = Place(0, 0, 0)
+"""Of an item that belongs to no session, such as a sound: behind what is queued, and what comes later stays behind."""
 
 
 @dataclass(slots=True)
@@ -22,21 +45,33 @@ class _Item:
     """Speech of one upstream item that is not played in full yet."""
 
     item_id: str
+    place: Place
     chunks: deque[bytes] = field(default_factory=deque)
     offset: int = 0  # bytes of chunks[0] already read
     queued_bytes: int = 0
     played_bytes: int = 0
+    earlier_bytes: int = 0  # played before it came to its end once, and went on
     complete: bool = False
+    waited: int = 0  # frames for which it kept others waiting
     first_at: float | None = None  # monotonic seconds of its first and its last frame so far
     last_at: float | None = None
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return self.place.session, self.item_id
+
+    def shares_response(self, other: _Item) -> bool:
+        return self.place[:2] == other.place[:2] and self.place != NO_PLACE
 
 
 class PlayoutBuffer:
     """
-    A queue of speech without a length limit, keyed by item, that gives one frame at a time.
+    A queue of speech without a length limit, by item, that gives one frame at a time.
 
-    What does not fill a frame waits for the rest of its item; once the item is complete the last frame is
-    padded with silence.
+    Items are played one after the other, by their place as long as they have not begun: one whose speech comes late is
+    played before those that belong behind it. The item being played waits for its rest, but not while speech of another
+    response is there, and for ``PATIENCE_MS`` at the longest while the next of its own is; a rest that comes later is
+    played behind. Where an item ends within a frame the next one begins, or silence.
 
     Args:
         fmt: format of what is written and read.
@@ -54,7 +89,10 @@ class PlayoutBuffer:
         self._items: deque[_Item] = deque()
         self._lock = threading.Lock()
         self._held = False
-        self._cut: deque[str] = deque(maxlen=MAX_CUT_ITEMS)
+        self._patience = PATIENCE_MS // fmt.ptime_ms
+        self._past: dict[tuple[int, str], int] = {}  # bytes heard of items played to their end, which may go on
+        self._cut: dict[tuple[int, str], int] = {}  # bytes heard of items flushed, of which no more is played
+        self._sessions = 0
         self._filler = FillerLoop(filler, fmt)
         self._next_filler: FillerLoop | None = None  # for the next start: the old one may still be fading
         self._finished: list[PlayedItem] = []
@@ -66,34 +104,49 @@ class PlayoutBuffer:
     # Speech comes in
 
     @runs_on("loop")
-    def write(self, item_id: str, pcm: bytes) -> None:
-        """Append speech of an item, any number of bytes, also an odd part of a frame; not if it was flushed."""
-        if item_id in self._cut:
+    def new_session(self) -> int:
+        """Return the number of another session, whose item ids may be those of an earlier one."""
+        self._sessions += 1
+        return self._sessions
+
+    @runs_on("loop")
+    def write(self, item_id: str, pcm: bytes, place: Place = NO_PLACE) -> None:
+        """Queue speech of an item, any number of bytes, also an odd part of a frame; not if it was flushed."""
+        key = (place.session, item_id)
+        if not pcm or key in self._cut:
             return
         with self._lock:
-            item = self._items[-1] if self._items else None
-            if item is None or item.item_id != item_id:
-                if item is not None and item.queued_bytes % BYTES_PER_SAMPLE:
-                    # It ended in half a sample: fill it up, or every sample that follows would be garbled.
-                    item.chunks.append(b"\x00")
-                    item.queued_bytes += 1
-                item = _Item(item_id)
-                self._items.append(item)
+            item = self._find(key) or self._insert(_Item(item_id, place))
+            item.complete = False
+            item.waited = 0
             item.chunks.append(pcm)
             item.queued_bytes += len(pcm)
 
     @runs_on("loop")
-    def complete(self, item_id: str) -> None:
-        """Say that no more speech of this item will come, so that its last part of a frame can be played."""
+    def complete(self, item_id: str, session: int = 0) -> None:
+        """Say that no more speech of this item is awaited, so that its last part of a frame can be played."""
         with self._lock:
-            for item in self._items:
-                if item.item_id == item_id:
-                    item.complete = True
-            while self._items and self._items[0].complete and not self._items[0].queued_bytes:
-                self._finish(self._items.popleft(), complete=True)
+            item = self._find((session, item_id))
+            if item is not None:
+                item.complete = True
+                if not item.queued_bytes:
+                    self._items.remove(item)
+                    self._finish(item, complete=True)
             wake = self._news()
         if wake is not None:
             wake()
+
+    def _find(self, key: tuple[int, str]) -> _Item | None:
+        return next((item for item in self._items if item.key == key), None)
+
+    def _insert(self, item: _Item) -> _Item:
+        """Queue an item before those that belong behind it, as far as nothing of them was played."""
+        item.earlier_bytes = self._past.pop(item.key, 0)
+        at = len(self._items)
+        while at and not self._items[at - 1].played_bytes and self._items[at - 1].place > item.place != NO_PLACE:
+            at -= 1
+        self._items.insert(at, item)
+        return item
 
     # A call's control of it
 
@@ -109,7 +162,6 @@ class PlayoutBuffer:
         with self._lock:
             self._held = False
             for item in self._items:
-                self._cut.append(item.item_id)
                 self._finish(item, complete=False)
             self._items.clear()
             self._rung = True  # whoever flushes knows
@@ -149,7 +201,13 @@ class PlayoutBuffer:
             if not self._items:
                 return None
             item = self._items[0]
-            return item.item_id, self._fmt.ms(item.played_bytes)
+            return item.item_id, self._fmt.ms(item.earlier_bytes + item.played_bytes)
+
+    @runs_on("loop")
+    def cut_off(self, session: int) -> dict[str, int]:
+        """Return how many milliseconds were clocked out of each item of a session that was flushed, by item id."""
+        with self._lock:
+            return {item_id: self._fmt.ms(heard) for (of, item_id), heard in self._cut.items() if of == session}
 
     @runs_on("loop")
     def take_finished(self) -> list[PlayedItem]:
@@ -193,15 +251,17 @@ class PlayoutBuffer:
         parts: list[bytes] = []
         while wanted and self._items:
             item = self._items[0]
-            following = len(self._items) > 1
-            if item.queued_bytes < wanted and not item.complete and not following:
+            if item.queued_bytes < wanted and not item.complete and self._waits(item):
                 break  # the rest of this frame is still to come
             if item.queued_bytes:
                 wanted -= self._take(item, wanted, parts)
                 item.last_at = now
                 if item.first_at is None:
                     item.first_at = now
-            if item.queued_bytes == 0 and (item.complete or following):
+            if not item.queued_bytes and (item.complete or wanted):
+                if wanted % BYTES_PER_SAMPLE:  # it ended in half a sample, which would garble what follows
+                    parts.append(b"\x00")
+                    wanted -= 1
                 self._finish(self._items.popleft(), complete=True)
         if not parts:
             return None
@@ -209,6 +269,15 @@ class PlayoutBuffer:
         if self.first_frame_at is None:
             self.first_frame_at = now
         return b"".join(parts) + self._silence[:wanted] if wanted else b"".join(parts)
+
+    def _waits(self, item: _Item) -> bool:
+        """Whether the first item is to wait for its rest: none is behind it, or, for a while, only its own response."""
+        if len(self._items) == 1:
+            return True
+        if item.waited == self._patience or not all(map(item.shares_response, self._items)):
+            return False
+        item.waited += 1
+        return True
 
     @staticmethod
     def _take(item: _Item, wanted: int, parts: list[bytes]) -> int:
@@ -232,6 +301,10 @@ class PlayoutBuffer:
         played = PlayedItem(item.item_id, played_ms, received_ms, item.first_at, item.last_at, complete)
         self._finished.append(played)
         self._rung = False
+        kept = self._past if complete else self._cut
+        kept[item.key] = item.earlier_bytes + item.played_bytes
+        if len(kept) > MAX_PAST_ITEMS:
+            del kept[next(iter(kept))]
 
     def _news(self) -> Callable[[], None] | None:
         """Return whom to wake because of something finished, once."""

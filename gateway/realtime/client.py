@@ -156,11 +156,12 @@ class RealtimeAgent:
             self._owed = ResponseCreate(response=ResponseOverrides(instructions=instructions))
 
     def truncate(self, item_id: str, played_ms: int) -> None:
-        """Tell the upstream how much of an item was heard."""
+        """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
+        heard_ms = {item_id: played_ms} | self._agent_voice.cut_off()
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.truncate(item_id, played_ms))
+            socket.send(socket.protocol.truncate(heard_ms))
         elif self._former is not None:
-            self._former.truncate(item_id, played_ms)  # the next session is told of what was heard alone
+            self._former.truncate(heard_ms)  # the next session is told of what was heard alone
 
     def cancel(self) -> None:
         """Stop the response that is being generated; nothing happens when there is none."""
@@ -249,6 +250,7 @@ class RealtimeAgent:
     def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
         """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
         protocol = socket.protocol
+        self._agent_voice.begin_session()
         if self._muted:
             socket.send(protocol.mute())
         interrupted = self._was_ready and replaced is None
@@ -273,14 +275,15 @@ class RealtimeAgent:
         self._former = socket.protocol
         self._owed = socket.protocol.owed()
         self._calls.end_session()
-        self._agent_voice.end_all()
+        for fact in socket.protocol.end_speech():
+            self.act_on(socket, fact)
 
     def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
         """Take a fact of the current session."""
         match fact:
-            case AgentAudio(item_id, audio):
+            case AgentAudio(item_id, audio, place):
                 if not self._over:  # somebody else may speak with the caller by now
-                    self._agent_voice.play(item_id, audio)
+                    self._agent_voice.play(item_id, audio, place)
             case AgentAudioDone(item_id):
                 self._agent_voice.end(item_id)
             case Send(text):

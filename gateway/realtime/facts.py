@@ -9,15 +9,20 @@ from gateway.call.events import CallEvent
 
 @dataclass(frozen=True, slots=True)
 class AgentAudio:
-    """Speech of item ``item_id`` in the session's output format: any number of bytes, far ahead of playback."""
+    """
+    Speech of item ``item_id`` in the session's output format: any number of bytes, far ahead of playback.
+
+    ``place``: number of its response in the session, and its index in that; items are played in this order.
+    """
 
     item_id: str
     pcm: bytes
+    place: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class AgentAudioDone:
-    """No more speech of item ``item_id`` will come."""
+    """Speech of item ``item_id`` came to its end; another part of it, with an end of its own, may follow."""
 
     item_id: str
 

@@ -8,7 +8,7 @@ of responses, ``listening.py`` the turns of the caller, ``speech.py`` the audio 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import structlog
@@ -25,7 +25,7 @@ from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
 from gateway.realtime import wire_server as server
 from gateway.realtime.calls import Rejected, ToolCalls
-from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send, SessionBegan
+from gateway.realtime.facts import Fact, RetryResponse, Send, SessionBegan
 from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of_close, find_row
 from gateway.realtime.gaps import Gaps, is_unnamed
 from gateway.realtime.history import History
@@ -51,7 +51,7 @@ from gateway.realtime.wire_client import (
     SessionUpdate,
     SystemMessage,
 )
-from gateway.realtime.wire_objects import ErrorDetails, Response, StatusDetails
+from gateway.realtime.wire_objects import ErrorDetails, Response, ServerItem, StatusDetails
 from gateway.realtime.wire_repair import Oddity
 from gateway.realtime.wire_session import PcmAudio, SessionConfig
 
@@ -172,26 +172,31 @@ class RealtimeProtocol:
         named = {} if is_unnamed(active) else {"response_id": active}
         return (encode(ResponseCancel(event_id=self._next_id("cancel"), **named)),)
 
-    def truncate(self, item_id: str, played_ms: int) -> tuple[str, ...]:
+    def truncate(self, heard_ms: Mapping[str, int]) -> tuple[str, ...]:
         """
-        Tell that only ``played_ms`` of an item were heard; nothing if it is unknown or was heard in full.
+        Tell how much was heard of the items that were cut off; nothing of one that is unknown or was heard in full.
 
-        What is queued behind it was not heard at all. Audio of cut items that still comes is dropped.
+        Audio of cut items that still comes is dropped.
         """
         events = []
-        for cut in self._speech.cut(item_id, played_ms):
+        for cut in self._speech.cut(heard_ms):
             self._history.cut(cut.item_id, cut.share)
             if is_unnamed(cut.item_id):
                 continue
-            events.append(
-                ConversationItemTruncate(
-                    event_id=self._next_id("cut"),
-                    item_id=cut.item_id,
-                    content_index=cut.content_index,
-                    audio_end_ms=cut.end_ms,
+            for content_index, end_ms in cut.end_ms.items():
+                events.append(
+                    ConversationItemTruncate(
+                        event_id=self._next_id("cut"),
+                        item_id=cut.item_id,
+                        content_index=content_index,
+                        audio_end_ms=end_ms,
+                    )
                 )
-            )
         return self._encoded(events)
+
+    def end_speech(self) -> list[Fact]:
+        """The session is gone: return what of its speech may still be played, and what ended."""
+        return [*self._speech.end_all()]
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> tuple[str, ...]:
         """Give a tool's output, once; when all of its response are there and one wants it, the agent speaks."""
@@ -314,23 +319,51 @@ class RealtimeProtocol:
         return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
 
     def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
+        self._speech.begin_response(event.response.id)
         unwanted = self._responses.began(event.response.id)
         return self._sends(self.cancel()) if unwanted else []
 
     def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
         if self._responses.is_over(event.response_id):
             return []
-        size, content_index = len(event.delta), event.content_index or 0
-        if not self._speech.receive(event.item_id, event.response_id, content_index, size):
-            return []
-        self._calls.spoke()
-        return [AgentAudio(event.item_id, event.delta)]
+        told = self._speech.receive(
+            event.item_id,
+            event.delta,
+            response_id=event.response_id,
+            output_index=event.output_index,
+            content_index=event.content_index or 0,
+        )
+        if told:
+            self._calls.spoke()
+        return [*told]
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
         whole = not self._responses.is_over(event.response_id)
-        return [AgentAudioDone(item_id) for item_id in self._speech.end(event.item_id, whole=whole)]
+        return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=whole)]
+
+    def _on_part(self, event: server.ContentPartChanged) -> list[Fact]:
+        is_audio = event.part is not None and event.part.type in ("audio", "output_audio")
+        if not event.item_id or not is_audio or self._responses.is_over(event.response_id):
+            return []
+        if event.type == "response.content_part.added":
+            self._speech.begin_part(event.item_id, event.content_index or 0)
+            return []
+        return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=True)]
+
+    def _on_message(self, event: server.OutputItemChanged, item: ServerItem) -> list[Fact]:
+        """Take an item that may have audio: it has its place from its beginning, and brings no more from its end."""
+        over = self._responses.is_over(event.response_id)
+        if not item.id or item.role not in ("assistant", None):
+            return []
+        if event.type == "response.output_item.done":
+            return [*self._speech.end(item.id, whole=not over and item.status != "incomplete")]
+        if not over:
+            self._speech.announce(item.id, event.response_id, event.output_index)
+        return []
 
     def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
+        if isinstance(event, server.OutputItemChanged) and event.item is not None and event.item.type == "message":
+            return self._on_message(event, event.item)
         self._calls.take(event, event.response_id or self._responses.active_id)
         return []
 
@@ -361,8 +394,7 @@ class RealtimeProtocol:
     def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
         response = event.response
         stale = self._responses.is_over(response.id)
-        left = self._speech.end_response(response.id, whole=response.status == "completed")
-        facts: list[Fact] = [AgentAudioDone(item_id) for item_id in left]
+        facts: list[Fact] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
         self._responses.ended(response.id)
         if response.usage:
             facts.append(Noted(self._call_id, "usage", usage_fields(response.usage)))
@@ -443,6 +475,7 @@ class RealtimeProtocol:
         server.FunctionArgumentsDelta: _on_output_item,
         server.FunctionArgumentsDone: _on_output_item,
         server.OutputItemChanged: _on_output_item,
+        server.ContentPartChanged: _on_part,
         server.ResponseDone: _on_response_done,
         server.RateLimitsUpdated: _on_rate_limits,
     }

@@ -8,11 +8,12 @@ phone at 8 kHz is not resampled for the latter, one at 16 kHz (G.722) once for e
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.audio.pcm import MODEL, PHONE, PcmFormat
-from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.playout import Place, PlayoutBuffer
 from gateway.audio.resample import Resampler
 from gateway.audio.uplink import UplinkTap
 
@@ -21,6 +22,9 @@ AudioFormatName = Literal["pcm", "pcmu", "pcma"]
 _ENCODE = {"pcmu": pcm_to_ulaw, "pcma": pcm_to_alaw}
 _DECODE = {"pcmu": ulaw_to_pcm, "pcma": alaw_to_pcm}
 _RATES_HZ = {"pcm": MODEL.rate_hz, "pcmu": PHONE.rate_hz, "pcma": PHONE.rate_hz}
+
+MAX_STREAMS = 64
+"""Items that may be open at once; of more, the oldest is ended."""
 
 
 class CallerVoice:
@@ -84,9 +88,17 @@ class CallerVoice:
         return self._encode(pcm) if self._encode is not None else pcm
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """An item of the agent's that has begun: where it belongs, and what converts it."""
+
+    place: Place
+    resampler: Resampler | None
+
+
 class AgentVoice:
     """
-    The agent's speech on its way to the caller. Thread: loop.
+    The agent's speech on its way to the caller: each item is a stream of its own. Thread: loop.
 
     Args:
         playout: the phone's PCM, by item.
@@ -96,30 +108,40 @@ class AgentVoice:
 
     def __init__(self, playout: PlayoutBuffer, audio_format: AudioFormatName, *, phone: PcmFormat = PHONE) -> None:
         self._playout = playout
-        source_hz = _RATES_HZ[audio_format]
+        self._source_hz, self._target_hz = _RATES_HZ[audio_format], phone.rate_hz
         self._decode: Callable[[bytes], bytes] | None = _DECODE.get(audio_format)
-        self._resampler = Resampler(source_hz, phone.rate_hz) if source_hz != phone.rate_hz else None
-        self._speaking: str | None = None  # item whose audio is in the resampler
+        self._streams: dict[str, _Stream] = {}  # of items that have not ended
+        self._session = playout.new_session()
 
-    def play(self, item_id: str, audio: bytes) -> None:
-        """Queue speech of an item; any number of bytes."""
-        if item_id != self._speaking:
-            if self._speaking is not None:
-                self.end(self._speaking)
-            self._speaking = item_id
-        if self._decode is not None:
-            audio = self._decode(audio)
-        self._playout.write(item_id, audio if self._resampler is None else self._resampler.process(audio))
+    def play(self, item_id: str, audio: bytes, place: tuple[int, int]) -> None:
+        """Queue speech of an item, any number of bytes; ``place``: number of its response, index in that."""
+        stream = self._streams.get(item_id) or self._open(item_id, place)
+        pcm = self._decode(audio) if self._decode is not None else audio
+        if stream.resampler is not None:
+            pcm = stream.resampler.process(pcm)
+        self._playout.write(item_id, pcm, stream.place)
 
     def end(self, item_id: str) -> None:
-        """Say that no more speech of an item comes."""
-        if item_id == self._speaking:
-            self._speaking = None
-            if self._resampler is not None:
-                self._playout.write(item_id, self._resampler.tail())
-        self._playout.complete(item_id)
+        """Say that an item's speech came to its end; what comes after all is a stream of its own."""
+        stream = self._streams.pop(item_id, None)
+        if stream is not None and stream.resampler is not None:
+            self._playout.write(item_id, stream.resampler.tail(), stream.place)
+        self._playout.complete(item_id, self._session)
 
-    def end_all(self) -> None:
-        """Say that no more speech comes of whatever was being said: its session is gone."""
-        if self._speaking is not None:
-            self.end(self._speaking)
+    def cut_off(self) -> dict[str, int]:
+        """Return how many milliseconds were heard of each item of this session that was dropped from the playout."""
+        return self._playout.cut_off(self._session)
+
+    def begin_session(self) -> None:
+        """Take what comes from now on for another session's: its items are others, whatever their ids."""
+        for item_id in tuple(self._streams):
+            self.end(item_id)
+        self._session = self._playout.new_session()
+
+    def _open(self, item_id: str, place: tuple[int, int]) -> _Stream:
+        converts = self._source_hz != self._target_hz
+        resampler = Resampler(self._source_hz, self._target_hz) if converts else None
+        stream = self._streams[item_id] = _Stream(Place(self._session, *place), resampler)
+        if len(self._streams) > MAX_STREAMS:
+            self.end(next(iter(self._streams)))
+        return stream

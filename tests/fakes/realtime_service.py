@@ -170,8 +170,16 @@ async def until_closed(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
 
-async def say(socket: ServerConnection, pcm: bytes, item_id: str = "item_a", response_id: str = "resp_1") -> None:
-    ids = {"response_id": response_id, "item_id": item_id, "output_index": 0, "content_index": 0}
+async def say(
+    socket: ServerConnection,
+    pcm: bytes,
+    item_id: str = "item_a",
+    response_id: str = "resp_1",
+    *,
+    index: int = 0,
+    part: int = 0,
+) -> None:
+    ids = {"response_id": response_id, "item_id": item_id, "output_index": index, "content_index": part}
     await send(socket, "response.output_audio.delta", delta=base64.b64encode(pcm).decode(), **ids)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.audio.pcm import PHONE
-from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.playout import MAX_PAST_ITEMS, PATIENCE_MS, Place, PlayoutBuffer
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
@@ -197,6 +197,173 @@ def test_whatever_the_order_every_byte_is_played_once(steps: list[tuple[str, int
     for frame in frames(buffer):
         played += frame
     assert bytes(played).replace(b"\x00", b"") == bytes(written)
+
+
+# Items that overlap
+
+
+def at(item: int, response: int = 1, session: int = 1) -> Place:
+    return Place(session, response, item)
+
+
+def test_items_that_overlap_are_played_one_after_the_other() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    for _ in range(3):
+        buffer.write("a", b"\x01" * FRAME, at(0))
+        buffer.write("b", b"\x02" * FRAME, at(1))
+    buffer.complete("b", 1)
+    buffer.complete("a", 1)
+    assert b"".join(frames(buffer)) == b"\x01" * 3 * FRAME + b"\x02" * 3 * FRAME
+    assert [item.item_id for item in buffer.take_finished()] == ["a", "b"]
+
+
+def test_an_item_that_comes_late_is_played_first_unless_the_later_one_has_begun() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("c", b"\x03" * FRAME, at(2))
+    buffer.write("d", b"\x04" * FRAME, at(0, response=2))
+    buffer.write("b", b"\x02" * 2 * FRAME, at(1))
+    assert buffer.position() == ("b", 0)
+    assert read_frame(buffer) == b"\x02" * FRAME
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    for item_id in "abcd":
+        buffer.complete(item_id, 1)
+    assert b"".join(frames(buffer)) == b"\x02" * FRAME + b"\x01" * FRAME + b"\x03" * FRAME + b"\x04" * FRAME
+
+
+def test_what_has_no_place_goes_to_the_end_and_what_comes_later_behind_it() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("b", b"\x02" * FRAME, at(1))
+    buffer.write("sound", b"\x05" * FRAME)
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    for item_id, session in (("a", 1), ("b", 1), ("sound", 0)):
+        buffer.complete(item_id, session)
+    assert b"".join(frames(buffer)) == b"\x02" * FRAME + b"\x05" * FRAME + b"\x01" * FRAME
+
+
+def test_the_item_being_played_waits_for_its_rest_while_its_response_may_bring_it() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * (FRAME + 100), at(0))
+    buffer.write("b", b"\x02" * FRAME, at(1))
+    assert read_frame(buffer) == b"\x01" * FRAME
+    assert read_frame(buffer) is None
+    assert buffer.position() == ("a", 20)
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    buffer.complete("a", 1)
+    assert read_frame(buffer) == b"\x01" * FRAME
+    assert read_frame(buffer) == b"\x01" * 100 + b"\x02" * (FRAME - 100)
+
+
+def test_it_does_not_wait_for_ever_though_nobody_says_that_it_ended() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    buffer.write("b", b"\x02" * FRAME, at(1))
+    heard = [read_frame(buffer) for _ in range(PATIENCE_MS // 20 + 2)]
+    assert heard == [b"\x01" * FRAME, *[None] * (PATIENCE_MS // 20), b"\x02" * FRAME]
+
+
+def test_it_does_not_wait_while_another_response_speaks() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    buffer.write("b", b"\x02" * FRAME, at(1))
+    buffer.write("c", b"\x03" * FRAME, at(0, response=2))
+    assert b"".join(frames(buffer)) == b"\x01" * FRAME + b"\x02" * FRAME + b"\x03" * FRAME
+
+
+def test_the_rest_of_an_item_that_was_given_up_is_played_and_counted_on() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    buffer.write("a", b"\x01" * FRAME, at(0))
+    buffer.write("c", b"\x03" * 2 * FRAME, at(0, response=2))
+    buffer.write("e", b"\x05" * FRAME, at(0, response=3))
+    read_frame(buffer)
+    assert read_frame(buffer) == b"\x03" * FRAME
+    buffer.write("a", b"\x01" * 3 * FRAME, at(0))
+    assert read_frame(buffer) == b"\x03" * FRAME
+    assert read_frame(buffer) == b"\x01" * FRAME
+    assert buffer.position() == ("a", 40)
+    buffer.flush()
+    assert buffer.cut_off(1) == {"a": 40, "e": 0}
+    heard = [(item.item_id, item.played_ms, item.received_ms, item.complete) for item in buffer.take_finished()]
+    assert heard == [("a", 20, 20, True), ("c", 40, 40, True), ("a", 20, 60, False), ("e", 0, 20, False)]
+
+
+def test_items_of_another_session_are_others_whatever_their_ids() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    first, second = buffer.new_session(), buffer.new_session()
+    buffer.write("item_1", b"\x01" * 2 * FRAME, at(0, session=first))
+    read_frame(buffer)
+    buffer.write("item_1", b"\x02" * FRAME, at(0, session=second))
+    buffer.complete("item_1", second)
+    assert read_frame(buffer) == b"\x01" * FRAME
+    assert read_frame(buffer) == b"\x02" * FRAME
+    buffer.write("item_1", b"\x01" * FRAME, at(0, session=first))
+    buffer.flush()
+    assert (buffer.cut_off(first), buffer.cut_off(second)) == ({"item_1": 40}, {})
+    buffer.write("item_1", b"\x02" * FRAME, at(0, session=second))
+    assert read_frame(buffer) == b"\x02" * FRAME
+
+
+def test_the_memory_of_what_was_played_or_flushed_is_bounded() -> None:
+    buffer = PlayoutBuffer(PHONE)
+    for number in range(3 * MAX_PAST_ITEMS):
+        buffer.write(f"a{number}", b"\x01" * FRAME, at(0, number))
+        read_frame(buffer)
+        buffer.complete(f"a{number}", 1)
+        buffer.write(f"b{number}", b"\x01" * FRAME, at(1, number))
+        buffer.flush()
+    assert (len(buffer._past), len(buffer._cut)) == (MAX_PAST_ITEMS, MAX_PAST_ITEMS)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["write", "write", "read", "complete", "flush"]),
+            *(st.integers(1, 2), st.integers(0, 2), st.integers(0, 400)),
+        ),
+        max_size=80,
+    )
+)
+def test_whatever_overlaps_no_sample_of_an_item_is_lost_doubled_or_out_of_order(
+    steps: list[tuple[str, int, int, int]],
+) -> None:
+    """Samples tell their item in the upper byte; zero is padding."""
+    buffer = PlayoutBuffer(PHONE)
+    written: dict[tuple[int, int], list[int]] = {}
+    heard: dict[tuple[int, int], list[int]] = {}
+    cut: set[tuple[int, int]] = set()
+
+    def read() -> bool:
+        frame = read_frame(buffer)
+        for sample in memoryview(frame or b"").cast("H"):
+            if sample:
+                response, item = divmod((sample >> 8) - 1, 3)
+                heard.setdefault((response, item), []).append(sample)
+        return frame is not None
+
+    for step, response, item, size in steps:
+        key = (response, item)
+        if step == "write":
+            queued = written.setdefault(key, [])
+            samples = [(1 + 3 * response + item) << 8 | (1 + (len(queued) + i) % 255) for i in range(size)]
+            buffer.write(str(key), b"".join(sample.to_bytes(2, "little") for sample in samples), at(item, response))
+            queued.extend(samples if key not in cut else ())
+        elif step == "complete":
+            buffer.complete(str(key), 1)
+        elif step == "read":
+            read()
+        else:
+            unheard = {key for key, samples in written.items() if len(heard.get(key, ())) < len(samples)}
+            buffer.flush()
+            figures = {str(key): len(heard.get(key, ())) // 8 for key in written}
+            assert buffer.cut_off(1).items() <= figures.items()
+            assert {str(key) for key in unheard} <= buffer.cut_off(1).keys()
+            cut |= {key for key in written if str(key) in buffer.cut_off(1)}
+            written |= {key: heard.get(key, []).copy() for key in cut}
+    for key in written:
+        buffer.complete(str(key), 1)
+    while read():
+        pass
+    assert heard == {key: samples for key, samples in written.items() if samples}
+    assert buffer.position() is None
 
 
 # Holding

@@ -72,7 +72,8 @@ def answers(protocol: RealtimeProtocol, name: str = "next") -> bool:
     facts = hear(protocol, "response.output_audio.delta", delta="AAAA", **ids)
     facts += hear(protocol, "response.output_audio.done", **ids)
     hear(protocol, "response.done", response={"id": ids["response_id"], "status": "completed"})
-    return AgentAudio(ids["item_id"], bytes(3)) in facts and AgentAudioDone(ids["item_id"]) in facts
+    played = [(fact.item_id, fact.pcm) for fact in facts if isinstance(fact, AgentAudio)]
+    return played == [(ids["item_id"], bytes(3))] and AgentAudioDone(ids["item_id"]) in facts
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -191,7 +192,7 @@ def test_of_what_the_service_gave_no_id_nothing_is_asked_by_id() -> None:
         fact for fact in hear(protocol, "response.output_audio.delta", delta="AAAA") if isinstance(fact, AgentAudio)
     ]
 
-    assert protocol.truncate(audio.item_id, 0) == ()
+    assert protocol.truncate({audio.item_id: 0}) == ()
     [cancel] = protocol.cancel()
     assert "response_id" not in json.loads(cancel)
     assert hear(protocol, "response.output_audio.delta", delta="AAAA") == []
@@ -246,7 +247,7 @@ def test_no_message_whatsoever_ends_the_conversation(texts: list[str | bytes]) -
         facts = protocol.receive(text)
         for fact in facts:
             if isinstance(fact, AgentAudio):
-                protocol.truncate(fact.item_id, 0)
+                protocol.truncate({fact.item_id: 0})
         if any(isinstance(fact, AgentFailed) for fact in facts):  # it said that the credit is used up
             assert b"insufficient_quota" in (text if isinstance(text, bytes) else text.encode())
             return

@@ -219,8 +219,8 @@ def test_speech_is_told_piece_by_piece_and_ended_once() -> None:
     protocol = ready_protocol()
     begin(protocol, "resp_1")
 
-    assert speak(protocol, "resp_1", "item_a", b"\1\0") == [AgentAudio("item_a", b"\1\0")]
-    assert speak(protocol, "resp_1", "item_a", b"\2\0") == [AgentAudio("item_a", b"\2\0")]
+    assert speak(protocol, "resp_1", "item_a", b"\1\0") == [AgentAudio("item_a", b"\1\0", (1, 0))]
+    assert speak(protocol, "resp_1", "item_a", b"\2\0") == [AgentAudio("item_a", b"\2\0", (1, 0))]
     assert end_speech(protocol, "resp_1", "item_a") == [AgentAudioDone("item_a")]
     assert finish(protocol, "resp_1") == []
 
@@ -252,7 +252,7 @@ def test_a_message_that_overlaps_a_function_call_keeps_its_own_state() -> None:
     facts += end_speech(protocol, "resp_1", "item_a")
     facts += finish(protocol, "resp_1")
 
-    audio = AgentAudio("item_a", SPEECH_100_MS)
+    audio = AgentAudio("item_a", SPEECH_100_MS, (1, 0))
     assert [fact for fact in facts if not isinstance(fact, Noted | Send)] == [audio, audio, AgentAudioDone("item_a")]
     assert protocol.cancel() == (), "none is active"
 
@@ -265,8 +265,8 @@ def test_two_messages_of_one_response_are_counted_apart() -> None:
     speak(protocol, "resp_1", "item_b")
     end_speech(protocol, "resp_1", "item_a")
 
-    assert protocol.truncate("item_a", 100) == ()
-    [cut] = sent(protocol.truncate("item_b", 5000))
+    assert protocol.truncate({"item_a": 100}) == ()
+    [cut] = sent(protocol.truncate({"item_b": 5000}))
     assert (cut["item_id"], cut["audio_end_ms"]) == ("item_b", 200)
 
 
@@ -303,7 +303,7 @@ def test_speech_of_the_caller_makes_the_rest_of_the_answer_stale() -> None:
 
     assert hear(protocol, "input_audio_buffer.speech_stopped", item_id="item_u") == [SpeechStopped(CALL)]
     begin(protocol, "resp_2")
-    assert speak(protocol, "resp_2", "item_c") == [AgentAudio("item_c", SPEECH_100_MS)]
+    assert speak(protocol, "resp_2", "item_c") == [AgentAudio("item_c", SPEECH_100_MS, (2, 0))]
 
 
 def test_an_answer_whose_beginning_was_not_announced_is_cut_off_too() -> None:
@@ -321,7 +321,7 @@ def test_an_agent_that_may_not_be_interrupted_goes_on() -> None:
 
     assert hear(protocol, "input_audio_buffer.speech_started") == [SpeechStarted(CALL, interrupts=False)]
 
-    assert speak(protocol, "resp_1", "item_a") == [AgentAudio("item_a", SPEECH_100_MS)]
+    assert speak(protocol, "resp_1", "item_a") == [AgentAudio("item_a", SPEECH_100_MS, (1, 0))]
 
 
 def test_truncation_is_bounded_by_the_audio_that_was_received() -> None:
@@ -330,7 +330,7 @@ def test_truncation_is_bounded_by_the_audio_that_was_received() -> None:
     speak(protocol, "resp_1", "item_a")
     speak(protocol, "resp_1", "item_a", bytes(MODEL.bytes_of(50)))
 
-    [cut] = sent(protocol.truncate("item_a", 10_000))
+    [cut] = sent(protocol.truncate({"item_a": 10_000}))
 
     assert cut.pop("event_id")
     assert cut == {
@@ -346,8 +346,8 @@ def test_truncation_tells_what_was_played_of_a_cut_item_once() -> None:
     begin(protocol, "resp_1")
     speak(protocol, "resp_1", "item_a")
 
-    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate("item_a", 40))] == [40]
-    assert protocol.truncate("item_a", 40) == ()
+    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate({"item_a": 40}))] == [40]
+    assert protocol.truncate({"item_a": 40}) == ()
     assert speak(protocol, "resp_1", "item_a") == []
 
 
@@ -358,7 +358,7 @@ def test_an_answer_that_is_generated_can_still_be_truncated_while_it_plays() -> 
     end_speech(protocol, "resp_1", "item_a")
     finish(protocol, "resp_1")
 
-    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate("item_a", 40))] == [40]
+    assert [cut["audio_end_ms"] for cut in sent(protocol.truncate({"item_a": 40}))] == [40]
 
 
 def test_what_is_unknown_or_was_heard_in_full_is_not_truncated() -> None:
@@ -367,8 +367,8 @@ def test_what_is_unknown_or_was_heard_in_full_is_not_truncated() -> None:
     speak(protocol, "resp_1", "item_a")
     end_speech(protocol, "resp_1", "item_a")
 
-    assert protocol.truncate("item_x", 40) == ()
-    assert protocol.truncate("item_a", 100) == ()
+    assert protocol.truncate({"item_x": 40}) == ()
+    assert protocol.truncate({"item_a": 100}) == ()
 
 
 # Responses asked for
@@ -606,5 +606,5 @@ def test_memory_of_items_and_responses_is_bounded() -> None:
     assert len(protocol._speech) == MAX_ITEMS
     assert len(protocol._responses._ended) == MAX_ENDED_RESPONSES
     assert len(protocol._problems) <= 64
-    assert protocol.truncate("item_999", 20) != ()
-    assert protocol.truncate("item_1", 20) == ()
+    assert protocol.truncate({"item_999": 20}) != ()
+    assert protocol.truncate({"item_1": 20}) == ()

@@ -376,7 +376,7 @@ def test_with_a_guard_the_gateway_decides_what_interrupts() -> None:
     assert talk.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL, interrupts=True)]
 
     assert talk.speak() != []
-    assert types(talk.protocol.truncate("item_a", 40)) == ["conversation.item.truncate"]
+    assert types(talk.protocol.truncate({"item_a": 40})) == ["conversation.item.truncate"]
     assert types(talk.protocol.cancel()) == ["response.cancel"]
     assert talk.speak() == []
 
@@ -387,10 +387,10 @@ def test_items_behind_the_one_that_was_cut_off_were_not_heard_at_all() -> None:
     talk.speak("item_a")
     talk.speak("item_b")
 
-    cuts = [(cut["item_id"], cut["audio_end_ms"]) for cut in sent(talk.protocol.truncate("item_a", 60))]
+    cuts = [(cut["item_id"], cut["audio_end_ms"]) for cut in sent(talk.protocol.truncate({"item_a": 60, "item_b": 0}))]
 
     assert cuts == [("item_a", 60), ("item_b", 0)]
-    assert talk.protocol.truncate("item_b", 100) == ()
+    assert talk.protocol.truncate({"item_b": 100}) == ()
 
 
 def test_a_goodbye_cuts_the_answer_off_and_calls_no_tools() -> None:
@@ -544,7 +544,7 @@ def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None
     talk.begin()
     talk.speak()
     orders = {
-        "cut": lambda: talk.protocol.truncate("item_a", 10),
+        "cut": lambda: talk.protocol.truncate({"item_a": 10}),
         "cancel": talk.protocol.cancel,
         "item": lambda: talk.protocol.answer_tool("call_1", "x", respond=False),
         "respond": lambda: talk.protocol.greet("Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
@@ -585,7 +585,7 @@ def test_the_conversation_is_kept_in_order_and_a_cut_answer_is_cut() -> None:
     talk.speak("item_a", 100)
     completed = "conversation.item.input_audio_transcription.completed"
     talk.hear(completed, item_id="item_u", transcript="Count.")
-    talk.protocol.truncate("item_a", 50)
+    talk.protocol.truncate({"item_a": 50})
 
     seeded = [message["item"] for message in sent(talk.protocol.seed(talk.history.items()))]
 

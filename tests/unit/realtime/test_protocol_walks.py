@@ -168,7 +168,7 @@ class Server:
             lambda: protocol.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
             lambda: protocol.mute(),
             lambda: protocol.unmute(),
-            lambda: protocol.truncate(item_id, self.random.randrange(500)),
+            lambda: protocol.truncate({item_id: self.random.randrange(500)}),
         ]
         self.take(self.random.choice(orders)())
 

@@ -10,7 +10,7 @@ from gateway.audio.pcm import MODEL, PHONE, WIDEBAND
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.resample import Downsampler, Resampler, Upsampler
 from gateway.audio.uplink import UplinkTap
-from gateway.realtime.voice import AgentVoice, AudioFormatName, CallerVoice
+from gateway.realtime.voice import MAX_STREAMS, AgentVoice, AudioFormatName, CallerVoice
 from gateway.threads import check_threads
 
 pytestmark = pytest.mark.unit
@@ -104,7 +104,7 @@ def test_speech_in_the_phones_own_format_is_decoded_and_nothing_else(
     playout = PlayoutBuffer(PHONE)
     agent = AgentVoice(playout, audio_format)
     for start in range(0, len(coded), 333):
-        agent.play("item_a", coded[start : start + 333])
+        agent.play("item_a", coded[start : start + 333], (1, 0))
     agent.end("item_a")
 
     assert played(playout) == expected
@@ -114,25 +114,67 @@ def test_speech_at_24_khz_is_resampled_and_its_tail_is_heard() -> None:
     speech = Upsampler().process(TONE)
     playout = PlayoutBuffer(PHONE)
     agent = AgentVoice(playout, "pcm")
-    agent.play("item_a", speech)
-    agent.end_all()
-    agent.end_all()
+    agent.play("item_a", speech, (1, 0))
+    agent.end("item_a")
+    agent.end("item_a")
 
     downsampler = Downsampler()
     expected = downsampler.process(speech) + downsampler.tail()
     assert played(playout)[: len(expected)] == expected
 
 
-def test_a_new_item_ends_the_one_before() -> None:
+SPEECH = np.random.default_rng(7).integers(-9000, 9000, 12_000, np.int16).tobytes()  # 500 ms at 24 kHz
+
+
+def alone(speech: bytes) -> bytes:
+    """Return what is heard of an item that nothing is mixed with."""
+    downsampler = Downsampler()
+    return downsampler.process(speech) + downsampler.tail()
+
+
+def test_items_whose_deltas_overlap_are_resampled_apart_and_played_one_after_the_other() -> None:
     playout = PlayoutBuffer(PHONE)
     agent = AgentVoice(playout, "pcm")
-    agent.play("item_a", bytes(4800))
-    agent.play("item_b", bytes(4800))
-    agent.end("item_a")
+    first, second = SPEECH[:9000], SPEECH[9000:]
+    for start in range(0, 15_000, 1000):
+        agent.play("item_b", second[start : start + 1000], (1, 1))
+        agent.play("item_a", first[start : start + 1000], (1, 0))
     agent.end("item_b")
+    agent.end("item_a")
 
-    assert len(played(playout)) >= 2 * PHONE.bytes_of(100)
+    assert played(playout).rstrip(b"\0") == (alone(first) + alone(second)).rstrip(b"\0")
     assert playout.position() is None
+
+
+def test_another_session_may_use_the_same_ids_for_other_items() -> None:
+    playout = PlayoutBuffer(PHONE)
+    agent = AgentVoice(playout, "pcm")
+    agent.play("item_1", SPEECH, (1, 0))
+    playout.read_frame()
+    playout.flush()
+    assert agent.cut_off() == {"item_1": 20}
+    agent.play("item_1", SPEECH, (1, 0))
+    assert played(playout) == b"", "what still comes of an item that was cut off is dropped"
+
+    agent.begin_session()
+    agent.play("item_1", SPEECH, (1, 0))
+    agent.begin_session()
+    agent.play("item_1", SPEECH[:6000], (1, 0))
+    agent.end("item_1")
+
+    assert agent.cut_off() == {}
+    assert played(playout).rstrip(b"\0") == (alone(SPEECH) + alone(SPEECH[:6000])).rstrip(b"\0")
+
+
+def test_the_items_that_are_open_at_once_are_bounded() -> None:
+    playout = PlayoutBuffer(PHONE)
+    agent = AgentVoice(playout, "pcmu")
+    for number in range(MAX_STREAMS + 3):
+        agent.play(f"item_{number}", bytes(160), (1, number))
+
+    assert len(agent._streams) == MAX_STREAMS
+    agent.begin_session()
+    assert len(played(playout)) == (MAX_STREAMS + 3) * PHONE.frame_bytes, "none is lost"
 
 
 WIDE = (8000 * np.sin(np.arange(3200) / 5)).astype("<i2").tobytes()  # 200 ms at 16 kHz
@@ -174,7 +216,7 @@ def test_speech_for_a_wideband_phone_is_resampled_once_and_its_tail_is_heard(
     playout = PlayoutBuffer(WIDEBAND)
     agent = AgentVoice(playout, audio_format, phone=WIDEBAND)
     for start in range(0, len(coded), 334):
-        agent.play("item_a", coded[start : start + 334])
+        agent.play("item_a", coded[start : start + 334], (1, 0))
     agent.end("item_a")
 
     resampler = Resampler(rate_hz, WIDEBAND.rate_hz)

@@ -81,7 +81,7 @@ def all_events(profile: AgentProfile) -> list[dict[str, Any]]:
     hear("response.output_item.done", response_id="resp_1", item=item)
     history.caller_said("item_u", "Hi.")
     history.agent_said("item_a", "Hello.")
-    texts += protocol.truncate("item_a", 1)
+    texts += protocol.truncate({"item_a": 1})
     texts += protocol.answer_tool("call_1", "sunny", respond=False)
     texts += protocol.say_goodbye(goodbye_instructions(profile, "the end"))
     texts += protocol.seed(history.items())
