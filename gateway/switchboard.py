@@ -328,6 +328,7 @@ class Switchboard:
             keypad=Keypad(keypad.to_agent, keypad.pause_s, keypad.shortcuts, keypad.masked),
             transfers=self._builder.transfers(asked.trunk),
             recording=profile.recording.mode == "on",
+            announces=profile.recording.announcement is not None,
         )
 
     async def _run(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> Outcome:

@@ -81,6 +81,11 @@ class Greet(CallAction):
 
 
 @dataclass(frozen=True, slots=True)
+class Announce(CallAction):
+    """Let the agent say that the call is recorded; ``AnnouncementSaid`` or ``AnnouncementFailed`` follows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Play(CallAction):
     """Queue sounds for the caller, one after the other; the names are the dialplan's."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from gateway.call.actions import (
+    Announce,
     AnswerTool,
     CallAction,
     CancelResponse,
@@ -70,6 +71,7 @@ class Agents:
             OpenAgent: lambda _: self._agent.open(self._gate),
             CloseAgent: lambda _: self._start_closing(),
             Greet: lambda order: self._agent.greet(order.text),
+            Announce: lambda _: self._agent.announce(),
             Truncate: lambda order: self._agent.truncate(order.item_id, order.played_ms),
             CancelResponse: lambda _: self._agent.cancel(),
             SayGoodbye: lambda order: self._agent.say_goodbye(order.detail),

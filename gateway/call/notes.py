@@ -60,6 +60,7 @@ class CallNotes:
         self._began = clock.monotonic()
         self._answered: float | None = None  # monotonic seconds of the first MediaUp
         self._first_audio_noted = False
+        self._announcement: dict[str, Scalar] = {}  # whether it was heard, once it is known of one
         self._mask: KeyMask | None = None
         self._sounds: dict[str, str] = {}  # items that are sounds of the dialplan, by name
         self._with_second = False  # the agent talks with the second leg
@@ -161,7 +162,15 @@ class CallNotes:
         """Write what the machine itself wants written."""
         for order in orders:
             if isinstance(order, Note):
-                self._note(order.name, order.fields)
+                self._note(order.name, {**order.fields, **self._announced(order.fields)})
+
+    def _announced(self, fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return whether the caller heard that the call is recorded: of one agent, if there are several."""
+        if "announcement" not in fields:
+            return {}
+        if self._announcement.get("announcement") != "heard":
+            self._announcement = {"announcement": fields["announcement"]}
+        return self._announcement
 
     def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
         """Keep what later notes are made of."""
@@ -234,6 +243,7 @@ class CallNotes:
                 if isinstance(event, LegClosed) and outcome.told is None:
                     told = event.code
                 return {
+                    **self._announcement,
                     "end_reason": outcome.reason.value,
                     "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
                     "ended_by": outcome.ended_by.value,

@@ -83,6 +83,13 @@ class Agent(Protocol):
     def greet(self, text: str = "") -> None:
         """Let the agent speak first, as its profile says; ``text`` is what it shall say instead of its greeting."""
 
+    def announce(self) -> None:
+        """
+        Let the agent say that the call is recorded, and nothing else, in the words of its profile.
+
+        ``AnnouncementSaid`` follows once it is generated whole, ``AnnouncementFailed`` when it cannot be had.
+        """
+
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much of an item was heard; the agent bounds it by what it received."""
 

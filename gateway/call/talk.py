@@ -2,7 +2,8 @@
 What a call does while its phase stays the same: it listens, waits for last words, transfers, records, counts keys.
 
 A part of ``CallMachine`` and as pure: facts in, orders out. Its own parts, by subject: ``speech.py`` (interruptions,
-hold), ``errands.py`` (tools, the filler), ``keypad.py`` (keys), ``handover.py`` (transfers, the second leg).
+hold), ``errands.py`` (tools, the filler), ``keypad.py`` (keys), ``handover.py`` (transfers, the second leg),
+``recording.py`` (with what has to be said before it).
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from gateway.call.actions import (
     PauseRecording,
     SayGoodbye,
     SendDigits,
-    StartRecording,
     StartTimer,
     TalkToCaller,
     TellAgent,
@@ -32,6 +32,8 @@ from gateway.call.events import (
     AgentAway,
     AgentBack,
     AgentExpiring,
+    AnnouncementFailed,
+    AnnouncementSaid,
     CallEvent,
     DigitPressed,
     DigitsAsked,
@@ -57,6 +59,7 @@ from gateway.call.events import (
 from gateway.call.handover import BRIEFING, GOODBYE, TRANSFER, Back, Course, Handover, Join
 from gateway.call.keypad import KEYS, KeyCollector
 from gateway.call.outcome import EndReason, Outcome
+from gateway.call.recording import Recording
 from gateway.call.second_leg import SECOND, SecondLeg
 from gateway.call.speech import GUARD, Speech
 from gateway.call.steps import Step, TalkTo
@@ -109,8 +112,7 @@ class Talk:
         self._spoken_over = False  # the caller spoke since the last words were awaited
         self._overdue: tuple[Outcome, str] | None = None  # what else ends the call if the hang-up or transfer is off
         self._lost: Outcome | None = None  # the agent is gone, its last words are not
-        self._can_record = routed.can_record
-        self._recording = False
+        self._recording = Recording(routed)
 
     # Before the talk, at its beginning and its end
 
@@ -120,11 +122,10 @@ class Talk:
 
     def begin(self, *, on_hold: bool) -> tuple[CallAction, ...]:
         """Open the talk: the media is up."""
-        self._recording = self._routed.recording and self._can_record
-        record = (StartRecording(),) if self._recording else ()
         expiring = self._expiring_early
-        words = (Greet(self._prompt),) if expiring is None else self._leave(*_expired(expiring))
-        return (*record, *words, *(self._speech.hold() if on_hold else ()))
+        begun = self._recording.begin(Greet(self._prompt) if expiring is None else None)
+        goodbye = () if expiring is None else self._leave(*_expired(expiring))
+        return (*begun, *goodbye, *(self._speech.hold() if on_hold else ()))
 
     def handle(self, event: CallEvent) -> Reply:
         """Take one fact of those in ``RULES``."""
@@ -165,7 +166,7 @@ class Talk:
     def part(self) -> tuple[CallAction, ...]:
         """Leave the caller to the dialplan's next step: nothing of this agent is to be heard, or recorded, there."""
         back = (TalkToCaller(),) if self._speech.with_second else ()
-        pause = (PauseRecording(),) if self._recording else ()
+        pause = (PauseRecording(),) if self._recording.runs else ()
         return (FlushPlayout(), *self._errands.close(), *back, *self._second.drop(), *pause)
 
     # Interruption and hold
@@ -180,14 +181,18 @@ class Talk:
 
     def _speech_started(self, event: SpeechStarted) -> Reply:
         before = self._speech.interrupted
-        orders = self._speech.started(event, parting=self._awaits_words)
+        parting = self._leaving is not None or self._handover.awaits_words
+        orders = self._speech.started(event, parting=parting)
         self._spoken_over |= self._speech.caller_speaks
+        if self._speech.interrupted:
+            self._recording.cut(cancelled=False)
         return orders if before else (*orders, *self._give_way())
 
     def _speech_stopped(self, _event: SpeechStopped) -> Reply:
         return (*self._speech.let_go(), *self._await_anew())
 
     def _guard_fired(self, event: TimerFired) -> Reply:
+        self._recording.cut(cancelled=True)
         return (*self._speech.guard_fired(event.item_id, event.played_ms), *self._give_way())
 
     def _give_way(self) -> tuple[CallAction, ...]:
@@ -208,17 +213,13 @@ class Talk:
         self._leaving = None
         return CancelTimer(GOODBYE), given_up, TellAgent(GOES_ON, respond=False)
 
-    @property
-    def _awaits_words(self) -> bool:
-        """The call goes its way once the agent's last words were heard."""
-        return self._leaving is not None or self._handover.awaits_words
-
     def _await_anew(self) -> tuple[CallAction, ...]:
-        """Wait for the last words again once a turn of the caller is over, which the agent may answer."""
+        """Wait for quiet again once a turn of the caller is over, which the agent may answer."""
         if not self._spoken_over or self._speech.caller_speaks:
             return ()
         self._spoken_over = False
-        return (AwaitPlayedOut(),) if self._awaits_words else ()
+        parting = self._leaving is not None or self._handover.awaits_words
+        return (AwaitPlayedOut(),) if parting else self._recording.await_quiet()
 
     # Keys
 
@@ -232,12 +233,13 @@ class Talk:
         if not self._keys.counts(event.digit):
             return ()
         target = self._keys.shortcut(event.digit)
-        if target is None:
-            cut = self._speech.stop(event.item_id, event.played_ms)
-            return (*cut, *self._keys.add(event.digit, respond=self._parting() is None))
-        if self._parting() is not None:
+        if target is not None and self._parting() is not None:
             return ()
+        self._recording.cut(cancelled=True)
         cut = self._speech.stop(event.item_id, event.played_ms)
+        if target is None:
+            told = self._keys.add(event.digit, respond=self._parting() is None)
+            return (*cut, *told, *self._recording.await_quiet())
         reply = self._go_on(self._handover.ask_at_once(TransferAsked(event.call_id, "", target)))
         return (*cut, *reply) if isinstance(reply, tuple) else reply
 
@@ -247,7 +249,7 @@ class Talk:
 
     def _keys_fired(self, _event: TimerFired) -> Reply:
         told = self._keys.tell(respond=self._parting() is None and not self._speech.on_hold)
-        return told if self._lost is None else ()
+        return (*told, *self._recording.await_quiet()) if self._lost is None else ()
 
     # The end of the call, and transfers
 
@@ -295,7 +297,9 @@ class Talk:
     def _played_out(self, event: PlayedOut) -> Reply:
         if event.mark or self._speech.caller_speaks:  # of sounds from before the agent came; or too early
             return ()
-        return self._leaving or self._go_on(self._handover.words_heard())
+        if self._leaving is not None or self._handover.under_way:
+            return self._leaving or self._go_on(self._handover.words_heard())
+        return () if self._keys.collecting else self._recording.quiet()
 
     def _goodbye_fired(self, event: TimerFired) -> Reply:
         return self._leaving or self._go_on(self._handover.words_overdue(event))
@@ -314,8 +318,9 @@ class Talk:
             if asked.tool_call_id
             else TellAgent(words, respond=overdue is None)
         )
+        self._recording.cut(cancelled=True)  # what was to be heard before was not, or not by the caller
         if overdue is None:
-            return (*course.orders, told)
+            return (*course.orders, told, *self._recording.await_quiet())
         return (*course.orders, told, *self._leave(*overdue))
 
     def _agent_expiring(self, event: AgentExpiring) -> Reply:
@@ -342,15 +347,10 @@ class Talk:
     def _recording_asked(self, event: RecordingAsked) -> Reply:
         if not self._errands.is_new(event.tool_call_id):
             return ()
-        if not self._can_record:
-            return (AnswerTool(event.tool_call_id, "Error: this call cannot be recorded."),)
-        self._recording = event.on
-        if event.on:
-            return StartRecording(), AnswerTool(event.tool_call_id, "The recording runs.")
-        return PauseRecording(), AnswerTool(event.tool_call_id, "The recording is paused.")
+        return self._recording.asked(event)
 
     def _recording_failed(self, _event: RecordingFailed) -> Reply:
-        self._can_record = self._recording = False
+        self._recording.failed()
         return ()
 
     def _filler_fired(self, _event: TimerFired) -> Reply:
@@ -381,6 +381,8 @@ class Talk:
         DigitsAsked: _digits_asked,
         WaitAsked: _wait_asked,
         RecordingAsked: _recording_asked,
+        AnnouncementSaid: lambda self, _event: self._recording.said(),
+        AnnouncementFailed: lambda self, event: self._recording.give_up(event.detail),
         RecordingFailed: _recording_failed,
         AgentAway: _agent_away,
         AgentBack: _agent_back,

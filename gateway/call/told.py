@@ -10,6 +10,8 @@ from gateway.call.events import (
     AgentExpiring,
     AgentReady,
     AgentSpoke,
+    AnnouncementFailed,
+    AnnouncementSaid,
     CallerSpoke,
     CallEvent,
     ChoiceFailed,
@@ -67,6 +69,8 @@ NOTABLE: Mapping[type[CallEvent], str] = {
     WaitAsked: "wait_asked",
     LeaveMessageAsked: "leave_message_asked",
     RecordingAsked: "recording_asked",
+    AnnouncementSaid: "announcement_said",
+    AnnouncementFailed: "announcement_failed",
     RecordingFailed: "recording_failed",
     RecordingSaved: "recording_saved",
 }
@@ -83,6 +87,8 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
         case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
             return {"item_id": item_id, "text": text}
         case AgentAway(detail=detail) | RecordingFailed(detail=detail) | ChoiceFailed(detail=detail):
+            return {"detail": detail}
+        case AnnouncementFailed(detail=detail):
             return {"detail": detail}
         case AgentExpiring(left_s=left_s):
             return {"left_s": left_s}

@@ -21,9 +21,11 @@ Told = str | tuple[str, CallEvent]
 
 _GUARDED = Routed(CALL, setup_limit_s=8, max_length_s=3600, guard_ms=300)
 _UP = (SAMPLES["AgentReady"], SAMPLES["MediaUp"])
+_ANNOUNCED = Routed(CALL, setup_limit_s=8, max_length_s=3600, recording=True, announces=True, can_record=True)
 _SECOND_TOOL = ToolAsked(CALL, "second tool", "news", "{}")
 _SECOND_DONE = ToolFinished(CALL, "second tool", "news", "none", failed=False, took_ms=5)
 _TO_GUARDED = (_GUARDED, *_UP)
+_TO_ANNOUNCED = (_ANNOUNCED, SAMPLES["AgentReady"])
 _TO_BRIDGED = (BRIDGED, *_UP)
 _TO_CALLED = (SAMPLES["Routed, outbound"], *_UP)
 
@@ -93,6 +95,15 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
         ("TransferAsked, warm", "PlayedOut", "SecondUp", "AgentFailed, lost"),
     ),
     "A voicemail answers a call of ours": (_TO_CALLED, ("LeaveMessageAsked", "PlayedOut")),
+    "The caller is told of the recording": (_TO_ANNOUNCED, ("MediaUp", "AnnouncementSaid", "PlayedOut")),
+    "The caller speaks over that": (
+        _TO_ANNOUNCED,
+        (
+            *("MediaUp", "AnnouncementSaid", "SpeechStarted, agent speaking", "SpeechStopped", "PlayedOut"),
+            *("AnnouncementSaid", "PlayedOut"),
+        ),
+    ),
+    "The caller cannot be told of the recording": (_TO_ANNOUNCED, ("MediaUp", "AnnouncementFailed")),
     "The agent pauses the recording": (WAYS[Phase.ACTIVE], ("RecordingAsked, off", "RecordingAsked, on")),
     "The recording breaks off": (WAYS[Phase.ACTIVE], ("RecordingFailed", "RecordingAsked, on")),
     "Two tools, one of them slow": (

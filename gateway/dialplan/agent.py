@@ -66,7 +66,9 @@ class RecordingRules(Part):
     mode: Literal["off", "on", "by_tool"] = Field(
         "off", description="on: from the answer; by_tool: the agent starts it"
     )
-    announcement: Template | None = Field(None, description="the agent says this first, before its greeting")
+    announcement: Template | None = Field(
+        None, description="the agent says this alone and first; nothing is recorded before it was heard to its end"
+    )
 
 
 class OnLoss(Part):

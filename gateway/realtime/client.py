@@ -41,7 +41,7 @@ from gateway.realtime.crew import Crew
 from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send
 from gateway.realtime.opener import Opener
 from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.session_config import goodbye_instructions, greeting_instructions
+from gateway.realtime.session_config import announcement_instructions, goodbye_instructions, greeting_instructions
 from gateway.realtime.socket import RealtimeSocket
 from gateway.realtime.succession import Succession
 from gateway.realtime.tools import OwnTool
@@ -154,6 +154,16 @@ class RealtimeAgent:
             socket.send(socket.protocol.greet(instructions))
         else:
             self._owed = ResponseCreate(response=ResponseOverrides(instructions=instructions))
+
+    def announce(self) -> None:
+        """Let the agent say that the call is recorded, and nothing else."""
+        instructions = announcement_instructions(self._profile)
+        if instructions is None:
+            return
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.announce(instructions))
+        else:
+            self._owed = ResponseCreate(response=ResponseOverrides(instructions=instructions, tool_choice="none"))
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""

@@ -16,6 +16,7 @@ import structlog
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
+    AnnouncementSaid,
     CallEvent,
     Noted,
     SpeechStarted,
@@ -102,6 +103,8 @@ class RealtimeProtocol:
         self._session_id = ""
         self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
         self._failed = False
+        self._announcement: ResponseOverrides | None = None
+        self._spoke = ""  # the response of which audio came last
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
         self._count = 0
         self.unknown_events = 0
@@ -154,6 +157,12 @@ class RealtimeProtocol:
     def greet(self, instructions: str | None) -> tuple[str, ...]:
         """Let the agent speak, by these instructions instead of the session's; later if it is speaking now."""
         self._responses.want(None if instructions is None else ResponseOverrides(instructions=instructions))
+        return self._flush_wanted()
+
+    def announce(self, instructions: str) -> tuple[str, ...]:
+        """Let the agent say one sentence in a response of its own; ``AnnouncementSaid`` once it came whole."""
+        self._announcement = ResponseOverrides(instructions=instructions, tool_choice="none")
+        self._responses.want(self._announcement)
         return self._flush_wanted()
 
     def say_goodbye(self, instructions: str) -> tuple[str, ...]:
@@ -335,6 +344,7 @@ class RealtimeProtocol:
         )
         if told:
             self._calls.spoke()
+            self._spoke = event.response_id or self._responses.active_id or ""
         return [*told]
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
@@ -396,6 +406,10 @@ class RealtimeProtocol:
         stale = self._responses.is_over(response.id)
         facts: list[Fact] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
         self._responses.ended(response.id)
+        create = self._responses.answered
+        announced = create is not None and create.response is not None and create.response is self._announcement
+        if announced and response.status == "completed" and not stale and response.id == self._spoke:
+            facts.append(AnnouncementSaid(self._call_id))
         if response.usage:
             facts.append(Noted(self._call_id, "usage", usage_fields(response.usage)))
         if response.status in ("failed", "incomplete"):

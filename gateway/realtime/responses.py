@@ -37,6 +37,11 @@ class Responses:
         return waits or self.active_id is not None or self._retry_due
 
     @property
+    def answered(self) -> ResponseCreate | None:
+        """What the response that began last was asked for with; None for one that began by itself."""
+        return self._asked if self._began_asked else None
+
+    @property
     def owed(self) -> ResponseCreate | None:
         """What a new session would have to ask for: a wish of which nothing was heard yet."""
         return self._wanted or (self._asked if self._asked_open else None)

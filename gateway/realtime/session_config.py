@@ -120,29 +120,28 @@ def offered_tools(profile: AgentProfile, own_tools: Iterable[OwnTool] = ()) -> O
     )
 
 
+def announcement_instructions(profile: AgentProfile) -> str | None:
+    """Return the instructions of the response that tells the caller of the recording; None when nothing is to be."""
+    words = profile.recording.announcement
+    return None if words is None else f"Say exactly this sentence, word for word, and nothing else: {words}"
+
+
 def greeting_instructions(profile: AgentProfile, text: str = "") -> str | None:
     """
-    Return the instructions of the first response; None when the caller is to speak first.
+    Return the instructions of the agent's greeting; None when the caller is to speak first.
 
     ``text``, if there is one, is read out in place of the greeting.
 
-    That the call is recorded is said before anything else, also by an agent without a greeting. Instructions of a
-    response replace the session's, so the essentials are repeated.
+    Instructions of a response replace the session's, so the essentials are repeated.
     """
-    recording = profile.recording
-    announcement = recording.announcement if recording.mode == "on" else None
-    if not text and profile.greeting is None and announcement is None:
+    if not text and profile.greeting is None:
         return None
-    lines = [profile.instructions, "", "The call was just answered."]
-    if announcement is not None:
-        lines.append(f"Begin with exactly this sentence: {announcement}")
-    if text:
-        lines.append(f"Read this out now, word for word, then wait: {text}")
-    elif profile.greeting is None:
-        lines.append("Then wait for the caller to speak.")
-    else:
-        lines.append(f"Say this now, then wait: {profile.greeting}")
-    return "\n".join(lines)
+    wanted = (
+        f"Read this out now, word for word, then wait: {text}"
+        if text
+        else f"Say this now, then wait: {profile.greeting}"
+    )
+    return "\n".join([profile.instructions, "", "The call was just answered.", wanted])
 
 
 def goodbye_instructions(profile: AgentProfile, detail: str) -> str:

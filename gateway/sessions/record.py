@@ -55,6 +55,9 @@ class CallRecord(BaseModel):
     trunk: str | None = Field(None, description="name of the trunk; none for a call from or to no trunk")
     direction: str | None = Field(None, description="inbound or outbound")
     recording: str | None = Field(None, description="path of the recording")
+    announcement: str | None = Field(
+        None, description="whether the caller heard that the call is recorded: heard or not_heard; none without one"
+    )
     sip_trace: str | None = Field(None, description="path of the SIP ladder; the capture is beside it (.pcap)")
     rx_packets: int | None = Field(None, description="RTP packets that came from the caller")
     rx_lost: int | None = Field(None, description="RTP packets of the caller that were lost")

@@ -49,26 +49,60 @@ async def test_a_recorded_call_has_the_caller_left_and_the_agent_right(house: Ma
     profile = "recording: {mode: on, announcement: 'This call is recorded.'}"
     folder = tmp_path / "recordings"
     said = caller_speech(1.6)
-    options = SimulatorOptions(script=Script.model_validate({"answers": [{"output": [{"say": "Hello.", "for_s": 1}]}]}))
+    words = (("This call is recorded.", 3), ("Hello.", 1))
+    answers = [{"output": [{"say": say, "sentence": number, "for_s": 1}]} for say, number in words]
+    options = SimulatorOptions(script=Script.model_validate({"answers": answers}))
     given = {"GATEWAY_RECORDING__FOLDER": str(folder)}
     async with house(profile=profile, simulator=options, **given) as here, RtpPeer() as phone:
-        async with Sipp(here.port, (invite(phone.port), ANSWERED, pause(3500), BYE), tmp_path / "sipp") as sipp:
-            await until(lambda: phone.reception.packets, what="audio")
+        async with Sipp(here.port, (invite(phone.port), ANSWERED, pause(6000), BYE), tmp_path / "sipp") as sipp:
             phone.talk()
-            await asyncio.sleep(1.3)  # the greeting has been heard
+            connection = await here.simulator.connection(1)
+            await until(lambda: len(connection.spoken) == 2, what="the greeting")
+            await asyncio.sleep(1.3)  # it has been heard
             phone.say(said)
             assert await sipp.finish() == 0, sipp.output
         record, left, right = await recorded(here)
         assert Path(record.recording or "").parent == folder
         assert [path.suffix for path in folder.iterdir()] == [".wav"]
         assert len(left) == len(right)
-        assert 2.5 < len(left) / PHONE.bytes_of(1000) < 5
-        connection = here.simulator.connections[0]
-        greeting = Downsampler().process(connection.spoken[0].pcm24k)
+        assert 2.5 < len(left) / PHONE.bytes_of(1000) < 5.5
+        assert record.announcement == "heard"
+        announcement, greeting = (Downsampler().process(spoken.pcm24k) for spoken in connection.spoken[:2])
+        assert correlation(announcement, right, PHONE.rate_hz, 8000).peak < 0.5
         assert correlation(said, left, PHONE.rate_hz, 8000).peak > 0.9
         assert correlation(greeting, right, PHONE.rate_hz, 8000).peak > 0.9
-        first = next(event for event in connection.received if event["type"] == "response.create")
-        assert "This call is recorded." in first["response"]["instructions"]
+        first, second = (event["response"] for event in connection.received if event["type"] == "response.create")
+        assert first["instructions"].endswith("This call is recorded.")
+        assert first["tool_choice"] == "none"
+        assert "recorded" not in second["instructions"]
+
+
+async def test_nothing_is_recorded_before_a_caller_who_spoke_over_the_announcement_has_heard_it(
+    house: MakeHouse, tmp_path: Path
+) -> None:
+    profile = "recording: {mode: on, announcement: 'This call is recorded.'}"
+    said = (("This call is recorded.", 2.5), ("Yes?", 0.5), ("This call is recorded.", 1), ("How can I help?", 1))
+    script = {"answers": [{"output": [{"say": words, "for_s": seconds}]} for words, seconds in said]}
+    options = SimulatorOptions(script=Script.model_validate(script))
+    given = {"GATEWAY_RECORDING__FOLDER": str(tmp_path / "recordings")}
+    async with house(profile=profile, simulator=options, **given) as here, RtpPeer() as phone:
+        async with Sipp(here.port, (invite(phone.port), ANSWERED, pause(9000), BYE), tmp_path / "sipp") as sipp:
+            phone.talk()
+            connection = await here.simulator.connection(1)
+            await until(lambda: connection.spoken, what="the announcement")
+            await asyncio.sleep(0.5)
+            phone.say(caller_speech(1.2))
+            assert await sipp.finish() == 0, sipp.output
+        record, left, right = await recorded(here)
+        assert record.announcement == "heard"
+        assert loudest(left) < 200, "what the caller said before is not in it"
+        assert loudest(right) > 2000
+        events = await here.store.events()
+        assert [event["announcement"] for event in events if event["event"] == "announcing"] == ["not_heard"] * 2
+        heard = [(event["text"], event["cut"]) for event in events if event["event"] == "agent_heard"]
+        assert heard[0][1] == "true"
+        assert heard[1:] == [(words, "false") for words, _ in said[1:]]
+        assert not connection.violations
 
 
 async def test_the_agent_starts_and_pauses_a_recording(house: MakeHouse, tmp_path: Path) -> None:

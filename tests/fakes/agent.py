@@ -30,6 +30,7 @@ class FakeAgent:
         self.greeted = 0
         self.prompts: list[str] = []
         """What it was to say instead of its greeting."""
+        self.announcements = 0
         self.truncated: list[tuple[str, int]] = []
         self.cancels = 0
         self.answers: list[tuple[str, str, bool]] = []
@@ -54,6 +55,9 @@ class FakeAgent:
         self.greeted += 1
         if text:
             self.prompts.append(text)
+
+    def announce(self) -> None:
+        self.announcements += 1
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         self.truncated.append((item_id, played_ms))

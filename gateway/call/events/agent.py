@@ -169,6 +169,18 @@ class RecordingAsked(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AnnouncementSaid(CallEvent):
+    """The agent said all of the announcement that the call is recorded: generated as speech, not yet heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementFailed(CallEvent):
+    """The agent could not say it, and is not asked again; ``detail`` says why."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingFailed(CallEvent):
     """The recording stopped for good (disk full); the call goes on."""
 
@@ -214,6 +226,8 @@ OF_THE_AGENT: tuple[type[CallEvent], ...] = (
     WaitAsked,
     LeaveMessageAsked,
     RecordingAsked,
+    AnnouncementSaid,
+    AnnouncementFailed,
     RecordingFailed,
     RecordingSaved,
     PlayedOut,

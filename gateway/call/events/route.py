@@ -70,6 +70,7 @@ class Routed(CallEvent):
         keypad: what the caller's keys do.
         transfers: how callers are transferred: by REFER, by REFER or else in the gateway, or always in the gateway.
         recording: record from the answer on.
+        announces: nothing is recorded before the agent's announcement of it was heard to its end.
         can_record: there is something to record with; set by the session.
         setup_limit_s: how long the caller may ring before the agent is ready.
         max_length_s: longest answered call.
@@ -93,4 +94,5 @@ class Routed(CallEvent):
     keypad: Keypad = Keypad()
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = "refer_or_bridge"
     recording: bool = False
+    announces: bool = False
     can_record: bool = False

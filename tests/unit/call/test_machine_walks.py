@@ -16,10 +16,12 @@ from gateway.call.actions import (
     CallAction,
 )
 from gateway.call.events import (
+    AnnouncementSaid,
     CallEvent,
     IncomingInvite,
     Keypad,
     LegClosed,
+    LegResumed,
     PlayedOut,
     Routed,
     SpeechStarted,
@@ -51,7 +53,8 @@ _KEYPAD = Keypad(shortcuts={"0": "sip:desk@192.0.2.1"})
 ROUTES = (
     _ROUTE,
     replace(_ROUTE, guard_ms=300, tool_filler_after_s=2, recording=True, can_record=True, keypad=_KEYPAD),
-    replace(_ROUTE, transfers="bridge", guard_ms=300, keypad=_KEYPAD),
+    replace(_ROUTE, recording=True, announces=True, can_record=True, keypad=_KEYPAD),
+    replace(_ROUTE, transfers="bridge", guard_ms=300, keypad=_KEYPAD, announces=True, can_record=True),
     replace(_ROUTE, transfers="refer", outbound=True, can_record=True),
     replace(_ROUTE, outbound=True, transfers="bridge", keypad=Keypad(to_agent=False)),
 )
@@ -92,7 +95,7 @@ class Chance:
 
     def event(self, walk: Walk) -> CallEvent:
         if walk.choosing and self.random.random() < 0.9:
-            return self.random.choice(ROUTES[:3])
+            return self.random.choice(ROUTES[:4])
         if walk.machine.phase is Phase.ATTENDING and self.random.random() < 0.8:
             return self.random.choice((*OF_A_STEP, PlayedOut(CALL, walk.mark)))
         if walk.machine.phase in (Phase.RINGING, Phase.WAITING, Phase.ANSWERING) and self.random.random() < 0.5:
@@ -102,6 +105,10 @@ class Chance:
             return TimerFired(CALL, self.random.choice(timers), "item", 100)
         if walk.speaks and self.random.random() < 0.2:
             return self.random.choice((SpeechStopped(CALL), PlayedOut(CALL)))
+        if walk.on_hold and self.random.random() < 0.15:
+            return LegResumed(CALL)
+        if walk.announcing and self.random.random() < 0.3:
+            return self.random.choice((AnnouncementSaid(CALL), PlayedOut(CALL)))
         event = self.random.choice(LIKELY)
         if isinstance(event, ASKED) and self.random.random() < 0.9:
             return replace(event, tool_call_id=f"call_{next(self._ids)}")

@@ -8,10 +8,19 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.events import AgentFailed, LegClosed, MediaUp, Noted, RecordingAsked, Routed
+from gateway.call.events import (
+    AgentFailed,
+    AnnouncementFailed,
+    AnnouncementSaid,
+    LegClosed,
+    MediaUp,
+    Noted,
+    RecordingAsked,
+    Routed,
+)
 from gateway.call.outcome import EndReason
 from gateway.call.ports import Cast
-from gateway.call.session import CLOSE_LIMIT_S, CallSession
+from gateway.call.session import CLOSE_LIMIT_S, QUIET_POLL_S, QUIET_S, CallSession
 from gateway.errors import AgentLost
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
 
@@ -51,6 +60,27 @@ async def test_the_agent_pauses_and_resumes_the_recording(stage: Stage) -> None:
     assert stage.agent.answers == answers
     assert stage.store.fields_of("recording_asked") == {"tool_call_id": "call_1", "on": True}
     await hang_up(stage)
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_whether_the_announcement_was_heard_stands_in_the_record(heard: bool) -> None:
+    stage = Stage(replace(ROUTED, recording=True, announces=True))
+    await stage.talk()
+    assert (stage.agent.announcements, stage.agent.greeted) == (1, 0)
+    assert stage.store.record()["announcement"] == "not_heard"
+    stage.agent.emit(AnnouncementSaid(CALL) if heard else AnnouncementFailed(CALL, "server_error"))
+    await settle()
+    stage.clock.advance(QUIET_S + 2 * QUIET_POLL_S)
+    await settle()
+    assert stage.agent.greeted == 1
+    assert stage.recorder.orders == (["start"] if heard else [])
+    await hang_up(stage)
+    record = stage.store.record()
+    assert record["announcement"] == ("heard" if heard else "not_heard")
+    assert ("recording" in record) is heard
+    assert stage.store.fields_of("ended")["announcement"] == record["announcement"]
+    if not heard:
+        assert stage.store.fields_of("recording_withheld") == {"detail": "server_error"}
 
 
 async def test_a_recording_that_fails_does_not_hurt_the_call(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gateway.call.actions import (
+    Announce,
     Answer,
     AnswerTool,
     AwaitPlayedOut,
@@ -49,6 +50,7 @@ from gateway.call.events import (
     AgentClosed,
     AgentFailed,
     AgentReady,
+    AnnouncementSaid,
     CallEvent,
     ChoiceFailed,
     DigitsAsked,
@@ -81,7 +83,7 @@ from gateway.ids import CallId
 CALL = CallId("call")
 ASKED = (ToolAsked, HangUpAsked, TransferAsked, DigitsAsked, WaitAsked, LeaveMessageAsked, RecordingAsked)
 TO_THE_AGENT = (
-    *(Greet, Truncate, CancelResponse, SayGoodbye, AnswerTool, TellAgent, MuteCaller, UnmuteCaller, RunTool),
+    *(Greet, Announce, Truncate, CancelResponse, SayGoodbye, AnswerTool, TellAgent, MuteCaller, UnmuteCaller, RunTool),
     *(TalkToSecond, TalkToCaller),
 )
 ANSWERED_ONLY = (
@@ -108,6 +110,7 @@ class Walk:
         self.early_up = False
         self.up = False
         self.recording = False
+        self.announces = self.announcing = self.said = self.knows = False  # that the caller is recorded
         self.mark = 0
         self.leg_closed_first = False
         self.visited = {Phase.ROUTING}
@@ -185,6 +188,8 @@ class Walk:
         elif isinstance(event, Planned):
             self.planned |= before is Phase.ROUTING
         elif isinstance(event, Routed | ChoiceFailed):
+            if isinstance(event, Routed) and before is not Phase.ACTIVE:
+                self.announces = event.announces
             self.choosing = False
         elif isinstance(event, EarlyMediaUp):
             self.early_up |= Progress in self.told
@@ -192,6 +197,8 @@ class Walk:
             self.up |= bool({Answer, Dial} & self.told) and before not in (Phase.ENDING, Phase.ENDED)
         elif isinstance(event, RecordingFailed):
             self.recording = False
+        elif isinstance(event, AnnouncementSaid):
+            self.said = before is Phase.ACTIVE
         elif isinstance(event, TransferEnded):
             self.transferring = False
 
@@ -221,6 +228,7 @@ class Walk:
         elif isinstance(action, OpenAgent):
             assert not self.agent_open
             self.agent_open, self.agent_ready, self.muted, self.speaks = True, False, False, False
+            self.announcing = self.said = self.knows = False
         elif isinstance(action, CloseAgent):
             assert self.agent_open
             self.agent_open = self.agent_ready = self.speaks = False
@@ -251,6 +259,14 @@ class Walk:
             self.mark = action.mark
         elif isinstance(action, StartRecording | PauseRecording):
             self.recording = isinstance(action, StartRecording)
+            if self.recording:
+                self.knows |= self.said
+                assert self.knows or not self.announces, "recorded without the caller's knowledge"
+                self.announcing = False
+        elif isinstance(action, Announce):
+            assert self.announces
+            assert not self.recording
+            self.announcing, self.said = True, False
         elif isinstance(action, PausePlayout):
             assert not self.held
             self.held = True
@@ -258,7 +274,7 @@ class Walk:
             assert self.held
             self.held = False
         elif isinstance(action, FlushPlayout):
-            self.held = False
+            self.held = self.said = False
         else:
             self._check_talk(action)
 

@@ -10,9 +10,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from gateway.dialplan.loader import load_dialplan
-from gateway.dialplan.model import AgentProfile, ToolSet, TransferTarget, TurnDetection
+from gateway.dialplan.model import AgentProfile, RecordingRules, ToolSet, TransferTarget, TurnDetection
 from gateway.errors import AgentRefused
 from gateway.realtime.session_config import (
+    announcement_instructions,
     goodbye_instructions,
     greeting_instructions,
     mistakes_in,
@@ -237,46 +238,25 @@ def test_a_tool_that_cannot_be_offered_refuses_the_session_by_the_name_of_the_fi
         session_config(AgentProfile(instructions="x"), [bad])
 
 
-@pytest.mark.parametrize(
-    ("profile", "ending"),
-    [
-        ({"greeting": "Hello."}, ["The call was just answered.", "Say this now, then wait: Hello."]),
-        (
-            {"greeting": "Hello.", "recording": {"mode": "on", "announcement": "This call is recorded."}},
-            [
-                "The call was just answered.",
-                "Begin with exactly this sentence: This call is recorded.",
-                "Say this now, then wait: Hello.",
-            ],
-        ),
-        (
-            {"recording": {"mode": "on", "announcement": "This call is recorded."}},
-            [
-                "The call was just answered.",
-                "Begin with exactly this sentence: This call is recorded.",
-                "Then wait for the caller to speak.",
-            ],
-        ),
-        (
-            {"greeting": "Hello.", "recording": {"mode": "by_tool", "announcement": "This call is recorded."}},
-            ["The call was just answered.", "Say this now, then wait: Hello."],
-        ),
-    ],
-)
-def test_the_greeting_repeats_the_instructions_and_says_first_that_the_call_is_recorded(
-    profile: dict[str, Any], ending: list[str]
-) -> None:
-    words = greeting_instructions(AgentProfile.model_validate({"instructions": "You are Ada."} | profile))
+def test_the_greeting_repeats_the_instructions() -> None:
+    words = greeting_instructions(AgentProfile(instructions="You are Ada.", greeting="Hello."))
 
     assert words is not None
-    assert words.split("\n") == ["You are Ada.", "", *ending]
+    assert words.split("\n") == ["You are Ada.", "", "The call was just answered.", "Say this now, then wait: Hello."]
 
 
-@pytest.mark.parametrize("mode", ["off", "by_tool"])
-def test_an_agent_that_announces_and_greets_nothing_lets_the_caller_speak_first(mode: str) -> None:
-    recording = {"mode": mode, "announcement": "This call is recorded."}
+def test_an_agent_that_greets_nothing_lets_the_caller_speak_first() -> None:
+    recording = RecordingRules(mode="on", announcement="This call is recorded.")
 
-    assert greeting_instructions(AgentProfile.model_validate({"instructions": "x", "recording": recording})) is None
+    assert greeting_instructions(AgentProfile(instructions="x", recording=recording)) is None
+
+
+def test_the_announcement_is_said_alone_and_word_for_word() -> None:
+    recording = RecordingRules(mode="on", announcement="This call is recorded.")
+    words = announcement_instructions(AgentProfile(instructions="You are Ada.", recording=recording))
+
+    assert words == "Say exactly this sentence, word for word, and nothing else: This call is recorded."
+    assert announcement_instructions(AgentProfile(instructions="You are Ada.")) is None
 
 
 def test_the_goodbye_repeats_the_instructions_and_says_why() -> None:

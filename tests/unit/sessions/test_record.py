@@ -67,7 +67,17 @@ def test_the_fields_are_those_agreed_on() -> None:
             "codec",
         ),
         *("upstream_session_id", "created_at", "ringing_at", "answered_at", "ended_at", "heartbeat_at", "setup_ms"),
-        *("trunk", "direction", "recording", "sip_trace", "rx_packets", "rx_lost", "rx_jitter_ms", "tx_packets"),
+        *(
+            "announcement",
+            "trunk",
+            "direction",
+            "recording",
+            "sip_trace",
+            "rx_packets",
+            "rx_lost",
+            "rx_jitter_ms",
+            "tx_packets",
+        ),
         *("dialplan", "limit_exceeded", "metadata", "tx_lost", "rtt_ms", "mos", "late_frames", "underruns"),
         *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
     } == RECORD_FIELDS
