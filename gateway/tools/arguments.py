@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ class Parameters:
         if len(text) > MAX_CHARACTERS:
             return failed("the arguments are too long; shorten them")
         try:
-            arguments = json.loads(text) if text.strip() else {}
+            arguments = _loads(text) if text.strip() else {}
         except (ValueError, RecursionError):
             return failed("the arguments are not valid JSON; call the tool again with a JSON object")
         if not isinstance(arguments, dict):
@@ -52,6 +53,23 @@ class Parameters:
 
     def _mistakes(self, arguments: dict[str, Any]) -> Iterator[ValidationError]:
         yield from self._validator.iter_errors(arguments)
+
+
+def _loads(text: str) -> object:
+    """Return JSON. Raises ValueError also for numbers that no double can hold: they could not be passed on as JSON."""
+    return json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
+
+
+def _int(text: str) -> int:
+    _float(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return number
 
 
 def _told(mistake: ValidationError) -> str:

@@ -20,6 +20,9 @@ from gateway.tools.plugin import load_plugin
 from gateway.tools.runner import own_definitions
 from gateway.tools.webhook import header_problems, no_secret, secrets_named
 
+MANY_TOOLS = 128
+"""What OpenAI's other APIs take at most; of the Realtime API no limit is known."""
+
 Secrets = Mapping[str, SecretStr]
 
 
@@ -40,11 +43,17 @@ def tool_findings(dialplan: Dialplan, secrets: Secrets | None) -> Iterator[Findi
 
 def _of_agent(agent: AgentProfile, secrets: Secrets | None) -> Iterator[Finding]:
     tools = agent.tools
+    count = len(tools.builtin) + len(tools.webhooks) + len(tools.plugins) + len(tools.mcp)
+    if count > MANY_TOOLS:
+        yield Finding(("tools",), f"{count} tools; OpenAI may refuse more than {MANY_TOOLS}", is_remark=True)
     for number, webhook in enumerate(tools.webhooks):
         yield from _below(("tools", "webhooks", number), _webhook_findings(webhook, secrets))
     for number, plugin in enumerate(tools.plugins):
         yield from _below(("tools", "plugins", number, "name"), _plugin_findings(plugin.name))
+    labels = [server.server_label for server in tools.mcp]
     for number, server in enumerate(tools.mcp):
+        if server.server_label in labels[:number]:
+            yield Finding(("tools", "mcp", number, "server_label"), "another server has this label; rename one")
         yield from _below(("tools", "mcp", number), _server_findings(server, secrets))
 
 

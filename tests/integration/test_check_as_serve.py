@@ -114,6 +114,12 @@ REFUSED = {
     "no secret of mcp": (TAKEN["mcp"].replace("MANUALS_TOKEN", "nobody"), "there is no secret 'nobody'"),
     "secret of two lines": (webhook('headers: {A: "${ODD}"}'), "no header can have this value"),
     "header of ours": (webhook("headers: {Content-Length: '5'}"), "not a header of yours"),
+    "label of an MCP server twice": (
+        agent(
+            "tools: {mcp: [{server_label: m, server_url: 'https://m/'}, {server_label: m, server_url: 'https://n/'}]}"
+        ),
+        "another server has this label",
+    ),
     "password in a URL": (webhook().replace("https://h", "https://u:p@h"), "holds a user or password"),
     "no trunk of a step": (route("action: dial, to: '+49301', trunk: carier"), "no trunk 'carier'"),
     "no trunk of a match": (route("match: {trunk: man}, agent: a"), "no trunk 'man'"),

@@ -86,6 +86,18 @@ def test_a_tool_that_could_not_work_is_told_with_its_place(tools: dict[str, Any]
     assert problem.startswith(f"agents.sales.tools.{expected}" if "[0]" in expected else f"agents.sales: {expected}")
 
 
+def test_mcp_servers_have_labels_of_their_own() -> None:
+    servers = [{"server_label": "m", "server_url": f"https://m{number}/"} for number in range(2)]
+    (problem,) = told(plan(mcp=servers), {})
+    assert problem == "agents.sales.tools.mcp[1].server_label: another server has this label; rename one"
+
+
+def test_very_many_tools_are_remarked() -> None:
+    many = plan(webhooks=[{**WEBHOOK, "name": f"t{number}"} for number in range(128)])
+    assert told(many, {}) == []
+    assert told(many, {}, remarks=True) == ["agents.sales.tools: 129 tools; OpenAI may refuse more than 128"]
+
+
 def examples() -> list[Any]:
     """Return the YAML in the docs, in order."""
     text = (Path(__file__).parents[3] / "docs" / "tools.md").read_text()
