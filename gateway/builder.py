@@ -15,6 +15,7 @@ from gateway.call.ports import Cast
 from gateway.costs import estimate
 from gateway.dialplan.agent import AgentProfile
 from gateway.prepared import PreparedPlan
+from gateway.realtime.breaker import Breakers
 from gateway.realtime.client import RealtimeAgent
 from gateway.realtime.secrets import SecretMinter
 from gateway.settings import Settings
@@ -36,6 +37,7 @@ class CallBuilder:
         doorbell: wakes the loop for the callers' audio.
         webhooks: HTTP of tools.
         minter: ephemeral keys.
+        breakers: hold attempts to reach the model's service back while it is away.
         recordings: writes recordings.
         phone: format of a leg's audio.
     """
@@ -48,6 +50,7 @@ class CallBuilder:
         doorbell: Doorbell,
         webhooks: WebhookClient,
         minter: SecretMinter,
+        breakers: Breakers,
         recordings: RecordingWriter,
         phone: PcmFormat,
     ) -> None:
@@ -56,6 +59,7 @@ class CallBuilder:
         self._doorbell = doorbell
         self._webhooks = webhooks
         self._minter = minter
+        self._breakers = breakers
         self._recordings = recordings
         self._phone = phone
         self._tone = tone_filler(phone)  # for whoever waits before any agent came
@@ -107,6 +111,7 @@ class CallBuilder:
             own_tools=plan.own_tools[agent_name],
             secrets=settings.secrets,
             minter=self._minter,
+            breaker=self._breakers.of(profile.model),
             doorbell=self._doorbell,
             phone=self._phone,
         )

@@ -87,6 +87,15 @@ class RealtimeSettings(Section):
     )
     retry_first_s: PositiveSeconds = Field(0.5, description="ceiling of the first random delay before a new attempt")
     retry_last_s: PositiveSeconds = Field(8, description="ceiling of the longest delay")
+    retry_reset_s: PositiveSeconds = Field(
+        10, description="a session that was ready for so long is replaced without a delay, and delays begin anew"
+    )
+    breaker_losses: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="attempts lost in a row, over all calls, before others are held back; 0 holds none",
+    )
     roll_over_before_s: PositiveSeconds = Field(300, description="a new session is wanted so long before the limit")
     expiry_goodbye_s: PositiveSeconds = Field(20, description="without a new one the agent says goodbye so long before")
     connect_timeout_s: PositiveSeconds = Field(5, description="limit for the socket and its handshake")

@@ -27,6 +27,7 @@ from gateway.garbage import GarbageCollection
 from gateway.journal import Journal
 from gateway.plan_keeper import PlanKeeper
 from gateway.prepared import PreparedPlan, load_plan
+from gateway.realtime.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.realtime.secrets import SecretMinter
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.limits import RedisLimits
@@ -171,16 +172,18 @@ class Worker:
             register=register,
         )
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
+        clock = LoopClock()
+        losses = settings.realtime.breaker_losses
         builder = CallBuilder(
             settings,
             sip=sip,
             doorbell=Doorbell(asyncio.get_running_loop()),
             webhooks=webhooks,
             minter=minter,
+            breakers=Breakers(clock.monotonic, losses, partial(_note_upstream, store)),
             recordings=recordings,
             phone=self._phone,
         )
-        clock = LoopClock()
         journal = Journal(store, clock)
         stack.callback(journal.close)
         switchboard = Switchboard(
@@ -256,6 +259,22 @@ class Worker:
             f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
             f"agents: {', '.join(self._plan.plan.dialplan.agents)}"
         )
+
+
+def _note_upstream(store: RedisSessionStore, told: UpstreamAway | UpstreamBack | HeldBack) -> None:
+    """Write down that the model's service went away or came back, and count the attempts held back meanwhile."""
+    match told:
+        case HeldBack(model):
+            store.count("outages", f"{model} held_back")
+        case UpstreamAway(model, losses, detail):
+            _log.warning("upstream_away", model=model, losses=losses, detail=detail)
+            store.count("outages", f"{model} began")
+            store.note_upstream(model, state="away", losses=losses, detail=detail)
+        case UpstreamBack(model, lasted_s, held_back, probes):
+            figures = {"lasted_s": round(lasted_s, 1), "held_back": held_back, "probes": probes}
+            _log.warning("upstream_back", model=model, **figures)
+            store.count("outages", f"{model} ended")
+            store.note_upstream(model, state="back", **figures)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

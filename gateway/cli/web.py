@@ -91,8 +91,8 @@ async def _serve(settings: Settings, keeper: PlanKeeper[Dialplan]) -> None:
             reload=requests.ask if requests is not None else None,
             audit=audit,
         )
-        trunks = store.trunks if store is not None else None
-        server = await stack.enter_async_context(WebServer(settings.web, mint, about_plans, trunks))
+        states = (store.trunks, store.upstreams) if store is not None else ()
+        server = await stack.enter_async_context(WebServer(settings.web, mint, about_plans, *states))
         if not settings.web.clients:
             say("no client may ask for secrets: name one with GATEWAY_WEB__CLIENTS__NAME=token")
         say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")

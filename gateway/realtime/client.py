@@ -37,6 +37,7 @@ from gateway.call.ports import EmitEvent
 from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
+from gateway.realtime.breaker import Breaker
 from gateway.realtime.crew import Crew
 from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send
 from gateway.realtime.opener import Opener
@@ -80,6 +81,7 @@ class RealtimeAgent:
         secrets: secrets that the profile names, by name in lower case.
         minter: makes ephemeral keys; needed if the profile wants them.
         doorbell: of the process; None for one of its own.
+        breaker: of the upstream, over all calls; None for one of its own.
         phone: the PCM of both.
     """
 
@@ -96,6 +98,7 @@ class RealtimeAgent:
         secrets: Mapping[str, SecretStr] | None = None,
         minter: Minter | None = None,
         doorbell: Doorbell | None = None,
+        breaker: Breaker | None = None,
         phone: PcmFormat = PHONE,
     ) -> None:
         self._call_id = call_id
@@ -120,18 +123,17 @@ class RealtimeAgent:
             call_id=call_id,
             settings=settings,
             opener=opener,
-            on_loss=profile.on_loss,
-            rolls_over=profile.roll_over,
+            breaker=breaker or Breaker(time.monotonic, settings.breaker_losses),
+            profile=profile,
             call=me,
             crew=self._crew,
         )
         self._emit: EmitEvent | None = None
-        self._over = False  # the last event is out, or close was called
+        self._muted = self._was_ready = self._over = False  # over: the last event is out, or close was called
         self._closing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._former: RealtimeProtocol | None = None  # of the session that was lost
         self._owed: ResponseCreate | None = None  # what the next session is to be asked for
-        self._muted = self._was_ready = False
         self._turn_at = 0.0  # monotonic seconds: the caller began or stopped to speak
 
     # Orders

@@ -66,6 +66,14 @@ class Row:
 OTHER = ()
 TABLE: tuple[Row, ...] = (
     Row(Source.CONNECT, {"certificate"}, "certificate not trusted", Kind.REFUSED, Retry.NEVER),
+    Row(
+        Source.CONNECT,
+        {"held_back"},
+        "not even tried: the service is away",
+        Kind.LOST,
+        Retry.BACKOFF,
+        "see [below](#while-the-service-is-away)",
+    ),
     Row(Source.CONNECT, OTHER, "no route, no name, no answer in time", Kind.LOST, Retry.BACKOFF),
     Row(Source.HTTP, range(300, 400), "3xx", Kind.LOST, Retry.NEVER, "the key goes to the configured service alone"),
     Row(

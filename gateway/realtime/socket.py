@@ -66,6 +66,7 @@ class Ending:
         close_code: of the service's CLOSE; None without one.
         reason: its text, without secrets.
         retry_after_s: seconds that the service wants to be left alone.
+        held_back: no attempt was made, because the service is known to be away.
     """
 
     error: AgentError | None
@@ -73,6 +74,7 @@ class Ending:
     close_code: int | None = None
     reason: str = ""
     retry_after_s: float = 0.0
+    held_back: bool = False
 
     @property
     def words(self) -> str:

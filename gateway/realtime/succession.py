@@ -14,14 +14,15 @@ from typing import Protocol
 import structlog
 
 from gateway.call.events import AgentAway, AgentExpiring, AgentReady, CallEvent, Noted
-from gateway.dialplan.model import OnLoss
+from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentError, AgentLost
 from gateway.ids import CallId
 from gateway.realtime.backoff import Backoff
+from gateway.realtime.breaker import Breaker, HeldBack, Verdict
 from gateway.realtime.crew import Crew
 from gateway.realtime.expiry import Expiry
-from gateway.realtime.facts import Fact, SessionBegan
-from gateway.realtime.failures import Retry, retry_of
+from gateway.realtime.facts import Fact
+from gateway.realtime.failures import Retry, Source, error_class, find_row, retry_of
 from gateway.realtime.opener import Opener
 from gateway.realtime.socket import Ending, RealtimeSocket
 from gateway.settings import RealtimeSettings
@@ -30,6 +31,9 @@ _log = structlog.get_logger(__name__)
 
 POLL_S = 0.05
 """How often it is looked whether both sides pause."""
+
+HELD_BACK_S = 2.0
+"""Ceiling of the delay after an attempt that was held back: it costs nothing, and the service may be back soon."""
 
 
 class Call(Protocol):
@@ -59,8 +63,8 @@ class Succession:
         call_id: our id of the call.
         settings: delays and times.
         opener: makes sockets.
-        on_loss: what happens when a session is lost.
-        rolls_over: go over to a new session before an old one ends by its age.
+        breaker: holds attempts back while the service is away.
+        profile: what happens when a session is lost, or grows old.
         call: whose sessions they are.
         crew: runs the tasks.
 
@@ -74,16 +78,17 @@ class Succession:
         call_id: CallId,
         settings: RealtimeSettings,
         opener: Opener,
-        on_loss: OnLoss,
-        rolls_over: bool,
+        breaker: Breaker,
+        profile: AgentProfile,
         call: Call,
         crew: Crew,
     ) -> None:
         self._call_id = call_id
         self._settings = settings
         self._opener = opener
-        self._on_loss = on_loss
-        self._rolls_over = rolls_over
+        self._breaker = breaker
+        self._on_loss = profile.on_loss
+        self._rolls_over = profile.roll_over
         self._call = call
         self._crew = crew
         self._backoff = Backoff(settings.retry_first_s, settings.retry_last_s)
@@ -91,6 +96,9 @@ class Succession:
         self._candidate: RealtimeSocket | None = None  # will replace the current one
         self._aging: asyncio.Task[None] | None = None
         self._attempt = 0
+        self._held_back = False  # the newest attempt was
+        self._used_at = 0.0  # monotonic seconds: the current session took over
+        self._away_s = 0.0  # without a session, since one last stayed
         self._expiring = False
         self.current: RealtimeSocket | None = None
 
@@ -122,7 +130,6 @@ class Succession:
         Returns:
             How the last attempt ended, if no other may follow.
         """
-        self._attempt = 0
         while True:
             ending = await self._open()
             if isinstance(ending, RealtimeSocket):
@@ -133,8 +140,23 @@ class Succession:
             await self._pause(ending, self._backoff)
 
     async def _open(self) -> RealtimeSocket | Ending:
-        """Open a session and wait until it is ready; if that comes to nothing it is closed."""
+        """Open a session and wait until it is ready, unless the service is known to be away."""
+        attempt = self._breaker.admit()
+        if isinstance(attempt, HeldBack):
+            row = find_row(Source.CONNECT, "held_back")
+            return Ending(error_class(row.kind)(attempt.detail), row.retry, held_back=True)
         self._attempt += 1
+        opened: RealtimeSocket | Ending | None = None
+        try:
+            opened = await self._try_to_open()
+        finally:  # the call may end meanwhile
+            ending = opened if isinstance(opened, Ending) else None
+            words, wait_s = (ending.words, ending.retry_after_s) if ending is not None else ("", 0.0)
+            self._breaker.settle(attempt, _verdict_on(opened), words, wait_s)
+        return opened
+
+    async def _try_to_open(self) -> RealtimeSocket | Ending:
+        """Open a session and wait until it is ready; if that comes to nothing it is closed."""
         try:
             socket = await self._opener.open(self._take)
         except AgentError as error:
@@ -153,8 +175,16 @@ class Succession:
         return socket.ended.result()
 
     async def _pause(self, ending: Ending, backoff: Backoff) -> None:
-        """Wait before the next attempt, and say why."""
+        """Wait before the next attempt, and say why; of attempts held back one after the other the first is told."""
+        if ending.held_back:
+            backoff = Backoff(HELD_BACK_S, HELD_BACK_S)  # no attempt was made: no reason to wait longer each time
         delay_s = backoff.next_s(ending.retry_after_s)
+        if not (ending.held_back and self._held_back):
+            self._note_retry(ending, delay_s)
+        self._held_back = ending.held_back
+        await asyncio.sleep(delay_s)
+
+    def _note_retry(self, ending: Ending, delay_s: float) -> None:
         fields: dict[str, str | int | float] = {
             "attempt": self._attempt,
             "detail": ending.words,
@@ -163,12 +193,9 @@ class Succession:
         }
         self._note("agent_retry", fields)
         _log.info("upstream_retry", call_id=self._call_id, **fields)
-        await asyncio.sleep(delay_s)
 
     def _take(self, socket: RealtimeSocket, fact: Fact) -> None:
-        if isinstance(fact, SessionBegan):
-            self._backoff.reset()
-        elif isinstance(fact, AgentReady):
+        if isinstance(fact, AgentReady):
             if socket is not self._candidate:
                 self._use(socket)
         elif socket is self.current:
@@ -177,7 +204,7 @@ class Succession:
     def _use(self, socket: RealtimeSocket) -> None:
         """Let the call go on in this session, from this moment on."""
         replaced, self.current = self.current, socket
-        self._candidate = None
+        self._candidate, self._held_back, self._used_at = None, False, time.monotonic()
         self._call.adopt(socket, replaced, self._attempt)
         expiry = Expiry.of(
             socket.expires_at,
@@ -203,12 +230,30 @@ class Succession:
         if self._on_loss.action == "hang_up" or ending.retry is Retry.NEVER:
             return ending
         self._call.report(AgentAway(self._call_id, ending.words))
+        return await self._come_back(ending)
+
+    async def _come_back(self, ending: Ending) -> Ending | None:
+        """
+        Find a session in the place of one that was lost.
+
+        One that stayed for ``retry_reset_s`` is replaced at once. After one that was lost sooner there is a pause,
+        which grows, and what the losses before took of the time for coming back is gone: a service whose sessions all
+        end soon after they begin is not connected to for ever.
+        """
+        stayed = time.monotonic() - self._used_at >= self._settings.retry_reset_s
+        if stayed:
+            self._backoff.reset()
+            self._attempt, self._away_s = 0, 0.0
+        limit_s, began = self._on_loss.give_up_after_s, time.monotonic()
         try:
-            async with asyncio.timeout(self._on_loss.give_up_after_s):
+            async with asyncio.timeout(limit_s - self._away_s):
+                if not stayed:
+                    await self._pause(ending, self._backoff)
                 return await self._bring_up(once=ending.retry is Retry.ONCE)
         except TimeoutError:
-            lost = AgentLost(f"not back within {self._on_loss.give_up_after_s:g} s: {ending.words}")
-            return Ending(lost, Retry.NEVER)
+            return Ending(AgentLost(f"not back within {limit_s:g} s: {ending.words}"), Retry.NEVER)
+        finally:
+            self._away_s += time.monotonic() - began
 
     # Grown old
 
@@ -283,6 +328,14 @@ def _marks_of(ending: Ending) -> dict[str, str | int | float]:
         "http_status": error.http_status if error is not None else None,
     }
     return {name: value for name, value in marks.items() if value is not None}
+
+
+def _verdict_on(opened: RealtimeSocket | Ending | None) -> Verdict:
+    """Tell what an attempt says of the service; None is one that did not come to its end."""
+    if isinstance(opened, RealtimeSocket):
+        return Verdict.READY
+    lost = opened is not None and isinstance(opened.error, AgentLost) and opened.retry is not Retry.NEVER
+    return Verdict.LOST if lost else Verdict.NEITHER
 
 
 async def _sleep_until(at_s: float) -> None:

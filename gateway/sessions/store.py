@@ -157,6 +157,11 @@ class RedisSessionStore:
         self._states.note("dialplan", "", fields)
 
     @runs_on("loop")
+    def note_upstream(self, model: str, /, **fields: str | int | float) -> None:
+        """Put how a model's service is for this worker in the place of what was last noted; never waits or raises."""
+        self._states.note("upstream", model, fields)
+
+    @runs_on("loop")
     def count(self, what: str, kind: str) -> None:
         """Count one more ``kind`` in today's hash of ``what`` (days of UTC); never waits or raises."""
         if not self._closed:
@@ -391,6 +396,11 @@ class RedisSessionStore:
         """Return the state of every worker's dialplan, as ``note_dialplan`` was told it. Raises ``StoreError``."""
         async with self._reading():
             return await read_states(self._ask, self._prefix, "dialplan")
+
+    async def upstreams(self) -> list[dict[str, str]]:
+        """Return how every worker found the models' services, as ``note_upstream`` was told. Raises ``StoreError``."""
+        async with self._reading():
+            return await read_states(self._ask, self._prefix, "upstream")
 
     async def call_keys(self) -> list[str]:
         """Return the keys of all calls that Redis still holds, ended ones too. Raises ``StoreError``."""

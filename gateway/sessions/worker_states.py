@@ -1,4 +1,4 @@
-"""How each worker is, its trunks and its dialplan: what it writes about itself, and what stands in Redis about all."""
+"""How each worker is, its trunks, dialplan and upstreams: what it writes about itself, what Redis has of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from gateway.sessions.record import as_text
 
 Ask = Callable[..., Awaitable[Any]]
-Kind = Literal["trunk", "dialplan"]
+Kind = Literal["trunk", "dialplan", "upstream"]
 
 
 class WorkerStates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -23,11 +23,15 @@ KEEPALIVE_S = 15.0
 STOP_LIMIT_S = 5.0
 TOLD_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
 """What anyone who reaches the port may know of a trunk."""
+TOLD_OF_UPSTREAMS = ("upstream", "worker", "state", "at")
+"""The same of a model's service."""
+BAD_STATES = frozenset({"failed", "away", "refused"})
+"""Of a trunk, an upstream, a dialplan."""
 
 MALFORMED_PER_MINUTE = 30
 """Malformed requests of which a line in the log tells."""
 
-ReadTrunks = Callable[[], Awaitable[list[dict[str, str]]]]
+ReadStates = Callable[[], Awaitable[list[dict[str, str]]]]
 
 _log = structlog.get_logger(__name__)
 
@@ -62,17 +66,24 @@ class WebServer:
         mint: answers ``POST /v1/client-secrets``.
         plan: answers ``GET /dialplan`` and ``POST /dialplan/reload``.
         trunks: reads the state of every worker's trunks for ``GET /health``; None when no Redis is configured.
+        upstreams: reads how every worker found the models' services, likewise.
 
     Attributes:
         port: the TCP port it listens on.
     """
 
     def __init__(
-        self, settings: WebSettings, mint: MintEndpoint, plan: PlanEndpoint, trunks: ReadTrunks | None = None
+        self,
+        settings: WebSettings,
+        mint: MintEndpoint,
+        plan: PlanEndpoint,
+        trunks: ReadStates | None = None,
+        upstreams: ReadStates | None = None,
     ) -> None:
         self._settings = settings
         self._plan = plan
         self._trunks = trunks
+        self._upstreams = upstreams
         self._mint = mint
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -119,22 +130,32 @@ class WebServer:
             await self._runner.cleanup()
 
     async def _health(self, request: web.Request) -> web.Response:
-        """Tell how the gateway is: 200 with trunks and dialplans of all workers, 503 when nobody can tell."""
+        """Tell how the gateway is: 200 with all workers' trunks, upstreams and dialplans, 503 when nobody can tell."""
         try:
-            states = await self._trunks() if self._trunks is not None else []
+            trunks = await _told(self._trunks, TOLD_OF_TRUNKS)
+            upstreams = await _told(self._upstreams, TOLD_OF_UPSTREAMS)
             plans = [{name: state.get(name) for name in PUBLIC} for state in await self._plan.states()]
         except StoreError:
             return web.json_response({"status": "unknown", "redis": "away"}, status=503, headers=NO_STORE)
-        trunks = [{name: state.get(name, "") for name in TOLD_OF_TRUNKS} for state in states]
-        bad = any(trunk["state"] == "failed" for trunk in trunks) or any(plan["state"] == "refused" for plan in plans)
-        told = {"status": "degraded" if bad else "ok", "redis": "none" if self._trunks is None else "ok"}
-        return web.json_response({**told, "trunks": trunks, "dialplans": plans}, headers=NO_STORE)
+        all_states: list[Mapping[str, object]] = [*trunks, *upstreams, *plans]
+        told = {
+            "status": "degraded" if any(state["state"] in BAD_STATES for state in all_states) else "ok",
+            "redis": "none" if self._trunks is None else "ok",
+        }
+        told_of = {"trunks": trunks, "upstreams": upstreams, "dialplans": plans}
+        return web.json_response({**told, **told_of}, headers=NO_STORE)
 
     @property
     def url(self) -> str:
         """Where it is reached."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"http://{host}:{self.port}"
+
+
+async def _told(read: ReadStates | None, names: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read states; return of each what may be told. Raises ``StoreError``."""
+    states = await read() if read is not None else []
+    return [{name: state.get(name, "") for name in names} for state in states]
 
 
 async def _alive(request: web.Request) -> web.Response:

@@ -56,6 +56,7 @@ ROWS = (
     Row("close=1.5", "greeting, then BYE", "BYE", "agent_closed"),
     Row("close=1.5:1011", "greeting, then BYE", "BYE", "agent_lost"),
     Row("drop=1.5", "greeting, then BYE", "BYE", "agent_lost"),
+    Row("freeze=1.5", "greeting, silence for 9 s at most, then BYE", "BYE", "agent_lost"),
     Row("server_error=1.5", "greeting, then BYE", "BYE", "agent_lost"),
     Row("server_error=1.5:open", "nothing of it", "stays", "caller_hung_up"),
     Row("twice=response.done", "nothing of it", "stays", "caller_hung_up"),
@@ -90,3 +91,25 @@ async def test_a_fault_upstream_has_its_due_end(house: MakeHouse, tmp_path: Path
     assert tried >= row.sessions
     assert (tried == 1 and not retries) is row.once
     assert not violations
+
+
+async def test_an_outage_over_several_calls_is_told_once_and_most_attempts_are_held_back(
+    house: MakeHouse, tmp_path: Path
+) -> None:
+    limits = {"GATEWAY_CALL__SETUP_LIMIT_S": "2", "GATEWAY_REALTIME__BREAKER_LOSSES": "2"}
+    async with house("http=503", GATEWAY_REALTIME__RETRY_FIRST_S="0.1", **limits) as here:
+        for number in range(3):
+            await play(here.port, tmp_path / f"sipp{number}", invite(), refused(503))
+        assert await here.end_reasons(3) == ["setup_timeout"] * 3
+        end = await here.ended_record()
+        (upstream,) = await here.store.upstreams()
+        counts = await here.store.counts("outages")
+        tried = len(here.simulator.connections)
+        told = [line for line in here.gateway.output if "upstream_away" in line]
+    assert "the service is away" in end["end_detail"]
+    assert "HTTP 503" in end["end_detail"]
+    assert (upstream["state"], upstream["upstream"]) == ("away", "gpt-realtime-2.1")
+    assert counts["gpt-realtime-2.1 began"] == len(told) == 1
+    assert counts["gpt-realtime-2.1 held_back"] >= 1
+    print(f"\n{tried} connections of 3 calls, {counts}")
+    assert tried < 12, "two, and probes"

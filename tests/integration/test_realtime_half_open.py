@@ -141,12 +141,12 @@ async def test_a_service_that_stopped_is_left_and_come_back_to() -> None:
             await call.first(AgentReady)
             os.kill(process.pid, signal.SIGSTOP)
             away = await call.first(AgentAway)
-            await call.note("agent_retry")
+            await call.note("agent_retry", 1)
             os.kill(process.pid, signal.SIGCONT)
             await call.first(AgentBack)
 
     assert "said nothing" in away.detail
-    assert "cannot reach the service" in call.noted("agent_retry")[0]["detail"]
+    assert "cannot reach the service" in call.noted("agent_retry")[1]["detail"]
 
 
 def drop_what_comes(connected: Any) -> None:

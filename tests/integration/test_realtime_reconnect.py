@@ -262,6 +262,44 @@ async def test_the_agent_that_does_not_come_back_in_time_has_failed() -> None:
     assert isinstance(call.events[-2], AgentAway)
 
 
+class Brief:
+    """Sessions that become ready and are lost ``life_s`` later."""
+
+    def __init__(self, life_s: float = 0.0) -> None:
+        self.life_s = life_s
+        self.sessions = 0
+
+    async def __call__(self, socket: ServerConnection) -> None:
+        self.sessions += 1
+        await make_ready(socket, f"sess_{self.sessions}")
+        await asyncio.sleep(self.life_s)
+        socket.transport.abort()
+
+
+async def test_sessions_that_are_lost_as_soon_as_they_are_ready_are_not_opened_again_and_again_for_ever() -> None:
+    brief = Brief()
+    slow = {"retry_first_s": 0.1, "retry_last_s": 10}
+    async with serving(brief) as url, calling(url, profile=coming_back(give_up_after_s=1.5), **slow) as call:
+        failed = await call.first(AgentFailed)
+        delays = [retry["delay_ms"] for retry in call.noted("agent_retry")]
+
+    assert isinstance(failed.error, AgentLost)
+    assert "not back within 1.5 s" in failed.error.detail
+    assert len(delays) == brief.sessions, "a delay after each, the last was too long"
+    assert brief.sessions < 30
+    assert [retry["attempt"] for retry in call.noted("agent_retry")] == list(range(1, brief.sessions + 1))
+
+
+async def test_a_session_that_stayed_is_replaced_without_a_delay_and_with_the_whole_time_for_coming_back() -> None:
+    brief = Brief(life_s=0.3)
+    limits = {"retry_first_s": 30, "retry_last_s": 30, "retry_reset_s": 0.1}
+    async with serving(brief) as url, calling(url, profile=coming_back(give_up_after_s=20), **limits) as call:
+        await call.until(lambda: brief.sessions >= 4)
+
+        assert call.noted("agent_retry") == []
+        assert {session["attempt"] for session in call.noted("session")} == {1}
+
+
 async def test_a_service_that_refuses_the_next_session_ends_the_agent_at_once() -> None:
     async def refuse(socket: ServerConnection) -> None:
         await socket.close(3000, "invalid_request_error.invalid_api_key")

@@ -144,20 +144,21 @@ async def test_a_service_that_is_down_is_tried_until_the_call_gives_up() -> None
         assert call.events == []
 
 
-async def test_delays_grow_until_a_session_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
-    floors: list[float] = []
+async def test_delays_grow_though_sessions_are_created_and_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    ceilings: list[float] = []
     next_s = Backoff.next_s
 
     def note_ceiling(self: Backoff, floor_s: float = 0.0) -> float:
-        floors.append(self._ceiling_s)
+        ceilings.append(self._ceiling_s)
         return next_s(self, floor_s)
 
     monkeypatch.setattr(Backoff, "next_s", note_ceiling)
-    scripts = (cut, cut, cut, closing(1011), cut, cut, serve_well)
-    async with serving(in_turn(*scripts)) as url, calling(url, retry_first_s=0.01, retry_last_s=0.04) as call:
+    scripts = (cut, closing(1011), closing(1011), closing(1011), cut, closing(1011), serve_well)
+    quick = {"retry_first_s": 0.01, "retry_last_s": 0.16, "breaker_losses": 0}
+    async with serving(in_turn(*scripts)) as url, calling(url, **quick) as call:
         assert isinstance(await call.event(), AgentReady)
 
-    assert floors == [0.01, 0.02, 0.04, 0.01, 0.02, 0.04]
+    assert ceilings == [0.01, 0.02, 0.04, 0.08, 0.16, 0.16]
 
 
 @pytest.mark.parametrize(

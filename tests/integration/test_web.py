@@ -25,7 +25,7 @@ from gateway.settings import RealtimeSettings, WebSettings, environment_for_chil
 from gateway.web.clients import Clients
 from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
 from gateway.web.plan import PlanEndpoint
-from gateway.web.server import MALFORMED_PER_MINUTE, ReadTrunks, WebServer
+from gateway.web.server import MALFORMED_PER_MINUTE, ReadStates, WebServer
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
 
@@ -75,7 +75,9 @@ async def service() -> AsyncIterator[MintingService]:
 
 
 @asynccontextmanager
-async def serving(service: MintingService, trunks: ReadTrunks | None = None, **given: Any) -> AsyncIterator[Shop]:
+async def serving(
+    service: MintingService, trunks: ReadStates | None = None, upstreams: ReadStates | None = None, **given: Any
+) -> AsyncIterator[Shop]:
     settings = WebSettings.model_validate({"port": 0, "clients": {"shop": TOKEN, "portal": TOKEN[::-1]}, **given})
     realtime = RealtimeSettings.model_validate(
         {"url": f"ws://127.0.0.1:{service.server.port}/v1/realtime", "api_key": KEY, "connect_timeout_s": 0.3}
@@ -93,7 +95,7 @@ async def serving(service: MintingService, trunks: ReadTrunks | None = None, **g
             return []
 
         plan = PlanEndpoint(clients=Clients(settings.clients), plans=no_plans, reload=None)
-        async with WebServer(settings, mint, plan, trunks) as server:
+        async with WebServer(settings, mint, plan, trunks, upstreams) as server:
             shop.url = server.url
             yield shop
 
@@ -360,17 +362,28 @@ async def test_health_and_what_is_not_there(service: MintingService) -> None:
         assert shop.audited == []
 
 
-async def test_health_tells_the_trunks_of_all_workers(service: MintingService, redis: RedisServer) -> None:
+async def test_health_tells_trunks_and_upstreams_of_all_workers(service: MintingService, redis: RedisServer) -> None:
     store = RedisSessionStore(redis.settings(), "w1")
     await store.open()
-    async with serving(service, trunks=store.trunks) as shop, aiohttp.ClientSession() as http:
+    async with serving(service, store.trunks, store.upstreams) as shop, aiohttp.ClientSession() as http:
 
         async def health() -> tuple[int, Any]:
             async with http.get(f"{shop.url}/health") as response:
                 assert response.headers["Cache-Control"] == "no-store"
                 return response.status, await response.json()
 
-        assert await health() == (200, {"status": "ok", "redis": "ok", "trunks": [], "dialplans": []})
+        nothing: dict[str, Any] = {"trunks": [], "upstreams": [], "dialplans": []}
+        assert await health() == (200, {"status": "ok", "redis": "ok", **nothing})
+        store.note_upstream("m", state="away", losses=5, detail="HTTP 503")
+        await until(lambda: redis.keys() & {"gateway:upstream:w1:m"})
+        status, told = await health()
+        assert (status, told["status"]) == (200, "degraded")
+        (upstream,) = told["upstreams"]
+        assert {**upstream, "at": ""} == {"upstream": "m", "worker": "w1", "state": "away", "at": ""}
+        store.note_upstream("m", state="back", lasted_s=3.5)
+        async with asyncio.timeout(40):
+            while (await health())[1]["status"] != "ok":
+                await asyncio.sleep(0.02)
         store.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
         await until(lambda: redis.keys() & {"gateway:trunk:w1:main"})
         status, told = await health()
@@ -388,7 +401,7 @@ async def test_health_without_redis_knows_no_trunks(service: MintingService) -> 
         aiohttp.ClientSession() as http,
         http.get(f"{shop.url}/health") as response,
     ):
-        told = {"status": "ok", "redis": "none", "trunks": [], "dialplans": []}
+        told = {"status": "ok", "redis": "none", "trunks": [], "upstreams": [], "dialplans": []}
         assert (response.status, await response.json()) == (200, told)
 
 

@@ -29,7 +29,14 @@ def test_a_caller_who_waits_before_any_agent_came_hears_the_tone() -> None:
     unused: Any = None
     sip: Any = Sip()
     builder = CallBuilder(
-        Settings(), sip=sip, doorbell=unused, webhooks=unused, minter=unused, recordings=unused, phone=PHONE
+        Settings(),
+        sip=sip,
+        doorbell=unused,
+        webhooks=unused,
+        minter=unused,
+        breakers=unused,
+        recordings=unused,
+        phone=PHONE,
     )
     playout = builder.line(INVITE, may_record=False).playout
     playout.start_filler()
