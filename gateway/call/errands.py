@@ -15,7 +15,7 @@ from gateway.call.actions import (
     StartTimer,
     StopFiller,
 )
-from gateway.call.events import ToolAsked, ToolFinished
+from gateway.call.events import McpCallBegan, McpCallEnded, ToolAsked, ToolFinished
 
 FILLER = "filler"
 """Timer: how long a tool may run in silence."""
@@ -32,7 +32,7 @@ class Errands:
     def __init__(self, filler_after_s: float | None) -> None:
         self._filler_after_s = filler_after_s
         self._asked: set[str] = set()  # every tool call, so that none is answered twice
-        self._running: set[str] = set()  # tools that have not finished
+        self._running: set[str] = set()  # tools that have not finished, and calls that the service makes itself
         self._patient = False  # the filler's timer runs
         self._slow = False  # it ran out
         self._away = False
@@ -48,24 +48,21 @@ class Errands:
 
     def run(self, event: ToolAsked) -> tuple[CallAction, ...]:
         """Run a tool of the profile's own."""
-        self._running.add(event.tool_call_id)
-        run = RunTool(event.tool_call_id, event.name, event.arguments)
-        if self._filler_after_s is None or self._patient or self._slow:
-            return (run,)
-        self._patient = True
-        return run, StartTimer(FILLER, self._filler_after_s)
+        return RunTool(event.tool_call_id, event.name, event.arguments), *self._begin(event.tool_call_id)
 
     def finished(self, event: ToolFinished) -> tuple[CallAction, ...]:
         """Hand on what a tool found."""
         if event.tool_call_id not in self._running:
             return ()
-        self._running.remove(event.tool_call_id)
-        answer = AnswerTool(event.tool_call_id, event.output)
-        if self._running:
-            return (answer,)
-        stop_timer = (CancelTimer(FILLER),) if self._patient else ()
-        self._patient = self._slow = False
-        return (answer, *stop_timer, *self._filler())
+        return AnswerTool(event.tool_call_id, event.output), *self._end(event.tool_call_id)
+
+    def mcp_began(self, event: McpCallBegan) -> tuple[CallAction, ...]:
+        """Wait for a tool that the service runs, as for one of ours."""
+        return self._begin(_of_mcp(event.item_id))
+
+    def mcp_ended(self, event: McpCallEnded) -> tuple[CallAction, ...]:
+        """Wait no longer; what was found, the service hands on itself."""
+        return self._end(_of_mcp(event.item_id))
 
     def filler_fired(self) -> tuple[CallAction, ...]:
         """Bridge the silence of a slow tool."""
@@ -87,9 +84,29 @@ class Errands:
         filler_on, self._filler_on = self._filler_on, False
         return (StopFiller(),) if filler_on else ()
 
+    def _begin(self, errand: str) -> tuple[CallAction, ...]:
+        self._running.add(errand)
+        if self._filler_after_s is None or self._patient or self._slow:
+            return ()
+        self._patient = True
+        return (StartTimer(FILLER, self._filler_after_s),)
+
+    def _end(self, errand: str) -> tuple[CallAction, ...]:
+        self._running.discard(errand)
+        if self._running:
+            return ()
+        stop_timer = (CancelTimer(FILLER),) if self._patient else ()
+        self._patient = self._slow = False
+        return (*stop_timer, *self._filler())
+
     def _filler(self) -> tuple[CallAction, ...]:
         wanted = self._away or self._slow or self._calling
         if wanted is self._filler_on:
             return ()
         self._filler_on = wanted
         return (StartFiller() if wanted else StopFiller(),)
+
+
+def _of_mcp(item_id: str) -> str:
+    """Return an id that no tool call has."""
+    return f"mcp {item_id}"

@@ -23,6 +23,8 @@ from gateway.call.events import (
     LegHeld,
     LegResumed,
     LegRinging,
+    McpCallBegan,
+    McpCallEnded,
     MediaUp,
     RecordingAsked,
     RecordingFailed,
@@ -58,6 +60,8 @@ NOTABLE: Mapping[type[CallEvent], str] = {
     AgentExpiring: "agent_expiring",
     ToolAsked: "tool_asked",
     ToolFinished: "tool_finished",
+    McpCallBegan: "mcp_call_began",
+    McpCallEnded: "mcp_call_ended",
     HangUpAsked: "hang_up_asked",
     TransferAsked: "transfer_asked",
     TransferEnded: "transfer_ended",
@@ -94,6 +98,10 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
             return {"left_s": left_s}
         case RecordingSaved(path=path, seconds=seconds):
             return {"recording": path, "seconds": seconds}
+        case McpCallBegan(item_id=item_id, server_label=label, name=name):
+            return {"item_id": item_id, "server_label": label, "name": name}
+        case McpCallEnded(item_id=item_id, server_label=label, name=name, failed=failed):
+            return {"item_id": item_id, "server_label": label, "name": name, "failed": failed}
         case _:
             return _fields_of_leg(event) or _fields_of_tool(event)
 

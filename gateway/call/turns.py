@@ -117,6 +117,7 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
         ),
     ),
     "A quick tool": (WAYS[Phase.ACTIVE], ("ToolAsked", "ToolFinished")),
+    "The service calls a slow MCP server": (WAYS[Phase.ACTIVE], ("McpCallBegan", "TimerFired, filler", "McpCallEnded")),
 }
 """What goes on in a talk whose phase does not change: a title, the way there, the events (by name in ``SAMPLES``)."""
 

@@ -37,6 +37,9 @@ class Plugin(Part):
     timeout_s: Seconds = Field(10, description="no result by then is told to the model as a failure")
 
 
+ToolNames = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class McpServer(Part):
     """An MCP server that the Realtime API itself calls."""
 
@@ -44,7 +47,15 @@ class McpServer(Part):
     server_url: AnyHttpUrl = Field(description="where it is")
     authorization: Name | None = Field(None, description="name of the secret that is its access token")
     allowed_tools: tuple[str, ...] | None = Field(None, description="only these; none is all")
-    require_approval: Literal["never"] = Field("never", description="nobody is there to approve a call")
+    timeout_s: Seconds = Field(30, description="a call that is not over by then is waited for no longer")
+    require_approval: Literal["never", "always"] | ToolNames = Field(
+        "never", description="before which tools the service asks the gateway; a list of tools, or one of"
+    )
+    approve: Literal["others", "all", "none"] | ToolNames = Field(
+        "others",
+        description="what is approved when the service asks, as far as allowed_tools has it; `others` is what "
+        "require_approval does not name; a list of tools, or one of",
+    )
 
 
 class TransferTarget(Part):

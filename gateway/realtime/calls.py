@@ -14,6 +14,7 @@ from gateway.ids import CallId
 from gateway.realtime import wire_server as server
 from gateway.realtime.drafts import CUT_OFF, CallDrafts, Draft
 from gateway.realtime.history import History
+from gateway.realtime.mcp import McpCalls
 from gateway.realtime.tools import OfferedTools, tool_event
 from gateway.realtime.wire_objects import Response
 
@@ -68,9 +69,22 @@ class ToolCalls:
         offered: what the model may call.
         history: where calls and their outputs are written down.
         max_rounds: responses in a row that may call tools without a word being spoken.
+        mcp: the calls that the service makes to MCP servers.
+
+    Attributes:
+        mcp: the same.
     """
 
-    def __init__(self, call_id: CallId, offered: OfferedTools, history: History, *, max_rounds: int = 6) -> None:
+    def __init__(
+        self,
+        call_id: CallId,
+        offered: OfferedTools,
+        history: History,
+        *,
+        max_rounds: int = 6,
+        mcp: McpCalls | None = None,
+    ) -> None:
+        self.mcp = mcp if mcp is not None else McpCalls(call_id)
         self._call_id = call_id
         self._offered = offered
         self._history = history
@@ -84,8 +98,8 @@ class ToolCalls:
 
     @property
     def pending(self) -> bool:
-        """Whether a tool runs."""
-        return any(not call.answered for call in self._calls.values())
+        """Whether a tool runs, or a call to an MCP server of which nobody has spoken yet."""
+        return self.mcp.pending or any(not call.answered for call in self._calls.values())
 
     @property
     def exhausted(self) -> bool:
@@ -153,9 +167,15 @@ class ToolCalls:
         self._history.tool_answered(tool_call_id, output)
         return True
 
-    def end_session(self) -> None:
-        """Take note that no response of the session goes on: a call whose response was not over is not done."""
+    def end_session(self) -> list[CallEvent]:
+        """
+        Take note that no response of the session goes on: a call whose response was not over is not done.
+
+        Returns:
+            What the call is to be told of MCP calls, of which nobody will hear any more.
+        """
         self._drafts.clear()
+        return self.mcp.end_session()
 
     def take_due(self) -> bool:
         """Return, once, whether the agent may speak about answers: all of a response's are there, one wants it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from weakref import proxy
 
@@ -39,7 +39,7 @@ from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.realtime.breaker import Breaker
 from gateway.realtime.crew import Crew
-from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, RetryResponse, Send
+from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, McpTimer, RetryResponse, Send
 from gateway.realtime.opener import Opener
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import announcement_instructions, goodbye_instructions, greeting_instructions
@@ -131,7 +131,7 @@ class RealtimeAgent:
         self._emit: EmitEvent | None = None
         self._muted = self._was_ready = self._over = False  # over: the last event is out, or close was called
         self._closing: asyncio.Task[None] | None = None
-        self._retry: asyncio.TimerHandle | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
         self._former: RealtimeProtocol | None = None  # of the session that was lost
         self._owed: ResponseCreate | None = None  # what the next session is to be asked for
         self._turn_at = 0.0  # monotonic seconds: the caller began or stopped to speak
@@ -243,8 +243,8 @@ class RealtimeAgent:
 
     async def _shut_down(self) -> None:
         self._caller_voice.listen(None)
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in self._timers:
+            timer.cancel()
         await self._crew.dismiss()
         await self._sessions.close()
 
@@ -286,9 +286,20 @@ class RealtimeAgent:
         """Go on without this session, which ended."""
         self._former = socket.protocol
         self._owed = socket.protocol.owed()
-        self._calls.end_session()
+        for event in self._calls.end_session():
+            self.report(event)
         for fact in socket.protocol.end_speech():
             self.act_on(socket, fact)
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
+        self._timers.add(loop.call_later(seconds, callback))
+
+    def _mcp_timer(self, socket: RealtimeSocket, key: str) -> None:
+        if socket is self._sessions.current:
+            for fact in socket.protocol.mcp_timer(key):
+                self.act_on(socket, fact)
 
     def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
         """Take a fact of the current session."""
@@ -301,8 +312,9 @@ class RealtimeAgent:
             case Send(text):
                 socket.send((text,))
             case RetryResponse(after_s):
-                loop = asyncio.get_running_loop()
-                self._retry = loop.call_later(after_s, lambda: socket.send(socket.protocol.retry_response()))
+                self._later(after_s, lambda: socket.send(socket.protocol.retry_response()))
+            case McpTimer(after_s, key):
+                self._later(after_s, lambda: self._mcp_timer(socket, key))
             case CallEvent():
                 if isinstance(fact, SpeechStarted | SpeechStopped):
                     self._turn_at = time.monotonic()

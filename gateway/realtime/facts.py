@@ -49,4 +49,12 @@ class RetryResponse:
     after_s: float
 
 
-Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | RetryResponse
+@dataclass(frozen=True, slots=True)
+class McpTimer:
+    """``RealtimeProtocol.mcp_timer`` is to be called with ``key`` in ``after_s`` seconds."""
+
+    after_s: float
+    key: str
+
+
+Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | RetryResponse | McpTimer

@@ -12,8 +12,9 @@ from gateway.ids import CallId
 from gateway.realtime.calls import ToolCalls
 from gateway.realtime.facts import Fact
 from gateway.realtime.history import History
+from gateway.realtime.mcp import McpCalls
 from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.session_config import offered_tools, session_config
+from gateway.realtime.session_config import mcp_rules, offered_tools, session_config
 from gateway.realtime.socket import RealtimeSocket
 from gateway.realtime.tools import OwnTool
 from gateway.realtime.upstream import (
@@ -67,7 +68,8 @@ class Opener:
         self._redact = Redactor(settings, secrets)
         self.history = History()
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
-        self.calls = ToolCalls(call_id, offered, self.history, max_rounds=rounds)
+        mcp = McpCalls(call_id, mcp_rules(profile))
+        self.calls = ToolCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
 
     async def open(self, take: Callable[[RealtimeSocket, Fact], None]) -> RealtimeSocket:
         """

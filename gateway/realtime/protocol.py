@@ -31,6 +31,7 @@ from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of
 from gateway.realtime.gaps import Gaps, is_unnamed
 from gateway.realtime.history import History
 from gateway.realtime.listening import Listening
+from gateway.realtime.mcp import McpFact
 from gateway.realtime.problems import Problems, client_event_of, stated_delay_s, words_of
 from gateway.realtime.responses import Responses
 from gateway.realtime.session_echo import beta_field, find_differences
@@ -46,6 +47,7 @@ from gateway.realtime.wire_client import (
     FunctionCallOutput,
     InputText,
     Item,
+    McpApprovalResponse,
     ResponseCancel,
     ResponseCreate,
     ResponseOverrides,
@@ -230,7 +232,8 @@ class RealtimeProtocol:
     def owed(self) -> ResponseCreate | None:
         """Return what another session would have to ask for, were this one gone: the unanswered; None if nothing is."""
         owed = self._responses.owed
-        if owed is None and (self.responding or self._listening.caller_speaks or self._history.is_unanswered):
+        waits = self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
+        if owed is None and (self.responding or waits):
             return ResponseCreate()
         return owed
 
@@ -330,6 +333,7 @@ class RealtimeProtocol:
     def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
         self._speech.begin_response(event.response.id)
         unwanted = self._responses.began(event.response.id)
+        self._calls.mcp.response_began()
         return self._sends(self.cancel()) if unwanted else []
 
     def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
@@ -342,6 +346,7 @@ class RealtimeProtocol:
             output_index=event.output_index,
             content_index=event.content_index or 0,
         )
+        self._calls.mcp.heard(event.item_id, event.response_id)
         if told:
             self._calls.spoke()
             self._spoke = event.response_id or self._responses.active_id or ""
@@ -374,8 +379,33 @@ class RealtimeProtocol:
     def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
         if isinstance(event, server.OutputItemChanged) and event.item is not None and event.item.type == "message":
             return self._on_message(event, event.item)
-        self._calls.take(event, event.response_id or self._responses.active_id)
-        return []
+        response_id = event.response_id or self._responses.active_id
+        self._calls.take(event, response_id)
+        if not isinstance(event, server.OutputItemChanged):
+            return []
+        begins = event.type == "response.output_item.added"
+        return self._of_mcp(self._calls.mcp.take_item(event.item, response_id, event.output_index, begins=begins))
+
+    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
+        begins = event.type != "conversation.item.done"
+        facts = self._calls.mcp.take_item(event.item, self._responses.active_id, begins=begins)
+        return [*self._transcripts.take(event), *self._of_mcp(facts)]
+
+    def _on_mcp_call(self, event: server.McpCall) -> list[Fact]:
+        return self._of_mcp(self._calls.mcp.take_progress(event, self._responses.active_id))
+
+    def mcp_timer(self, key: str) -> list[Fact]:
+        """Take the end of an ``McpTimer``."""
+        active = self._responses.active_id
+        facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=self._responses.is_over(active)))
+        if active is not None or not self._calls.mcp.take_due():
+            return facts
+        if not self._listening.caller_speaks:
+            self._responses.want()
+        return [*facts, *self._end_round(), *self._sends(self._flush_wanted())]
+
+    def _of_mcp(self, facts: list[McpFact]) -> list[Fact]:
+        return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
 
     def _carry_out(self, response: Response, *, stale: bool) -> list[Fact]:
         """Act on the function calls of a response that is over."""
@@ -417,6 +447,7 @@ class RealtimeProtocol:
         else:
             self._responses.succeeded()
         facts += self._carry_out(response, stale=stale)
+        facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
         return [*facts, *self._sends(self._respond_if_due())]
 
     def _bad_response(self, response: Response) -> list[Fact]:
@@ -482,6 +513,7 @@ class RealtimeProtocol:
         server.InputSpeechStopped: _on_speech_stopped,
         server.InputCommitted: _on_committed,
         **dict.fromkeys(Transcripts.HANDLERS, _on_words),
+        server.ItemChanged: _on_item,
         server.McpListTools: _on_mcp_list,
         server.ResponseCreated: _on_response_created,
         server.OutputAudioDelta: _on_audio,
@@ -490,6 +522,7 @@ class RealtimeProtocol:
         server.FunctionArgumentsDone: _on_output_item,
         server.OutputItemChanged: _on_output_item,
         server.ContentPartChanged: _on_part,
+        server.McpCall: _on_mcp_call,
         server.ResponseDone: _on_response_done,
         server.RateLimitsUpdated: _on_rate_limits,
     }

@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.dialplan.model import AgentProfile, McpServer
 from gateway.errors import AgentRefused
+from gateway.realtime.mcp import McpRule
 from gateway.realtime.tools import OfferedTools, OwnTool, ToolDefinition, builtin_definitions, own_definition
 from gateway.realtime.wire_session import (
     AudioConfig,
@@ -126,6 +127,36 @@ def announcement_instructions(profile: AgentProfile) -> str | None:
     return None if words is None else f"Say exactly this sentence, word for word, and nothing else: {words}"
 
 
+def mcp_rules(profile: AgentProfile) -> dict[str, McpRule]:
+    """Return how calls to the profile's MCP servers are treated, by the server's label."""
+    return {server.server_label: _mcp_rule(server) for server in profile.tools.mcp}
+
+
+def _mcp_rule(server: McpServer) -> McpRule:
+    asks, approve = server.require_approval, server.approve
+    nothing = approve == "none" or (approve == "others" and asks == "always")
+    if isinstance(approve, tuple):
+        approved: frozenset[str] | None = frozenset(approve)
+    else:
+        approved = frozenset() if nothing else None
+    return McpRule(
+        limit_s=server.timeout_s,
+        allowed=None if server.allowed_tools is None else frozenset(server.allowed_tools),
+        approved=approved,
+        denied=frozenset(asks) if approve == "others" and isinstance(asks, tuple) else frozenset(),
+    )
+
+
+def _require_approval(server: McpServer) -> object:
+    """Return which tools need an approval, as the service wants to be told."""
+    asks = server.require_approval
+    if not isinstance(asks, tuple):
+        return asks
+    told = {"always": {"tool_names": list(asks)}}
+    others = [name for name in server.allowed_tools or () if name not in asks]
+    return {**told, "never": {"tool_names": others}} if others else told
+
+
 def greeting_instructions(profile: AgentProfile, text: str = "") -> str | None:
     """
     Return the instructions of the agent's greeting; None when the caller is to speak first.
@@ -210,7 +241,7 @@ def _mcp(server: McpServer, secrets: Mapping[str, SecretStr]) -> McpTool:
     fields: dict[str, object] = {
         "server_label": server.server_label,
         "server_url": str(server.server_url),
-        "require_approval": server.require_approval,
+        "require_approval": _require_approval(server),
     }
     if server.authorization is not None:
         secret = secrets.get(server.authorization.lower())

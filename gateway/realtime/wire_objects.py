@@ -166,7 +166,9 @@ class ServerItem(Incoming):
     call_id: str | None = None
     arguments: JsonText | None = None
     output: str | None = None
+    error: Any = None
     server_label: str | None = None
+    approval_request_id: str | None = None
     content: tuple[ContentPart, ...] | None = None
 
 

@@ -113,6 +113,25 @@ class ToolFinished(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class McpCallBegan(CallEvent):
+    """The service calls the tool ``name`` of an MCP server; one ``McpCallEnded`` of the same ``item_id`` follows."""
+
+    item_id: str
+    server_label: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class McpCallEnded(CallEvent):
+    """A call that the service makes to an MCP server came to an end, ``failed`` or not, or is waited for no longer."""
+
+    item_id: str
+    server_label: str
+    name: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HangUpAsked(CallEvent):
     """The agent wants the call to end (built-in tool ``hang_up``), once what it said has been heard."""
 
@@ -220,6 +239,8 @@ OF_THE_AGENT: tuple[type[CallEvent], ...] = (
     CallerSpoke,
     ToolAsked,
     ToolFinished,
+    McpCallBegan,
+    McpCallEnded,
     HangUpAsked,
     TransferAsked,
     DigitsAsked,

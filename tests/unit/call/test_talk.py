@@ -37,6 +37,8 @@ from gateway.call.events import (
     DigitsAsked,
     HangUpAsked,
     LegClosed,
+    McpCallBegan,
+    McpCallEnded,
     MediaUp,
     PlayedOut,
     Routed,
@@ -316,6 +318,19 @@ def test_slow_tools_let_the_caller_hear_a_filler_until_the_last_has_finished() -
 def test_without_a_limit_tools_run_in_silence() -> None:
     machine = talking(routed=replace(ROUTED, tool_filler_after_s=None))
     assert machine.handle(tool(1)) == (RunTool("tool_1", "weather", "{}"),)
+
+
+def test_a_slow_tool_that_the_service_runs_lets_the_caller_hear_the_filler_too() -> None:
+    machine = talking()
+    ended = McpCallEnded(CALL, "item_1", "manuals", "search", failed=False)
+    began = McpCallBegan(CALL, "item_1", "manuals", "search")
+
+    assert machine.handle(began) == (StartTimer("filler", 2),)
+    assert machine.handle(TimerFired(CALL, "filler")) == (StartFiller(),)
+    assert machine.handle(tool(1)) == (RunTool("tool_1", "weather", "{}"),)
+    assert machine.handle(ended) == ()
+    assert machine.handle(done(1)) == (AnswerTool("tool_1", "answer 1"), StopFiller())
+    assert machine.handle(ended) == ()
 
 
 def test_the_filler_of_an_absent_agent_outlasts_that_of_a_tool() -> None:

@@ -2,108 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.call.events import (
     AgentFailed,
-    AgentReady,
-    CallEvent,
     HangUpAsked,
-    Noted,
     SpeechStarted,
     ToolAsked,
     WaitAsked,
 )
-from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.errors import AgentRefused
-from gateway.ids import CallId
-from gateway.realtime.calls import TOO_MANY_ROUNDS, WITHOUT_ID, ToolCalls
-from gateway.realtime.facts import Fact, RetryResponse, Send
-from gateway.realtime.history import History
+from gateway.realtime.calls import TOO_MANY_ROUNDS, WITHOUT_ID
+from gateway.realtime.facts import RetryResponse, Send
 from gateway.realtime.problems import stated_delay_s
-from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.session_config import session_config
-from gateway.realtime.tools import OfferedTools
 from gateway.realtime.wire_client import UserMessage
+from tests.unit.realtime.talks import CALL, Json, Talk, events, notes, sent, types
 
 pytestmark = pytest.mark.unit
 
-Json = dict[str, Any]
-
-CALL = CallId("call-1")
-OFFERED = OfferedTools(builtin=("hang_up", "wait"), own=frozenset({"find_table"}))
 USAGE = {"input_token_details": {"text_tokens": 10, "audio_tokens": 5}, "output_token_details": {"audio_tokens": 7}}
-
-
-class Talk:
-    """A session that is ready."""
-
-    def __init__(self, *, guard_ms: int = 0, interrupt_response: bool = True) -> None:
-        turns = TurnDetection(guard_ms=guard_ms, interrupt_response=interrupt_response)
-        profile = AgentProfile(instructions="Be brief.", turn_detection=turns)
-        self.history = History()
-        self.calls = ToolCalls(CALL, OFFERED, self.history, max_rounds=3)
-        self.protocol = RealtimeProtocol(
-            CALL,
-            session_config(profile),
-            interrupts=interrupt_response,
-            history=self.history,
-            calls=self.calls,
-        )
-        asked = json.loads(self.protocol.configure()[0])["session"]
-        [ready] = self.hear("session.updated", session=asked | {"id": "sess_1"})
-        assert isinstance(ready, AgentReady)
-
-    def hear(self, name: str, /, **fields: Any) -> list[Fact]:
-        return self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
-
-    def begin(self, response_id: str = "resp_1") -> list[Fact]:
-        return self.hear("response.created", response={"id": response_id, "status": "in_progress"})
-
-    def finish(self, response_id: str = "resp_1", status: str = "completed", **response: Any) -> list[Fact]:
-        return self.hear("response.done", response={"id": response_id, "status": status} | response)
-
-    def fail(self, code: str, message: str = "No.", response_id: str = "resp_1") -> list[Fact]:
-        details = {"type": "failed", "error": {"type": "error", "code": code, "message": message}}
-        return self.finish(response_id, "failed", status_details=details)
-
-    def speak(self, item_id: str = "item_a", ms: int = 100, response_id: str = "resp_1") -> list[Fact]:
-        delta = base64.b64encode(bytes(48 * ms)).decode()
-        return self.hear("response.output_audio.delta", response_id=response_id, item_id=item_id, delta=delta)
-
-    def call(
-        self, name: str, arguments: str = "{}", *, call_id: str = "call_1", response_id: str = "resp_1"
-    ) -> list[Fact]:
-        """Tell a function call by both of its events."""
-        ids = {"response_id": response_id, "output_index": 0}
-        item = {"id": f"item_{call_id}", "type": "function_call", "name": name, "call_id": call_id}
-        done = {"item_id": item["id"], "call_id": call_id, "name": name, "arguments": arguments}
-        facts = self.hear("response.output_item.added", item=item | {"arguments": ""}, **ids)
-        facts += self.hear("response.function_call_arguments.done", **done, **ids)
-        item |= {"arguments": arguments, "status": "completed"}
-        return facts + self.hear("response.output_item.done", item=item, **ids)
-
-
-def events(facts: list[Fact]) -> list[CallEvent]:
-    return [fact for fact in facts if isinstance(fact, CallEvent) and not isinstance(fact, Noted)]
-
-
-def notes(facts: list[Fact], name: str) -> list[Json]:
-    return [dict(fact.fields) for fact in facts if isinstance(fact, Noted) and fact.name == name]
-
-
-def sent(facts: list[Fact] | tuple[str, ...]) -> list[Json]:
-    texts = [fact.text if isinstance(fact, Send) else fact for fact in facts if isinstance(fact, Send | str)]
-    return [json.loads(text) for text in texts]
-
-
-def types(facts: list[Fact] | tuple[str, ...]) -> list[str]:
-    return [message["type"] for message in sent(facts)]
 
 
 # Tools

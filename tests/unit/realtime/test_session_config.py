@@ -16,6 +16,7 @@ from gateway.realtime.session_config import (
     announcement_instructions,
     goodbye_instructions,
     greeting_instructions,
+    mcp_rules,
     mistakes_in,
     offered_tools,
     session_config,
@@ -23,7 +24,7 @@ from gateway.realtime.session_config import (
 from gateway.realtime.tools import OfferedTools, ToolDefinition
 from gateway.realtime.wire import encode
 from gateway.realtime.wire_client import SessionUpdate
-from gateway.realtime.wire_session import SessionConfig
+from gateway.realtime.wire_session import McpTool, SessionConfig
 from gateway.tools.arguments import Parameters
 
 pytestmark = pytest.mark.unit
@@ -305,3 +306,50 @@ def test_report_slightly_malformed_sessions_are_refused_here_by_the_name_of_the_
         SessionConfig.model_validate(session)
 
     assert f"session.{field}: " in mistakes_in(refused.value)
+
+
+# MCP servers
+
+
+def mcp_server(**more: Any) -> AgentProfile:
+    server = {"server_label": "manuals", "server_url": "https://mcp.example.com/"} | more
+    return AgentProfile.model_validate({"instructions": "x", "tools": {"mcp": [server]}})
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, "never"),
+        ({"require_approval": "always"}, "always"),
+        ({"require_approval": ["order"]}, {"always": {"tool_names": ["order"]}}),
+        (
+            {"require_approval": ["order"], "allowed_tools": ["search", "order"]},
+            {"always": {"tool_names": ["order"]}, "never": {"tool_names": ["search"]}},
+        ),
+    ],
+)
+def test_which_tools_need_an_approval_is_told_as_the_service_wants_it(more: dict[str, Any], asked: object) -> None:
+    *_, tool = session_config(mcp_server(**more)).tools or ()
+
+    assert isinstance(tool, McpTool)
+    assert tool.require_approval == asked
+
+
+@pytest.mark.parametrize(
+    ("more", "granted"),
+    [
+        ({}, {"search", "order"}),
+        ({"allowed_tools": ["search"]}, {"search"}),
+        ({"require_approval": "always"}, set()),
+        ({"require_approval": ["order"]}, {"search"}),
+        ({"require_approval": "always", "approve": "all"}, {"search", "order"}),
+        ({"require_approval": "always", "approve": "all", "allowed_tools": ["order"]}, {"order"}),
+        ({"require_approval": ["order"], "approve": ["order"]}, {"order"}),
+        ({"approve": "none"}, set()),
+    ],
+)
+def test_requests_for_approval_are_granted_as_the_profile_says(more: dict[str, Any], granted: set[str]) -> None:
+    rule = mcp_rules(mcp_server(**more, timeout_s=7))["manuals"]
+
+    assert {name for name in ("search", "order") if not rule.objection(name)} == granted
+    assert rule.limit_s == 7
