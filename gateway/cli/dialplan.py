@@ -62,7 +62,7 @@ def check(
     names are notes.
     """
     settings = load_settings(config=config, overrides={"dialplan": path})
-    is_named_known = path is None or settings.are_given
+    is_named_known = path is None or config is not None or settings.are_given
     try:
         files, folder = read_files(settings.dialplan), folder_of(settings.dialplan)
         phone = phone_format(settings.sip, settings.trunks)

@@ -83,9 +83,10 @@ async def test_a_webhook_answers_the_model(house: MakeHouse, tmp_path: Path) -> 
         profile = (
             "tools: {webhooks: [{name: opening_hours, description: When we are open, "
             f"url: 'http://127.0.0.1:{port}/hours', "
-            "parameters: {type: object, properties: {day: {type: string}}, required: [day]}}]}"
+            "parameters: {type: object, properties: {day: {type: string}, week: {enum: [1, 2], default: 1}}, "
+            "required: [day], additionalProperties: false}}]}"
         )
-        options = scripted([{"call": "opening_hours", "arguments": {"day": "monday"}}], [{"sentence": 3}])
+        options = scripted([{"call": "opening_hours", "arguments": {"day": "monday", "week": 2}}], [{"sentence": 3}])
         async with house(simulator=options, profile=profile) as here, RtpPeer() as phone:
             phone.talk()
             await play(here.port, tmp_path / "sipp", invite(phone.port), ANSWERED, pause(3500), BYE)
@@ -94,7 +95,10 @@ async def test_a_webhook_answers_the_model(house: MakeHouse, tmp_path: Path) -> 
             assert json.loads(outputs[0]["output"]) == {"open": "9 to 5"}
             assert await heard(here) == [agent_sentences()[3].text]
             assert not connection.violations
+            update = next(event for event in connection.received if event["type"] == "session.update")
+            (offered,) = (tool for tool in update["session"]["tools"] if tool["name"] == "opening_hours")
+            assert json.dumps(offered["parameters"]["properties"]["week"]) == '{"enum": [1, 2], "default": 1}'
     finally:
         await runner.cleanup()
-    assert asked[0]["arguments"] == {"day": "monday"}
+    assert asked[0]["arguments"] == {"day": "monday", "week": 2}
     assert asked[0]["call"]["from"].startswith("sip:caller@")  # type: ignore[index]

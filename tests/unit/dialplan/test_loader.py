@@ -39,7 +39,22 @@ defaults:
   turn_detection: {kind: semantic_vad, eagerness: low}
 agents:
   front: {instructions: "It is {{ time.clock }}, you are {{ metadata.team }}."}
-  night: {extends: front, voice: cedar, greeting: Hello}
+  night:
+    extends: front
+    voice: cedar
+    greeting: Hello
+    tools:
+      webhooks:
+        - name: order
+          description: Look up.
+          url: https://h/x
+          parameters:
+            type: object
+            properties:
+              n: {type: integer, enum: [1, 0x1F], default: null}
+              m: {$ref: "#/$defs/m"}
+            $defs: {m: {type: [string, "null"], pattern: "^[a-z]+$", items: {$ref: "#"}}}
+            required: [n]
 routes:
   - name: one
     match:
@@ -272,6 +287,13 @@ PIECES = [
     *(
         "null",
         "~",
+        "$ref: ",
+        "'#/",
+        "type",
+        "object",
+        "1e3",
+        ".inf",
+        "true",
         "0x1F",
         "1:60",
         "2024-99-99",
