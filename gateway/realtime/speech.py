@@ -53,6 +53,19 @@ class _Item:
     def whole(self) -> bool:
         return self.ended and all(part.whole for part in self.parts.values())
 
+    def ran_on(self, content_index: int) -> bool:
+        """Whether the index that comes is the third in a row with a single piece each: it counts pieces, not parts."""
+        *before, last = sorted(self.parts)
+        return bool(before) and last < content_index and len(self.parts[last].held) == 1
+
+    def join(self) -> int:
+        """Take all parts for one, and return its index."""
+        first, *others = sorted(self.parts)
+        for part in [self.parts.pop(index) for index in others]:
+            self.parts[first].received_bytes += part.received_bytes
+            self.parts[first].held += part.held
+        return first
+
     def end(self, indexes: Iterable[int], *, whole: bool) -> None:
         for index in indexes:
             part = self.parts[index]
@@ -94,6 +107,7 @@ class SpokenItems:
     def __init__(self, bytes_per_ms: int) -> None:
         self._bytes_per_ms = bytes_per_ms
         self._items: dict[str, _Item] = {}
+        self._counts_pieces = False  # the service gives each piece of an item a content index of its own
         self._numbers: dict[str, int] = {}  # of responses, by id
         self._responses = 0
 
@@ -132,14 +146,16 @@ class SpokenItems:
         item = self._item(item_id, response_id, output_index)
         if item.truncated:
             return []
+        if item.parts and content_index not in item.parts:
+            self._counts_pieces = self._counts_pieces or item.ran_on(content_index)
+            content_index = item.join() if self._counts_pieces else content_index
         part = item.parts.setdefault(content_index, _Part())
         part.received_bytes += len(pcm)
+        part.held.append(pcm)
         part.ended = part.whole = part.told = False
         if any(index < content_index and not each.ended for index, each in item.parts.items()):
-            part.held.append(pcm)
             return []
-        item.released = True
-        return [AgentAudio(item_id, pcm, item.place)]
+        return item.tell()
 
     def end_part(self, item_id: str, content_index: int, *, whole: bool) -> Told:
         """Take note that a part has no more audio; return what may be played now, and that it ended."""

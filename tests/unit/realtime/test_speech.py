@@ -123,6 +123,19 @@ def test_an_item_goes_on_with_another_part_after_its_end() -> None:
     assert spoken.end_response("r", whole=True) == [AgentAudioDone("a")]
 
 
+def test_a_service_that_counts_pieces_by_the_content_index_is_played_as_they_come() -> None:
+    spoken = SpokenItems(MS)
+
+    def pieces(item_id: str, count: int) -> list[bytes]:
+        told = [receive(spoken, item_id, bytes([index] * MS), part=index) for index in range(count)]
+        return [b"".join(fact.pcm for fact in facts if isinstance(fact, AgentAudio)) for facts in told]
+
+    assert pieces("a", 4) == [bytes(MS), b"", bytes([1] * MS + [2] * MS), bytes([3] * MS)], "two may be two parts"
+    assert spoken.end_part("a", 0, whole=True) == [AgentAudioDone("a")]
+    assert pieces("b", 3) == [bytes(MS), bytes([1] * MS), bytes([2] * MS)], "it is known by now"
+    assert spoken.cut({"b": 2}) == [Cut("b", 2 / 3, {0: 2})]
+
+
 def test_an_item_without_audio_is_forgotten_when_it_ends() -> None:
     spoken = SpokenItems(MS)
     spoken.announce("commentary", "r", 0)
