@@ -190,7 +190,9 @@ class CallNotes:
                 else:
                     self._turns.append(at)
             case AgentSpoke(item_id=item_id, text=text):
-                self._texts[item_id] = text
+                self._texts[item_id] = (
+                    f"{self._texts.get(item_id, '')} {text}".strip()
+                )  # there may be a text per sentence
                 if (item := self._untold.pop(item_id, None)) is not None:
                     self._tell(item)
 

@@ -7,7 +7,8 @@ their item is announced and filled when their text comes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gateway.realtime.wire_client import (
@@ -43,8 +44,10 @@ class Entry:
     An item of the conversation.
 
     Attributes:
+        session: whose ids these are.
         text: what was said; of a tool, its output (None: not there yet).
         settled: the text will not change any more.
+        parts: of the agent's words, by part of the item: those told in full, and those told piece by piece since then.
         tool_call_id: of a tool only, as are ``name`` and ``arguments``.
     """
 
@@ -55,15 +58,36 @@ class Entry:
     tool_call_id: str = ""
     name: str = ""
     arguments: str = ""
+    session: int = 0
+    parts: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def say(self, part: int, said: str, saying: str) -> None:
+        """Set the words of a part; nothing changes once the text is settled."""
+        if not self.settled:
+            self.parts[part] = said, saying
+            pieces = (words.strip() for each in sorted(self.parts) for words in self.parts[each])
+            self.text = " ".join(filter(None, pieces))
 
 
 class History:
-    """The conversation of one call across its sessions; bounded. No clock, no I/O."""
+    """
+    The conversation of one call across its sessions; bounded. No clock, no I/O.
+
+    Item ids are those of a session: a service may count them from 1 again in the next (``new_session``).
+    """
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
-        self._by_id: dict[str, Entry] = {}
+        self._numbers = itertools.count(1)
+        self._session = 0
         self._told = 0
+
+    def new_session(self) -> History:
+        """Return the same conversation for another session, which has ids of its own."""
+        history = History()
+        history._entries, history._numbers = self._entries, self._numbers
+        history._session = next(self._numbers)
+        return history
 
     def caller_turn(self, item_id: str, previous_item_id: str | None) -> None:
         """Place a turn of the caller; its words come later, if at all."""
@@ -75,20 +99,20 @@ class History:
 
     def caller_said(self, item_id: str, text: str) -> None:
         """Fill in what the caller said."""
-        entry = self._by_id.get(item_id) or self._place(Entry(item_id, Speaker.CALLER), None)
+        entry = self._place(Entry(item_id, Speaker.CALLER), None)
         entry.text, entry.settled = text.strip(), True
 
-    def agent_says(self, item_id: str, piece: str) -> None:
-        """Add the next words of the agent."""
-        entry = self._by_id.get(item_id) or self._place(Entry(item_id, Speaker.AGENT), None)
-        if not entry.settled:
-            entry.text = (entry.text or "") + piece
+    def agent_says(self, item_id: str, piece: str, part: int = 0) -> None:
+        """Add the next words of the agent, of a part of its item."""
+        entry = self._place(Entry(item_id, Speaker.AGENT), None)
+        said, saying = entry.parts.get(part, ("", ""))
+        entry.say(part, said, saying + piece)
 
-    def agent_said(self, item_id: str, text: str) -> None:
-        """Set what the agent said in full."""
-        entry = self._by_id.get(item_id) or self._place(Entry(item_id, Speaker.AGENT), None)
-        if not entry.settled:
-            entry.text, entry.settled = text.strip(), True
+    def agent_said(self, item_id: str, text: str, part: int = 0) -> None:
+        """Set what the agent said in full since the last time, in a part of its item: all of it, or a sentence more."""
+        entry = self._place(Entry(item_id, Speaker.AGENT), None)
+        said, _ = entry.parts.get(part, ("", ""))
+        entry.say(part, said if said.endswith(text.strip()) else f"{said} {text.strip()}".strip(), "")
 
     def cut(self, item_id: str, share: float) -> str:
         """
@@ -101,7 +125,7 @@ class History:
         Returns:
             The words that are left.
         """
-        entry = self._by_id.get(item_id)
+        entry = self._find(item_id, self._session)
         if entry is None or entry.speaker is not Speaker.AGENT:
             return ""
         text = entry.text or ""
@@ -113,6 +137,8 @@ class History:
 
     def tool_called(self, item_id: str, tool_call_id: str, name: str, arguments: str) -> None:
         """Place a call of a tool."""
+        if self._find(item_id, self._session) is not None:
+            item_id = tool_call_id  # another session's
         self._place(
             Entry(item_id, Speaker.TOOL, tool_call_id=tool_call_id, name=name, arguments=arguments or "{}"), None
         )
@@ -157,16 +183,23 @@ class History:
         return tuple(reversed(newest_first))
 
     def _place(self, entry: Entry, previous_item_id: str | None) -> Entry:
-        known = self._by_id.get(entry.item_id)
+        """Put an entry behind the one that is named, or to the end; return the one that is there, if it is."""
+        known = self._find(entry.item_id, self._session)
         if known is not None:
             return known
-        previous = self._by_id.get(previous_item_id) if previous_item_id is not None else None
-        at = len(self._entries) if previous is None else self._entries.index(previous) + 1
+        entry.session = self._session
+        previous = self._find(previous_item_id, self._session, 0)  # tools are called in none
+        at = len(self._entries)
+        if previous is not None:
+            at = next(at for at, each in enumerate(self._entries) if each is previous) + 1
         self._entries.insert(at, entry)
-        self._by_id[entry.item_id] = entry
         if len(self._entries) > MAX_ENTRIES:
-            del self._by_id[self._entries.pop(0).item_id]
+            del self._entries[0]
         return entry
+
+    def _find(self, item_id: str | None, *sessions: int) -> Entry | None:
+        found = (each for each in reversed(self._entries) if each.item_id == item_id and each.session in sessions)
+        return next(found, None)
 
 
 def _items_of(entry: Entry) -> tuple[Item, ...]:

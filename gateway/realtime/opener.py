@@ -87,7 +87,7 @@ class Opener:
             config,
             redact=self._redact,
             interrupts=self._profile.turn_detection.interrupt_response,
-            history=self.history,
+            history=self.history.new_session(),
             calls=self.calls,
         )
         return RealtimeSocket(

@@ -67,12 +67,12 @@ class Transcripts:
 
     def _on_agent_delta(self, event: server.OutputTranscriptDelta) -> list[Fact]:
         if event.item_id and event.delta and not self._responses.is_over(event.response_id):
-            self._history.agent_says(event.item_id, event.delta)
+            self._history.agent_says(event.item_id, event.delta, event.content_index or 0)
         return []
 
     def _on_agent_transcript(self, event: server.OutputTranscriptDone) -> list[Fact]:
         if event.transcript.strip() and not self._responses.is_over(event.response_id):  # else it is more than was said
-            self._history.agent_said(event.item_id, event.transcript)
+            self._history.agent_said(event.item_id, event.transcript, event.content_index or 0)
         return [AgentSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
 
     HANDLERS: ClassVar[dict[type, Callable[[Transcripts, Any], list[Fact]]]] = {

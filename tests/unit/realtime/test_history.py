@@ -77,6 +77,43 @@ def test_words_that_came_before_the_end_count() -> None:
     assert not history.is_unanswered
 
 
+def test_the_parts_of_an_item_and_its_sentences_are_one_text() -> None:
+    history = History()
+    history.agent_says("a1", "Third", 1)
+    history.agent_says("a1", "Fir")
+    history.agent_says("a1", "st.")
+    history.agent_said("a1", "First. ", 0)
+    history.agent_says("a1", " Seco")
+    assert told(history) == [("assistant", "First. Seco Third")]
+
+    history.agent_said("a1", "Second.", 0)
+    history.agent_said("a1", "Third.", 1)
+    history.agent_said("a1", "Third.", 1)
+    assert told(history) == [("assistant", "First. Second. Third.")]
+    assert history.cut("a1", 0.7) == "First. Second."
+
+
+def test_ids_are_those_of_a_session_and_what_was_said_is_one_conversation() -> None:
+    history = History()
+    first = history.new_session()
+    first.caller_said("item_1", "Hello?")
+    first.agent_said("item_2", "Good day.")
+    history.tool_called("item_3", "call_1", "find_table", "{}")
+    history.tool_answered("call_1", "yes")
+
+    second = history.new_session()
+    second.agent_said("item_1", "I am back.")
+    second.caller_turn("item_3", "item_1")
+    second.caller_said("item_3", "Good.")
+    history.tool_called("item_3", "call_2", "find_table", "{}")
+    second.agent_says("item_2", "One moment")
+    assert second.cut("item_2", 0.5) == "One"
+
+    words = [("user", "Hello?"), ("assistant", "Good day."), ("function_call", "{}"), ("function_call_output", "yes")]
+    words += [("assistant", "I am back."), ("user", "Good."), ("function_call", "{}"), ("assistant", "One")]
+    assert told(history) == told(second) == words
+
+
 def test_what_was_not_heard_is_cut_off_at_a_word() -> None:
     history = History()
     history.agent_said("a1", "One two three four five six")
