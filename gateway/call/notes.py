@@ -190,9 +190,8 @@ class CallNotes:
                 else:
                     self._turns.append(at)
             case AgentSpoke(item_id=item_id, text=text):
-                self._texts[item_id] = (
-                    f"{self._texts.get(item_id, '')} {text}".strip()
-                )  # there may be a text per sentence
+                earlier = self._texts.get(item_id)  # of another part, or the sentence before
+                self._texts[item_id] = text if earlier is None else f"{earlier} {text}"
                 if (item := self._untold.pop(item_id, None)) is not None:
                     self._tell(item)
 

@@ -272,7 +272,8 @@ async def test_what_the_caller_heard_is_written_as_soon_as_it_was_heard(stage: S
 async def test_a_caller_who_hangs_up_leaves_the_part_that_was_heard(stage: Stage) -> None:
     await stage.talk()
     stage.playout.play("item_1", 600, of_ms=1200, first_at=stage.clock.monotonic())
-    await emit(stage, AgentSpoke(CALL, "item_1", "one two three four five six"))
+    await emit(stage, AgentSpoke(CALL, "item_1", "one two three"))
+    await emit(stage, AgentSpoke(CALL, "item_1", "four five six"))
     await hang_up(stage)
     heard = {"item_id": "item_1", "text": "one two three", "played_ms": 600, "cut": True}
     assert stage.store.fields_of("agent_heard") == heard
