@@ -440,8 +440,8 @@ class RealtimeProtocol:
         announced = create is not None and create.response is not None and create.response is self._announcement
         if announced and response.status == "completed" and not stale and response.id == self._spoke:
             facts.append(AnnouncementSaid(self._call_id))
-        if response.usage:
-            facts.append(Noted(self._call_id, "usage", usage_fields(response.usage)))
+        if usage := response.usage or event.usage:
+            facts.append(Noted(self._call_id, "usage", usage_fields(usage)))
         if response.status in ("failed", "incomplete"):
             facts += self._bad_response(response)
         else:

@@ -2,7 +2,7 @@
 Whether the session a server echoes is the one that was asked for.
 
 What is left out, or null, is no contradiction: many services echo only a part. Turn detection that is null is one: that
-is how the API says that there is none.
+is how the API says that there is none. Where a service echoes it beside ``audio`` alone, that is what counts.
 """
 
 from __future__ import annotations
@@ -81,14 +81,16 @@ def _differences(config: SessionConfig, echo: Session) -> Iterator[Difference]:
         yield from _format("session.audio.input.format", asked.input.format, heard.format if heard else None)
         if heard is not None and "turn_detection" in heard.model_fields_set:
             yield from _turns("session.audio.input.turn_detection", asked.input.turn_detection, heard.turn_detection)
+        elif "turn_detection" in echo.model_fields_set and _is_off(echo.turn_detection):
+            yield from _turns("session.turn_detection", asked.input.turn_detection, None)
     if asked.output is not None:
         yield from _format("session.audio.output.format", asked.output.format, spoken.format if spoken else None)
         yield from _voice(asked.output.voice, spoken, echo)
 
 
 def _text(field: str, wanted: str | None, got: str | None) -> Iterator[Difference]:
-    wanted, got = wanted and wanted.strip(), got and got.strip()
-    if wanted is None or got is None or got == wanted:
+    wanted, got = (wanted or "").strip(), got.strip() if got is not None else None
+    if not wanted or got is None or got == wanted:  # a service has its own in the place of none
         return
     same = next((n for n, (mine, theirs) in enumerate(zip(wanted, got, strict=False)) if mine != theirs), None)
     at = max(0, (min(len(wanted), len(got)) if same is None else same) - SHOWN // 2)
@@ -116,13 +118,18 @@ def _format(field: str, wanted: AudioFormat | None, got: EchoedFormat | str | No
 def _turns(field: str, wanted: TurnDetection | None, got: EchoedTurnDetection | None) -> Iterator[Difference]:
     if wanted is None:
         return
-    if got is None:
+    if got is None or _is_off(got):
         yield Difference(field, "null", repr(wanted.type), spoils=True)
         return
     yield from _value(f"{field}.type", wanted.type, got.type, spoils=True)
     yield from _value(f"{field}.create_response", wanted.create_response, got.create_response, spoils=True)
     for name in TURN_DETAILS:
         yield from _value(f"{field}.{name}", getattr(wanted, name, None), getattr(got, name), spoils=False)
+
+
+def _is_off(turns: EchoedTurnDetection | None) -> bool:
+    """Return whether an echo says that turns are not detected: by null, or by a type that is null."""
+    return turns is None or ("type" in turns.model_fields_set and turns.type is None)
 
 
 def _voice(wanted: str | CustomVoice | None, spoken: EchoedOutput | None, echo: Session) -> Iterator[Difference]:

@@ -48,6 +48,8 @@ class Transcripts:
         return []
 
     def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[Fact]:
+        if event.status == "in_progress":  # what was understood so far; all of it follows
+            return []
         self._history.caller_said(event.item_id, event.transcript)
         facts: list[Fact] = []
         if event.transcript.strip():

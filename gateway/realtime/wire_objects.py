@@ -76,7 +76,8 @@ class Session(Incoming):
     """
     The effective session; only what the gateway compares with its wishes.
 
-    ``voice`` is where some services have it; ``modalities`` and what follows are fields of the beta interface.
+    ``voice`` and ``turn_detection`` are where some services have them; ``modalities`` and what follows are fields of
+    the beta interface.
     """
 
     id: str | None = None
@@ -87,6 +88,7 @@ class Session(Incoming):
     output_modalities: tuple[str, ...] | None = None
     audio: EchoedAudio | None = None
     voice: str | EchoedVoice | None = None
+    turn_detection: EchoedTurnDetection | None = None
     modalities: tuple[str, ...] | None = None
     input_audio_format: str | None = None
     output_audio_format: str | None = None

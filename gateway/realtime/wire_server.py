@@ -192,12 +192,17 @@ class CallerTranscriptSegment(KnownEvent):
 
 
 class CallerTranscriptCompleted(KnownEvent):
-    """The transcript of a turn; it may come after the answer to it."""
+    """
+    The transcript of a turn; it may come after the answer to it.
+
+    Some services send it while the turn still goes on, with ``status`` ``in_progress``, and again when it is over.
+    """
 
     type: Literal["conversation.item.input_audio_transcription.completed"]
     item_id: str
     content_index: Index | None = None
     transcript: str = ""
+    status: str | None = None
     usage: dict[str, Any] | None = None
 
 
@@ -221,10 +226,15 @@ class ResponseCreated(KnownEvent):
 
 
 class ResponseDone(KnownEvent):
-    """The response is generated, cancelled or failed; what was generated may still be playing."""
+    """
+    The response is generated, cancelled or failed; what was generated may still be playing.
+
+    ``usage`` is where some services have it, beside the response.
+    """
 
     type: Literal["response.done"]
     response: Response = Response()
+    usage: dict[str, Any] | None = None
 
 
 class OutputEvent(KnownEvent):

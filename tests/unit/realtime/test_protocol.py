@@ -281,6 +281,27 @@ def test_transcripts_of_both_sides_are_told() -> None:
     assert hear(protocol, completed, item_id="item_u", transcript=" ") == []
 
 
+def test_a_transcript_of_a_turn_that_still_goes_on_is_not_told() -> None:
+    protocol = ready_protocol()
+    completed = "conversation.item.input_audio_transcription.completed"
+
+    assert hear(protocol, completed, item_id="item_u", transcript="Hello?", status="in_progress") == []
+    assert hear(protocol, completed, item_id="item_u", transcript="Hello, it is me.", status="completed") == [
+        CallerSpoke(CALL, "item_u", "Hello, it is me.")
+    ]
+
+
+def test_what_was_used_may_be_told_beside_the_response() -> None:
+    protocol = ready_protocol()
+    begin(protocol, "resp_1")
+    response = {"id": "resp_1", "status": "completed", "usage": {}}
+
+    facts = hear(protocol, "response.done", response=response, usage={"input_token_details": {"audio_tokens": 7}})
+
+    [usage] = [fact for fact in facts if isinstance(fact, Noted) and fact.name == "usage"]
+    assert usage.fields["audio_in"] == 7
+
+
 # Barge-in
 
 

@@ -80,7 +80,7 @@ def test_an_equal_echo_has_no_difference(profile: AgentProfile) -> None:
 )
 def test_what_an_echo_leaves_out_is_no_difference(path: str) -> None:
     assert changed(path, LEFT_OUT) == ()
-    if path != "audio.input.turn_detection":
+    if not path.endswith(("turn_detection", "turn_detection.type")):
         assert changed(path, None) == ()
 
 
@@ -99,6 +99,7 @@ def test_an_echo_of_nothing_at_all_is_no_difference() -> None:
         ("output_modalities", ["text"], "session.output_modalities is ['text'], asked for ['audio']"),
         ("output_modalities", [], "session.output_modalities is [], asked for ['audio']"),
         ("instructions", "Be brief.", "session.instructions is 'Be brief.', asked for 'Be brief.\\nBe kind.'"),
+        ("audio.input.turn_detection.type", None, f"{TURNS} is null, asked for 'server_vad'"),
         ("instructions", "", "session.instructions is '', asked for 'Be brief.\\nBe kind.'"),
     ],
 )
@@ -143,6 +144,21 @@ def test_another_voice_or_a_clamped_detail_does_not_spoil_the_call(path: str, va
 )
 def test_the_same_in_other_words_or_beside_it_is_no_difference(path: str, value: object) -> None:
     assert changed(path, value) == ()
+
+
+@pytest.mark.parametrize("turns", [None, {"type": None}])
+def test_turn_detection_that_is_off_beside_the_audio_counts_where_it_is_not_echoed_in_it(turns: object) -> None:
+    config = session_config(PROFILE)
+
+    [difference] = find_differences(config, Session.model_validate({"turn_detection": turns, "audio": {"input": {}}}))
+
+    assert difference == Difference("session.turn_detection", "null", "'server_vad'", spoils=True)
+
+
+def test_a_services_own_instructions_in_the_place_of_none_are_no_difference() -> None:
+    config = session_config(AgentProfile(instructions=" "))
+
+    assert find_differences(config, Session(instructions="You are helpful.")) == ()
 
 
 def test_a_voice_is_looked_for_beside_the_audio_too() -> None:
