@@ -112,6 +112,8 @@ class Journal:
         self._forgotten.clear()
 
     def _write(self, call_id: CallId, event: str, fields: Mapping[str, Scalar]) -> None:
+        if event == "answer_missing":
+            self._store.count("answers_missing", str(fields.get("why", "")))
         self._store.note(call_id, event, **fields)
         if "state" in fields and event != Phase.ROUTING.value:
             _log.info("call_state", call_id=call_id, **fields)

@@ -63,6 +63,7 @@ def load_plan(
     trunks, secrets = (settings.trunks, settings.secrets) if is_named_known else (None, None)
     dialplan = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
     named = {name for rule in dialplan.routes for _, step in all_steps(rule) for _, name in sounds_of(step)}
+    named |= {sound for agent in dialplan.agents.values() if (sound := agent.on_no_answer.sound) is not None}
     return PreparedPlan(
         dialplan,
         {name: load_filler(agent.filler, folder, phone) for name, agent in dialplan.agents.items()},

@@ -36,3 +36,8 @@ def alaw_to_pcm(data: bytes) -> bytes:
 def pcm_to_alaw(pcm: bytes) -> bytes:
     """Encode whole samples of signed 16-bit little-endian PCM to half as many bytes of A-law."""
     return audioop.lin2alaw(pcm, BYTES_PER_SAMPLE)
+
+
+def peak(pcm: bytes) -> int:
+    """Return the largest sample, 0 to 32,768, of 16-bit PCM at any rate; 0 of none."""
+    return audioop.max(pcm, BYTES_PER_SAMPLE)

@@ -37,6 +37,7 @@ class Errands:
         self._slow = False  # it ran out
         self._away = False
         self._calling = False
+        self._late = False
         self._filler_on = False
 
     def is_new(self, tool_call_id: str) -> bool:
@@ -74,6 +75,11 @@ class Errands:
         self._away = away
         return self._filler()
 
+    def late(self, *, late: bool) -> tuple[CallAction, ...]:
+        """Bridge the silence of an agent that owes an answer, until it can be heard."""
+        self._late = late
+        return self._filler()
+
     def calling(self, *, calling: bool) -> tuple[CallAction, ...]:
         """Bridge the silence while the caller and the agent wait for somebody to answer."""
         self._calling = calling
@@ -100,7 +106,7 @@ class Errands:
         return (*stop_timer, *self._filler())
 
     def _filler(self) -> tuple[CallAction, ...]:
-        wanted = self._away or self._slow or self._calling
+        wanted = self._away or self._slow or self._calling or self._late
         if wanted is self._filler_on:
             return ()
         self._filler_on = wanted

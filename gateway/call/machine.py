@@ -23,6 +23,9 @@ from gateway.call.events import (
     AgentFailed,
     AgentReady,
     AgentSpoke,
+    AnswerCame,
+    AnswerLate,
+    ApologyAsked,
     CallerSpoke,
     CallEvent,
     ChoiceFailed,
@@ -128,6 +131,7 @@ _LEFT: _Rules = {
 _EARLY_WITH_AGENT: _Rules = {
     **_EARLY,
     **_FOR_THE_RECORD,
+    **dict.fromkeys((AnswerLate, AnswerCame, ApologyAsked), IGNORED),
     AgentAway: Decisions.talked,
     AgentBack: Decisions.talked,
     AgentExpiring: Decisions.expires_early,

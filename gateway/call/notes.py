@@ -56,6 +56,7 @@ class CallNotes:
         self._playout = playout
         self._facts = facts
         self._bill = Bill()
+        self._missing = 0  # answers that came to nothing
         self._last_retry = ""  # why the agent was not ready at the last attempt
         self._began = clock.monotonic()
         self._answered: float | None = None  # monotonic seconds of the first MediaUp
@@ -123,8 +124,7 @@ class CallNotes:
         if isinstance(event, CallerSpoke):
             self._tell_rest()  # the agent was heard before
         if isinstance(event, Noted):
-            self._note(event.name, event.fields)
-            self._add_up(event)
+            self._note(event.name, {**event.fields, **self._add_up(event)})
         elif (name := NOTABLE.get(type(event))) is not None:
             self._note(name, told)
         self._note_orders(orders)
@@ -195,12 +195,16 @@ class CallNotes:
                 if (item := self._untold.pop(item_id, None)) is not None:
                     self._tell(item)
 
-    def _add_up(self, noted: Noted) -> None:
-        """Keep what the record says of the whole call."""
+    def _add_up(self, noted: Noted) -> dict[str, Scalar]:
+        """Keep what the record says of the whole call; return what it says from now on."""
+        if noted.name == "answer_missing":
+            self._missing += 1
+            return {"answers_missing": self._missing, "answer_missing_why": noted.fields.get("why", "")}
         if noted.name == "usage":
             self._bill.add(noted.fields)
         elif noted.name == "agent_retry":
             self._last_retry = str(noted.fields.get("detail", ""))
+        return {}
 
     def _note_turn(self, item: PlayedItem, first_at: float) -> None:
         """Write how long the caller waited for this item, if it is the first one since the caller spoke."""

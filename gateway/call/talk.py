@@ -21,6 +21,7 @@ from gateway.call.actions import (
     Greet,
     Note,
     PauseRecording,
+    Play,
     SayGoodbye,
     SendDigits,
     StartTimer,
@@ -34,6 +35,9 @@ from gateway.call.events import (
     AgentExpiring,
     AnnouncementFailed,
     AnnouncementSaid,
+    AnswerCame,
+    AnswerLate,
+    ApologyAsked,
     CallEvent,
     DigitPressed,
     DigitsAsked,
@@ -358,6 +362,12 @@ class Talk:
     def _filler_fired(self, _event: TimerFired) -> Reply:
         return self._errands.filler_fired()
 
+    def _apology_asked(self, event: ApologyAsked) -> Reply:
+        """Let the caller hear that the agent cannot answer; not somebody else, and not a caller on hold."""
+        stopped = self._errands.late(late=False)
+        elsewhere = self._speech.on_hold or self._speech.with_second
+        return stopped if elsewhere else (*stopped, Play((event.sound,)))
+
     def _agent_away(self, _event: AgentAway) -> Reply:
         return (*self._speech.let_go(), *self._await_anew(), *self._errands.away(away=True))
 
@@ -390,6 +400,9 @@ class Talk:
         RecordingFailed: _recording_failed,
         AgentAway: _agent_away,
         AgentBack: _agent_back,
+        AnswerLate: lambda self, _event: self._errands.late(late=True),
+        AnswerCame: lambda self, _event: self._errands.late(late=False),
+        ApologyAsked: _apology_asked,
     }
 
     _TIMERS: ClassVar[Mapping[str, Callable[[Talk, TimerFired], Reply]]] = {

@@ -12,6 +12,9 @@ from gateway.call.events import (
     AgentSpoke,
     AnnouncementFailed,
     AnnouncementSaid,
+    AnswerCame,
+    AnswerLate,
+    ApologyAsked,
     CallerSpoke,
     CallEvent,
     ChoiceFailed,
@@ -58,6 +61,9 @@ NOTABLE: Mapping[type[CallEvent], str] = {
     AgentAway: "agent_away",
     AgentBack: "agent_back",
     AgentExpiring: "agent_expiring",
+    AnswerLate: "answer_late",
+    AnswerCame: "answer_came",
+    ApologyAsked: "apology_asked",
     ToolAsked: "tool_asked",
     ToolFinished: "tool_finished",
     McpCallBegan: "mcp_call_began",
@@ -92,8 +98,6 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
             return {"item_id": item_id, "text": text}
         case AgentAway(detail=detail) | RecordingFailed(detail=detail) | ChoiceFailed(detail=detail):
             return {"detail": detail}
-        case AnnouncementFailed(detail=detail):
-            return {"detail": detail}
         case AgentExpiring(left_s=left_s):
             return {"left_s": left_s}
         case RecordingSaved(path=path, seconds=seconds):
@@ -103,7 +107,17 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
         case McpCallEnded(item_id=item_id, server_label=label, name=name, failed=failed):
             return {"item_id": item_id, "server_label": label, "name": name, "failed": failed}
         case _:
-            return _fields_of_leg(event) or _fields_of_tool(event)
+            return _fields_of_answer(event) or _fields_of_leg(event) or _fields_of_tool(event)
+
+
+def _fields_of_answer(event: CallEvent) -> dict[str, Scalar]:
+    match event:
+        case AnnouncementFailed(detail=detail):
+            return {"detail": detail}
+        case ApologyAsked(sound=sound):
+            return {"sound": sound}
+        case _:
+            return {}
 
 
 def _fields_of_leg(event: CallEvent) -> dict[str, Scalar]:

@@ -78,6 +78,33 @@ class OnLoss(Part):
     give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
 
 
+class OnNoAnswer(Part):
+    """What happens when the agent owes the caller speech and none comes."""
+
+    limit_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] = Field(
+        5, description="no speech for so long counts as no answer; raise it for a slow model"
+    )
+    retries: int = Field(
+        2, ge=0, le=5, description="how often it is asked for again: at once, then a second later each"
+    )
+    then: tuple[Literal["apologize", "play", "reconnect", "give_up"], ...] = Field(
+        ("apologize", "reconnect", "give_up"),
+        description="what follows when that did not help, each once: an apology by the agent, "
+        "the sound, a new session, the route's failure step (or the end of the call)",
+    )
+    apology: Template = Field(
+        "Say in one short sentence that you are sorry, you lost your thread, and ask the caller to say it again.",
+        description="apologize: what the agent says",
+    )
+    sound: str | None = Field(None, min_length=1, description="play: WAV file with an apology")
+
+    @model_validator(mode="after")
+    def _can_play(self) -> Self:
+        if ("play" in self.then) is not (self.sound is not None):
+            raise ValueError("play and sound go together: name the WAV file, or leave both out")
+        return self
+
+
 class AgentProfile(Part):
     """How one voice agent behaves."""
 
@@ -122,6 +149,7 @@ class AgentProfile(Part):
     )
     early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
     on_loss: OnLoss = OnLoss()
+    on_no_answer: OnNoAnswer = OnNoAnswer()
     on_hold: Literal["pause", "silence"] = Field(
         "pause", description="what the model hears while the caller has us on hold: nothing is sent, or silence"
     )

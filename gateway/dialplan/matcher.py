@@ -203,6 +203,9 @@ def filled_profile(profile: AgentProfile, values: Values) -> AgentProfile:
     spoken = profile.recording.announcement
     if spoken is not None and (filled := fill(spoken, values)) != spoken:
         changed["recording"] = profile.recording.model_copy(update={"announcement": filled})
+    apology = profile.on_no_answer.apology
+    if (filled := fill(apology, values)) != apology:
+        changed["on_no_answer"] = profile.on_no_answer.model_copy(update={"apology": filled})
     return profile.model_copy(update=changed) if changed else profile
 
 

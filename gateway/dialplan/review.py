@@ -76,6 +76,8 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
     for name, agent in plan.agents.items():
         if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
             yield written.mistake(("agents", name, "filler"), problem)
+        if (sound := agent.on_no_answer.sound) is not None and (problem := sounds.problem(sound)):
+            yield written.mistake(("agents", name, "on_no_answer", "sound"), problem)
         if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
             problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
             yield written.mistake(("agents", name, "tools", "builtin"), problem)
@@ -220,6 +222,7 @@ def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: Writ
         ("greeting",): agent.greeting or "",
         ("goodbye",): agent.goodbye,
         ("recording", "announcement"): agent.recording.announcement or "",
+        ("on_no_answer", "apology"): agent.on_no_answer.apology,
     }
     templates = {key: text for key, text in texts.items() if "{" in text and parse_template(text).lookups}
     if not templates:

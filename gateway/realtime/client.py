@@ -39,7 +39,8 @@ from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.realtime.breaker import Breaker
 from gateway.realtime.crew import Crew
-from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, McpTimer, RetryResponse, Send
+from gateway.realtime.debts import Cause
+from gateway.realtime.facts import AgentAudio, AgentAudioDone, Alarm, Fact, McpTimer, RenewSession, Send
 from gateway.realtime.opener import Opener
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import announcement_instructions, goodbye_instructions, greeting_instructions
@@ -48,7 +49,7 @@ from gateway.realtime.succession import Succession
 from gateway.realtime.tools import OwnTool
 from gateway.realtime.upstream import Minter
 from gateway.realtime.voice import AgentVoice, CallerVoice
-from gateway.realtime.wire_client import InputText, ResponseCreate, ResponseOverrides, SystemMessage
+from gateway.realtime.wire_client import InputText, ResponseOverrides, SystemMessage
 from gateway.settings import RealtimeSettings
 
 _log = structlog.get_logger(__name__)
@@ -61,6 +62,15 @@ RESUMED = (
 
 QUIET_S = 1.0
 """After the caller's last words, before a session may be replaced: the service's answer begins within that."""
+
+QUIET_PEAK = 500
+"""Samples of a caller who is quiet stay below it (of 32,767)."""
+
+LONGEST_WAIT_S = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
+"""How long semantic turn detection waits for the caller to go on, by its eagerness."""
+
+LATE_STOP_S = 3.0
+"""How much longer than the pause that ends a turn the service may take to say that it ended."""
 
 WORDS_S = 3.0
 """How long a transcript of the caller's last words is waited for."""
@@ -116,7 +126,7 @@ class RealtimeAgent:
             secrets=secrets or {},
             minter=minter,
         )
-        self._history, self._calls = opener.history, opener.calls
+        self._history, self._calls, self._owed = opener.history, opener.calls, opener.owed
         me: RealtimeAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
         self._crew = Crew(call_id, lambda fault, where: me._break_down(fault, where))
         self._sessions = Succession(
@@ -132,9 +142,9 @@ class RealtimeAgent:
         self._muted = self._was_ready = self._over = False  # over: the last event is out, or close was called
         self._closing: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
+        self._alarm: asyncio.TimerHandle | None = None  # when what is owed is to be looked at
         self._former: RealtimeProtocol | None = None  # of the session that was lost
-        self._owed: ResponseCreate | None = None  # what the next session is to be asked for
-        self._turn_at = 0.0  # monotonic seconds: the caller began or stopped to speak
+        self._turn_at = self._loud_at = 0.0  # monotonic seconds: a turn began or ended; the caller was loud in one
 
     # Orders
 
@@ -152,20 +162,16 @@ class RealtimeAgent:
         instructions = greeting_instructions(self._profile, text)
         if instructions is None:
             return
-        if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.greet(instructions))
-        else:
-            self._owed = ResponseCreate(response=ResponseOverrides(instructions=instructions))
+        self._owed.owe(Cause.PROMPT if text else Cause.GREETING, ResponseOverrides(instructions=instructions))
+        self._go_on()
 
     def announce(self) -> None:
         """Let the agent say that the call is recorded, and nothing else."""
         instructions = announcement_instructions(self._profile)
         if instructions is None:
             return
-        if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.announce(instructions))
-        else:
-            self._owed = ResponseCreate(response=ResponseOverrides(instructions=instructions, tool_choice="none"))
+        self._owed.owe(Cause.ANNOUNCEMENT, ResponseOverrides(instructions=instructions, tool_choice="none"))
+        self._go_on()
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
@@ -179,18 +185,21 @@ class RealtimeAgent:
         """Stop the response that is being generated; nothing happens when there is none."""
         if (socket := self._sessions.current) is not None:
             socket.send(socket.protocol.cancel())
+            self._mind_alarm()
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
         """Give the model a tool's output; one that nobody waits for is dropped."""
         if (socket := self._sessions.current) is not None:
             socket.send(socket.protocol.answer_tool(tool_call_id, output, respond=respond))
+            self._mind_alarm()
         elif self._calls.answer(tool_call_id, output, respond=respond) and self._calls.take_due():
-            self._owed = self._owed or ResponseCreate()
+            self._owed.owe(Cause.TOOL)
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``; what it says now is cut off."""
         if (socket := self._sessions.current) is not None:
             socket.send(socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
+            self._mind_alarm()
 
     def tell(self, text: str, *, respond: bool) -> None:
         """
@@ -201,10 +210,11 @@ class RealtimeAgent:
         """
         if (socket := self._sessions.current) is not None:
             socket.send(socket.protocol.tell(text, respond=respond))
+            self._mind_alarm()
             return
         self._history.told(text)
         if respond:
-            self._owed = self._owed or ResponseCreate()
+            self._owed.owe(Cause.MESSAGE)
 
     def mute_caller(self) -> None:
         """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
@@ -224,10 +234,7 @@ class RealtimeAgent:
     @property
     def responding(self) -> bool:
         """Whether a response is wanted or being generated."""
-        socket = self._sessions.current
-        if self._over or socket is None:
-            return self._owed is not None and not self._over
-        return socket.protocol.responding
+        return self._owed.is_open and not self._over
 
     async def close(self) -> None:
         """
@@ -243,6 +250,7 @@ class RealtimeAgent:
 
     async def _shut_down(self) -> None:
         self._caller_voice.listen(None)
+        self._set_alarm(Alarm(None))
         for timer in self._timers:
             timer.cancel()
         await self._crew.dismiss()
@@ -263,6 +271,8 @@ class RealtimeAgent:
         """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
         protocol = socket.protocol
         self._agent_voice.begin_session()
+        if replaced is not None:
+            replaced.protocol.retire()
         if self._muted:
             socket.send(protocol.mute())
         interrupted = self._was_ready and replaced is None
@@ -278,14 +288,14 @@ class RealtimeAgent:
         elif replaced is None:
             self.report(AgentBack(self._call_id, socket.session_id))
         self._was_ready = True
-        if self._owed is not None:
-            owed, self._owed = self._owed, None
-            socket.send(protocol.respond(owed))
+        socket.send(protocol.go_on())
+        self._mind_alarm()
 
     def forsake(self, socket: RealtimeSocket) -> None:
         """Go on without this session, which ended."""
         self._former = socket.protocol
-        self._owed = socket.protocol.owed()
+        socket.protocol.lose()
+        self._mind_alarm()
         for event in self._calls.end_session():
             self.report(event)
         for fact in socket.protocol.end_speech():
@@ -311,8 +321,10 @@ class RealtimeAgent:
                 self._agent_voice.end(item_id)
             case Send(text):
                 socket.send((text,))
-            case RetryResponse(after_s):
-                self._later(after_s, lambda: socket.send(socket.protocol.retry_response()))
+            case Alarm():
+                self._set_alarm(fact)
+            case RenewSession(detail):
+                self._sessions.renew(socket, detail)
             case McpTimer(after_s, key):
                 self._later(after_s, lambda: self._mcp_timer(socket, key))
             case CallEvent():
@@ -333,6 +345,31 @@ class RealtimeAgent:
         if self._emit is not None and not self._over:
             self._emit(event)
 
+    # What is owed
+
+    def _go_on(self) -> None:
+        """Ask for what is owed, if there is a session to ask."""
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.go_on())
+            self._mind_alarm()
+
+    def _mind_alarm(self) -> None:
+        """Set the alarm anew, if an order changed it."""
+        if (alarm := self._owed.take_alarm()) is not None:
+            self._set_alarm(Alarm(*alarm))
+
+    def _set_alarm(self, alarm: Alarm) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if alarm.after_s is not None and not self._over:
+            self._alarm = asyncio.get_running_loop().call_later(alarm.after_s, self._look_at_owed)
+
+    def _look_at_owed(self) -> None:
+        self._alarm = None
+        if (socket := self._sessions.current) is not None:
+            socket.tell(socket.protocol.overdue(self._playout.queued_ms))
+
     # Audio and endings
 
     def _hear(self) -> None:
@@ -345,9 +382,19 @@ class RealtimeAgent:
                 self._caller_voice.hold()
             elif socket.has_room:
                 socket.send(socket.protocol.append(self._caller_voice.take()))
+                if socket.protocol.caller_speaks:
+                    self._look_for_silence(socket)
         except Exception as fault:
             self._break_down(fault, "hear")
             raise
+
+    def _look_for_silence(self, socket: RealtimeSocket) -> None:
+        """End a turn of which the service does not tell the end, though the caller is quiet."""
+        now = time.monotonic()
+        if self._caller_voice.peak > QUIET_PEAK:
+            self._loud_at = now
+        elif now - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
+            socket.tell(socket.protocol.end_turn())
 
     def _hear_nothing(self, socket: RealtimeSocket | None) -> None:
         """Forget what the caller said; silence takes its place, if the profile wants it."""
@@ -376,3 +423,11 @@ def _caller_voice(
 ) -> CallerVoice:
     early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
     return CallerVoice(uplink, profile.audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms, phone=phone)
+
+
+def _longest_pause_s(profile: AgentProfile) -> float:
+    """Return the pause of the caller after which a turn is over, whatever the service says."""
+    turns = profile.turn_detection
+    if turns.kind == "server_vad":
+        return turns.silence_duration_ms / 1000 + LATE_STOP_S
+    return LONGEST_WAIT_S[turns.eagerness] + LATE_STOP_S

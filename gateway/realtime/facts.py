@@ -43,10 +43,10 @@ class SessionBegan:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryResponse:
-    """A response failed and may be asked for once more in ``after_s`` seconds (``RealtimeProtocol.retry_response``)."""
+class Alarm:
+    """``RealtimeProtocol.overdue`` is to be called in ``after_s`` seconds, not at an alarm set before; None: never."""
 
-    after_s: float
+    after_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +57,11 @@ class McpTimer:
     key: str
 
 
-Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | RetryResponse | McpTimer
+@dataclass(frozen=True, slots=True)
+class RenewSession:
+    """The session answers no more, because of ``detail``: another is to take its place."""
+
+    detail: str
+
+
+Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | Alarm | McpTimer | RenewSession

@@ -63,6 +63,10 @@ class Row:
     note: str = ""
 
 
+BUSY = "conversation_already_has_active_response"
+NO_ANSWER = "no_answer"
+"""Code of an agent that is given up because it answers no more; not the service's."""
+
 OTHER = ()
 TABLE: tuple[Row, ...] = (
     Row(Source.CONNECT, {"certificate"}, "certificate not trusted", Kind.REFUSED, Retry.NEVER),
@@ -110,7 +114,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         Source.ERROR,
-        {"conversation_already_has_active_response"},
+        {BUSY},
         "`conversation_already_has_active_response`",
         Kind.REJECTED,
         Retry.ONCE,
@@ -145,11 +149,11 @@ TABLE: tuple[Row, ...] = (
         {"rate_limit_exceeded"},
         "`rate_limit_exceeded`",
         Kind.FAILED,
-        Retry.ONCE,
-        "after the delay its message states",
+        Retry.BACKOFF,
+        "after the delay its message states, as `on_no_answer` says",
     ),
     Row(Source.RESPONSE, {"insufficient_quota"}, "`insufficient_quota`", Kind.REFUSED, Retry.NEVER, "the call ends"),
-    Row(Source.RESPONSE, OTHER, "any other", Kind.FAILED, Retry.NEVER, "noted; the session goes on"),
+    Row(Source.RESPONSE, OTHER, "any other", Kind.FAILED, Retry.BACKOFF, "as `on_no_answer` says"),
 )
 
 
@@ -209,7 +213,7 @@ def judge_status(status: int, error_code: str | None) -> Row:
 
 def retry_of(error: AgentError) -> Retry:
     """Tell whether a new session may be tried after ``error``."""
-    if not isinstance(error, AgentLost):
+    if not isinstance(error, AgentLost) or error.code == NO_ANSWER:
         return Retry.NEVER
     if error.http_status is not None:
         return judge_status(error.http_status, error.code).retry

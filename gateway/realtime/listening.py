@@ -53,6 +53,11 @@ class Listening:
         self.caller_speaks = False
         self.muted = False
 
+    @property
+    def expects_no_answer(self) -> bool:
+        """Whether no turn of the caller's is due an answer: it goes on, or is not heard."""
+        return self.caller_speaks or self.muted
+
     def mute(self) -> tuple[ClientEvent, ...]:
         """Let turn detection rest and forget what is not a turn yet; nothing when it rests already."""
         if self.muted:

@@ -13,8 +13,9 @@ from gateway.realtime.calls import ToolCalls
 from gateway.realtime.facts import Fact
 from gateway.realtime.history import History
 from gateway.realtime.mcp import McpCalls
+from gateway.realtime.owed import Owed
 from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.session_config import mcp_rules, offered_tools, session_config
+from gateway.realtime.session_config import mcp_rules, offered_tools, session_config, silence_policy
 from gateway.realtime.socket import RealtimeSocket
 from gateway.realtime.tools import OwnTool
 from gateway.realtime.upstream import (
@@ -45,6 +46,7 @@ class Opener:
     Attributes:
         history: what was said in the call.
         calls: the tools called in it.
+        owed: what the agent owes the caller.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Opener:
         self._minter = minter
         self._redact = Redactor(settings, secrets)
         self.history = History()
+        self.owed = Owed(silence_policy(profile))
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
         mcp = McpCalls(call_id, mcp_rules(profile))
         self.calls = ToolCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
@@ -89,6 +92,7 @@ class Opener:
             interrupts=self._profile.turn_detection.interrupt_response,
             history=self.history.new_session(),
             calls=self.calls,
+            owed=self.owed,
         )
         return RealtimeSocket(
             call_id=self._call_id,

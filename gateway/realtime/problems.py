@@ -141,8 +141,8 @@ def words_of(error: ErrorDetails) -> str:
 
 
 def stated_delay_s(message: str | None) -> float:
-    """Return the delay of a "try again in 1.5s" (or "800ms"); 1 s when none is stated, never above 30 s."""
+    """Return the delay of a "try again in 1.5s" (or "800ms"); 0 when none is stated, never above 30 s."""
     found = re.search(r"try again in (\d+(?:\.\d+)?)\s*(ms|s)", message or "", re.IGNORECASE)
     if found is None:
-        return 1.0
+        return 0.0
     return min(float(found[1]) / (1000 if found[2].lower() == "ms" else 1), LONGEST_DELAY_S)

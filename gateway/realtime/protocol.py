@@ -1,22 +1,22 @@
 """
 One conversation over the Realtime API, without its socket: messages come in, facts go out; orders give text to send.
 
-State is kept by response id and item id, since responses and items overlap on the wire: ``responses.py`` has the order
-of responses, ``listening.py`` the turns of the caller, ``speech.py`` the audio received, ``calls.py`` the tools called,
+State is kept by response id and item id, since responses and items overlap on the wire: ``owed.py`` has what the agent
+owes the caller and what is asked for because of it, ``answers.py`` what became of it, ``responses.py`` what is over,
+``listening.py`` the turns of the caller, ``speech.py`` the audio received, ``calls.py`` the tools called,
 ``transcripts.py`` and ``history.py`` what was said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import structlog
 
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
-    AnnouncementSaid,
     CallEvent,
     Noted,
     SpeechStarted,
@@ -25,15 +25,18 @@ from gateway.call.events import (
 from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
 from gateway.realtime import wire_server as server
+from gateway.realtime.answers import Answers
 from gateway.realtime.calls import Rejected, ToolCalls
-from gateway.realtime.facts import Fact, RetryResponse, Send, SessionBegan
-from gateway.realtime.failures import Kind, Retry, Source, error_class, error_of_close, find_row
+from gateway.realtime.debts import Cause
+from gateway.realtime.facts import Alarm, Fact, Send, SessionBegan
+from gateway.realtime.failures import Source, error_class, error_of_close, find_row
 from gateway.realtime.gaps import Gaps, is_unnamed
 from gateway.realtime.history import History
 from gateway.realtime.listening import Listening
 from gateway.realtime.mcp import McpFact
-from gateway.realtime.problems import Problems, client_event_of, stated_delay_s, words_of
-from gateway.realtime.responses import Responses
+from gateway.realtime.owed import Owed
+from gateway.realtime.problems import Problems, client_event_of, words_of
+from gateway.realtime.responses import EndedResponses
 from gateway.realtime.session_echo import beta_field, find_differences
 from gateway.realtime.speech import SpokenItems
 from gateway.realtime.tools import OfferedTools
@@ -54,7 +57,7 @@ from gateway.realtime.wire_client import (
     SessionUpdate,
     SystemMessage,
 )
-from gateway.realtime.wire_objects import ErrorDetails, Response, ServerItem, StatusDetails
+from gateway.realtime.wire_objects import ErrorDetails, ServerItem
 from gateway.realtime.wire_repair import Oddity
 from gateway.realtime.wire_session import PcmAudio, SessionConfig
 
@@ -77,6 +80,7 @@ class RealtimeProtocol:
         interrupts: the caller's speech interrupts the agent; None: as the session says.
         history: what was said; outlives the session.
         calls: the tools called; outlives the session.
+        owed: what the agent owes the caller; outlives the session.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class RealtimeProtocol:
         interrupts: bool | None = None,
         history: History | None = None,
         calls: ToolCalls | None = None,
+        owed: Owed | None = None,
     ) -> None:
         self._call_id = call_id
         self._config = config
@@ -97,16 +102,16 @@ class RealtimeProtocol:
         self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
         output = config.audio.output.format if config.audio and config.audio.output else None
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
-        self._responses = Responses()
+        self._owed = owed if owed is not None else Owed()
+        self._ended = EndedResponses()
         self._gaps = Gaps()
         self._problems = Problems(call_id, redact)
-        self._transcripts = Transcripts(call_id, self._history, self._responses, self._problems)
+        self._answers = Answers(call_id, self._owed, self._ended, self._problems)
+        self._transcripts = Transcripts(call_id, self._history, self._ended, self._problems)
         self.ready = False
         self._session_id = ""
         self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
-        self._failed = False
-        self._announcement: ResponseOverrides | None = None
-        self._spoke = ""  # the response of which audio came last
+        self._over = False  # it failed, or another session took its place
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
         self._count = 0
         self.unknown_events = 0
@@ -115,7 +120,7 @@ class RealtimeProtocol:
     @property
     def responding(self) -> bool:
         """Whether a response is wanted or being generated."""
-        return self._responses.busy
+        return self._owed.is_open and not self._over
 
     @property
     def is_quiet(self) -> bool:
@@ -149,38 +154,31 @@ class RealtimeProtocol:
         """
         Put in a message of the gateway's; with ``respond`` the agent speaks as soon as no response is active.
 
-        While the caller speaks nothing is asked for: the service's own answer to that turn will know the message.
+        While the caller speaks nothing is asked for: the service's own answer to that turn will know the message, and
+        where none comes it is asked for then.
         """
         self._history.told(text)
-        if respond and not self._listening.caller_speaks:
-            self._responses.want()
+        if respond:
+            self._owed.owe(Cause.MESSAGE)
         return (self._create(SystemMessage(content=(InputText(text=text),))), *self._flush_wanted())
-
-    def greet(self, instructions: str | None) -> tuple[str, ...]:
-        """Let the agent speak, by these instructions instead of the session's; later if it is speaking now."""
-        self._responses.want(None if instructions is None else ResponseOverrides(instructions=instructions))
-        return self._flush_wanted()
-
-    def announce(self, instructions: str) -> tuple[str, ...]:
-        """Let the agent say one sentence in a response of its own; ``AnnouncementSaid`` once it came whole."""
-        self._announcement = ResponseOverrides(instructions=instructions, tool_choice="none")
-        self._responses.want(self._announcement)
-        return self._flush_wanted()
 
     def say_goodbye(self, instructions: str) -> tuple[str, ...]:
         """Let the agent speak for the last time: what it says now is cut off, and it calls no tool any more."""
         cancel = self.cancel()
-        self._responses.dismiss()
-        self._responses.want(ResponseOverrides(instructions=instructions, tool_choice="none"))
+        self._owed.owe_goodbye(ResponseOverrides(instructions=instructions, tool_choice="none"))
         return (*cancel, *self._flush_wanted())
 
     def cancel(self) -> tuple[str, ...]:
         """Stop the response that is being generated; nothing when there is none, or the server stops it itself."""
-        active = self._responses.active_id
-        if active is None or self._responses.is_over(active):
+        active = self._owed.active_id
+        if active is None or active in self._ended:
             return ()
-        self._responses.give_up()
-        named = {} if is_unnamed(active) else {"response_id": active}
+        self._owed.give_up_active()
+        return self._cancel(active)
+
+    def _cancel(self, response_id: str) -> tuple[str, ...]:
+        self._ended.add(response_id)
+        named = {} if is_unnamed(response_id) else {"response_id": response_id}
         return (encode(ResponseCancel(event_id=self._next_id("cancel"), **named)),)
 
     def truncate(self, heard_ms: Mapping[str, int]) -> tuple[str, ...]:
@@ -219,23 +217,37 @@ class RealtimeProtocol:
         """Tell a new session what was said before."""
         return tuple(self._create(item) for item in items)
 
-    def respond(self, create: ResponseCreate | None = None) -> tuple[str, ...]:
-        """Let the agent speak, as ``create`` (of an earlier session) says, or plainly."""
-        self._responses.want(create.response if create is not None else None)
+    def go_on(self) -> tuple[str, ...]:
+        """Ask for what is owed, if it may be asked for now."""
         return self._flush_wanted()
 
-    def retry_response(self) -> tuple[str, ...]:
-        """Ask again for the response that failed, unless someone speaks by now."""
-        self._responses.retry(wanted=not self._listening.caller_speaks)
-        return self._flush_wanted()
+    def retire(self) -> None:
+        """Take no more of the session: another has taken its place."""
+        self._over = True
 
-    def owed(self) -> ResponseCreate | None:
-        """Return what another session would have to ask for, were this one gone: the unanswered; None if nothing is."""
-        owed = self._responses.owed
+    def lose(self) -> None:
+        """Take note that the session is gone: what the agent owed in it, the next session owes."""
+        self._over = True
         waits = self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
-        if owed is None and (self.responding or waits):
-            return ResponseCreate()
-        return owed
+        self._owed.session_ended(unanswered=waits)
+
+    @property
+    def caller_speaks(self) -> bool:
+        """Whether a turn of the caller is open, as far as the service tells."""
+        return self._listening.caller_speaks
+
+    def end_turn(self) -> list[Fact]:
+        """Take a turn for over of which the service does not tell the end."""
+        ended = self._turn_ended()
+        return self._with_told(ended)
+
+    def overdue(self, queued_ms: int) -> list[Fact]:
+        """Take the end of the alarm; ``queued_ms`` of speech wait to be played."""
+        if self._over:
+            return []
+        stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._listening.caller_speaks)
+        sends = self._sends(self._cancel(stalled)) if stalled is not None else []
+        return self._with_told([*sends, *self._sends(self._flush_wanted())])
 
     def refused_or_lost(self, close_code: int | None, close_reason: str | None) -> AgentError | None:
         """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
@@ -250,7 +262,7 @@ class RealtimeProtocol:
         Nothing is raised, whatever it is: what in it is odd is left out, noted once for each kind and counted
         (``odd_messages``).
         """
-        if self._failed:
+        if self._over:
             return []
         event, odd = parse_server_event(text)
         events, inferred = self._gaps.fill(event) if event is not None else ((), ())
@@ -260,6 +272,16 @@ class RealtimeProtocol:
                 self._last_error = None
             handle = self._HANDLERS.get(type(each))
             facts += handle(self, each) if handle is not None else []
+        return self._with_told(facts)
+
+    def _with_told(self, facts: list[Fact]) -> list[Fact]:
+        """Add what the call is to learn of its debts, and when they are to be looked at."""
+        told = self._answers.told()
+        if any(isinstance(fact, AgentFailed) for fact in told):
+            self._over = True
+        alarm = self._owed.take_alarm()
+        if told or alarm is not None:
+            return [*facts, *told, *([] if alarm is None else [Alarm(*alarm)])]
         return facts
 
     def _on_odd(self, odd: tuple[Oddity, ...]) -> list[Fact]:
@@ -293,7 +315,7 @@ class RealtimeProtocol:
         self._listening.confirmed(echo)
         self._session_id = echo.id or self._session_id
         notes = [*self._early_notes, *map(self._problems.differs, differences)]
-        return [AgentReady(self._call_id, self._session_id), *notes, *self._sends(self._flush_wanted())]
+        return [AgentReady(self._call_id, self._session_id), *notes]
 
     def _on_error(self, event: server.ErrorReported) -> list[Fact]:
         error = self._problems.cleaned(event.error)
@@ -302,27 +324,39 @@ class RealtimeProtocol:
             kind = error_class(find_row(Source.EARLY_ERROR, error.code, error.type).kind)
             return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
         self._last_error = error
-        self._responses.refused(error.event_id, error.code)
-        facts = self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
-        return [*facts, *self._sends(self._encoded(self._listening.refused(error.event_id)))]
+        facts: list[Fact] = []
+        facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
+        facts += self._answers.refused(error)
+        again = (*self._encoded(self._listening.refused(error.event_id)), *self._flush_wanted())
+        return [*facts, *self._sends(again)]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
         if self._listening.server_interrupts:
             # The server cancels the active response by itself; what still comes of it is stale.
-            self._responses.give_up(*self._speech.open_responses)
-        concerns = self._listening.speech_started()
+            self._ended.add(self._owed.active_id, *self._speech.open_responses)
         self._calls.spoke()
-        return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)] if concerns else []
+        if not self._listening.speech_started():
+            return []
+        self._owed.turn_began()
+        return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)]
 
     def _on_speech_stopped(self, _event: server.InputSpeechStopped) -> list[Fact]:
-        return [SpeechStopped(self._call_id)] if self._listening.speech_stopped() else []
+        return self._turn_ended()
+
+    def _turn_ended(self) -> list[Fact]:
+        if not self._listening.speech_stopped():
+            return []
+        self._owed.turn_ended(cut=self._listening.server_interrupts)
+        return [SpeechStopped(self._call_id), *self._sends(self._flush_wanted())]
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
-        untold = self._listening.caller_speaks and self._listening.speech_stopped()
         self._calls.spoke()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
-        return [SpeechStopped(self._call_id)] if untold else []
+        facts = self._turn_ended() if self._listening.caller_speaks else []
+        if not (facts or self._listening.muted or self._owed.is_open):  # of silence, at the idle timeout
+            self._owed.turn_ended(cut=True)
+        return facts
 
     def _on_words(self, event: server.ServerEvent) -> list[Fact]:
         return self._transcripts.take(event)
@@ -332,13 +366,18 @@ class RealtimeProtocol:
 
     def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
         self._speech.begin_response(event.response.id)
-        unwanted = self._responses.began(event.response.id)
+        unwanted = self._owed.began(event.response.id)
         self._calls.mcp.response_began()
         return self._sends(self.cancel()) if unwanted else []
 
+    def _on_text(self, event: server.OutputTextDelta | server.OutputTextDone) -> list[Fact]:
+        self._answers.wrote(event.response_id)
+        return []
+
     def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
-        if self._responses.is_over(event.response_id):
+        if event.response_id in self._ended:
             return []
+        self._owed.moved(event.response_id, speech=bool(event.delta))
         told = self._speech.receive(
             event.item_id,
             event.delta,
@@ -349,16 +388,15 @@ class RealtimeProtocol:
         self._calls.mcp.heard(event.item_id, event.response_id)
         if told:
             self._calls.spoke()
-            self._spoke = event.response_id or self._responses.active_id or ""
         return [*told]
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
-        whole = not self._responses.is_over(event.response_id)
+        whole = event.response_id not in self._ended
         return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=whole)]
 
     def _on_part(self, event: server.ContentPartChanged) -> list[Fact]:
         is_audio = event.part is not None and event.part.type in ("audio", "output_audio")
-        if not event.item_id or not is_audio or self._responses.is_over(event.response_id):
+        if not event.item_id or not is_audio or event.response_id in self._ended:
             return []
         if event.type == "response.content_part.added":
             self._speech.begin_part(event.item_id, event.content_index or 0)
@@ -367,7 +405,7 @@ class RealtimeProtocol:
 
     def _on_message(self, event: server.OutputItemChanged, item: ServerItem) -> list[Fact]:
         """Take an item that may have audio: it has its place from its beginning, and brings no more from its end."""
-        over = self._responses.is_over(event.response_id)
+        over = event.response_id in self._ended
         if not item.id or item.role not in ("assistant", None):
             return []
         if event.type == "response.output_item.done":
@@ -379,7 +417,8 @@ class RealtimeProtocol:
     def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
         if isinstance(event, server.OutputItemChanged) and event.item is not None and event.item.type == "message":
             return self._on_message(event, event.item)
-        response_id = event.response_id or self._responses.active_id
+        response_id = event.response_id or self._owed.active_id
+        self._owed.moved(response_id)
         self._calls.take(event, response_id)
         if not isinstance(event, server.OutputItemChanged):
             return []
@@ -388,31 +427,23 @@ class RealtimeProtocol:
 
     def _on_item(self, event: server.ItemChanged) -> list[Fact]:
         begins = event.type != "conversation.item.done"
-        facts = self._calls.mcp.take_item(event.item, self._responses.active_id, begins=begins)
+        facts = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
         return [*self._transcripts.take(event), *self._of_mcp(facts)]
 
     def _on_mcp_call(self, event: server.McpCall) -> list[Fact]:
-        return self._of_mcp(self._calls.mcp.take_progress(event, self._responses.active_id))
+        return self._of_mcp(self._calls.mcp.take_progress(event, self._owed.active_id))
 
     def mcp_timer(self, key: str) -> list[Fact]:
         """Take the end of an ``McpTimer``."""
-        active = self._responses.active_id
-        facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=self._responses.is_over(active)))
+        active = self._owed.active_id
+        facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
         if active is not None or not self._calls.mcp.take_due():
             return facts
-        if not self._listening.caller_speaks:
-            self._responses.want()
-        return [*facts, *self._end_round(), *self._sends(self._flush_wanted())]
+        self._owed.owe(Cause.TOOL)
+        return self._with_told([*facts, *self._end_round(), *self._sends(self._flush_wanted())])
 
     def _of_mcp(self, facts: list[McpFact]) -> list[Fact]:
         return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
-
-    def _carry_out(self, response: Response, *, stale: bool) -> list[Fact]:
-        """Act on the function calls of a response that is over."""
-        facts: list[Fact] = []
-        for asked in self._calls.end_response(response, stale=stale):
-            facts += self._reject(asked) if isinstance(asked, Rejected) else [asked]
-        return [*facts, *self._end_round()] if facts else []
 
     def _end_round(self) -> list[Fact]:
         """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
@@ -433,37 +464,22 @@ class RealtimeProtocol:
 
     def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
         response = event.response
-        stale = self._responses.is_over(response.id)
+        stale = response.id in self._ended
         facts: list[Fact] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
-        self._responses.ended(response.id)
-        create = self._responses.answered
-        announced = create is not None and create.response is not None and create.response is self._announcement
-        if announced and response.status == "completed" and not stale and response.id == self._spoke:
-            facts.append(AnnouncementSaid(self._call_id))
         if usage := response.usage or event.usage:
             facts.append(Noted(self._call_id, "usage", usage_fields(usage)))
-        if response.status in ("failed", "incomplete"):
-            facts += self._bad_response(response)
-        else:
-            self._responses.succeeded()
-        facts += self._carry_out(response, stale=stale)
+        asked = self._calls.end_response(response, stale=stale)
+        for each in asked:
+            facts += self._reject(each) if isinstance(each, Rejected) else [each]
+        if asked:
+            facts += self._end_round()
         facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
-        return [*facts, *self._sends(self._respond_if_due())]
-
-    def _bad_response(self, response: Response) -> list[Fact]:
-        details = response.status_details or StatusDetails()
-        error = self._problems.cleaned(details.error or ErrorDetails(code=details.reason, message=details.reason))
-        facts: list[Fact] = []
-        facts += self._problems.tell(f"response_{response.status}", error, each=True, response_id=response.id)
-        if response.status == "incomplete":
+        called = self._calls.mcp.pending or any(not isinstance(each, Rejected) or each.tool_call_id for each in asked)
+        facts += self._answers.done(response, called=called, speaking=self._listening.expects_no_answer)
+        if any(isinstance(fact, AgentFailed) for fact in facts):
+            self._over = True
             return facts
-        row = find_row(Source.RESPONSE, error.code, error.type)
-        if row.kind is Kind.REFUSED:
-            refusal = AgentRefused(f"the service answers no more: {words_of(error)}", code=error.code)
-            return [*facts, *self._fail(refusal)]
-        if row.retry is Retry.ONCE and self._responses.may_retry():
-            facts.append(RetryResponse(stated_delay_s(error.message)))
-        return facts
+        return [*facts, *self._sends(self._respond_if_due())]
 
     def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[Fact]:
         fields = rate_limit_fields(event.rate_limits or ())
@@ -472,21 +488,26 @@ class RealtimeProtocol:
     # State
 
     def _fail(self, error: AgentError) -> list[Fact]:
-        self._failed = True
+        self._over = True
         return [AgentFailed(self._call_id, error)]
 
     def _respond_if_due(self) -> tuple[str, ...]:
-        # While the caller speaks the server's own answer to that turn will know the outputs too.
-        if self._calls.take_due() and not self._listening.caller_speaks:
-            self._responses.want()
+        if self._calls.take_due():
+            self._owed.owe(Cause.TOOL)
         return self._flush_wanted()
 
     def _flush_wanted(self) -> tuple[str, ...]:
-        create = self._responses.next() if self.ready and not self._failed else None
-        if create is not None and self._calls.exhausted:
-            overrides = (create.response or ResponseOverrides()).model_copy(update={"tool_choice": "none"})
-            create = create.model_copy(update={"response": overrides})
-        return () if create is None else (encode(create),)
+        if not self.ready or self._over:
+            return ()
+        choice: Literal["none"] | None = "none" if self._calls.exhausted else None
+        wish = self._owed.next(listening=self._listening.caller_speaks, tool_choice=choice)
+        if wish is None:
+            return ()
+        create = ResponseCreate(event_id=wish.event_id)
+        if wish.overrides is not None:
+            create = ResponseCreate(event_id=wish.event_id, response=wish.overrides)
+        hint = (self._create(SystemMessage(content=(InputText(text=wish.hint),))),) if wish.hint else ()
+        return (*hint, encode(create))
 
     def _create(self, item: Item) -> str:
         return encode(ConversationItemCreate(event_id=self._next_id("item"), item=item))
@@ -516,6 +537,8 @@ class RealtimeProtocol:
         server.ItemChanged: _on_item,
         server.McpListTools: _on_mcp_list,
         server.ResponseCreated: _on_response_created,
+        server.OutputTextDelta: _on_text,
+        server.OutputTextDone: _on_text,
         server.OutputAudioDelta: _on_audio,
         server.OutputAudioDone: _on_audio_done,
         server.FunctionArgumentsDelta: _on_output_item,

@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.dialplan.model import AgentProfile, McpServer
 from gateway.errors import AgentRefused
+from gateway.realtime.debts import Policy
 from gateway.realtime.mcp import McpRule
 from gateway.realtime.tools import OfferedTools, OwnTool, ToolDefinition, builtin_definitions, own_definition
 from gateway.realtime.wire_session import (
@@ -178,6 +179,18 @@ def greeting_instructions(profile: AgentProfile, text: str = "") -> str | None:
 def goodbye_instructions(profile: AgentProfile, detail: str) -> str:
     """Return the instructions of the last response; ``detail`` is why the call must end."""
     return f"{profile.instructions}\n\nThe call has to end now ({detail}). {profile.goodbye}"
+
+
+def silence_policy(profile: AgentProfile) -> Policy:
+    """Return what is done when the agent owes the caller speech and none comes."""
+    wanted = profile.on_no_answer
+    return Policy(
+        limit_s=wanted.limit_s,
+        retries=wanted.retries,
+        then=wanted.then,
+        apology=f"{profile.instructions}\n\n{wanted.apology}",
+        sound=wanted.sound or "",
+    )
 
 
 def _audio(profile: AgentProfile) -> AudioConfig:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
@@ -283,8 +283,7 @@ class RealtimeSocket:
         self.send(self.protocol.configure())
         try:
             while not self.ended.done():
-                for fact in self.protocol.receive(await connection.recv(decode=False)):
-                    self._tell(fact)
+                self.tell(self.protocol.receive(await connection.recv(decode=False)))
         except ConnectionClosed:
             self._end(self._ending_of(connection))
         await self._disconnect(connection)
@@ -337,6 +336,15 @@ class RealtimeSocket:
         finally:
             connection.transport.abort()
         await connection.wait_closed()
+
+    def tell(self, facts: Iterable[Fact]) -> None:
+        """Tell facts of this session, as long as it has not ended."""
+        for fact in facts:
+            self._tell(fact)
+
+    def end(self, error: AgentError) -> None:
+        """Let it end with ``error``; whoever waits for that closes it."""
+        self._end(Ending(error, retry_of(error)))
 
     def _tell(self, fact: Fact) -> None:
         if self.ended.done():

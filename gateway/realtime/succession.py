@@ -100,6 +100,7 @@ class Succession:
         self._used_at = 0.0  # monotonic seconds: the current session took over
         self._away_s = 0.0  # without a session, since one last stayed
         self._expiring = False
+        self._renewing = False  # the current one is to be replaced, whatever the profile says of losses
         self.current: RealtimeSocket | None = None
 
     async def run(self) -> Ending | None:
@@ -110,6 +111,11 @@ class Succession:
             if socket is self.current:  # else it was replaced
                 ending = await self._replace(socket, socket.ended.result())
         return ending
+
+    def renew(self, socket: RealtimeSocket, detail: str) -> None:
+        """Go on in another session than this one, which answers no more."""
+        self._renewing = True
+        socket.end(AgentLost(detail))
 
     async def close(self) -> None:
         """Close every session that is not closed yet; no other may be opened any more."""
@@ -227,7 +233,8 @@ class Succession:
         self._note_end(socket, "service", ending.words, _marks_of(ending))
         if self._expiring:  # it was announced; another session now would know nothing of the goodbye
             return Ending(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
-        if self._on_loss.action == "hang_up" or ending.retry is Retry.NEVER:
+        renewing, self._renewing = self._renewing, False
+        if (self._on_loss.action == "hang_up" and not renewing) or ending.retry is Retry.NEVER:
             return ending
         self._call.report(AgentAway(self._call_id, ending.words))
         return await self._come_back(ending)

@@ -11,7 +11,7 @@ from gateway.realtime import wire_server as server
 from gateway.realtime.facts import Fact
 from gateway.realtime.history import History
 from gateway.realtime.problems import Problems
-from gateway.realtime.responses import Responses
+from gateway.realtime.responses import EndedResponses
 from gateway.realtime.usage import transcription_fields
 from gateway.realtime.wire_objects import ErrorDetails
 
@@ -23,14 +23,14 @@ class Transcripts:
     Args:
         call_id: goes into every event.
         history: what was said; outlives the session.
-        responses: knows which responses are over; their words were not heard.
+        ended: responses that are over; their words were not heard.
         problems: told of turns that could not be written down.
     """
 
-    def __init__(self, call_id: CallId, history: History, responses: Responses, problems: Problems) -> None:
+    def __init__(self, call_id: CallId, history: History, ended: EndedResponses, problems: Problems) -> None:
         self._call_id = call_id
         self._history = history
-        self._responses = responses
+        self._ended = ended
         self._problems = problems
 
     def take(self, event: server.ServerEvent) -> list[Fact]:
@@ -68,12 +68,12 @@ class Transcripts:
         return [*self._problems.tell("transcription_failed", error)]
 
     def _on_agent_delta(self, event: server.OutputTranscriptDelta) -> list[Fact]:
-        if event.item_id and event.delta and not self._responses.is_over(event.response_id):
+        if event.item_id and event.delta and event.response_id not in self._ended:
             self._history.agent_says(event.item_id, event.delta, event.content_index or 0)
         return []
 
     def _on_agent_transcript(self, event: server.OutputTranscriptDone) -> list[Fact]:
-        if event.transcript.strip() and not self._responses.is_over(event.response_id):  # else it is more than was said
+        if event.transcript.strip() and event.response_id not in self._ended:  # else it is more than was said
             self._history.agent_said(event.item_id, event.transcript, event.content_index or 0)
         return [AgentSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
+from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, peak, ulaw_to_pcm
 from gateway.audio.pcm import MODEL, PHONE, PcmFormat
 from gateway.audio.playout import Place, PlayoutBuffer
 from gateway.audio.resample import Resampler
@@ -55,6 +55,7 @@ class CallerVoice:
         self._batch_bytes = phone.bytes_of(batch_ms)
         self._early_bytes = phone.bytes_of(early_ms)
         self._heard = b""
+        self._taken = b""
 
     def listen(self, wake: Callable[[], None] | None) -> None:
         """Call ``wake`` on the clock thread when frames wait; None: stop."""
@@ -80,7 +81,13 @@ class CallerVoice:
         if len(self._heard) < self._batch_bytes:
             return b""
         heard, self._heard = self._heard, b""
+        self._taken = heard
         return self._convert(heard)
+
+    @property
+    def peak(self) -> int:
+        """The largest sample (0 to 32,767) of what was taken last."""
+        return peak(self._taken)
 
     def _convert(self, pcm: bytes) -> bytes:
         if self._resampler is not None:

@@ -70,6 +70,10 @@ class CallRecord(BaseModel):
     underruns: int | None = Field(
         None, description="frames that were due and not there: silence or concealment instead"
     )
+    answers_missing: int | None = Field(None, description="how often the agent owed speech and none came")
+    answer_missing_why: str | None = Field(
+        None, description="what came instead the last time: failed, incomplete, empty, text, stalled, ..."
+    )
     tokens_in: int | None = Field(None, description="tokens the model read, cached ones too")
     tokens_out: int | None = Field(None, description="tokens the model made")
     cost_usd: float | None = Field(None, description="estimated cost by the price table; none without a price")

@@ -134,6 +134,7 @@ async def test_a_truncation_overtakes_no_earlier_order_and_is_bounded() -> None:
         await say(socket, bytes(MODEL.bytes_of(100)))
         await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
         cuts.append(await receive(socket, "conversation.item.truncate"))
+        await send(socket, "input_audio_buffer.speech_stopped", item_id="item_u")
         cuts.append(await receive(socket, "response.create"))
         await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
         await until_closed(socket)
@@ -143,7 +144,7 @@ async def test_a_truncation_overtakes_no_earlier_order_and_is_bounded() -> None:
         call.agent.truncate("item_a", 5000)
         call.agent.truncate("item_x", 5000)
         call.agent.greet()
-        await call.event(2)
+        await call.event(3)
 
     assert (cuts[0]["item_id"], cuts[0]["audio_end_ms"]) == ("item_a", 100)
 

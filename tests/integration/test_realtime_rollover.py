@@ -194,6 +194,8 @@ async def test_where_nobody_pauses_the_end_is_announced_and_the_second_session_i
         await until(lambda: service.codes.get(1) == 1000)
 
         call.agent.say_goodbye("the time is over")
+        assert "response.create" not in service.types(0), "not over the caller"
+        await send(service.sockets[0], "input_audio_buffer.speech_stopped", item_id="item_u")
         await until(lambda: "response.create" in service.types(0))
 
 

@@ -86,6 +86,23 @@ class AgentBack(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerLate(CallEvent):
+    """The caller waits to hear the agent for longer than one should; ``AnswerCame`` follows once they need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCame(CallEvent):
+    """What was late can be heard now, or the caller speaks instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApologyAsked(CallEvent):
+    """The agent cannot answer, nor say so: a recorded apology takes its place."""
+
+    sound: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentExpiring(CallEvent):
     """The upstream session ends in ``left_s`` seconds and no other takes over."""
 
@@ -233,6 +250,9 @@ OF_THE_AGENT: tuple[type[CallEvent], ...] = (
     AgentAway,
     AgentBack,
     AgentExpiring,
+    AnswerLate,
+    AnswerCame,
+    ApologyAsked,
     SpeechStarted,
     SpeechStopped,
     AgentSpoke,

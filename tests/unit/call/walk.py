@@ -51,6 +51,7 @@ from gateway.call.events import (
     AgentFailed,
     AgentReady,
     AnnouncementSaid,
+    ApologyAsked,
     CallEvent,
     ChoiceFailed,
     DigitsAsked,
@@ -125,6 +126,7 @@ class Walk:
         self.with_second = False
         self.filling = False
         self.transferring = False
+        self.apologizes = False  # a sound takes the agent's place
 
     def take(self, event: CallEvent) -> None:
         before = self.machine.phase
@@ -139,6 +141,7 @@ class Walk:
             assert self.machine.phase is Phase.ENDED
         if self.speaks and isinstance(event, PlayedOut):
             assert not {HangUp, Transfer, CallSecond} & set(map(type, actions)), "the caller is cut off"
+        self.apologizes = isinstance(event, ApologyAsked)
         self._hear(event, before)
         self.visited.add(self.machine.phase)
         for action in actions:
@@ -254,7 +257,7 @@ class Walk:
     def _check_sound(self, action: CallAction) -> None:
         if isinstance(action, Play):
             assert self.up or (self.early_up and Answer not in self.told)
-            assert not self.agent_open
+            assert not self.agent_open or self.apologizes
         elif isinstance(action, AwaitPlayedOut):
             self.mark = action.mark
         elif isinstance(action, StartRecording | PauseRecording):

@@ -11,8 +11,9 @@ from gateway.call.events import AgentReady, CallEvent, Noted
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.realtime.calls import ToolCalls
-from gateway.realtime.facts import Fact, Send
+from gateway.realtime.facts import Alarm, Fact, Send
 from gateway.realtime.history import History
+from gateway.realtime.owed import Owed
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import session_config
 from gateway.realtime.tools import OfferedTools
@@ -28,6 +29,7 @@ class Talk:
 
     def __init__(
         self,
+        owed: Owed | None = None,
         *,
         guard_ms: int = 0,
         interrupt_response: bool = True,
@@ -37,24 +39,30 @@ class Talk:
         profile = AgentProfile(instructions="Be brief.", turn_detection=turns)
         self.history = History()
         self.calls = calls(self.history)
+        self.owed = owed or Owed()
         self.protocol = RealtimeProtocol(
             CALL,
             session_config(profile),
             interrupts=interrupt_response,
             history=self.history,
             calls=self.calls,
+            owed=self.owed,
         )
         asked = json.loads(self.protocol.configure()[0])["session"]
         [ready] = self.hear("session.updated", session=asked | {"id": "sess_1"})
         assert isinstance(ready, AgentReady)
 
     def hear(self, name: str, /, **fields: Any) -> list[Fact]:
-        return self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        facts = self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        return [fact for fact in facts if not isinstance(fact, Alarm)]
 
     def begin(self, response_id: str = "resp_1") -> list[Fact]:
         return self.hear("response.created", response={"id": response_id, "status": "in_progress"})
 
     def finish(self, response_id: str = "resp_1", status: str = "completed", **response: Any) -> list[Fact]:
+        """End a response; one that completes without calls spoke, in words that are of no concern."""
+        if status == "completed" and "output" not in response:
+            self.owed.moved(response_id, speech=True)
         return self.hear("response.done", response={"id": response_id, "status": status} | response)
 
     def fail(self, code: str, message: str = "No.", response_id: str = "resp_1") -> list[Fact]:

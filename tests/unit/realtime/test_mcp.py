@@ -217,7 +217,8 @@ def test_a_session_that_is_lost_ends_its_calls_and_the_next_owes_the_answer() ->
     talk.tell(WHOLE[0])
     talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="One moment.")
     talk.finish()
-    assert talk.protocol.owed() is not None
+    talk.protocol.lose()
+    assert talk.owed.is_open
 
     assert talk.calls.end_session() == [McpCallEnded(CALL, "mcp_1", "manuals", "search", failed=True)]
 
@@ -302,7 +303,8 @@ def test_a_request_that_was_cut_off_is_denied(status: str) -> None:
     talk.begin()
     talk.tell((ITEM_DONE, in_response(item=REQUEST)))
 
-    answers = [message["item"]["approve"] for message in sent(talk.finish("resp_1", status)) if "item" in message]
+    items = [message["item"] for message in sent(talk.finish("resp_1", status)) if "item" in message]
+    answers = [item["approve"] for item in items if item["type"] == "mcp_approval_response"]
 
     assert answers == [False]
 

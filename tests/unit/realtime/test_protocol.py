@@ -14,11 +14,12 @@ from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.ids import CallId
-from gateway.realtime.facts import AgentAudio, AgentAudioDone, Fact, Send, SessionBegan
+from gateway.realtime.facts import AgentAudio, AgentAudioDone, Alarm, Fact, Send, SessionBegan
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.responses import MAX_ENDED_RESPONSES
 from gateway.realtime.session_config import session_config
 from gateway.realtime.speech import MAX_ITEMS
+from tests.fakes.orders import greet
 
 pytestmark = pytest.mark.unit
 
@@ -34,7 +35,9 @@ def new_protocol(*, interrupt_response: bool = True) -> RealtimeProtocol:
 
 
 def hear(protocol: RealtimeProtocol, name: str, /, **fields: Any) -> list[Fact]:
-    return protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+    """Return what a message means; when what is owed is looked at is told elsewhere."""
+    facts = protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+    return [fact for fact in facts if not isinstance(fact, Alarm)]
 
 
 def echo_of(protocol: RealtimeProtocol) -> Json:
@@ -62,6 +65,8 @@ def end_speech(protocol: RealtimeProtocol, response_id: str, item_id: str) -> li
 
 
 def finish(protocol: RealtimeProtocol, response_id: str, status: str = "completed", **details: Any) -> list[Fact]:
+    if status == "completed":
+        protocol._owed.moved(response_id, speech=True)  # what it said is of no concern
     response: Json = {"id": response_id, "status": status, "status_details": details or None, "output": []}
     return hear(protocol, "response.done", response=response)
 
@@ -230,7 +235,7 @@ def test_speech_that_a_response_leaves_open_is_ended_with_the_response() -> None
     begin(protocol, "resp_1")
     speak(protocol, "resp_1", "item_a")
 
-    ended, note = finish(protocol, "resp_1", "incomplete", reason="max_output_tokens")
+    ended, note, *_ = finish(protocol, "resp_1", "incomplete", reason="max_output_tokens")
 
     assert ended == AgentAudioDone("item_a")
     assert isinstance(note, Noted)
@@ -398,34 +403,27 @@ def test_what_is_unknown_or_was_heard_in_full_is_not_truncated() -> None:
 def test_a_greeting_is_sent_at_once_when_nothing_is_said() -> None:
     protocol = ready_protocol()
 
-    [create] = sent(protocol.greet("Say hello."))
+    [create] = sent(greet(protocol, "Say hello."))
 
     assert create["type"] == "response.create"
     assert create["response"] == {"instructions": "Say hello."}
 
 
-def test_a_greeting_without_instructions_is_a_bare_response_create() -> None:
-    [create] = sent(ready_protocol().greet(None))
-
-    assert set(create) == {"type", "event_id"}
-
-
-def test_a_greeting_asked_for_too_early_follows_readiness() -> None:
+def test_a_greeting_asked_for_too_early_waits() -> None:
     protocol = new_protocol()
-    assert protocol.greet("Say hello.") == ()
+    assert greet(protocol, "Say hello.") == ()
+    assert hear(protocol, "session.updated", session=echo_of(protocol)) == [AgentReady(CALL, "sess_1")]
 
-    ready, send = hear(protocol, "session.updated", session=echo_of(protocol))
+    [create] = sent(protocol.go_on())
 
-    assert ready == AgentReady(CALL, "sess_1")
-    assert isinstance(send, Send)
-    assert json.loads(send.text)["type"] == "response.create"
+    assert create["type"] == "response.create"
 
 
 def test_a_response_asked_for_while_one_is_active_is_sent_after_it() -> None:
     protocol = ready_protocol()
     begin(protocol, "resp_1")
-    assert protocol.greet("first wish") == ()
-    assert protocol.greet("second wish") == ()
+    assert greet(protocol, "first wish") == ()
+    assert greet(protocol, "second wish") == ()
 
     [send] = finish(protocol, "resp_1")
 
@@ -437,8 +435,8 @@ def test_a_response_asked_for_while_one_is_active_is_sent_after_it() -> None:
 
 def test_a_second_response_waits_though_the_first_was_not_announced_yet() -> None:
     protocol = ready_protocol()
-    assert len(protocol.greet("first")) == 1
-    assert protocol.greet("second") == ()
+    assert len(greet(protocol, "first")) == 1
+    assert greet(protocol, "second") == ()
 
     assert begin(protocol, "resp_1") == []
     [send] = finish(protocol, "resp_1")
@@ -449,31 +447,33 @@ def test_a_second_response_waits_though_the_first_was_not_announced_yet() -> Non
 
 def test_a_response_that_lost_the_race_against_the_servers_own_is_asked_for_again() -> None:
     protocol = ready_protocol()
-    [create] = sent(protocol.greet("Say hello."))
+    [create] = sent(greet(protocol, "Say hello."))
     begin(protocol, "resp_1")
     fail(protocol, code="conversation_already_has_active_response", event_id=create["event_id"])
 
     [send] = finish(protocol, "resp_1")
 
     assert isinstance(send, Send)
-    assert json.loads(send.text) == create
+    assert json.loads(send.text)["response"] == create["response"]
 
 
-def test_a_response_refused_for_good_does_not_block_the_next() -> None:
+def test_a_refused_response_is_asked_for_again() -> None:
     protocol = ready_protocol()
-    [create] = sent(protocol.greet("Say hello."))
-    fail(protocol, code="invalid_value", event_id=create["event_id"])
+    [create] = sent(greet(protocol, "Say hello."))
 
-    assert len(protocol.greet("Again.")) == 1
+    [again] = [fact for fact in fail(protocol, code="invalid_value", event_id=create["event_id"]) if type(fact) is Send]
+
+    assert json.loads(again.text)["response"] == {"instructions": "Say hello."}
 
 
-def test_a_response_that_failed_without_being_announced_does_not_block_the_next() -> None:
+def test_a_response_that_failed_without_being_announced_is_asked_for_again() -> None:
     protocol = ready_protocol()
-    protocol.greet("Say hello.")
+    greet(protocol, "Say hello.")
 
     finish(protocol, "resp_1", "failed", error={"code": "rate_limit_exceeded"})
 
-    assert len(protocol.greet("Again.")) == 1
+    [again] = [fact for fact in protocol.overdue(0) if isinstance(fact, Send)]
+    assert json.loads(again.text)["response"] == {"instructions": "Say hello."}
 
 
 # Errors and endings
@@ -625,7 +625,7 @@ def test_memory_of_items_and_responses_is_bounded() -> None:
             fail(protocol, code=f"code_{number}")
 
     assert len(protocol._speech) == MAX_ITEMS
-    assert len(protocol._responses._ended) == MAX_ENDED_RESPONSES
+    assert len(protocol._ended) == MAX_ENDED_RESPONSES
     assert len(protocol._problems) <= 64
     assert protocol.truncate({"item_999": 20}) != ()
     assert protocol.truncate({"item_1": 20}) == ()

@@ -16,9 +16,10 @@ from gateway.call.events import (
 )
 from gateway.errors import AgentRefused
 from gateway.realtime.calls import TOO_MANY_ROUNDS, WITHOUT_ID
-from gateway.realtime.facts import RetryResponse, Send
+from gateway.realtime.facts import Send
 from gateway.realtime.problems import stated_delay_s
 from gateway.realtime.wire_client import UserMessage
+from tests.fakes.orders import greet
 from tests.unit.realtime.talks import CALL, Json, Talk, events, notes, sent, types
 
 pytestmark = pytest.mark.unit
@@ -120,7 +121,7 @@ def test_while_the_caller_speaks_an_output_waits_for_the_answer_to_that_turn() -
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
     assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
-    assert not talk.protocol.responding
+    assert types(talk.hear("input_audio_buffer.speech_stopped", item_id="item_u")) == [], "the service answers itself"
 
 
 def test_a_call_of_an_answer_that_was_cut_off_is_not_carried_out() -> None:
@@ -159,6 +160,7 @@ def test_a_call_whose_session_is_lost_before_its_response_was_over_is_never_done
     talk.begin()
     talk.call("find_table")
 
+    talk.protocol.lose()
     talk.calls.end_session()
 
     assert talk.finish() == []
@@ -172,7 +174,7 @@ def test_a_call_without_an_id_is_noted_and_not_done() -> None:
     facts = talk.finish(output=[{"id": "item_f", "type": "function_call", "name": "hang_up", "arguments": "{}"}])
 
     assert [note["detail"] for note in notes(facts, "tool_rejected")] == [WITHOUT_ID]
-    assert (events(facts), sent(facts)) == ([], [])
+    assert (events(facts), types(facts)) == ([], ["response.create"]), "nobody answers it, so the agent is asked again"
 
 
 def test_outputs_go_back_in_the_order_of_the_calls() -> None:
@@ -236,7 +238,7 @@ def test_whatever_is_said_next_calls_no_tools_once_there_were_too_many() -> None
     talk.begin("resp_a")
     talk.finish("resp_a")
 
-    [create] = sent(talk.protocol.greet("Say hello."))
+    [create] = sent(greet(talk.protocol, "Say hello."))
 
     assert create["response"] == {"instructions": "Say hello.", "tool_choice": "none"}
 
@@ -316,7 +318,7 @@ def test_items_behind_the_one_that_was_cut_off_were_not_heard_at_all() -> None:
 def test_a_goodbye_cuts_the_answer_off_and_calls_no_tools() -> None:
     talk = Talk()
     talk.begin()
-    talk.protocol.greet("something else")
+    greet(talk.protocol, "something else")
 
     assert types(talk.protocol.say_goodbye("Say goodbye.")) == ["response.cancel"]
     [create] = sent(talk.finish("resp_1", "cancelled"))
@@ -330,7 +332,7 @@ def test_a_goodbye_is_said_at_once_when_nobody_speaks() -> None:
 
 def test_a_goodbye_cuts_off_an_answer_that_was_only_asked_for() -> None:
     talk = Talk()
-    talk.protocol.respond()
+    talk.protocol.tell("Well?", respond=True)
     assert talk.protocol.say_goodbye("Say goodbye.") == ()
 
     assert types(talk.begin()) == ["response.cancel"]
@@ -354,7 +356,7 @@ def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
 def test_responding_begins_with_the_wish_and_ends_with_the_response() -> None:
     talk = Talk()
     assert not talk.protocol.responding
-    talk.protocol.greet("Say hello.")
+    greet(talk.protocol, "Say hello.")
     assert talk.protocol.responding
     talk.begin()
     assert talk.protocol.responding
@@ -367,45 +369,29 @@ def test_responding_begins_with_the_wish_and_ends_with_the_response() -> None:
 # Failed responses
 
 
-def test_a_response_that_hit_a_rate_limit_is_asked_for_again_once() -> None:
+def test_a_response_that_hit_a_rate_limit_is_asked_for_again_after_the_stated_delay() -> None:
     talk = Talk()
-    talk.protocol.greet("Say hello.")
+    greet(talk.protocol, "Say hello.")
     talk.begin()
 
     facts = talk.fail("rate_limit_exceeded", "Rate limit reached. Please try again in 1.5s.")
 
-    assert [fact for fact in facts if isinstance(fact, RetryResponse)] == [RetryResponse(1.5)]
     assert notes(facts, "response_failed")[0]["code"] == "rate_limit_exceeded"
+    assert notes(facts, "answer_missing")[0]["then"] == "asked again in 1.5 s"
     assert talk.protocol.responding
-    [create] = sent(talk.protocol.retry_response())
+    assert talk.protocol.go_on() == ()
+    [create] = sent(talk.protocol.overdue(0))
     assert create["response"] == {"instructions": "Say hello."}
-    talk.begin("resp_2")
-    again = talk.fail("rate_limit_exceeded", response_id="resp_2")
-    assert not any(isinstance(fact, RetryResponse) for fact in again)
-    assert len(notes(again, "response_failed")) == 1
-    assert not talk.protocol.responding
 
 
-def test_after_a_response_that_worked_the_next_may_be_tried_again() -> None:
-    talk = Talk()
-    for number in range(3):
-        talk.begin(f"resp_{number}a")
-        facts = talk.fail("rate_limit_exceeded", response_id=f"resp_{number}a")
-        assert any(isinstance(fact, RetryResponse) for fact in facts)
-        assert types(talk.protocol.retry_response()) == ["response.create"]
-        talk.begin(f"resp_{number}b")
-        talk.finish(f"resp_{number}b")
-
-
-def test_a_response_is_not_tried_again_when_the_caller_speaks_by_then() -> None:
+def test_a_response_is_not_tried_again_while_the_caller_speaks() -> None:
     talk = Talk()
     talk.begin()
     talk.fail("rate_limit_exceeded")
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
-    assert talk.protocol.retry_response() == ()
-    assert talk.protocol.retry_response() == ()
-    assert not talk.protocol.responding
+    assert sent(talk.protocol.overdue(0)) == []
+    assert talk.protocol.go_on() == ()
 
 
 def test_an_empty_quota_ends_the_agent() -> None:
@@ -428,8 +414,8 @@ def test_an_empty_quota_ends_the_agent() -> None:
         ("please Try Again in 800ms", 0.8),
         ("try again in 3 s", 3),
         ("try again in 999s", 30),
-        ("try again later", 1),
-        (None, 1),
+        ("try again later", 0),
+        (None, 0),
     ],
 )
 def test_the_stated_delay_is_read(message: str | None, seconds: float) -> None:
@@ -467,7 +453,7 @@ def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None
         "cut": lambda: talk.protocol.truncate({"item_a": 10}),
         "cancel": talk.protocol.cancel,
         "item": lambda: talk.protocol.answer_tool("call_1", "x", respond=False),
-        "respond": lambda: talk.protocol.greet("Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
+        "respond": lambda: greet(talk.protocol, "Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
     }
     [order] = sent(orders[kind]())
     error = {"type": "invalid_request_error", "code": None, "message": "No.", "event_id": order["event_id"]}
@@ -478,7 +464,7 @@ def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None
     [note] = notes(facts, "upstream_error")
     assert note["client_event"] == order["type"]
     assert note["event_id"] == order["event_id"]
-    assert len(logs) == 1
+    assert [entry["event"] for entry in logs].count("upstream_error") == 1
 
 
 def test_a_transcription_that_fails_is_noted_once() -> None:
@@ -523,7 +509,8 @@ def test_nothing_is_owed_between_turns() -> None:
     talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="Hello.")
     talk.finish()
 
-    assert talk.protocol.owed() is None
+    talk.protocol.lose()
+    assert not talk.owed.is_open
 
 
 def test_a_turn_without_its_answer_is_owed() -> None:
@@ -534,21 +521,17 @@ def test_a_turn_without_its_answer_is_owed() -> None:
             talk.hear("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
         if until == "created":
             talk.begin()
-        owed = talk.protocol.owed()
-        assert owed is not None
-        assert owed.response is None
+        talk.protocol.lose()
+        assert types(Talk(talk.owed).protocol.go_on()) == ["response.create"]
 
 
 def test_a_greeting_of_which_nothing_was_heard_is_owed_as_it_was() -> None:
     talk = Talk()
-    talk.protocol.greet("Say hello.")
+    greet(talk.protocol, "Say hello.")
 
-    owed = talk.protocol.owed()
+    talk.protocol.lose()
 
-    assert owed is not None
-    assert owed.response is not None
-    assert owed.response.instructions == "Say hello."
-    assert sent(Talk().protocol.respond(owed))[0]["response"] == {"instructions": "Say hello."}
+    assert sent(Talk(talk.owed).protocol.go_on())[0]["response"] == {"instructions": "Say hello."}
 
 
 def test_items_of_another_session_are_told_with_ids_of_their_own() -> None:

@@ -14,8 +14,9 @@ from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped,
 from gateway.dialplan.model import AgentProfile
 from gateway.ids import CallId
 from gateway.realtime.calls import ToolCalls
-from gateway.realtime.facts import Fact, Send
+from gateway.realtime.facts import Alarm, Fact, Send
 from gateway.realtime.history import History
+from gateway.realtime.owed import Owed
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import session_config
 from gateway.realtime.tools import OfferedTools
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.unit
 Json = dict[str, Any]
 
 CALL = CallId("call-1")
+TURN_DETECTED = {"type": "cancelled", "reason": "turn_detected"}
 KEYS = "The caller pressed: 1 2 3 #"
 
 
@@ -36,19 +38,22 @@ class Told:
         self.history = History()
         calls = ToolCalls(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
         config = session_config(AgentProfile.model_validate({"instructions": "Be brief."} | profile))
-        self.protocol = RealtimeProtocol(CALL, config, history=self.history, calls=calls)
+        self.owed = Owed()
+        self.protocol = RealtimeProtocol(CALL, config, history=self.history, calls=calls, owed=self.owed)
         asked = json.loads(self.protocol.configure()[0])["session"]
         self.echo: Json = asked | {"id": "sess_1"}
         assert self.hear("session.updated", session=self.echo) == [AgentReady(CALL, "sess_1")]
 
     def hear(self, name: str, /, **fields: Any) -> list[Fact]:
-        return self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        facts = self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        return [fact for fact in facts if not isinstance(fact, Alarm)]
 
     def begin(self, response_id: str = "resp_1") -> None:
         self.hear("response.created", response={"id": response_id, "status": "in_progress"})
 
     def finish(self, response_id: str = "resp_1") -> list[str]:
-        """End a response; return the types of what is sent then."""
+        """End a response that spoke; return the types of what is sent then."""
+        self.owed.moved(response_id, speech=True)
         facts = self.hear("response.done", response={"id": response_id, "status": "completed"})
         return [json.loads(fact.text)["type"] for fact in facts if isinstance(fact, Send)]
 
@@ -126,7 +131,21 @@ def test_a_message_to_a_speaking_caller_is_answered_with_the_turn() -> None:
 
     assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
     told.hear("input_audio_buffer.speech_stopped", item_id="item_u")
-    assert not told.protocol.responding, "the service answers the turn by itself"
+    assert told.protocol.go_on() == (), "the service answers the turn by itself"
+    told.begin()
+    told.finish()
+    assert not told.protocol.responding
+
+
+def test_a_message_to_a_speaking_caller_is_answered_on_its_own_when_the_turn_is_not() -> None:
+    told = Told()
+    told.hear("input_audio_buffer.speech_started", item_id="item_u")
+    told.tell()
+    told.hear("input_audio_buffer.speech_stopped", item_id="item_u")
+
+    facts = told.protocol.overdue(0)
+
+    assert [json.loads(fact.text)["type"] for fact in facts if isinstance(fact, Send)] == ["response.create"]
 
 
 def test_a_message_does_not_take_the_place_of_a_goodbye() -> None:
@@ -155,10 +174,13 @@ def test_the_next_session_is_told_too() -> None:
 def test_a_lost_session_owes_the_response_to_a_message() -> None:
     told = Told()
     told.tell(respond=False)
-    assert told.protocol.owed() is None
+    told.protocol.lose()
+    assert not told.owed.is_open
 
+    told = Told()
     told.tell(respond=True)
-    assert told.protocol.owed() is not None
+    told.protocol.lose()
+    assert told.owed.is_open
 
 
 # The muted caller
@@ -193,7 +215,7 @@ def test_speech_that_began_before_the_caller_was_muted_is_not_told_after() -> No
     assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == []
     assert told.hear("input_audio_buffer.speech_stopped", item_id="item_u") == []
     assert told.hear("input_audio_buffer.committed", item_id="item_u") == []
-    told.finish()
+    told.hear("response.done", response={"id": "resp_1", "status": "cancelled", "status_details": TURN_DETECTED})
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
 
 

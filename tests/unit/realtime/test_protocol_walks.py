@@ -13,11 +13,14 @@ from gateway.call.events import CallEvent, Noted, ToolAsked
 from gateway.dialplan.model import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.realtime.calls import ToolCalls
+from gateway.realtime.debts import Cause
 from gateway.realtime.facts import AgentAudio, Fact, Send
 from gateway.realtime.history import History
+from gateway.realtime.owed import Owed
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import session_config
 from gateway.realtime.tools import OfferedTools
+from gateway.realtime.wire_client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
 
@@ -32,10 +35,11 @@ class Server:
         self.random = random.Random(seed)
         turns = TurnDetection(guard_ms=self.random.choice([0, 300]))
         self.interrupts = turns.guard_ms == 0
+        self.owed = Owed()
         history = History()
         calls = ToolCalls(CALL, OFFERED, history)
         config = session_config(AgentProfile(instructions="x", turn_detection=turns))
-        self.protocol = RealtimeProtocol(CALL, config, interrupts=True, history=history, calls=calls)
+        self.protocol = RealtimeProtocol(CALL, config, interrupts=True, history=history, calls=calls, owed=self.owed)
         self.history = history
         self.count = 0
         self.active: str | None = None
@@ -146,8 +150,8 @@ class Server:
 
     def refuse(self) -> None:
         """The response that was asked for collides with the service's own."""
-        if self.asked and self.active is None and self.protocol._responses._asked is not None:
-            event_id = self.protocol._responses._asked.event_id
+        event_id = self.owed.asked_id
+        if self.asked and self.active is None and event_id is not None:
             self.begin_own()
             error = {"code": "conversation_already_has_active_response", "message": "No.", "event_id": event_id}
             self.tell("error", error=error)
@@ -160,17 +164,29 @@ class Server:
         protocol = self.protocol
         item_id = self.random.choice([*self.received, "item_x"])
         orders = [
-            lambda: protocol.greet("Hello."),
-            lambda: protocol.respond(),
+            lambda: self.owe(self.random.choice([Cause.GREETING, Cause.ANNOUNCEMENT, Cause.PROMPT])),
+            lambda: self.look(),
             lambda: protocol.cancel(),
             lambda: protocol.say_goodbye("Bye."),
-            lambda: protocol.retry_response(),
             lambda: protocol.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
             lambda: protocol.mute(),
             lambda: protocol.unmute(),
             lambda: protocol.truncate({item_id: self.random.randrange(500)}),
         ]
         self.take(self.random.choice(orders)())
+
+    def owe(self, cause: Cause) -> tuple[str, ...]:
+        self.owed.owe(cause, ResponseOverrides(instructions="Hello."))
+        return self.protocol.go_on()
+
+    def look(self) -> tuple[str, ...]:
+        """Let time pass until what is owed is looked at; this service is never late."""
+        while (self.active is None and self.asked) or self.active in self.stale:
+            self.finish()
+            if self.asked:
+                self.begin()
+        self.check(self.protocol.overdue(self.random.choice([0, 0, 500])))
+        return ()
 
     def answer(self) -> None:
         if self.waiting:
@@ -197,12 +213,13 @@ def test_a_random_conversation_keeps_the_rules(seed: int) -> None:
     assert server.detects
     for _ in range(20):
         server.answer()
-        server.take(server.protocol.retry_response())
+        server.look()
         if server.active is None and server.asked:
             server.begin()
+        server.speak()
         if server.active is not None:
             done, server.active = server.active, None
             server.tell("response.done", response={"id": done, "status": "completed"})
     assert not server.waiting
-    assert not server.protocol.responding
+    assert not server.protocol.responding, server.owed._debts
     assert server.protocol.is_quiet

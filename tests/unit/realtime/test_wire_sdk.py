@@ -23,6 +23,7 @@ from gateway.realtime.history import History
 from gateway.realtime.protocol import RealtimeProtocol
 from gateway.realtime.session_config import goodbye_instructions, offered_tools, session_config
 from gateway.realtime.tools import ToolDefinition
+from tests.fakes.orders import greet
 
 pytestmark = pytest.mark.unit
 
@@ -74,7 +75,7 @@ def all_events(profile: AgentProfile) -> list[dict[str, Any]]:
     texts = [*protocol.configure()]
     hear("session.updated", session=json.loads(texts[0])["session"] | {"id": "sess_1"})
     texts += protocol.append(b"\x00" * 960)
-    texts += protocol.greet("Say hello.")
+    texts += greet(protocol, "Say hello.")
     hear("response.created", response={"id": "resp_1", "status": "in_progress"})
     hear("response.output_audio.delta", response_id="resp_1", item_id="item_a", delta="AAAA" * 400)
     item = {"id": "item_f", "type": "function_call", "name": "weather", "call_id": "call_1", "arguments": "{}"}
