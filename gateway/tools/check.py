@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from pydantic_core import PydanticSerializationError
 
 from gateway.dialplan.loader import Finding
+from gateway.dialplan.mistakes import did_you_mean
 from gateway.dialplan.model import AgentProfile, Dialplan, McpServer, Webhook
 from gateway.dialplan.parameters import parameter_mistakes, parameter_remarks
 from gateway.dialplan.review import NO_SETTINGS
@@ -85,6 +86,11 @@ def _plugin_findings(name: str) -> Iterator[Finding]:
 def _server_findings(server: McpServer, secrets: Secrets | None) -> Iterator[Finding]:
     if server.authorization is not None:
         yield from _secret_findings(("authorization",), server.authorization, secrets)
+    for key, named in (("require_approval", server.require_approval), ("approve", server.approve)):
+        for number, name in enumerate(named if isinstance(named, tuple) else ()):
+            if server.allowed_tools is not None and name not in server.allowed_tools:
+                hint = did_you_mean(name, server.allowed_tools)
+                yield Finding((key, number), f"the tool {name!r} is not among allowed_tools; {hint}", is_remark=True)
 
 
 def _secret_findings(path: NodePath, name: str, secrets: Secrets | None) -> Iterator[Finding]:

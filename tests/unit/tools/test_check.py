@@ -92,6 +92,17 @@ def test_mcp_servers_have_labels_of_their_own() -> None:
     assert problem == "agents.sales.tools.mcp[1].server_label: another server has this label; rename one"
 
 
+def test_an_approval_of_a_tool_that_is_not_offered_is_remarked() -> None:
+    server = {"server_label": "m", "server_url": "https://m/", "allowed_tools": ["search", "order"]}
+    odd = plan(mcp=[{**server, "require_approval": ["oder", "search"], "approve": ["sell"]}])
+    assert told(odd, {}) == []
+    at = "agents.sales.tools.mcp[0]"
+    assert told(odd, {}, remarks=True) == [
+        f"{at}.require_approval[0]: the tool 'oder' is not among allowed_tools; did you mean 'order'?",
+        f"{at}.approve[0]: the tool 'sell' is not among allowed_tools; there is 'search', 'order'",
+    ]
+
+
 def test_very_many_tools_are_remarked() -> None:
     many = plan(webhooks=[{**WEBHOOK, "name": f"t{number}"} for number in range(128)])
     assert told(many, {}) == []
