@@ -147,6 +147,7 @@ class PlanKeeper(Generic[P]):
         # It was read before we look: not settled, so its content is compared at the first look.
         self._seen = _Seen(dialplan.version, (), (), settled=False)
         self.state = PlanState(dialplan.version, time.time(), len(dialplan.agents), len(dialplan.routes))
+        _log_remarks(dialplan)
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -223,6 +224,7 @@ class PlanKeeper(Generic[P]):
         self.state = PlanState(dialplan.version, time.time(), *counts, failures=old.failures)
         self._logged = ()
         _log.info("dialplan_reloaded", version=dialplan.version, before=old.version, changed=changed)
+        _log_remarks(dialplan)
         self._tell(self.state)
         return Reloaded(dialplan.version, changed)
 
@@ -277,6 +279,12 @@ class PlanKeeper(Generic[P]):
         except StoreError as error:
             _log.debug("reload_requests_not_read", detail=str(error))
             return known
+
+
+def _log_remarks(dialplan: Dialplan) -> None:
+    if dialplan.remarks:
+        told = [str(remark) for remark in dialplan.remarks[:TOLD_MISTAKES]]
+        _log.warning("dialplan_remarks", version=dialplan.version, remarks=told, count=len(dialplan.remarks))
 
 
 @contextmanager

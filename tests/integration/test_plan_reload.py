@@ -166,6 +166,18 @@ async def test_mistakes_that_are_asked_about_again_are_counted_and_not_logged_ag
     assert [log["event"] for log in logs] == ["dialplan_refused"]
 
 
+async def test_what_is_odd_about_a_plan_is_logged_and_the_plan_is_in_force(plan: Path) -> None:
+    desk = Desk(plan, 0)
+    schema = "{type: object, properties: {}, required: [n]}"
+    tools = f"tools: {{webhooks: [{{name: t, description: x, url: 'https://h/x', parameters: {schema}}}]}}"
+    plan.write_text(PLAN.format(name="second").replace("routes:", f"    {tools}\nroutes:"))
+    with capture_logs() as logs:
+        assert (await desk.keeper.reload()).changed
+    (log,) = (log for log in logs if log["event"] == "dialplan_remarks")
+    assert (log["log_level"], log["count"]) == ("warning", 1)
+    assert "required[0]: there is no property 'n'; there is none" in log["remarks"][0]
+
+
 async def test_going_back_to_the_plan_in_force_takes_the_mistakes_away(plan: Path) -> None:
     async with watching(plan) as desk:
         text = plan.read_text()
