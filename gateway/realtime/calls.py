@@ -34,6 +34,7 @@ class _Call:
     answered: bool = False
     respond: bool = False
     settled: bool = False  # its response had its follow-up, or needs none
+    is_void: bool = False  # it was refused in a way that leaves its response without an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,21 @@ class ToolCalls:
             What its function calls ask of the call, or why they are not done, in the order of the output. Empty when
             it called no function.
         """
-        asked = [self._finish(draft, response, stale=stale) for draft in self._drafts.finish(response)]
-        return [each for each in asked if each is not None]
+        told = [self._finish(draft, response, stale=stale) for draft in self._drafts.finish(response)]
+        asked = [each for each in told if each is not None]
+        for each in asked:
+            if isinstance(each, Rejected) and not each.respond and each.tool_call_id:
+                self._calls[each.tool_call_id].is_void = True
+        return asked
+
+    def called(self, response_id: str) -> bool:
+        """
+        Tell whether a response that is over used tools, ours or those of MCP servers: then its silence is no fault.
+
+        Not when it called functions that were refused without an answer being due (``Rejected.respond``).
+        """
+        mine = any(call.response_id == response_id and not call.is_void for call in self._calls.values())
+        return mine or self.mcp.used_in(response_id)
 
     def _finish(self, draft: Draft, response: Response, *, stale: bool) -> CallEvent | Rejected | None:
         tool_call_id, name = draft.tool_call_id or "", draft.name or ""

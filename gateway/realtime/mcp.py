@@ -120,6 +120,11 @@ class McpCalls:
         """Whether a call runs, or nobody has spoken about one that is over."""
         return bool(self._calls or self._requests)
 
+    def used_in(self, response_id: str) -> bool:
+        """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
+        waiting = (*self._calls.values(), *self._requests.values())
+        return any(each.response_id in (None, response_id) for each in waiting)
+
     # What the service tells
 
     def take_item(

@@ -332,6 +332,18 @@ def test_a_tool_that_runs_when_its_session_is_lost_is_still_answered() -> None:
     assert calls.take_due()
 
 
+def test_a_response_that_used_tools_may_be_silent() -> None:
+    calls = new_calls()
+    use(calls, "call_1")
+    assert calls.called("resp_1")
+    assert not calls.called("resp_2")
+
+    end(calls, "failed", response_id="resp_3", output=[ITEM | {"call_id": "call_3"}])
+    assert not calls.called("resp_3")
+    end(calls, response_id="resp_4", output=[ITEM | {"call_id": None}])
+    assert not calls.called("resp_4")
+
+
 def test_memory_of_calls_is_bounded() -> None:
     calls = new_calls()
     with capture_logs():

@@ -209,6 +209,8 @@ def test_calls_are_told_for_the_filler_and_the_record() -> None:
 
     assert events(talk.tell(*WHOLE)) == [BEGAN, ENDED]
     assert talk.calls.pending
+    assert talk.calls.called("resp_1")
+    assert not talk.calls.called("resp_2")
 
 
 def test_a_session_that_is_lost_ends_its_calls_and_the_next_owes_the_answer() -> None:
