@@ -18,6 +18,7 @@ from gateway.prepared import PreparedPlan
 from gateway.realtime.breaker import Breakers
 from gateway.realtime.client import RealtimeAgent
 from gateway.realtime.secrets import SecretMinter
+from gateway.redact import Redactor, secrets_in
 from gateway.settings import Settings
 from gateway.sip.thread import SipThread
 from gateway.switchboard import DialOrder, Line
@@ -62,6 +63,7 @@ class CallBuilder:
         self._breakers = breakers
         self._recordings = recordings
         self._phone = phone
+        self._redact = Redactor(secrets_in(settings))
         self._tone = tone_filler(phone)  # for whoever waits before any agent came
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
@@ -121,6 +123,7 @@ class CallBuilder:
             secrets=settings.secrets,
             facts={**facts, "route": line.route},
             http=self._webhooks,
+            redact=self._redact,
         )
         price = partial(estimate, prices=settings.prices.get(profile.model))
         return Cast(agent, routed, tools, price, may_record=profile.recording.mode != "off")

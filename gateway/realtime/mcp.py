@@ -122,7 +122,7 @@ class McpCalls:
 
     def used_in(self, response_id: str) -> bool:
         """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
-        waiting = (*self._calls.values(), *self._requests.values())
+        waiting: tuple[_Call | _Request, ...] = (*self._calls.values(), *self._requests.values())
         return any(each.response_id in (None, response_id) for each in waiting)
 
     # What the service tells

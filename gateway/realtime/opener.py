@@ -21,8 +21,8 @@ from gateway.realtime.tools import OwnTool
 from gateway.realtime.upstream import (
     SECRET_LIFE_S,
     Minter,
-    Redactor,
     handshake_headers,
+    redactor,
     safety_identifier,
     session_url,
 )
@@ -67,7 +67,7 @@ class Opener:
         self._own_tools = own_tools
         self._secrets = secrets
         self._minter = minter
-        self._redact = Redactor(settings, secrets)
+        self._redact = redactor(settings, secrets)
         self.history = History()
         self.owed = Owed(silence_policy(profile))
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds

@@ -22,7 +22,7 @@ import aiohttp
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
-from gateway.realtime.upstream import Redactor, handshake_headers
+from gateway.realtime.upstream import handshake_headers, redactor
 from gateway.realtime.wire import parse_http_refusal
 from gateway.realtime.wire_objects import ErrorDetails
 from gateway.realtime.wire_session import SessionConfig
@@ -77,7 +77,7 @@ class SecretMinter:
     ) -> None:
         self._settings = settings
         self._url = secrets_url(settings)
-        self._redact = Redactor(settings)
+        self._redact = redactor(settings)
         self._now = now
         self._monotonic = monotonic
         self._kept: OrderedDict[tuple[str, int, str | None], _Kept] = OrderedDict()

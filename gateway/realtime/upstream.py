@@ -11,10 +11,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from gateway.realtime.wire_session import SessionConfig
+from gateway.redact import Redactor, secrets_in
 from gateway.settings import RealtimeSettings
-
-SHORTEST_SECRET = 6
-"""Shorter values of headers are no secrets; taking them out would garble every message."""
 
 SECRET_LIFE_S = 60
 """Of an ephemeral key that opens one connection at once."""
@@ -49,26 +47,11 @@ class Minter(Protocol):
         """
 
 
-class Redactor:
-    """Takes secrets out of text before it is logged or reported."""
-
-    def __init__(self, settings: RealtimeSettings, more: Mapping[str, SecretStr] | None = None) -> None:
-        self._secrets: list[str] = []
-        self.add(settings.api_key, shortest=1)
-        for secret in (*settings.headers.values(), settings.safety_key, *(more or {}).values()):
-            self.add(secret)
-
-    def add(self, secret: SecretStr | None, *, shortest: int = SHORTEST_SECRET) -> None:
-        """Keep one more secret."""
-        text = secret.get_secret_value().strip() if secret is not None else ""
-        if len(text) >= shortest and text not in self._secrets:
-            self._secrets.append(text)
-
-    def __call__(self, text: str) -> str:
-        """Return ``text`` with ``***`` in place of every secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+def redactor(settings: RealtimeSettings, more: Mapping[str, SecretStr] | None = None) -> Redactor:
+    """Return what takes the secrets of these settings, and others by name, out of text."""
+    redact = Redactor((*secrets_in(settings), *(more or {}).values()))
+    redact.add(settings.api_key, shortest=1)
+    return redact
 
 
 def session_url(url: str, model: str, parameter: str = "model") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_BYTES = 16_384
@@ -17,12 +18,14 @@ class Answer(NamedTuple):
     failed: bool = False
 
 
-def succeeded(value: object) -> Answer:
+def succeeded(value: object, redact: Callable[[str], str] = str, *, cut: bool = False) -> Answer:
     """
     Return the answer of a tool that worked.
 
     Args:
         value: text, which is passed on as it is, or anything that JSON can say; nothing becomes ``{"ok":true}``.
+        redact: takes secrets out of it, before it is cut: half a secret would not be found.
+        cut: it was longer than this.
 
     Raises:
         TypeError: JSON cannot say it.
@@ -30,9 +33,9 @@ def succeeded(value: object) -> Answer:
     """
     if value is None or value == "":
         return Answer('{"ok":true}')
-    text = value if isinstance(value, str) else _compact(value)
+    text = redact(value if isinstance(value, str) else _compact(value))
     data = text.encode("utf-8", "replace")  # half a surrogate pair could not be sent
-    if len(data) > MAX_BYTES:
+    if cut or len(data) > MAX_BYTES:
         return Answer(data[:MAX_BYTES].decode("utf-8", "ignore") + CUT)
     return Answer(data.decode("utf-8"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,13 +18,16 @@ from gateway.call.ports import EmitEvent
 from gateway.dialplan.model import Plugin, ToolSet, Webhook
 from gateway.ids import CallId
 from gateway.realtime.tools import ToolDefinition
+from gateway.redact import Redactor
 from gateway.tools.answer import Answer, failed, succeeded
 from gateway.tools.arguments import Parameters
 from gateway.tools.plugin import CallFacts, load_plugin
-from gateway.tools.webhook import WebhookClient, headers_of
+from gateway.tools.webhook import WebhookClient, headers_of, secrets_named
 
 MAX_RUNNING = 16
 CLOSE_LIMIT_S = 1.0
+SHORTEST_SENT = 4
+"""A secret that a webhook is sent is taken out of its answer if it has as many characters."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +72,7 @@ class OwnTools:
         secrets: the secrets of the settings, names in lower case.
         facts: what tools are told of the call beside its id, such as ``from`` and ``to``.
         http: the worker's client, open.
+        redact: takes secrets out of what a tool answers, and of what is logged of it.
 
     Raises:
         ConfigError: a secret or a plugin is not there; ``check_tools`` finds that at start.
@@ -81,10 +86,12 @@ class OwnTools:
         secrets: Mapping[str, SecretStr],
         facts: Mapping[str, str],
         http: WebhookClient,
+        redact: Redactor,
     ) -> None:
         self._call_id = call_id
         self._facts = dict(facts)
         self._http = http
+        self._redact = redact
         self._tools = {
             **{tool.name: self._webhook(tool, secrets) for tool in tool_set.webhooks},
             **{tool.name: self._plugin(tool) for tool in tool_set.plugins},
@@ -93,12 +100,14 @@ class OwnTools:
         self._closed = False
 
     def _webhook(self, webhook: Webhook, secrets: Mapping[str, SecretStr]) -> _Tool:
+        sent = [secrets.get(name.lower()) for _, name in secrets_named(webhook)]
         work = functools.partial(
             self._http.ask,
             webhook,
             call={**self._facts, "call_id": self._call_id},
             headers=headers_of(webhook, secrets),
             signing_secret=secrets[webhook.signed_with.lower()] if webhook.signed_with else None,
+            redact=self._redact.plus(sent, shortest=SHORTEST_SENT),
         )
         return _Tool(Parameters(webhook.parameters), webhook.timeout_s, work)
 
@@ -106,7 +115,7 @@ class OwnTools:
         loaded = load_plugin(plugin.name)
 
         async def work(arguments: dict[str, Any]) -> Answer:
-            return succeeded(await loaded.run(arguments, CallFacts(self._call_id, self._facts)))
+            return succeeded(await loaded.run(arguments, CallFacts(self._call_id, self._facts)), self._redact)
 
         return _Tool(Parameters(loaded.definition.parameters), plugin.timeout_s, work)
 
@@ -167,7 +176,8 @@ class OwnTools:
         if task.cancelled():
             self._tell(run, failed("the tool was stopped"))  # it cancelled itself, or the limit spoke already
         elif (error := task.exception()) is not None:
-            _log.error("tool_raised", call_id=self._call_id, tool=run.name, exc_info=error)
+            trace = self._redact("".join(traceback.format_exception(error)))
+            _log.error("tool_raised", call_id=self._call_id, tool=run.name, exception=trace)
             self._tell(run, failed(f"the tool failed with {type(error).__name__}; go on without it"))
         else:
             self._tell(run, task.result())

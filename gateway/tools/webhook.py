@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,9 @@ from gateway.tools.answer import MAX_BYTES, Answer, failed, succeeded
 from gateway.tools.signing import sign
 
 MAX_CONNECTIONS = 100
+MAX_SECRET_BYTES = 4096
+"""The longest that a secret can be in an answer, in whichever way it is written."""
+
 EXCERPT_CHARACTERS = 1000
 """How much of a refusal's text the model is shown."""
 
@@ -125,6 +128,7 @@ class WebhookClient:
         call: Mapping[str, str],
         headers: Mapping[str, str],
         signing_secret: SecretStr | None,
+        redact: Callable[[str], str],
     ) -> Answer:
         """
         Send one request and return what to tell the model. Waits without limit: the caller of this sets one.
@@ -135,6 +139,7 @@ class WebhookClient:
             call: facts of the call, ``call_id`` among them.
             headers: those of ``headers_of``.
             signing_secret: signs the request; None sends it unsigned.
+            redact: takes secrets out of what was answered.
         """
         if self._session is None:
             raise RuntimeError("the webhook client is not open")
@@ -149,9 +154,9 @@ class WebhookClient:
             async with self._session.request(
                 webhook.method, url, data=body, headers=sent, allow_redirects=False
             ) as response:
-                return await _answer(response)
+                return await _answer(response, redact)
         except (aiohttp.ClientError, OSError) as error:
-            _log.warning("webhook_unreachable", tool=webhook.name, error=f"{type(error).__name__}: {error}")
+            _log.warning("webhook_unreachable", tool=webhook.name, error=redact(f"{type(error).__name__}: {error}"))
             return failed("the service behind this tool cannot be reached; go on without it or try again later")
 
 
@@ -167,14 +172,17 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    data = bytearray()
+async def _answer(response: aiohttp.ClientResponse, redact: Callable[[str], str]) -> Answer:
+    data, cut = bytearray(), False
     async for chunk in response.content.iter_chunked(4096):
         data += chunk
-        if len(data) > MAX_BYTES:
+        if len(data) > MAX_BYTES + MAX_SECRET_BYTES:
             response.close()  # the rest is not wanted, nor is a connection with it in the way
+            cut = True
             break
-    text = _text(response, bytes(data))
+    text = _text(response, bytes(data), cut=cut)
+    if text is not None:
+        text = redact(text)[: -MAX_SECRET_BYTES if cut else None]  # the last of it may be half a secret
     status = response.status
     if status >= 500:
         return failed(f"the service behind this tool failed ({status}); go on without it or try again later")
@@ -184,15 +192,15 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
         return failed(f"the service behind this tool answered with a redirect ({status}), which is not followed")
     if text is None:
         return failed(f"the service behind this tool answered with {response.content_type}, which is not text")
-    return succeeded(text)
+    return succeeded(text, cut=cut)
 
 
-def _text(response: aiohttp.ClientResponse, data: bytes) -> str | None:
+def _text(response: aiohttp.ClientResponse, data: bytes, *, cut: bool) -> str | None:
     """Return a body as text; None when it is something else."""
     if data and "Content-Type" in response.headers and not _TEXT.fullmatch(response.content_type):
         return None
     try:
         # The end of a body that is too long may be half a character.
-        return data.decode(response.charset or "utf-8", "ignore" if len(data) > MAX_BYTES else "strict")
+        return data.decode(response.charset or "utf-8", "ignore" if cut else "strict")
     except (UnicodeDecodeError, LookupError):
         return None

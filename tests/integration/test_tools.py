@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -22,7 +24,10 @@ from gateway.call.events import CallEvent, ToolFinished
 from gateway.call.ports import Tools
 from gateway.dialplan.model import ToolSet
 from gateway.ids import CallId
+from gateway.realtime.tools import ToolDefinition
+from gateway.redact import Redactor
 from gateway.tools.answer import CUT, MAX_BYTES
+from gateway.tools.plugin import CallFacts, LoadedPlugin
 from gateway.tools.runner import MAX_RUNNING, OwnTools
 from gateway.tools.signing import verify
 from gateway.tools.webhook import WebhookClient
@@ -33,7 +38,8 @@ pytestmark = pytest.mark.integration
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CALL = CallId("call-1")
-SECRETS = {"crm": SecretStr("very-secret")}
+SECRETS = {"crm": SecretStr("very-secret"), "pin": SecretStr("p1n4")}
+OTHER = SecretStr("sk-another/ secret")
 FACTS = {"from": "sip:ann@example.com", "to": "sip:1000@example.com"}
 SCHEMA = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
 LIMIT_S = 30.0
@@ -105,7 +111,14 @@ async def http() -> AsyncIterator[WebhookClient]:
 
 
 def bench(http: WebhookClient, **tool_set: Any) -> Bench:
-    tools = OwnTools(call_id=CALL, tool_set=ToolSet.model_validate(tool_set), secrets=SECRETS, facts=FACTS, http=http)
+    tools = OwnTools(
+        call_id=CALL,
+        tool_set=ToolSet.model_validate(tool_set),
+        secrets=SECRETS,
+        facts=FACTS,
+        http=http,
+        redact=Redactor([OTHER]),
+    )
     wanted: Tools = tools
     assert wanted is tools
     return Bench(tools)
@@ -329,7 +342,8 @@ async def test_what_a_plugin_raises_is_named_to_the_model_and_told_in_full_to_th
         event = await bench(http, plugins=[{"name": name}]).use(name)
     assert error_in(event) == f"the tool failed with {kind}; go on without it"
     (entry,) = [entry for entry in logs if entry["event"] == "tool_raised"]
-    assert (entry["tool"], type(entry["exc_info"]).__name__) == (name, kind)
+    assert entry["tool"] == name
+    assert entry["exception"].splitlines()[-1].startswith(kind)
 
 
 @pytest.mark.usefixtures("plugins")
@@ -354,3 +368,59 @@ async def test_a_call_that_ends_stops_a_plugin(http: WebhookClient) -> None:
     await tools.tools.close()
     assert sys.modules[MODULE].stopped == [CALL]
     assert tools.told == []
+
+
+# Secrets
+
+
+async def test_a_service_that_repeats_what_it_was_sent_gives_no_secret_away(
+    service: Service, http: WebhookClient
+) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        headers = {name: request.headers[name] for name in ("Authorization", "X-Pin")}
+        return web.json_response({"headers": headers, "other": OTHER.get_secret_value()})
+
+    service.answer = echo
+    sent = {"Authorization": "Bearer ${CRM}", "X-Pin": "${PIN}"}
+    event = await bench(http, webhooks=[webhook(service, headers=sent)]).use("order", {"number": 1})
+
+    assert json.loads(event.output) == {"headers": {"Authorization": "Bearer ***", "X-Pin": "***"}, "other": "***"}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("before", [0, MAX_BYTES - 60, MAX_BYTES - 5, MAX_BYTES + 4090])
+async def test_no_part_of_a_secret_is_left_where_an_answer_is_cut(
+    service: Service, http: WebhookClient, before: int, status: int
+) -> None:
+    crm = SECRETS["crm"].get_secret_value()
+    basic = base64.b64encode(f"user:{crm}".encode()).decode()
+    for form, part in ((crm, "very"), (basic, basic[8:14]), (quote(OTHER.get_secret_value(), safe=""), "sk-a")):
+        service.will(status=status, text="." * before + f"{form} " * 2000)
+        event = await bench(http, webhooks=[webhook(service, headers={"X-Key": "${CRM}"})]).use("order", {"number": 1})
+
+        assert part in form
+        assert part not in event.output
+        assert "***" in event.output or before > 1000
+
+
+async def test_what_a_plugin_returns_or_raises_gives_no_secret_away(
+    service: Service, http: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = OTHER.get_secret_value()
+
+    def leaky(arguments: dict[str, Any], call: CallFacts) -> dict[str, Any]:
+        if arguments.get("raise"):
+            raise ValueError(secret)
+        return {"key": secret}
+
+    plugin = LoadedPlugin(ToolDefinition("leaky", "", {"type": "object"}), leaky)
+    monkeypatch.setattr("gateway.tools.runner.load_plugin", lambda name: plugin)
+    tools = bench(http, plugins=[{"name": "leaky"}])
+    assert json.loads((await tools.use("leaky")).output) == {"key": "***"}
+
+    with capture_logs() as logs:
+        await tools.use("leaky", {"raise": True})
+
+    [raised] = [entry for entry in logs if entry["event"] == "tool_raised"]
+    assert "ValueError: ***" in raised["exception"]
+    assert secret not in str(logs)

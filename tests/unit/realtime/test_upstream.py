@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.realtime.socket import retry_after_s
-from gateway.realtime.upstream import Redactor, handshake_headers, safety_identifier, session_url
+from gateway.realtime.upstream import handshake_headers, redactor, safety_identifier, session_url
 from gateway.settings import RealtimeSettings
 
 pytestmark = pytest.mark.unit
@@ -58,7 +58,7 @@ def test_an_ephemeral_key_stands_for_the_long_lived_one_and_for_the_caller() -> 
 
 
 def test_secrets_are_taken_out_of_text_and_ordinary_words_are_not() -> None:
-    redact = Redactor(settings(headers={"x-token": "tok-123456", "x-version": "1"}), {"crm": SecretStr("crm-secret")})
+    redact = redactor(settings(headers={"x-token": "tok-123456", "x-version": "1"}), {"crm": SecretStr("crm-secret")})
     redact.add(SecretStr("ek_ephemeral"))
     redact.add(None)
 
