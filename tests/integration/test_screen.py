@@ -92,8 +92,14 @@ class Caller:
         return ""
 
     def ask(self, text: str, limit_s: float = 5) -> str:
+        """Send a request and return its final answer, not another's that is sent again; nothing when none came."""
+        mine = re.findall(r"^(?:Call-ID|CSeq): .*$", text, re.MULTILINE)
+        until = time.monotonic() + limit_s
         self.send(text)
-        return self.receive(limit_s)
+        while answer := self.receive(until - time.monotonic()):
+            if len(mine) != 2 or not answer.startswith("SIP/2.0 ") or all(line in answer for line in mine):
+                break
+        return answer
 
     def call(self, body: str = "", more: str = "") -> str:
         """Place a call and return the To tag of the one that answered."""
