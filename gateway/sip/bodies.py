@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
 
-from gateway.sip.message import TOKEN, Message
+from gateway.sip.message import QUOTED, TOKEN, Message
 from gateway.sip.negotiation import NotAcceptable, Terms, answer_for_library, no_answer_for_library, offer_for_library
+from gateway.sip.newest import keep_newest
 from gateway.sip.sdp import BadSdp, Session, lines_on, parse_sdp
 
 SDP = "application/sdp"
@@ -27,23 +27,28 @@ _MULTIPART = ("multipart/mixed", "multipart/alternative", "multipart/related")
 _MAX_PARTS = 16
 _CALLS = 1024  # many times what a process holds; each is a few words
 
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
 _TYPE = re.compile(rf"({TOKEN})[ \t]*/[ \t]*({TOKEN})[ \t]*(;.*)?", re.DOTALL)
-_PARAMETER = re.compile(rf";[ \t]*({TOKEN})[ \t]*=[ \t]*({TOKEN}|{_QUOTED})[ \t]*")
+_PARAMETER = re.compile(rf";[ \t]*({TOKEN})[ \t]*=[ \t]*({TOKEN}|{QUOTED})[ \t]*")
 _FRAGMENT = re.compile(r"SIP/2\.0 ([1-6]\d\d)(?: ([^\x00-\x1f\x7f]*))?[ \t]*(?:[\r\n]|\Z)", re.ASCII)
 _MAX_PHRASE = 100
 
 MayOffer = Callable[[tuple[bool, ...]], bool]
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What the library gets for a body; ``kind`` is a media type."""
+    """
+    What the library gets for a body.
+
+    Attributes:
+        kind: media type.
+        text: the body.
+        lines: of an offer: which media lines are on.
+    """
 
     kind: str
     text: str
+    lines: tuple[bool, ...] = field(default=(), compare=False)  # they are in the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class Bodies:
             return Refusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
         except NotAcceptable as error:
             return Refusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
-        return Body(SDP, offer) if may_offer(lines_on(offer)) else _TOO_EARLY
+        lines = lines_on(offer)
+        return Body(SDP, offer, lines) if may_offer(lines) else _TOO_EARLY
 
     def response(self, message: Message, terms: Terms) -> Body | None:
         """
@@ -147,7 +153,7 @@ class Bodies:
             self._calls.pop(key, None)
             return
         call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
-        _keep(self._calls, key, call)
+        keep_newest(self._calls, key, call, _CALLS)
 
     def _too_early(self, message: Message, call: _Call | None, may_offer: MayOffer) -> bool:
         """Whether an offer of ours has no answer yet (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
@@ -162,7 +168,8 @@ class Bodies:
     def _bare(self, message: Message, call: _Call | None) -> None:
         """Note an INVITE whose offer is to be ours, and an ACK that brings no answer to it."""
         if message.method == "INVITE":
-            _keep(self._late, (message.call_id, message.from_tag), (message.cseq, not message.to_tag))
+            begins = message.cseq, not message.to_tag
+            keep_newest(self._late, (message.call_id, message.from_tag), begins, _CALLS)
         elif message.method == "ACK" and call is not None and call.waits:
             late = self._late.pop((message.call_id, message.from_tag), None)
             if late is not None and not late[1]:
@@ -184,13 +191,6 @@ def _answer(message: Message, call: _Call, terms: Terms) -> Body | None:
         return Body(SDP, answer_for_library(_session(message), terms, call.offer))
     except (_Refused, BadSdp, NotAcceptable):
         return None
-
-
-def _keep(table: OrderedDict[K, V], key: K, value: V) -> None:
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > _CALLS:
-        table.popitem(last=False)
 
 
 def _warning(code: int, text: str) -> tuple[tuple[str, str], ...]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from gateway.sip.message import Message
+from gateway.sip.newest import keep_newest
 from gateway.sip.sdp import lines_on
 
 _WAITING = 1024  # INVITEs without a 2xx; a flood pushes its own out
@@ -27,8 +28,6 @@ _MOST_HOSTS = 12
 _METHODS = ("INVITE", "BYE", "CANCEL", "UPDATE", "INFO", "PRACK", "REFER", "REGISTER", "OPTIONS", "NOTIFY")
 _IPV4 = re.compile(r"(?<![0-9A-Za-z.-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z.-])")
 
-K = TypeVar("K")
-V = TypeVar("V")
 Arrival = Literal["new", "again", "absorbed", "refused", "merged"]
 
 
@@ -68,27 +67,37 @@ class Peer:
 
 
 @dataclass(slots=True)
-class _Invite:
-    branch: str
+class _FarEnd:
+    """
+    Who is at the other end of something.
+
+    Attributes:
+        hosts: where it may send from.
+        trunk: whose it is.
+    """
+
     hosts: set[str]
     trunk: str | None
+
+    def is_at(self, peer: Peer) -> bool:
+        return peer.host in self.hosts or (peer.trunk is not None and peer.trunk == self.trunk)
+
+
+@dataclass(slots=True)
+class _Invite(_FarEnd):
+    branch: str
     lines: tuple[bool, ...]  # as in ``_Dialog``
     code: int = 0  # our final answer; 0 before it
     answered: tuple[DialogKey, float] | None = None  # with a 2xx: which dialog it made, and when it was first sent
     acknowledged: bool = False
 
-    def is_from(self, peer: Peer) -> bool:
-        return peer.host in self.hosts or (peer.trunk is not None and peer.trunk == self.trunk)
-
 
 @dataclass(slots=True)
-class _Dialog:
+class _Dialog(_FarEnd):
     """
     A dialog.
 
     Attributes:
-        hosts: where the far end is.
-        trunk: whose dialog it is.
         cseq: of the INVITE it began with.
         lines: which media lines of the first offer are on; empty before it.
         confirmed: by a 2xx.
@@ -97,17 +106,12 @@ class _Dialog:
         closing_at: since when an end of ours is on the way.
     """
 
-    hosts: set[str]
-    trunk: str | None
     cseq: int
     lines: tuple[bool, ...]
     confirmed: bool = False
     acknowledged: bool = False
     bye: str = ""
     closing_at: float | None = None
-
-    def is_with(self, peer: Peer) -> bool:
-        return peer.host in self.hosts or (peer.trunk is not None and peer.trunk == self.trunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ class Dialogs:
         seen = self._invite(message)
         if seen is None:
             return "new"
-        same = message.branch == seen.branch and seen.is_from(peer)
+        same = message.branch == seen.branch and seen.is_at(peer)
         if 200 <= seen.code < 300:
             return "absorbed" if same and not seen.acknowledged else "merged"
         if same:
@@ -162,12 +166,12 @@ class Dialogs:
         seen = self._waiting.get(InviteKey.of(message))
         return seen.code if seen else 0
 
-    def passed(self, message: Message, peer: Peer, offer: str) -> None:
-        """Remember a new INVITE that the library gets, with ``offer`` for its description; that may be empty."""
+    def passed(self, message: Message, peer: Peer, lines: tuple[bool, ...]) -> None:
+        """Remember a new INVITE that the library gets; ``lines``: which media lines of its offer are on."""
         key = InviteKey.of(message)
         self._waiting.pop(key, None)
-        invite = _Invite(message.branch, _hosts(message, peer), peer.trunk, lines_on(offer))
-        _keep(self._waiting, key, invite, _WAITING)
+        invite = _Invite(_hosts(message, peer), peer.trunk, message.branch, lines)
+        keep_newest(self._waiting, key, invite, _WAITING)
 
     def belongs(self, message: Message, peer: Peer, now: float) -> bool:
         """
@@ -175,7 +179,7 @@ class Dialogs:
 
         Of one that has ended, the BYE that ended it is still taken: a retransmission draws the same answer.
         """
-        key = DialogKey(message.call_id, message.to_tag, message.from_tag)
+        key = _key(message)
         dialog = self._live.get(key)
         if dialog is not None and dialog.closing_at is not None and now - dialog.closing_at > _CLOSING_S:
             self._end(key, "", now)
@@ -183,7 +187,7 @@ class Dialogs:
         if dialog is None:
             self._forget_ended(now)
             return message.method == "BYE" and self._ended.get(key, ("", 0.0))[0] == message.branch != ""
-        if not dialog.is_with(peer):
+        if not dialog.is_at(peer):
             return False
         self._live.move_to_end(key)  # a long call is used all the time
         if message.method in ("INVITE", "UPDATE") and len(dialog.hosts) < _MOST_HOSTS:
@@ -196,10 +200,10 @@ class Dialogs:
         """Remember that an ACK came; False when it is one to nothing."""
         seen = self._invite(message)
         mine = bool(message.to_tag) and self.belongs(message, peer, now)
-        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag)) if mine else None
+        dialog = self._dialog(message) if mine else None
         if dialog is not None and dialog.confirmed and dialog.cseq == message.cseq:
             dialog.acknowledged = True  # the library passes over an ACK that comes sooner
-        if seen is None or not (mine or seen.is_from(peer)):
+        if seen is None or not (mine or seen.is_at(peer)):
             return mine
         if not seen.code:
             return False
@@ -213,19 +217,19 @@ class Dialogs:
         Until the ACK of a call the library answers with the lines that the first offer had
         (``pjsua_call_on_rx_offer``), and trips an assertion when another offer has others, or there was none.
         """
-        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        dialog = self._dialog(message)
         if dialog is None:
             return False
         return dialog.acknowledged or (bool(dialog.lines) and lines in ((), dialog.lines))
 
     def too_late(self, message: Message) -> bool:
         """Whether an end of ours is on the way in the dialog of a request (RFC 3261 section 15.1.1)."""
-        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        dialog = self._dialog(message)
         return dialog is None or dialog.closing_at is not None
 
     def is_acknowledged(self, message: Message) -> bool:
         """Whether the ACK of the dialog of a request has passed."""
-        dialog = self._live.get(DialogKey(message.call_id, message.to_tag, message.from_tag))
+        dialog = self._dialog(message)
         return dialog is not None and dialog.acknowledged
 
     def may_cancel(self, message: Message, peer: Peer) -> bool:
@@ -237,7 +241,7 @@ class Dialogs:
         seen = self._invite(message)
         if seen is None or seen.acknowledged:
             return False
-        return seen.branch == message.branch and seen.is_from(peer)
+        return seen.branch == message.branch and seen.is_at(peer)
 
     # --- responses from outside ---
 
@@ -282,12 +286,12 @@ class Dialogs:
         else:
             lines = lines_on(message.body)
             request = _Request(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
-            _keep(self._ours, (message.branch, message.method), request, _OURS)
+            keep_newest(self._ours, (message.branch, message.method), request, _OURS)
             if message.method in ("BYE", "CANCEL"):
                 self._closing(message, now)
 
     def _answered(self, message: Message, now: float) -> None:
-        key = DialogKey(message.call_id, message.to_tag, message.from_tag)
+        key = _key(message)
         dialog = self._live.get(key)
         if dialog is not None and message.cseq_method == "BYE" and message.branch == dialog.bye:
             if message.code // 100 == 2 or message.code == 481:
@@ -306,7 +310,7 @@ class Dialogs:
         if 200 <= message.code < 300:
             invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
-            _keep(self._accepted, InviteKey.of(message), invite, _ACCEPTED)
+            keep_newest(self._accepted, InviteKey.of(message), invite, _ACCEPTED)
 
     # --- who is known ---
 
@@ -324,6 +328,10 @@ class Dialogs:
         return any(host in dialog.hosts for dialog in self._live.values())
 
     # --- inside ---
+
+    def _dialog(self, message: Message) -> _Dialog | None:
+        """Return the dialog that a request from outside is in."""
+        return self._live.get(_key(message))
 
     def _invite(self, message: Message) -> _Invite | None:
         key = InviteKey.of(message)
@@ -360,7 +368,7 @@ class Dialogs:
     def _end(self, key: DialogKey, branch: str, now: float) -> None:
         if key in self._live:
             self._drop(key)
-            _keep(self._ended, key, (branch, now), _ENDED)
+            keep_newest(self._ended, key, (branch, now), _ENDED)
 
     def _drop(self, key: DialogKey) -> None:
         del self._live[key]
@@ -373,6 +381,11 @@ class Dialogs:
             self._ended.popitem(last=False)
 
 
+def _key(message: Message) -> DialogKey:
+    """Return the dialog of a request from outside, or of our response to it."""
+    return DialogKey(message.call_id, message.to_tag, message.from_tag)
+
+
 def _hosts(message: Message, peer: Peer) -> set[str]:
     """
     Return where the far end of a dialog may send from: where this came from, and where it says that it is.
@@ -381,10 +394,3 @@ def _hosts(message: Message, peer: Peer) -> set[str]:
     """
     told = (value for name, value in message.headers if name in ("contact", "record-route"))
     return {peer.host, *(host for value in told for host in _IPV4.findall(value))}
-
-
-def _keep(table: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > limit:
-        table.popitem(last=False)

@@ -81,36 +81,36 @@ _NAME = re.compile(TOKEN)
 
 # Possessive quantifiers keep what was matched, so whatever is sent, a match goes once from left to right. They stand
 # behind single characters alone: behind groups CPython before 3.11.5 matches wrongly (its issue 106052).
-_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 # RFC 3261 section 25.1: generic-param.
-_PARAMETERS = rf"(?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:{TOKEN}+|{_QUOTED})?)?)*"
+_PARAMETERS = rf"(?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:{TOKEN}+|{QUOTED})?)?)*"
 _PLAIN_PARAMETERS = rf"(?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:{TOKEN}+)?)?)*"
 _URI = r"[!#-;=?-Z\[\]_a-z~]++"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*+:"
 # A display name without quotes may hold more than RFC 3261 has, but nothing that could end it. Without brackets the
 # parameters are the header's; of schemes other than these the library takes them for the URI's, and it looks for the
 # user's "@" in their values too.
-_NAMED = rf'(?:{_QUOTED}[ \t]*+|[^"<>:;\\]*+)<{_SCHEME}{_URI}>'
+_NAMED = rf'(?:{QUOTED}[ \t]*+|[^"<>:;\\]*+)<{_SCHEME}{_URI}>'
 _BARE = r"(?:sips?:(?:[!#-+\--;=?A-Z_a-z~]++@)?[A-Za-z0-9._-]++(?::[0-9]++)?|tel:[0-9A-Fa-f+*#().-]++)"
 _ADDRESS = re.compile(rf"{_NAMED}({_PARAMETERS})[ \t]*+|{_BARE}({_PLAIN_PARAMETERS})[ \t]*+", re.IGNORECASE)
-_ELEMENT = rf'(?:(?:{_QUOTED}[ \t]*+|[^"<>:;,\\]*+)<{_SCHEME}{_URI}>{_PARAMETERS}|{_BARE}{_PLAIN_PARAMETERS})'
+_ELEMENT = rf'(?:(?:{QUOTED}[ \t]*+|[^"<>:;,\\]*+)<{_SCHEME}{_URI}>{_PARAMETERS}|{_BARE}{_PLAIN_PARAMETERS})'
 _HOP = (
     rf"SIP[ \t]*+/[ \t]*+2\.0[ \t]*+/[ \t]*+{TOKEN}+[ \t]++(?:[A-Za-z0-9._-]++|\[[0-9A-Fa-f:.]++\])"
     rf"(?:[ \t]*+:[ \t]*+[0-9]{{1,5}}+)?"
-    rf"((?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:[A-Za-z0-9\-.!%*_+`'~\[\]:]++|{_QUOTED})?)?)*)[ \t]*+"
+    rf"((?:[ \t]*+;[ \t]*+{TOKEN}+(?:[ \t]*+=[ \t]*+(?:[A-Za-z0-9\-.!%*_+`'~\[\]:]++|{QUOTED})?)?)*)[ \t]*+"
 )
 _TAG = re.compile(r";[ \t]*+tag[ \t]*+(?:=[ \t]*+([^;]*+))?(?=;|$)", re.IGNORECASE)
 _VIA = re.compile(rf"{_HOP}(?:,[ \t]*+{_HOP})*", re.IGNORECASE)
 _BRANCH = re.compile(r";[ \t]*+branch[ \t]*+(?:=[ \t]*+([^;]*+))?(?=;|$)", re.IGNORECASE)
 _MADDR = re.compile(r";[ \t]*+maddr[ \t]*+(?:=|;|$)", re.IGNORECASE)
-_IN_QUOTES = re.compile(_QUOTED)
+_IN_QUOTES = re.compile(QUOTED)
 _CALL_ID = re.compile(r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}=@]++""")  # RFC 3261 has no "="; base64 does
 _CSEQ = re.compile(rf"([0-9]{{1,10}})[ \t]+({TOKEN})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 _SECONDS_OF = re.compile(rf"[0-9]{{1,10}}{_PARAMETERS}[ \t]*+")
 _ADDRESSES = re.compile(rf"{_ELEMENT}[ \t]*+(?:,[ \t]*+{_ELEMENT}[ \t]*+)*", re.IGNORECASE)
-_CHALLENGE = re.compile(rf'{TOKEN}[ \t]+(?:[^"&]++|{_QUOTED})+')
+_CHALLENGE = re.compile(rf'{TOKEN}[ \t]+(?:[^"&]++|{QUOTED})+')
 # What the library takes apart: it ends each of these at an "&" too, and reads another header behind it.
 _FORMS = {
     "contact": re.compile(rf"\*|{_ADDRESSES.pattern}", re.IGNORECASE),

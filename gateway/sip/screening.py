@@ -281,7 +281,7 @@ class Screening:
             or self._taken(message, self._terms(known, peer.host))
         )
         if isinstance(verdict, Pass):
-            self.dialogs.passed(message, peer, verdict.body.text if verdict.body else "")
+            self.dialogs.passed(message, peer, verdict.body.lines if verdict.body else ())
         return verdict
 
     def _too_soon(self, message: Message) -> Respond | Drop | None:
