@@ -84,6 +84,7 @@ TAKEN = {
     "sounds": route("action: announce, files: sounds/good.wav"),
     "sound without an end": route("action: announce, files: sounds/empty.wav"),
     "filler": agent("filler: sounds/good.wav"),
+    "sound of an apology": agent("on_no_answer: {then: [apologize, play], sound: sounds/good.wav}"),
     "own tool named as one built in that is not offered": webhook(name="transfer_call"),
 }
 REFUSED = {
@@ -131,6 +132,9 @@ REFUSED = {
     "no filler": (agent("filler: none.wav"), "there is no WAV file"),
     "silent filler": (agent("filler: sounds/silent.wav"), "nothing but silence"),
     "empty filler": (agent("filler: sounds/empty.wav"), "nothing but silence"),
+    "no sound of an apology": (agent("on_no_answer: {then: [play], sound: none.wav}"), "there is no WAV file"),
+    "apology without a sound": (agent("on_no_answer: {then: [play]}"), "play and sound go together"),
+    "template of an apology": (agent("on_no_answer: {apology: '{{ groups.area }}'}"), "no such named group"),
     "no plugin": (agent("tools: {plugins: [{name: nobodys}]}"), "no package has an entry point"),
     "unmarked plugin": (agent("tools: {plugins: [{name: unmarked}]}"), "no function marked"),
     "broken plugin": (agent("tools: {plugins: [{name: missing}]}"), "cannot be imported"),
