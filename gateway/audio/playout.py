@@ -40,6 +40,14 @@ NO_PLACE = Place(0, 0, 0)
 """Of an item that belongs to no session, such as a sound: behind what is queued, and what comes later stays behind."""
 
 
+_Key = tuple[int, int, str]
+"""What makes an item itself: an id may come again in another session, and with some services in another response."""
+
+
+def _key(item_id: str, place: Place) -> _Key:
+    return place.session, place.response, item_id
+
+
 @dataclass(slots=True)
 class _Item:
     """Speech of one upstream item that is not played in full yet."""
@@ -57,8 +65,8 @@ class _Item:
     last_at: float | None = None
 
     @property
-    def key(self) -> tuple[int, str]:
-        return self.place.session, self.item_id
+    def key(self) -> _Key:
+        return _key(self.item_id, self.place)
 
     def shares_response(self, other: _Item) -> bool:
         return self.place[:2] == other.place[:2] and self.place != NO_PLACE
@@ -90,8 +98,9 @@ class PlayoutBuffer:
         self._lock = threading.Lock()
         self._held = False
         self._patience = PATIENCE_MS // fmt.ptime_ms
-        self._past: dict[tuple[int, str], int] = {}  # bytes heard of items played to their end, which may go on
-        self._cut: dict[tuple[int, str], int] = {}  # bytes heard of items flushed, of which no more is played
+        self._past: dict[_Key, int] = {}  # bytes heard of items played to their end, which may go on
+        self._cut: dict[_Key, int] = {}  # bytes heard of items flushed, of which no more is played
+        self._flushed: list[_Item] = []  # the last time
         self._sessions = 0
         self._filler = FillerLoop(filler, fmt)
         self._next_filler: FillerLoop | None = None  # for the next start: the old one may still be fading
@@ -112,7 +121,7 @@ class PlayoutBuffer:
     @runs_on("loop")
     def write(self, item_id: str, pcm: bytes, place: Place = NO_PLACE) -> None:
         """Queue speech of an item, any number of bytes, also an odd part of a frame; not if it was flushed."""
-        key = (place.session, item_id)
+        key = _key(item_id, place)
         if not pcm or key in self._cut:
             return
         with self._lock:
@@ -123,10 +132,10 @@ class PlayoutBuffer:
             item.queued_bytes += len(pcm)
 
     @runs_on("loop")
-    def complete(self, item_id: str, session: int = 0) -> None:
+    def complete(self, item_id: str, place: Place = NO_PLACE) -> None:
         """Say that no more speech of this item is awaited, so that its last part of a frame can be played."""
         with self._lock:
-            item = self._find((session, item_id))
+            item = self._find(_key(item_id, place))
             if item is not None:
                 item.complete = True
                 if not item.queued_bytes:
@@ -136,7 +145,7 @@ class PlayoutBuffer:
         if wake is not None:
             wake()
 
-    def _find(self, key: tuple[int, str]) -> _Item | None:
+    def _find(self, key: _Key) -> _Item | None:
         return next((item for item in self._items if item.key == key), None)
 
     def _insert(self, item: _Item) -> _Item:
@@ -161,9 +170,10 @@ class PlayoutBuffer:
         """Drop what waits, and what still comes of the same items; hold no longer. The next frame is silence."""
         with self._lock:
             self._held = False
-            for item in self._items:
-                self._finish(item, complete=False)
+            self._flushed = list(self._items)
             self._items.clear()
+            for item in self._flushed:
+                self._finish(item, complete=False)
             self._rung = True  # whoever flushes knows
 
     @runs_on("loop")
@@ -205,9 +215,9 @@ class PlayoutBuffer:
 
     @runs_on("loop")
     def cut_off(self, session: int) -> dict[str, int]:
-        """Return how many milliseconds were clocked out of each item of a session that was flushed, by item id."""
-        with self._lock:
-            return {item_id: self._fmt.ms(heard) for (of, item_id), heard in self._cut.items() if of == session}
+        """Return, of a session's items that the last flush dropped, how many milliseconds were clocked out, by id."""
+        cut = [item for item in self._flushed if item.place.session == session]
+        return {item.item_id: self._fmt.ms(item.earlier_bytes + item.played_bytes) for item in cut}
 
     @runs_on("loop")
     def take_finished(self) -> list[PlayedItem]:

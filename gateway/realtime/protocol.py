@@ -365,8 +365,12 @@ class RealtimeProtocol:
         return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
 
     def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
-        self._speech.begin_response(event.response.id)
-        unwanted = self._owed.began(event.response.id)
+        response_id = event.response.id
+        if response_id in self._ended and response_id != self._owed.active_id:  # an id that the service uses again
+            self._ended.remove(response_id)
+            self._speech.forget_response(response_id)
+        self._speech.begin_response(response_id)
+        unwanted = self._owed.began(response_id)
         self._calls.mcp.response_began()
         return self._sends(self.cancel()) if unwanted else []
 

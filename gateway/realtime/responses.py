@@ -23,6 +23,10 @@ class EndedResponses:
         while len(self._ended) > MAX_ENDED_RESPONSES:
             del self._ended[next(iter(self._ended))]
 
+    def remove(self, response_id: str) -> None:
+        """Take what comes of this id for another response's: it began anew."""
+        self._ended.pop(response_id, None)
+
     def __contains__(self, response_id: str | None) -> bool:
         """Return whether what comes of this response is stale."""
         return response_id in self._ended

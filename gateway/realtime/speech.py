@@ -125,6 +125,12 @@ class SpokenItems:
         """Take note of a response that began: it is played behind those that began before."""
         self._number(response_id)
 
+    def forget_response(self, response_id: str) -> None:
+        """Take what comes of this response from now on for another's: the service uses the id again."""
+        self._numbers.pop(response_id, None)
+        for item_id in [each.item_id for each in self._items.values() if each.response_id == response_id]:
+            del self._items[item_id]
+
     def announce(self, item_id: str, response_id: str | None, output_index: int | None) -> None:
         """Take note of an item that may have audio: it keeps its place, but nothing waits for it."""
         self._item(item_id, response_id, output_index)
@@ -228,7 +234,10 @@ class SpokenItems:
 
     def _item(self, item_id: str, response_id: str | None, output_index: int | None) -> _Item:
         item = self._items.get(item_id)
+        if item is not None and None not in (response_id, item.response_id) and response_id != item.response_id:
+            item = None  # an id that comes again is another item's
         if item is None:
+            self._items.pop(item_id, None)
             if len(self._items) >= MAX_ITEMS:
                 silent = (each.item_id for each in self._items.values() if not each.parts)
                 del self._items[next(silent, next(iter(self._items)))]

@@ -122,7 +122,9 @@ class AgentVoice:
 
     def play(self, item_id: str, audio: bytes, place: tuple[int, int]) -> None:
         """Queue speech of an item, any number of bytes; ``place``: number of its response, index in that."""
-        stream = self._streams.get(item_id) or self._open(item_id, place)
+        stream = self._streams.get(item_id)
+        if stream is None or stream.place[1:] != place:
+            stream = self._open(item_id, place)
         pcm = self._decode(audio) if self._decode is not None else audio
         if stream.resampler is not None:
             pcm = stream.resampler.process(pcm)
@@ -131,9 +133,11 @@ class AgentVoice:
     def end(self, item_id: str) -> None:
         """Say that an item's speech came to its end; what comes after all is a stream of its own."""
         stream = self._streams.pop(item_id, None)
-        if stream is not None and stream.resampler is not None:
+        if stream is None:
+            return
+        if stream.resampler is not None:
             self._playout.write(item_id, stream.resampler.tail(), stream.place)
-        self._playout.complete(item_id, self._session)
+        self._playout.complete(item_id, stream.place)
 
     def cut_off(self) -> dict[str, int]:
         """Return how many milliseconds were heard of each item of this session that was dropped from the playout."""
@@ -146,6 +150,7 @@ class AgentVoice:
         self._session = self._playout.new_session()
 
     def _open(self, item_id: str, place: tuple[int, int]) -> _Stream:
+        self.end(item_id)  # of another response, which has an item of the same id
         converts = self._source_hz != self._target_hz
         resampler = Resampler(self._source_hz, self._target_hz) if converts else None
         stream = self._streams[item_id] = _Stream(Place(self._session, *place), resampler)

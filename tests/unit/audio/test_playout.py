@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.audio.pcm import PHONE
-from gateway.audio.playout import MAX_PAST_ITEMS, PATIENCE_MS, Place, PlayoutBuffer
+from gateway.audio.playout import MAX_PAST_ITEMS, NO_PLACE, PATIENCE_MS, Place, PlayoutBuffer
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
@@ -212,8 +212,8 @@ def test_items_that_overlap_are_played_one_after_the_other() -> None:
     for _ in range(3):
         buffer.write("a", b"\x01" * FRAME, at(0))
         buffer.write("b", b"\x02" * FRAME, at(1))
-    buffer.complete("b", 1)
-    buffer.complete("a", 1)
+    buffer.complete("b", at(1))
+    buffer.complete("a", at(0))
     assert b"".join(frames(buffer)) == b"\x01" * 3 * FRAME + b"\x02" * 3 * FRAME
     assert [item.item_id for item in buffer.take_finished()] == ["a", "b"]
 
@@ -226,8 +226,8 @@ def test_an_item_that_comes_late_is_played_first_unless_the_later_one_has_begun(
     assert buffer.position() == ("b", 0)
     assert read_frame(buffer) == b"\x02" * FRAME
     buffer.write("a", b"\x01" * FRAME, at(0))
-    for item_id in "abcd":
-        buffer.complete(item_id, 1)
+    for item_id, place in (("a", at(0)), ("b", at(1)), ("c", at(2)), ("d", at(0, response=2))):
+        buffer.complete(item_id, place)
     assert b"".join(frames(buffer)) == b"\x02" * FRAME + b"\x01" * FRAME + b"\x03" * FRAME + b"\x04" * FRAME
 
 
@@ -236,8 +236,8 @@ def test_what_has_no_place_goes_to_the_end_and_what_comes_later_behind_it() -> N
     buffer.write("b", b"\x02" * FRAME, at(1))
     buffer.write("sound", b"\x05" * FRAME)
     buffer.write("a", b"\x01" * FRAME, at(0))
-    for item_id, session in (("a", 1), ("b", 1), ("sound", 0)):
-        buffer.complete(item_id, session)
+    for item_id, place in (("a", at(0)), ("b", at(1)), ("sound", NO_PLACE)):
+        buffer.complete(item_id, place)
     assert b"".join(frames(buffer)) == b"\x02" * FRAME + b"\x05" * FRAME + b"\x01" * FRAME
 
 
@@ -249,7 +249,7 @@ def test_the_item_being_played_waits_for_its_rest_while_its_response_may_bring_i
     assert read_frame(buffer) is None
     assert buffer.position() == ("a", 20)
     buffer.write("a", b"\x01" * FRAME, at(0))
-    buffer.complete("a", 1)
+    buffer.complete("a", at(0))
     assert read_frame(buffer) == b"\x01" * FRAME
     assert read_frame(buffer) == b"\x01" * 100 + b"\x02" * (FRAME - 100)
 
@@ -293,7 +293,7 @@ def test_items_of_another_session_are_others_whatever_their_ids() -> None:
     buffer.write("item_1", b"\x01" * 2 * FRAME, at(0, session=first))
     read_frame(buffer)
     buffer.write("item_1", b"\x02" * FRAME, at(0, session=second))
-    buffer.complete("item_1", second)
+    buffer.complete("item_1", at(0, session=second))
     assert read_frame(buffer) == b"\x01" * FRAME
     assert read_frame(buffer) == b"\x02" * FRAME
     buffer.write("item_1", b"\x01" * FRAME, at(0, session=first))
@@ -301,6 +301,8 @@ def test_items_of_another_session_are_others_whatever_their_ids() -> None:
     assert (buffer.cut_off(first), buffer.cut_off(second)) == ({"item_1": 40}, {})
     buffer.write("item_1", b"\x02" * FRAME, at(0, session=second))
     assert read_frame(buffer) == b"\x02" * FRAME
+    buffer.write("item_1", b"\x03" * FRAME, at(0, response=2, session=first))
+    assert read_frame(buffer) == b"\x03" * FRAME, "another response's item, for that matter"
 
 
 def test_the_memory_of_what_was_played_or_flushed_is_bounded() -> None:
@@ -308,7 +310,7 @@ def test_the_memory_of_what_was_played_or_flushed_is_bounded() -> None:
     for number in range(3 * MAX_PAST_ITEMS):
         buffer.write(f"a{number}", b"\x01" * FRAME, at(0, number))
         read_frame(buffer)
-        buffer.complete(f"a{number}", 1)
+        buffer.complete(f"a{number}", at(0, number))
         buffer.write(f"b{number}", b"\x01" * FRAME, at(1, number))
         buffer.flush()
     assert (len(buffer._past), len(buffer._cut)) == (MAX_PAST_ITEMS, MAX_PAST_ITEMS)
@@ -348,7 +350,7 @@ def test_whatever_overlaps_no_sample_of_an_item_is_lost_doubled_or_out_of_order(
             buffer.write(str(key), b"".join(sample.to_bytes(2, "little") for sample in samples), at(item, response))
             queued.extend(samples if key not in cut else ())
         elif step == "complete":
-            buffer.complete(str(key), 1)
+            buffer.complete(str(key), at(key[1], key[0]))
         elif step == "read":
             read()
         else:
@@ -360,7 +362,7 @@ def test_whatever_overlaps_no_sample_of_an_item_is_lost_doubled_or_out_of_order(
             cut |= {key for key in written if str(key) in buffer.cut_off(1)}
             written |= {key: heard.get(key, []).copy() for key in cut}
     for key in written:
-        buffer.complete(str(key), 1)
+        buffer.complete(str(key), at(key[1], key[0]))
     while read():
         pass
     assert heard == {key: samples for key, samples in written.items() if samples}

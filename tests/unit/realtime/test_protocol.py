@@ -262,6 +262,23 @@ def test_a_message_that_overlaps_a_function_call_keeps_its_own_state() -> None:
     assert protocol.cancel() == (), "none is active"
 
 
+def test_a_service_that_uses_its_ids_again_is_heard_all_the_same() -> None:
+    protocol = ready_protocol()
+    places = []
+    for response_id in ("resp_1", "resp_1", "resp_2"):
+        begin(protocol, response_id)
+        [audio] = speak(protocol, response_id, "item_a")
+        assert isinstance(audio, AgentAudio)
+        places.append(audio.place)
+        [cut] = sent(protocol.truncate({"item_a": 40}))
+        assert (cut["item_id"], cut["audio_end_ms"]) == ("item_a", 40)
+        assert speak(protocol, response_id, "item_a") == []
+        finish(protocol, response_id, "cancelled", reason="turn_detected")
+        assert speak(protocol, response_id, "item_b") == []
+
+    assert places == [(1, 0), (2, 0), (3, 0)]
+
+
 def test_two_messages_of_one_response_are_counted_apart() -> None:
     protocol = ready_protocol()
     begin(protocol, "resp_1")

@@ -166,6 +166,18 @@ def test_another_session_may_use_the_same_ids_for_other_items() -> None:
     assert played(playout).rstrip(b"\0") == (alone(SPEECH) + alone(SPEECH[:6000])).rstrip(b"\0")
 
 
+def test_another_response_may_use_the_same_id_for_another_item() -> None:
+    playout = PlayoutBuffer(PHONE)
+    agent = AgentVoice(playout, "pcm")
+    agent.play("item_1", SPEECH, (1, 0))
+    playout.flush()
+    agent.play("item_1", SPEECH[:6000], (2, 0))
+    agent.play("item_1", SPEECH[:9000], (3, 0))
+    agent.end("item_1")
+
+    assert played(playout).rstrip(b"\0") == (alone(SPEECH[:6000]) + alone(SPEECH[:9000])).rstrip(b"\0")
+
+
 def test_the_items_that_are_open_at_once_are_bounded() -> None:
     playout = PlayoutBuffer(PHONE)
     agent = AgentVoice(playout, "pcmu")
