@@ -75,6 +75,9 @@ class RealtimeSettings(Section):
     model_parameter: str = Field(
         "model", pattern=r"^[A-Za-z_]{1,32}$", description="query parameter that names the model or deployment"
     )
+    session_layout: Literal["openai", "xai"] = Field(
+        "openai", description="where a session has its voice and turn_detection: in audio (openai) or beside it (xai)"
+    )
     headers: dict[HeaderName, SecretStr] = Field({}, description="extra headers of the handshake, name -> value")
     proxy: WebUrl | None = Field(
         None, repr=False, description="HTTP proxy for the upstream; proxy variables are not obeyed"

@@ -26,6 +26,7 @@ from gateway.realtime.upstream import (
     safety_identifier,
     session_url,
 )
+from gateway.realtime.wire import lift
 from gateway.realtime.wire_session import SessionConfig
 from gateway.settings import RealtimeSettings
 
@@ -93,6 +94,7 @@ class Opener:
             history=self.history.new_session(),
             calls=self.calls,
             owed=self.owed,
+            lay_out=lift if self._settings.session_layout == "xai" else lambda text: text,
         )
         return RealtimeSocket(
             call_id=self._call_id,

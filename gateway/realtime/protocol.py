@@ -81,6 +81,7 @@ class RealtimeProtocol:
         history: what was said; outlives the session.
         calls: the tools called; outlives the session.
         owed: what the agent owes the caller; outlives the session.
+        lay_out: puts the fields of a ``session.update`` to where this service has them.
     """
 
     def __init__(
@@ -93,10 +94,12 @@ class RealtimeProtocol:
         history: History | None = None,
         calls: ToolCalls | None = None,
         owed: Owed | None = None,
+        lay_out: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._call_id = call_id
         self._config = config
         self._redact = redact
+        self._lay_out = lay_out
         self._listening = Listening(config, interrupts)
         self._history = history if history is not None else History()
         self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
@@ -131,7 +134,7 @@ class RealtimeProtocol:
 
     def configure(self) -> tuple[str, ...]:
         """Ask for the session; everything else waits for the answer."""
-        return (encode(SessionUpdate(event_id=CONFIGURE_ID, session=self._config)),)
+        return self._encoded((SessionUpdate(event_id=CONFIGURE_ID, session=self._config),))
 
     def append(self, audio: bytes) -> tuple[str, ...]:
         """Hand over caller audio, whole samples. Before the session is ready it is refused: none to send."""
@@ -521,9 +524,8 @@ class RealtimeProtocol:
         self._count += 1
         return f"{kind}-{self._count}"
 
-    @staticmethod
-    def _encoded(events: Iterable[ClientEvent]) -> tuple[str, ...]:
-        return tuple(map(encode, events))
+    def _encoded(self, events: Iterable[ClientEvent]) -> tuple[str, ...]:
+        return tuple(self._lay_out(encode(event)) for event in events)
 
     @staticmethod
     def _sends(texts: tuple[str, ...]) -> list[Fact]:

@@ -9,6 +9,7 @@ protocol.
 from __future__ import annotations
 
 import binascii
+import json
 from typing import Annotated, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -62,6 +63,26 @@ def parse_http_refusal(body: bytes | bytearray) -> ErrorDetails | None:
 def encode(event: ClientEvent) -> str:
     """Return the event as compact JSON, without the fields that were not set; None that was set is ``null``."""
     return event.model_dump_json(exclude_unset=True)
+
+
+def lift(text: str) -> str:
+    """
+    Return a ``session.update`` with ``voice`` and ``turn_detection`` beside ``audio`` instead of in it.
+
+    xAI has them there; the API itself refuses that. Other events are returned as they are.
+    """
+    event = json.loads(text)
+    if event["type"] != "session.update":
+        return text
+    session = event["session"]
+    audio = session.get("audio", {})
+    for side, name in (("input", "turn_detection"), ("output", "voice")):
+        if name in audio.get(side, {}):
+            session[name] = audio[side].pop(name)
+    session["audio"] = {side: fields for side, fields in audio.items() if fields}
+    if not session["audio"]:
+        del session["audio"]
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 def encode_append(pcm: bytes) -> str:

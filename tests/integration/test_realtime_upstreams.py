@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.audio.pcm import PHONE
-from gateway.call.events import AgentReady, HangUpAsked, SpeechStarted, TransferAsked
+from gateway.call.events import AgentReady, AgentSpoke, CallerSpoke, HangUpAsked, SpeechStarted, TransferAsked
 from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
@@ -80,6 +80,39 @@ async def test_azure_is_greeted_with_an_api_key_and_the_deployment() -> None:
     assert door.headers["api-key"] == KEY
     assert door.headers["x-ms-client"] == "gateway"
     assert "authorization" not in door.headers
+
+
+async def test_a_service_that_lays_its_session_out_otherwise_is_spoken_with() -> None:
+    changes: list[Json] = []
+
+    async def script(socket: ServerConnection) -> None:
+        await send(socket, "session.created", session={"id": "s", "voice": "ara", "turn_detection": {"type": None}})
+        update = await receive(socket, "session.update")
+        asked = update["session"]
+        changes.append(asked)
+        await send(socket, "ping", timestamp=1)
+        echo = {"modalities": ["audio"], "input_audio_format": "not specified", "output_audio_format": "not specified"}
+        await send(socket, "session.updated", session=echo | asked)
+        completed = "conversation.item.input_audio_transcription.completed"
+        await send(socket, completed, item_id="i", transcript="Hello?", status="in_progress")
+        await send(socket, completed, item_id="i", transcript="Hello, it is me.", status="completed")
+        await answer_turn(socket, "r", "a", "Hi.", status_details="unimplemented", usage={})
+        changes.append((await skip_to(socket, "session.update"))["session"])
+        await until_closed(socket)
+
+    profile = AgentProfile(instructions="Be brief.", model="my-model", voice="eve")
+    async with serving(script) as url, calling(url, profile=profile, session_layout="xai") as call:
+        spoke = await call.first(AgentSpoke)
+        call.agent.mute_caller()
+        await until(lambda: len(changes) == 2)
+
+    assert spoke.text == "Hi."
+    assert [event.text for event in call.events if isinstance(event, CallerSpoke)] == ["Hello, it is me."]
+    assert changes[0]["voice"] == "eve"
+    assert changes[0]["turn_detection"]["type"] == "server_vad"
+    assert changes[0]["audio"]["output"].keys() == {"format", "speed"}
+    assert changes[1] == {"type": "realtime", "turn_detection": None}
+    assert call.noted("session_differs") == call.noted("odd_message") == []
 
 
 async def test_the_caller_is_named_by_a_hash() -> None:

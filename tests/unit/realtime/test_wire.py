@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from gateway.realtime import wire_client as client
 from gateway.realtime import wire_server as server
-from gateway.realtime.wire import encode, encode_append, parse_http_refusal, parse_server_event
+from gateway.realtime.wire import encode, encode_append, lift, parse_http_refusal, parse_server_event
 from gateway.realtime.wire_objects import (
     ContentPart,
     EchoedFormat,
@@ -230,6 +230,32 @@ def test_the_body_of_an_http_refusal_is_read_if_it_is_one() -> None:
     assert refusal is not None
     assert (refusal.code, refusal.message) == ("call_id_not_found", "No call.")
     assert parse_http_refusal(b"<html>") is None
+
+
+def test_a_service_may_have_voice_and_turn_detection_beside_the_audio() -> None:
+    audio = AudioConfig(
+        input=AudioInput(format=G711Audio(type="audio/pcmu"), turn_detection=ServerVad()),
+        output=AudioOutput(voice="eve"),
+    )
+
+    lifted = json.loads(lift(encode(client.SessionUpdate(session=SessionConfig(instructions="Grüße", audio=audio)))))
+
+    assert lifted["session"] == {
+        "type": "realtime",
+        "instructions": "Grüße",
+        "audio": {"input": {"format": {"type": "audio/pcmu"}}},
+        "turn_detection": {"type": "server_vad"},
+        "voice": "eve",
+    }
+
+
+def test_of_a_change_of_turn_detection_alone_nothing_else_is_sent_beside_the_audio() -> None:
+    change = SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=None)))
+
+    lifted = json.loads(lift(encode(client.SessionUpdate(session=change))))
+
+    assert lifted["session"] == {"type": "realtime", "turn_detection": None}
+    assert lift(encode(client.ResponseCreate())) == encode(client.ResponseCreate())
 
 
 MINIMAL_CLIENT_EVENTS: dict[str, tuple[client.ClientEvent, Json]] = {
