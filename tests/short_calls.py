@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
-import socket
 import sys
 import tempfile
 import time
@@ -23,67 +21,21 @@ from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.sessions.embedded import EmbeddedRedis
 from tests.e2e.sipp import free_port
-from tests.fuzz.material import request
+from tests.e2e.telephone import Telephone
 
 MOST_GROWTH_MB = 10.0
 CALLERS = 3
-ANSWER_S = 20.0
-SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\n"
 PLAN = "agents:\n  a: {instructions: Answer shortly., greeting: Say hello.}\nroutes:\n  - {name: any, agent: a}\n"
 
 
-class Caller(asyncio.DatagramProtocol):
-    """A telephone over UDP that makes one call after the other."""
-
-    def __init__(self, port: int) -> None:
-        self._gateway = ("127.0.0.1", port)
-        self._answers: asyncio.Queue[str] = asyncio.Queue()
-        self._transport: asyncio.DatagramTransport
-        self._numbers = itertools.count(1)
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        text = data.decode(errors="replace")  # whoever had the port before may still be sent RTCP
-        if text.startswith("SIP/2.0 ") and text[8] != "1":
-            self._answers.put_nowait(text)
-
-    async def call(self, length_s: float) -> tuple[str, float]:
-        """Make a call; return the status that it got and the longest gap in what was heard, in milliseconds."""
-        call_id = f"{id(self)}.{time.monotonic_ns()}"
-        async with RtpPeer(then_silence=True) as phone:
-            answer = await self._ask("INVITE", 1, call_id, body=SDP.format(phone.port))
-            status = answer[8:11]
-            tag = next((line.partition(";tag=")[2] for line in answer.split("\r\n") if line.startswith("To:")), "")
-            self._send("ACK", 1, call_id, tag)
-            if status != "200":
-                return status, 0.0
-            phone.talk()
-            await asyncio.sleep(length_s)
-            await self._ask("BYE", 2, call_id, tag)
-            arrivals = [packet.arrived_at for packet in phone.reception.packets]
-        return status, longest_gap_ms(arrivals)
-
-    async def _ask(self, method: str, cseq: int, call_id: str, tag: str = "", body: str = "") -> str:
-        self._send(method, cseq, call_id, tag, body)
-        async with asyncio.timeout(ANSWER_S):
-            while call_id not in (answer := await self._answers.get()) or f"{cseq} {method}" not in answer:
-                pass
-        return answer
-
-    def _send(self, method: str, cseq: int, call_id: str, tag: str, body: str = "") -> None:
-        text = request(method, cseq=cseq, inside=True, body=body)
-        for name, value in (
-            ("%port%", str(self._gateway[1])),
-            ("%sip%", str(self._transport.get_extra_info("sockname")[1])),
-            ("%new%", str(next(self._numbers)) + call_id),
-            ("%id%", call_id),
-            ("%tag%", f";tag={tag}" if tag else ""),
-            ("%length%", str(len(body))),
-        ):
-            text = text.replace(name, value)
-        self._transport.sendto(text.encode(), self._gateway)
+async def one_call(phone: Telephone, length_s: float) -> tuple[str, float]:
+    """Make a call; return the status that it got and the longest gap in what was heard, in milliseconds."""
+    async with RtpPeer(then_silence=True) as media:
+        async with phone.call(media.port) as status:
+            if status == "200":
+                media.talk()
+                await asyncio.sleep(length_s)
+        return status, longest_gap_ms([packet.arrived_at for packet in media.reception.packets])
 
 
 def rss_mb(pid: int) -> float:
@@ -116,19 +68,15 @@ async def run(calls: int, length_s: float, every: int, variables: dict[str, str]
 
                 async def caller() -> None:
                     nonlocal warm
-                    loop = asyncio.get_running_loop()
-                    transport, phone = await loop.create_datagram_endpoint(
-                        lambda: Caller(gateway.port), local_addr=("127.0.0.1", 0), family=socket.AF_INET
-                    )
-                    for _ in left:
-                        status, gap = await phone.call(length_s)
-                        made[status] += 1
-                        gaps.append(gap)
-                        simulator.connections[:] = [each for each in simulator.connections if each.open]
-                        warm = warm or (rss_mb(pid) if made.total() >= 20 else 0.0)
-                        if made.total() % every == 0:
-                            tell(made, gaps, rss_mb(pid), time.monotonic() - started)
-                    transport.close()
+                    async with Telephone.towards(gateway.port) as phone:
+                        for _ in left:
+                            status, gap = await one_call(phone, length_s)
+                            made[status] += 1
+                            gaps.append(gap)
+                            simulator.connections[:] = [each for each in simulator.connections if each.open]
+                            warm = warm or (rss_mb(pid) if made.total() >= 20 else 0.0)
+                            if made.total() % every == 0:
+                                tell(made, gaps, rss_mb(pid), time.monotonic() - started)
 
                 tell(made, gaps, rss_mb(pid), 0.0)
                 await asyncio.gather(*(caller() for _ in range(CALLERS)))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,42 +65,45 @@ class House:
 MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
 
 
+@asynccontextmanager
+async def open_house(
+    folder: Path,
+    *faults: str,
+    profile: str = "",
+    dialplan: str = "",
+    simulator: SimulatorOptions | None = None,
+    **variables: str,
+) -> AsyncIterator[House]:
+    """Open a house with its dialplan in ``folder``; fails when the gateway logged an error or did not end in order."""
+    plan = folder / "plan.yaml"
+    plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
+    options = simulator or SimulatorOptions(faults=faults)
+    first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
+    redis = EmbeddedRedis()
+    async with redis as redis_url, Simulator(options) as model:
+        given = {
+            "GATEWAY_DIALPLAN": str(plan),
+            "GATEWAY_SIP__HOST": "127.0.0.1",
+            "GATEWAY_SIP__PORT": "0",
+            "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
+            "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
+            "GATEWAY_REALTIME__URL": model.url,
+            "GATEWAY_REALTIME__API_KEY": "test-key",
+            "GATEWAY_REDIS__URL": redis_url,
+            **variables,
+        }
+        async with GatewayProcess(given, debug=True) as gateway:
+            store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
+            await store.open()
+            try:
+                yield House(model, gateway, store, redis)
+            finally:
+                await store.close()
+        assert gateway.process.returncode == 0, "\n".join(gateway.output)
+        broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
+        assert not broken, "\n".join(gateway.output)
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> MakeHouse:
-    @asynccontextmanager
-    async def build(
-        *faults: str,
-        profile: str = "",
-        dialplan: str = "",
-        simulator: SimulatorOptions | None = None,
-        **variables: str,
-    ) -> AsyncIterator[House]:
-        plan = tmp_path / "plan.yaml"
-        plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
-        options = simulator or SimulatorOptions(faults=faults)
-        first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
-        redis = EmbeddedRedis()
-        async with redis as redis_url, Simulator(options) as model:
-            given = {
-                "GATEWAY_DIALPLAN": str(plan),
-                "GATEWAY_SIP__HOST": "127.0.0.1",
-                "GATEWAY_SIP__PORT": "0",
-                "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
-                "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
-                "GATEWAY_REALTIME__URL": model.url,
-                "GATEWAY_REALTIME__API_KEY": "test-key",
-                "GATEWAY_REDIS__URL": redis_url,
-                **variables,
-            }
-            async with GatewayProcess(given, debug=True) as gateway:
-                store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
-                await store.open()
-                try:
-                    yield House(model, gateway, store, redis)
-                finally:
-                    await store.close()
-            assert gateway.process.returncode == 0, "\n".join(gateway.output)
-            broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
-            assert not broken, "\n".join(gateway.output)
-
-    return build
+    return partial(open_house, tmp_path)
