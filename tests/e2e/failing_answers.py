@@ -73,7 +73,7 @@ class Way:
     Attributes:
         name: for the table.
         faults: the simulator's.
-        always: all answers from that one on fail so.
+        always: all answers from that one on fail so, in every session; else that one, in the first session.
         is_partial: some speech comes before it.
         occasions: at which it may come.
     """
@@ -86,7 +86,7 @@ class Way:
 
     def at(self, occasion: Occasion) -> tuple[str, ...]:
         """Return the faults of a call in which it happens then."""
-        limit = f"answers={occasion.number}{'-' if self.always else ''}"
+        limit = f"answers={occasion.number}-" if self.always else f"answers={occasion.number},first=1"
         return (*occasion.before, *(f"{fault},{limit}" for fault in self.faults))
 
 
@@ -290,13 +290,11 @@ def _now() -> float:
 
 def _judge(way: Way, ear: Ear, due_at: float, hung_up_at: float | None, seen: Sequence[Connection]) -> Heard:
     words = ear.words(due_at)
-    since = due_at
+    since, sound = due_at, ear.first_sound(due_at)
     if way.is_partial and words:
         since = broken_off(words)
-        words = [at for at in words if at > since]
-        sound = ear.first_sound(since + _PAUSE_S)
-    else:
-        sound = ear.first_sound(due_at)
+        words = [at for at in words if at > since] or ([since] if since - words[0] >= _WHOLE_S else [])
+        sound = words[0] if words else ear.first_sound(since + _PAUSE_S)
     return Heard(
         way,
         None if sound is None else sound - since,
