@@ -1,8 +1,9 @@
 """
-Many minutes of calls with turns and random faults upstream; at the end nothing may have grown or been violated.
+Many minutes of calls with turns and random faults upstream; at the end nothing may have grown or been violated, and
+nobody been left in silence.
 
 ``python -m tests.soak --minutes 30`` from the root of the project; ``make soak``. Bounded in time and in calls; ends
-with exit code 1 when something leaked or the simulator saw a violation.
+with exit code 1 when something leaked, a call was silent for too long, or the simulator saw a violation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import statistics
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +33,16 @@ from gateway.lab.speech import caller_wav
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings
+from tests.e2e.failing_answers import Ear
 from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, free_port, invite, pause
 
 CALLERS = 3
 SAMPLE_S = 10.0
 MAX_GROWTH_MB = 8.0
+MAX_SILENCE_S = 10.0
+LATER_S = 4.0  # so long after a call began, other faults are for the sessions it opens from then on
 FAULTS: tuple[tuple[str, ...], ...] = (
-    *((),) * 6,  # most connections are good ones
+    *((),) * 12,  # most sessions are good ones
     ("drop=4",),
     ("close=5",),
     ("close=6:1011",),
@@ -45,35 +51,106 @@ FAULTS: tuple[tuple[str, ...], ...] = (
     ("refuse=invalid_model",),
     ("http=503",),
     ("silent",),
+    ("freeze=4",),
     ("latency=80", "jitter=60"),
     ("pace=0.7",),
     ("burst=3",),
     ("late_deltas=3",),
     ("two_items",),
+    ("interleaved",),
+    ("backwards",),
     ("twice=response.done",),
     ("missing=rate_limits.updated",),
+    ("slow_acks=0.5",),
+    ("open_turns=1",),
     ("unknown_events", "unknown_fields"),
-    ("fail=rate_limit_exceeded:1",),
-    ("incomplete=max_output_tokens:1",),
     ("expire=8",),
     ("close_reply=never",),
+    *(
+        (f"odd={field}",)
+        for field in (
+            "response.done:response.status_details:text",
+            "response.done:response.usage:null",
+            "response.created:response.id:null,events=2",
+            "response.output_item.added:item:null",
+            "conversation.item.added:item.type:number",
+            "conversation.item.input_audio_transcription.completed:transcript:surrogate",
+            "input_audio_buffer.speech_stopped:item_id:missing",
+            "rate_limits.updated:rate_limits:null",
+        )
+    ),
+    *((f"stray=response.created:{kind}",) for kind in ("text", "object", "cut", "binary", "null_type")),
+)
+# These are for one of the first three answers, or for all from one on.
+ANSWER_FAULTS: tuple[str, ...] = (
+    "fail=server_error",
+    "fail=null",
+    "fail=no_error",
+    "try_again=1",
+    "fail=server_error@1",
+    "incomplete=content_filter@0",
+    "incomplete=content_filter@1",
+    "incomplete=max_output_tokens",
+    "cancelled",
+    "empty",
+    "comes_as=text",
+    "comes_as=transcript",
+    "stall",
+    "stall=1",
+    "stall=0:deaf",
+    "deny=null",
+    "deny=rate_limit_exceeded@1:nameless",
+    "unanswered",
+    "crossed=0.3",
+    "crossed=done+0.3:nameless",
+    "calls=look_up",
+    "mcp=completed",
+    "mcp=failed:approval",
+    "mcp=never",
 )
 PLAN = """
 agents:
-  a:
+{agents}
+routes:
+{routes}
+"""
+AGENTS = """
+  a{number}:
     instructions: Answer shortly.
     greeting: Say hello.
-    on_loss: {action: reconnect, give_up_after_s: 5}
-    turn_detection: {guard_ms: 150}
-  b:
+    model: {model}
+    on_loss: {{action: reconnect, give_up_after_s: 5}}
+    turn_detection: {{guard_ms: 150}}
+  b{number}:
     instructions: Answer shortly.
     greeting: Say hello.
+    model: {model}
     audio_format: pcmu
     early_audio: hold
-routes:
-  - {name: reconnects, called: "1001", agent: a}
-  - {name: hangs up, agent: b}
 """
+ROUTES = """
+  - {{name: reconnects {number}, match: {{to: "{number}1"}}, agent: a{number}}}
+  - {{name: hangs up {number}, match: {{to: "{number}0"}}, agent: b{number}}}
+"""
+
+
+def model_of(number: int) -> str:
+    """Return the model that tells a caller's sessions from those of the others."""
+    return f"gpt-realtime-20{10 + number}-01-01"
+
+
+def plan() -> str:
+    numbers = range(CALLERS)
+    agents = "".join(AGENTS.format(number=number, model=model_of(number)) for number in numbers)
+    return PLAN.format(agents=agents, routes="".join(ROUTES.format(number=number) for number in numbers))
+
+
+def some_faults(dice: random.Random) -> tuple[str, ...]:
+    """Return what goes wrong in a session."""
+    if dice.random() < 0.5:
+        return dice.choice(FAULTS)
+    first = dice.choice((1, 1, 2, 2, 3))
+    return (f"{dice.choice(ANSWER_FAULTS)},answers={first}{dice.choice(('', '', '', '-'))}",)
 
 
 class Soak:
@@ -84,6 +161,15 @@ class Soak:
         self.samples: list[tuple[float, float, int, int]] = []  # seconds, RSS in MB, descriptors, threads
         self.violations: list[str] = []
         self.sessions = 0
+        self.faults = Counter[str]()
+        self.silent: list[str] = []
+        self._told: dict[str, tuple[str, ...]] = {}
+
+    def tell(self, simulator: Simulator, model: str, faults: tuple[str, ...]) -> None:
+        """Let the sessions to come of a model have these faults."""
+        self._told[model] = faults
+        told = [(each, fault) for each, several in self._told.items() for fault in several]
+        simulator.faults[:] = [f"{fault},model={each}" for each, fault in told]
 
     def sample(self, started: float, pid: int) -> None:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -93,29 +179,48 @@ class Soak:
         self.samples.append((time.monotonic() - started, rss_mb, descriptors, int(fields["Threads"])))
 
 
-async def caller(soak: Soak, port: int, folder: Path, end: float, dice: random.Random) -> None:
+async def caller(
+    soak: Soak, simulator: Simulator, port: int, folder: Path, number: int, end: float, dice: random.Random
+) -> None:
     """Call, speak, be silent, hang up; again and again."""
     _, speech = read_wav(caller_wav())
+    loop = asyncio.get_running_loop()
     while time.monotonic() < end:
-        length_ms = dice.randint(1500, 22_000)
+        length_ms = dice.randint(1500, 30_000)
+        faults, later = some_faults(dice), some_faults(dice)
+        soak.tell(simulator, model_of(number), faults)
+        soak.faults.update(fault.partition(",")[0] for fault in faults or ("none",))
+        service = f"{number}{dice.choice('01')}"
         async with RtpPeer(speech, looped=True) as phone:
             steps = (invite(phone.port), ANSWERED, pause(length_ms), BYE)
             if dice.random() < 0.1:
                 steps = (invite(phone.port), WAIT_FOR_RINGING, CANCEL)
-            talking = asyncio.get_running_loop().call_later(dice.uniform(0.1, 6), phone.talk)
-            async with Sipp(port, steps, folder, service=dice.choice(("1000", "1001"))) as sipp:
+            timers = [
+                loop.call_later(dice.uniform(0.1, 6), phone.talk),
+                loop.call_later(LATER_S, soak.tell, simulator, model_of(number), later),
+            ]
+            if dice.random() < 0.2:
+                timers.append(loop.call_later(dice.uniform(5, 15), phone.press, "12#"))
+            async with Sipp(port, steps, folder, service=service) as sipp:
                 code = await sipp.finish()
-            talking.cancel()
+            for timer in timers:
+                timer.cancel()
+            silence_s, since_s = longest_silence(Ear(phone).frames())
         # A call that upstream ended, or refused, is not what the scenario says: that is no failure here.
         finals = [m.first_line for m in sipp.messages if m.first_line.startswith(("SIP/2.0 4", "SIP/2.0 5"))]
         soak.calls["as planned" if code == 0 else finals[0] if finals else "hung up by the gateway"] += 1
+        if silence_s > MAX_SILENCE_S:
+            at = f"{silence_s:.1f} s of silence, {since_s:.1f} s into a call of {length_ms / 1000:.0f} s"
+            soak.silent.append(f"{at} to {service}, faults {faults}, for later sessions {later}")
 
 
-async def shuffle_faults(simulator: Simulator, end: float, dice: random.Random) -> None:
-    """Every few seconds, other faults for the connections to come."""
-    while time.monotonic() < end:
-        simulator.faults[:] = dice.choice(FAULTS)
-        await asyncio.sleep(dice.uniform(1, 4))
+def longest_silence(frames: Sequence[tuple[float, str]]) -> tuple[float, float]:
+    """Return how long nothing was heard at the longest, and how far into the call; in seconds."""
+    if not frames:
+        return 0.0, 0.0
+    began, ended = frames[0][0], frames[-1][0]
+    marks = [began, *(at for at, kind in frames if kind), ended]
+    return max((after - before, before - began) for before, after in itertools.pairwise(marks))
 
 
 async def watch(soak: Soak, simulator: Simulator, pid: int, end: float, tell: Console) -> None:
@@ -128,7 +233,8 @@ async def watch(soak: Soak, simulator: Simulator, pid: int, end: float, tell: Co
         seconds, rss_mb, descriptors, threads = soak.samples[-1]
         tell.print(
             f"{seconds:6.0f} s  {soak.calls.total():4} calls  {soak.sessions:4} sessions  {rss_mb:6.1f} MB  "
-            f"{descriptors:3} descriptors  {threads} threads  {len(soak.violations)} violations"
+            f"{descriptors:3} descriptors  {threads} threads  {len(soak.violations)} violations  "
+            f"{len(soak.silent)} silent"
         )
 
 
@@ -143,12 +249,11 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
     dice, soak = random.Random(seed), Soak()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
-        plan = folder / "plan.yaml"
-        plan.write_text(PLAN, encoding="utf-8")
+        (folder / "plan.yaml").write_text(plan(), encoding="utf-8")
         first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
         async with EmbeddedRedis() as redis, Simulator(SimulatorOptions(keep_audio_s=0)) as simulator:
             variables = {
-                "GATEWAY_DIALPLAN": str(plan),
+                "GATEWAY_DIALPLAN": str(folder / "plan.yaml"),
                 "GATEWAY_SIP__HOST": "127.0.0.1",
                 "GATEWAY_SIP__PORT": "0",
                 "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
@@ -164,10 +269,11 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
             async with GatewayProcess(variables) as gateway:
                 pid, end = gateway.process.pid, time.monotonic() + minutes * 60
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(shuffle_faults(simulator, end, dice))
                     group.create_task(watch(soak, simulator, pid, end, tell))
                     for number in range(CALLERS):
-                        group.create_task(caller(soak, gateway.port, folder / str(number), end, dice))
+                        group.create_task(
+                            caller(soak, simulator, gateway.port, folder / str(number), number, end, dice)
+                        )
                 store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "soak", takes_calls=False)
                 await store.open()
                 with contextlib.suppress(TimeoutError):
@@ -197,15 +303,19 @@ def report(soak: Soak, left: int, faults: list[str], tell: Console) -> bool:
         ("descriptors while busy, at the end", f"{max(d for _, _, d, _ in soak.samples)}, {idle_descriptors}"),
         ("threads, most", str(max(t for _, _, _, t in soak.samples))),
         ("calls left in the live set", str(left)),
+        (f"calls in silence for more than {MAX_SILENCE_S:g} s", str(len(soak.silent))),
         ("violations seen by the simulator", str(len(soak.violations))),
         ("errors in the gateway's last lines", str(len(faults))),
     ):
         table.add_row(*row)
     tell.print(table)
-    for line in (*dict.fromkeys(soak.violations), *faults[:20]):
+    tell.print("calls by fault: " + ", ".join(f"{fault} {count}" for fault, count in sorted(soak.faults.items())))
+    for line in (*soak.silent, *dict.fromkeys(soak.violations), *faults[:20]):
         tell.print(line, style="red", markup=False)
     busy = min(d for _, _, d, _ in soak.samples[:-1])
-    return not (soak.violations or faults or left or late - early > MAX_GROWTH_MB or idle_descriptors > busy)
+    return not (
+        soak.silent or soak.violations or faults or left or late - early > MAX_GROWTH_MB or idle_descriptors > busy
+    )
 
 
 def main() -> None:
