@@ -75,6 +75,7 @@ class Way:
         faults: the simulator's.
         always: all answers from that one on fail so, in every session; else that one, in the first session.
         is_partial: some speech comes before it.
+        has_moment: its faults have a moment of their own and are no answer's.
         occasions: at which it may come.
     """
 
@@ -82,11 +83,13 @@ class Way:
     faults: tuple[str, ...]
     always: bool = False
     is_partial: bool = False
+    has_moment: bool = False
     occasions: tuple[Occasion, ...] = OCCASIONS
 
     def at(self, occasion: Occasion) -> tuple[str, ...]:
         """Return the faults of a call in which it happens then."""
         limit = f"answers={occasion.number}-" if self.always else f"answers={occasion.number},first=1"
+        limit = "first=1" if self.has_moment else limit
         return (*occasion.before, *(f"{fault},{limit}" for fault in self.faults))
 
 
@@ -124,6 +127,19 @@ WAYS = (
     Way("an MCP call, completed", ("mcp=completed",), occasions=(TURN, KEYS)),
     Way("an MCP call, failed", ("mcp=failed",), occasions=(TURN, KEYS)),
     Way("an MCP call that never ends", ("mcp=never",), occasions=(TURN, KEYS)),
+    Way(
+        "half-open from the end of the turn on",
+        ("freeze=input_audio_buffer.committed",),
+        has_moment=True,
+        occasions=(TURN,),
+    ),
+    Way("the turn is never over", ("open_turns=1",), has_moment=True, occasions=(TURN,)),
+    Way(
+        "response.created without an id",
+        ("odd=response.created:response.id:null,events=2",),
+        has_moment=True,
+        occasions=(TURN, KEYS),
+    ),
     Way("tools without end", (f"calls={_TOOL}",), always=True, occasions=(TURN, KEYS)),
 )
 
