@@ -56,6 +56,9 @@ LATER_S = 4.0
 PATIENCE_S = 10.0
 """A service that wants to be left alone for longer is not waited for."""
 
+FRAME_MS = 20
+"""Speech for less is no whole frame: it waits for more, which a response that has stopped does not send."""
+
 MOST_BUSY = 5
 """How often in a row the service may have another response at work when one is asked for."""
 
@@ -75,7 +78,6 @@ class _Active:
     debts: list[Debt]
     asked: bool  # for our wish, as far as one can tell
     spoke: bool = False  # speech of it came
-    moved: bool = False  # something of it came since it was last looked at
     given_up: bool = False  # by us: it was cancelled, or nobody is to hear it
 
 
@@ -224,7 +226,8 @@ class Owed:
         active = self._active
         if active is None or response_id not in (None, active.response_id):
             return
-        active.moved = True
+        if not active.given_up:
+            self._arm(self._policy.limit_s)
         if speech and not active.spoke:
             active.spoke = True
             for debt in active.debts:
@@ -390,9 +393,8 @@ class Owed:
     def _look_at(self, active: _Active, queued_ms: int, limit: str) -> str | None:
         if active.given_up:  # and the service does not say that it is over
             self._active = None
-        elif active.moved or queued_ms:
-            active.moved = False
-            self._arm(max(self._policy.limit_s, queued_ms / 1000))
+        elif queued_ms >= FRAME_MS:
+            self._arm(queued_ms / 1000)
         else:
             active.given_up = True
             debts, active.debts = active.debts, []

@@ -230,9 +230,10 @@ async def heard_at(occasion: Occasion, ways: Sequence[Way], folder: Path) -> lis
 
 def _plan(models: Sequence[str], hook: str) -> str:
     tool = f"{{name: {_TOOL}, description: Looks it up, url: '{hook}'}}"
+    server = "{server_label: manuals, server_url: 'https://mcp.example.com/', timeout_s: 2}"
     agents = "".join(
         f"  a{number}: {{instructions: Answer shortly., greeting: Say hello., model: {model}, audio_format: pcmu, "
-        f"tools: {{webhooks: [{tool}]}}}}\n"
+        f"tools: {{webhooks: [{tool}], mcp: [{server}]}}}}\n"
         for number, model in enumerate(models)
     )
     routes = "".join(

@@ -493,6 +493,19 @@ def test_a_response_that_failed_without_being_announced_is_asked_for_again() -> 
     assert json.loads(again.text)["response"] == {"instructions": "Say hello."}
 
 
+def test_a_response_that_stops_in_the_middle_is_cancelled_once_its_speech_was_played() -> None:
+    protocol = ready_protocol()
+    greet(protocol, "Say hello.")
+    begin(protocol, "resp_1")
+    speak(protocol, "resp_1", "item_1")
+
+    assert protocol.overdue(300) == [Alarm(0.3)]
+    [cancel] = [
+        json.loads(fact.text) for fact in protocol.overdue(10) if isinstance(fact, Send)
+    ]  # half a frame is left
+    assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
+
+
 # Errors and endings
 
 
