@@ -14,7 +14,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from tests.fakes.realtime_service import LIMIT_S
+from gateway.realtime.socket import RealtimeSocket
+from tests.fakes.realtime_service import LIMIT_S, Call
 
 
 class RawPeer:
@@ -83,6 +84,18 @@ class RawPeer:
         update = json.loads(bytes((await self.frame(Opcode.TEXT)).data))
         echo = {"type": "session.updated", "session": update["session"] | {"id": "sess_1"}}
         self.write(Opcode.TEXT, json.dumps(echo).encode())
+
+
+async def clogged(peer: RawPeer, call: Call) -> RealtimeSocket:
+    """Let a peer read no more and fill the kernel's buffers, then ours; return the session that takes no data now."""
+    socket = call.agent._sessions.current
+    assert socket is not None
+    peer.reading.clear()
+    async with asyncio.timeout(40):
+        while socket.has_room:
+            await call.speak(50)
+            await asyncio.sleep(0)
+    return socket
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.realtime import socket as realtime_socket
-from tests.fakes.raw_peer import RawPeer
+from tests.fakes.raw_peer import RawPeer, clogged
 from tests.fakes.realtime_service import (
     CALL,
     KEY,
@@ -444,13 +444,7 @@ async def test_a_pause_of_the_network_loses_no_order_and_the_audio_goes_on() -> 
     async with peer.serving() as url, calling(url) as call:
         await peer.make_ready()
         await call.event()
-        socket = call.agent._sessions.current
-        assert socket is not None
-        peer.reading.clear()
-        async with asyncio.timeout(40):
-            while socket.has_room:  # fill the kernel's buffers, then ours
-                await call.speak(50)
-                await asyncio.sleep(0)
+        socket = await clogged(peer, call)
         call.agent.greet()
         await call.speak(5)
         peer.reading.set()
@@ -474,13 +468,7 @@ async def test_orders_that_nobody_takes_are_bounded(monkeypatch: pytest.MonkeyPa
     async with peer.serving() as url, calling(url) as call:
         await peer.make_ready()
         await call.event()
-        socket = call.agent._sessions.current
-        assert socket is not None
-        peer.reading.clear()
-        async with asyncio.timeout(40):
-            while socket.has_room:
-                await call.speak(50)
-                await asyncio.sleep(0)
+        socket = await clogged(peer, call)
         with capture_logs() as logs:
             socket.send(tuple(f'{{"number":{number}}}' for number in range(10)))
         assert [entry["event"] for entry in logs] == ["upstream_takes_no_orders"]

@@ -29,7 +29,7 @@ from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentLost
 from gateway.realtime import socket as realtime_socket
 from gateway.settings import RealtimeSettings
-from tests.fakes.raw_peer import RawPeer, certificate, tunnelling
+from tests.fakes.raw_peer import RawPeer, certificate, clogged, tunnelling
 from tests.fakes.realtime_service import Call, Json, calling, make_ready, serving, until, until_closed
 
 pytestmark = pytest.mark.integration
@@ -206,13 +206,7 @@ async def test_a_loop_that_is_blocked_when_there_is_room_again_is_not_taken_for_
     async with peer.serving() as url, calling(url) as call:
         await peer.make_ready()
         await call.event()
-        session = call.agent._sessions.current
-        assert session is not None
-        peer.reading.clear()
-        async with asyncio.timeout(40):
-            while session.has_room:
-                await call.speak(50)
-                await asyncio.sleep(0)
+        session = await clogged(peer, call)
         peer.reading.set()
         time.sleep(1)  # noqa: ASYNC251 - that is the test
         await until(lambda: session.has_room)
