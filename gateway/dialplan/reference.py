@@ -25,6 +25,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`keypad`", agent.KeypadRules),
     ("`recording`", agent.RecordingRules),
     ("`on_loss`", agent.OnLoss),
+    ("`on_no_answer`", agent.OnNoAnswer),
     ("`tools`", agent_tools.ToolSet),
     ("`tools.transfer_targets.NAME`", agent_tools.TransferTarget),
     ("`tools.webhooks[]`", agent_tools.Webhook),

@@ -12,6 +12,7 @@ import yaml
 
 from gateway.dialplan.cases import load_cases, run_case
 from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.part import Part
 from gateway.dialplan.reference import reference
 from gateway.dialplan.schema import json_schema, schema_text
 
@@ -79,6 +80,18 @@ def test_the_reference_in_the_docs_is_that_of_the_models() -> None:
     assert text[text.index("### The file") :].strip() == reference().strip(), (
         'python -c "from gateway.dialplan.reference import reference; print(reference())"'
     )
+
+
+def parts_of(kind: type[Part] = Part) -> list[type[Part]]:
+    """Return what plans are made of; bases that only others are made of begin with an underscore."""
+    found = [each for sub in kind.__subclasses__() for each in (sub, *parts_of(sub))]
+    return [each for each in found if not each.__name__.startswith("_")]
+
+
+@pytest.mark.parametrize("kind", parts_of(), ids=lambda kind: str(kind.__name__))
+def test_every_part_of_a_dialplan_stands_in_the_reference(kind: type[Part]) -> None:
+    first_line = (kind.__doc__ or "").strip().splitlines()[0]
+    assert f"\n\n{first_line}\n\n" in reference()
 
 
 def test_every_example_has_cases() -> None:
