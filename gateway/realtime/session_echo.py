@@ -141,7 +141,9 @@ def _voice(wanted: str | CustomVoice | None, spoken: EchoedOutput | None, echo: 
 
 
 def _name(voice: str | CustomVoice | EchoedVoice | None) -> str | None:
-    return voice if voice is None or isinstance(voice, str) else voice.id
+    if isinstance(voice, EchoedVoice):
+        return voice.id or voice.name
+    return voice.id if isinstance(voice, CustomVoice) else voice
 
 
 def _value(field: str, wanted: Value, got: Value, *, spoils: bool) -> Iterator[Difference]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LARGEST = 2**53
 """Whole numbers beyond it are exact in no JSON of other languages; no count, time or limit comes near."""
@@ -46,9 +46,10 @@ class EchoedTurnDetection(Incoming):
 
 
 class EchoedVoice(Incoming):
-    """A custom voice as the server has it."""
+    """A voice as the server has it: a custom one by its id, on some services any by its name."""
 
     id: str | None = None
+    name: str | None = None
 
 
 class EchoedInput(Incoming):
@@ -118,10 +119,23 @@ ErrorSaid = Annotated[ErrorDetails, BeforeValidator(_as_message)]
 """An error as an object, or in words alone."""
 
 
+def gather_error(fields: object) -> object:
+    """Return an event or body with ``error`` as an object, where a service has its fields beside the others."""
+    if not isinstance(fields, dict) or "error" in fields:
+        return fields
+    said = {name: fields[name] for name in ("code", "message", "param") if name in fields}
+    return fields | {"error": said} if said else fields
+
+
 class HttpRefusal(Incoming):
     """The JSON body of a handshake that was refused with an HTTP status."""
 
     error: ErrorSaid
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, body: object) -> object:
+        return gather_error(body)
 
 
 class RateLimit(Incoming):

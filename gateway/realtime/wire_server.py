@@ -25,6 +25,7 @@ from gateway.realtime.wire_objects import (
     Response,
     ServerItem,
     Session,
+    gather_error,
 )
 
 
@@ -67,10 +68,7 @@ class ErrorReported(KnownEvent):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, event: object) -> object:
-        """Take an error whose fields stand beside ``type``, as some services send it, for one of the usual shape."""
-        if not isinstance(event, dict) or "error" in event:
-            return event
-        return event | {"error": {name: event[name] for name in ("code", "message", "param") if name in event}}
+        return gather_error(event)
 
 
 class RateLimitsUpdated(KnownEvent):

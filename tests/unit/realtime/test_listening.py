@@ -29,6 +29,27 @@ def wire(events: tuple[ClientEvent, ...]) -> list[dict[str, Any]]:
     return [json.loads(encode(event)) for event in events]
 
 
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_whether_the_service_interrupts_is_as_it_says(*, interrupts: bool) -> None:
+    listening = new_listening()
+    echo = {"audio": {"input": {"turn_detection": {"interrupt_response": interrupts}}}}
+
+    listening.confirmed(Session.model_validate(echo))
+    listening.confirmed(Session())
+
+    assert listening.server_interrupts is interrupts
+    assert listening.interrupts
+
+
+def test_an_echo_that_leaves_turn_detection_out_drops_no_turn() -> None:
+    listening = new_listening()
+    listening.speech_started()
+
+    assert not listening.updated(Session.model_validate({"audio": {"input": {}}}))
+    assert listening.caller_speaks
+    assert listening.updated(Session.model_validate({"audio": {"input": {"turn_detection": None}}}))
+
+
 def test_muting_rests_turn_detection_alone_and_forgets_the_open_turn() -> None:
     listening = new_listening()
     assert listening.speech_started()

@@ -358,6 +358,17 @@ def test_an_answer_whose_beginning_was_not_announced_is_cut_off_too() -> None:
     assert speak(protocol, "resp_1", "item_a") == []
 
 
+def test_a_service_that_does_not_interrupt_though_it_was_asked_to_is_told_to_cancel() -> None:
+    protocol = new_protocol()
+    echo = echo_of(protocol)
+    echo["audio"]["input"]["turn_detection"]["interrupt_response"] = False
+    hear(protocol, "session.updated", session=echo)
+    begin(protocol, "resp_1")
+
+    assert hear(protocol, "input_audio_buffer.speech_started") == [SpeechStarted(CALL, interrupts=True)]
+    assert [order["type"] for order in sent(protocol.cancel())] == ["response.cancel"]
+
+
 def test_an_agent_that_may_not_be_interrupted_goes_on() -> None:
     protocol = ready_protocol(interrupt_response=False)
     begin(protocol, "resp_1")

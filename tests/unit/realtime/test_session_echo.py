@@ -114,6 +114,7 @@ def test_a_contradiction_spoils_the_call_and_names_the_field(path: str, value: o
     ("path", "value", "told"),
     [
         ("audio.output.voice", "alloy", "session.audio.output.voice is 'alloy', asked for 'marin'"),
+        ("audio.output.voice", {"name": "ava"}, "session.audio.output.voice is 'ava', asked for 'marin'"),
         ("audio.output.voice", {"id": "voice_1"}, "session.audio.output.voice is 'voice_1', asked for 'marin'"),
         ("audio.input.turn_detection.threshold", 0.5, f"{TURNS}.threshold is 0.5, asked for 0.6"),
         ("audio.input.turn_detection.silence_duration_ms", 200, f"{TURNS}.silence_duration_ms is 200, asked for 700"),

@@ -156,7 +156,7 @@ def test_only_the_places_that_are_wrong_are_left_out() -> None:
 
 
 def test_a_wrong_detail_does_not_cost_what_stands_beside_it() -> None:
-    audio = {"output": {"format": {"type": "audio/pcm", "rate": "fast"}, "voice": {"id": 5, "name": "x"}}}
+    audio = {"output": {"format": {"type": "audio/pcm", "rate": "fast"}, "voice": {"id": 5}}}
 
     event, odd = parse_server_event(json.dumps({"type": "session.updated", "session": {"audio": audio}}))
 
@@ -230,6 +230,22 @@ def test_the_body_of_an_http_refusal_is_read_if_it_is_one() -> None:
     assert refusal is not None
     assert (refusal.code, refusal.message) == ("call_id_not_found", "No call.")
     assert parse_http_refusal(b"<html>") is None
+    assert parse_http_refusal(b'{"detail":"Not Found"}') is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":"No access."}',
+        b'{"statusCode":401,"message":"No access."}',
+        b'{"error":{"code":401,"message":"No access."}}',
+    ],
+)
+def test_an_http_refusal_is_understood_as_gateways_before_a_service_write_it(body: bytes) -> None:
+    refusal = parse_http_refusal(body)
+
+    assert refusal is not None
+    assert refusal.message == "No access."
 
 
 def test_a_service_may_have_voice_and_turn_detection_beside_the_audio() -> None:
