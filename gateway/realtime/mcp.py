@@ -120,6 +120,11 @@ class McpCalls:
         """Whether a call runs, or nobody has spoken about one that is over."""
         return bool(self._calls or self._requests)
 
+    @property
+    def running(self) -> bool:
+        """Whether a call runs; none does for longer than its server's limit."""
+        return any(not call.over and not call.is_grant for call in self._calls.values())
+
     def used_in(self, response_id: str) -> bool:
         """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
         waiting: tuple[_Call | _Request, ...] = (*self._calls.values(), *self._requests.values())

@@ -248,6 +248,9 @@ class RealtimeProtocol:
         """Take the end of the alarm; ``queued_ms`` of speech wait to be played."""
         if self._over:
             return []
+        if self._calls.mcp.running and (active := self._owed.active_id) is not None:
+            self._owed.moved(active)  # it may wait for its call in silence, as long as the call may take
+            return self._with_told([])
         stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._listening.caller_speaks)
         sends = self._sends(self._cancel(stalled)) if stalled is not None else []
         return self._with_told([*sends, *self._sends(self._flush_wanted())])
@@ -481,7 +484,7 @@ class RealtimeProtocol:
         if asked:
             facts += self._end_round()
         facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
-        called = self._calls.mcp.pending or any(not isinstance(each, Rejected) or each.tool_call_id for each in asked)
+        called = self._calls.called(response.id)
         facts += self._answers.done(response, called=called, speaking=self._listening.expects_no_answer)
         if any(isinstance(fact, AgentFailed) for fact in facts):
             self._over = True

@@ -18,6 +18,7 @@ from tests.fakes.realtime_service import (
     calling,
     make_ready,
     receive,
+    say,
     send,
     serving,
     skip_to,
@@ -94,7 +95,7 @@ async def asked_for(socket: ServerConnection) -> list[str]:
             id="the service goes on by itself",
         ),
         pytest.param(
-            (item("added", ITEM), COMPLETED, lambda s: answer_turn(s, "resp_1", "item_b", "Here it is.")),
+            (item("added", ITEM), COMPLETED, lambda s: say(s, bytes(4800), "item_b"), END),
             0,
             id="the response goes on",
         ),

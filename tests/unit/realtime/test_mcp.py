@@ -203,6 +203,19 @@ def test_a_call_that_never_ends_is_given_up() -> None:
     assert talk.tell(*WHOLE[2:]) == [], "too late"
 
 
+def test_a_response_that_waits_for_its_call_is_not_given_up_before_the_call() -> None:
+    talk = Mcp()
+    talk.begin()
+    facts = talk.tell(WHOLE[0])
+    for _ in range(3):
+        assert "response.cancel" not in types(talk.protocol.overdue(0))
+
+    talk.ring(facts, after_s=20)
+
+    later = [fact for _ in range(2) for fact in talk.protocol.overdue(0)]
+    assert "response.cancel" in types(later)
+
+
 def test_calls_are_told_for_the_filler_and_the_record() -> None:
     talk = Mcp()
     talk.begin()

@@ -243,17 +243,20 @@ def test_whatever_is_said_next_calls_no_tools_once_there_were_too_many() -> None
     assert create["response"] == {"instructions": "Say hello.", "tool_choice": "none"}
 
 
-def test_a_tool_that_is_called_against_the_rule_is_not_done() -> None:
+def test_a_tool_that_is_called_against_the_rule_is_not_done_and_an_answer_still_owed() -> None:
     talk = Talk()
     rounds(talk, 3)
     talk.begin("resp_a")
     talk.call("hang_up", call_id="call_a", response_id="resp_a")
 
-    facts = talk.finish("resp_a")
+    facts = talk.finish("resp_a", output=[])
 
     assert events(facts) == []
     assert [note["detail"] for note in notes(facts, "tool_rejected")] == [TOO_MANY_ROUNDS]
-    assert types(facts) == ["conversation.item.create"], "an answer is owed as after any silent response"
+    assert [note["why"] for note in notes(facts, "answer_missing")] == ["empty"]
+    output, create = sent(facts)
+    assert output["item"]["type"] == "function_call_output"
+    assert create["response"] == {"tool_choice": "none"}
 
 
 def test_the_last_round_is_noted() -> None:
