@@ -102,8 +102,9 @@ def load_plugin(name: str) -> LoadedPlugin:
 def _imported(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f"the entry point {entry.name!r} ({entry.value}) cannot be imported: {error}") from error
+    except Exception as error:  # somebody else's code, which may raise anything
+        words = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"the entry point {entry.name!r} ({entry.value}) cannot be imported: {words}") from error
 
 
 async def _in_thread(name: str, work: Callable[[], Result]) -> Result:

@@ -103,6 +103,8 @@ def install_plugins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-tools\nVersion: 1.0\n")
     lines = [f"{name} = {MODULE}:{name}" for name in NAMES]
     lines += ["missing = no_such_module:f", f"lost = {MODULE}:no_such_function"]
+    (folder / f"{MODULE}_broken.py").write_text("1 / 0\n")
+    lines += [f"faulty = {MODULE}_broken:f"]
     (info / "entry_points.txt").write_text("[gateway.tools]\n" + "\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, MODULE, raising=False)

@@ -138,6 +138,7 @@ REFUSED = {
     "no plugin": (agent("tools: {plugins: [{name: nobodys}]}"), "no package has an entry point"),
     "unmarked plugin": (agent("tools: {plugins: [{name: unmarked}]}"), "no function marked"),
     "broken plugin": (agent("tools: {plugins: [{name: missing}]}"), "cannot be imported"),
+    "faulty plugin": (agent("tools: {plugins: [{name: faulty}]}"), "cannot be imported: ZeroDivisionError"),
     "plugin's schema": (agent("tools: {plugins: [{name: wrong_schema}]}"), "there is no type 'text'"),
     "plugin's schema that is no JSON": (agent("tools: {plugins: [{name: no_json}]}"), "is no JSON"),
     "plugin that cannot be offered": (agent("tools: {plugins: [{name: half_a_letter}]}"), "cannot be written as JSON"),

@@ -70,6 +70,10 @@ def test_without_settings_the_secrets_that_nobody_looked_for_are_remarked() -> N
         ({"plugins": [{"name": "unmarked"}]}, "plugins[0].name: the entry point 'unmarked' is no function"),
         ({"plugins": [{"name": "missing"}]}, "plugins[0].name: the entry point 'missing' (no_such_module:f) cannot be"),
         (
+            {"plugins": [{"name": "faulty"}]},
+            "plugins[0].name: the entry point 'faulty' (shop_tools_of_a_test_broken:f) cannot be imported: ZeroDiv",
+        ),
+        (
             {"plugins": [{"name": "wrong_schema"}]},
             "plugins[0].name: parameters.properties.a.type: there is no type 'text'",
         ),

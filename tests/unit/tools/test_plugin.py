@@ -39,13 +39,14 @@ def test_an_unknown_name_is_told_with_what_is_installed() -> None:
     with pytest.raises(ConfigError) as caught:
         load_plugin("ordr")
     assert "no package has an entry point 'ordr'" in str(caught.value)
-    assert ", ".join(sorted((*NAMES, "lost", "missing"))) in str(caught.value)
+    assert ", ".join(sorted((*NAMES, "faulty", "lost", "missing"))) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("missing", "'missing' (no_such_module:f) cannot be imported: No module named 'no_such_module'"),
+        ("faulty", "cannot be imported: ZeroDivisionError: division by zero"),
         ("lost", "cannot be imported: module 'shop_tools_of_a_test' has no attribute 'no_such_function'"),
         ("unmarked", "is no function marked with gateway.tools.plugin.tool"),
     ],
