@@ -15,12 +15,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.measure import longest_gap_ms
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.sessions.embedded import EmbeddedRedis
-from tests.e2e.sipp import free_port
 from tests.e2e.telephone import Telephone
 
 MOST_GROWTH_MB = 10.0
@@ -49,16 +48,8 @@ async def run(calls: int, length_s: float, every: int, variables: dict[str, str]
     with tempfile.TemporaryDirectory(prefix="short-calls-") as name:
         plan = Path(name) / "plan.yaml"
         plan.write_text(PLAN, encoding="utf-8")
-        first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
         async with EmbeddedRedis() as redis, Simulator(SimulatorOptions(keep_audio_s=0)) as simulator:
-            variables = {
-                "GATEWAY_DIALPLAN": str(plan),
-                "GATEWAY_SIP__HOST": "127.0.0.1",
-                "GATEWAY_SIP__PORT": "0",
-                "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
-                "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
-                "GATEWAY_REALTIME__URL": simulator.url,
-                "GATEWAY_REALTIME__API_KEY": "short",
+            variables = on_loopback(plan, simulator.url) | {
                 "GATEWAY_REDIS__URL": redis,
                 "GATEWAY_REDIS__RETENTION_S": "30",
                 **variables,

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.audio.wav import read_wav
-from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import caller_wav
@@ -34,7 +34,7 @@ from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings
 from tests.e2e.failing_answers import Ear
-from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, free_port, invite, pause
+from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, invite, pause
 
 CALLERS = 3
 SAMPLE_S = 10.0
@@ -249,17 +249,10 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
     dice, soak = random.Random(seed), Soak()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
-        (folder / "plan.yaml").write_text(plan(), encoding="utf-8")
-        first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
+        dialplan = folder / "plan.yaml"
+        dialplan.write_text(plan(), encoding="utf-8")
         async with EmbeddedRedis() as redis, Simulator(SimulatorOptions(keep_audio_s=0)) as simulator:
-            variables = {
-                "GATEWAY_DIALPLAN": str(folder / "plan.yaml"),
-                "GATEWAY_SIP__HOST": "127.0.0.1",
-                "GATEWAY_SIP__PORT": "0",
-                "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
-                "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
-                "GATEWAY_REALTIME__URL": simulator.url,
-                "GATEWAY_REALTIME__API_KEY": "soak",
+            variables = on_loopback(dialplan, simulator.url) | {
                 "GATEWAY_REALTIME__EXPIRY_GOODBYE_S": "3",
                 "GATEWAY_REALTIME__ROLL_OVER_BEFORE_S": "5",
                 "GATEWAY_CALL__SETUP_LIMIT_S": "3",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import socket
 import sys
 import tempfile
 from bisect import bisect_right
@@ -27,7 +26,7 @@ from gateway.audio.resample import Downsampler, delay_ms
 from gateway.errors import GatewayError
 from gateway.lab.bench.callers import calling
 from gateway.lab.bench.child import BenchFailed
-from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.measure import SEGMENT_MS, FloatArray, located_segments
 from gateway.lab.rtp_peer import RtpPeer
 from gateway.lab.simulator import Simulator, SimulatorOptions
@@ -172,17 +171,7 @@ async def run_delay(seconds: float) -> Delays:
         plan = Path(folder) / "echo.yaml"
         plan.write_text(_DIALPLAN)
         async with Simulator(SimulatorOptions(echo=True)) as simulator:
-            first_port = _free_port() // 2 * 2 % 20000 + 30000
-            variables = {
-                "GATEWAY_DIALPLAN": str(plan),
-                "GATEWAY_SIP__HOST": "127.0.0.1",
-                "GATEWAY_SIP__PORT": "0",
-                "GATEWAY_SIP__RTP_PORT_MIN": str(first_port),
-                "GATEWAY_SIP__RTP_PORT_MAX": str(first_port + 99),
-                "GATEWAY_REALTIME__URL": simulator.url,
-                "GATEWAY_REALTIME__API_KEY": "delay",
-                "GATEWAY_CALL__DRAIN_LIMIT_S": "0",
-            }
+            variables = on_loopback(plan, simulator.url) | {"GATEWAY_CALL__DRAIN_LIMIT_S": "0"}
             async with (
                 GatewayProcess(variables) as gateway,
                 calling(1, gateway.port, Path(folder), patient=False, speech=pcm) as callers,
@@ -191,12 +180,6 @@ async def run_delay(seconds: float) -> Delays:
                 await asyncio.sleep(seconds)
                 (phone,), (connection,) = callers.peers, simulator.connections
                 return measure_delays(phone, pcm, connection)
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def delay_table(delays: Delays) -> Table:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.audio.wav import read_stereo_wav
 from gateway.errors import ConfigError
-from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.picture import Mark, draw_call
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.sessions.embedded import EmbeddedRedis
@@ -70,14 +70,7 @@ async def run_demo(out: Path, dialplan: Path, tell: Callable[[str], None]) -> De
     async with EmbeddedRedis() as redis, Simulator(SimulatorOptions()) as simulator:
         tell(f"Redis        private, {redis}")
         tell(f"simulator    {simulator.url}")
-        variables = {
-            "GATEWAY_DIALPLAN": str(dialplan.resolve()),
-            "GATEWAY_SIP__HOST": "127.0.0.1",
-            "GATEWAY_SIP__PORT": "0",
-            "GATEWAY_REALTIME__URL": simulator.url,
-            "GATEWAY_REALTIME__API_KEY": "simulated",
-            "GATEWAY_REDIS__URL": redis,
-        }
+        variables = on_loopback(dialplan, simulator.url) | {"GATEWAY_REDIS__URL": redis}
         async with GatewayProcess(variables) as gateway:
             tell(f"gateway      sip:127.0.0.1:{gateway.port}")
             tell(f"robot        calls sip:1000@127.0.0.1:{gateway.port} (about 20 s)")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +20,28 @@ START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0
 _READY = re.compile(rb"ready: sip:[^ ]*:(\d+)")
 _REMEMBERED_LINES = 200
+
+
+def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
+    """
+    Return the settings, as environment variables, of a gateway on loopback: a free SIP port and a hundred RTP ports.
+
+    Args:
+        dialplan: its file or folder.
+        realtime_url: of the voice model's service, a simulator.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        first_rtp_port = probe.getsockname()[1] // 2 * 2 % 20000 + 30000
+    return {
+        "GATEWAY_DIALPLAN": str(dialplan.resolve()),
+        "GATEWAY_SIP__HOST": "127.0.0.1",
+        "GATEWAY_SIP__PORT": "0",
+        "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
+        "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
+        "GATEWAY_REALTIME__URL": realtime_url,
+        "GATEWAY_REALTIME__API_KEY": "simulated",
+    }
 
 
 class GatewayProcess:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.gateway_process import GatewayProcess
+from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings
-from tests.e2e.sipp import free_port
 
 DIALPLAN = """
 agents:
@@ -78,17 +77,9 @@ async def open_house(
     plan = folder / "plan.yaml"
     plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
     options = simulator or SimulatorOptions(faults=faults)
-    first_rtp_port = free_port() // 2 * 2 % 20000 + 30000
     redis = EmbeddedRedis()
     async with redis as redis_url, Simulator(options) as model:
-        given = {
-            "GATEWAY_DIALPLAN": str(plan),
-            "GATEWAY_SIP__HOST": "127.0.0.1",
-            "GATEWAY_SIP__PORT": "0",
-            "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
-            "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
-            "GATEWAY_REALTIME__URL": model.url,
-            "GATEWAY_REALTIME__API_KEY": "test-key",
+        given = on_loopback(plan, model.url) | {
             "GATEWAY_REDIS__URL": redis_url,
             **variables,
         }
