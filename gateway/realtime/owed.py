@@ -419,7 +419,8 @@ class Owed:
 
     def _ask_again(self, debt: Debt, why: Why, detail: str, delay_s: float) -> None:
         wait_s = delay_s or (0.0 if debt.tries == 1 else RETRY_S)
-        debt.hint = _HINTS.get(why, "")
+        whole = why is Why.INCOMPLETE and debt.cause in OWN_WORDS  # said from its beginning
+        debt.hint = "" if whole else _HINTS.get(why, "")
         if why is Why.WRITTEN:
             debt.overrides = (debt.overrides or ResponseOverrides()).model_copy(
                 update={"output_modalities": ("audio",)}
