@@ -204,16 +204,15 @@ class Owed:
 
     def began(self, response_id: str) -> bool:
         """Take note of ``response.created``; return whether it is to be cancelled at once."""
+        if response_id == self.active_id:
+            return False  # told twice
         asked = self._asked_id is not None
-        debts = self._in(Stage.ASKED, Stage.EXPECTED)
+        debts = self._in(Stage.ASKED, Stage.EXPECTED, Stage.ANSWERING)  # these of one whose end was not told
         if not debts:
             debts = [Debt(Cause.TURN)]  # begun by itself: from now on the caller waits for it
             self._debts += debts
         for debt in debts:
             debt.stage = Stage.ANSWERING
-        if self._active is not None:  # whose end was not told
-            for debt in self._active.debts:
-                debt.stage = Stage.PENDING
         leaving = not asked and any(debt.cause is Cause.GOODBYE for debt in self._debts)
         unwanted, self._unwanted = self._unwanted or leaving, False
         self._active = _Active(response_id, debts, asked)
