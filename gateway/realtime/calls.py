@@ -192,12 +192,12 @@ class ToolCalls:
         return self.mcp.end_session()
 
     def take_due(self) -> bool:
-        """Return, once, whether the agent may speak about answers: all of a response's are there, one wants it."""
-        due = False
+        """Return, once, whether the agent may speak about tools: all of a response's are through, one wants it."""
         unsettled = [call for call in self._calls.values() if not call.settled]
+        due = self.mcp.take_due(besides={call.response_id for call in unsettled if not call.answered})
         for response_id in {call.response_id for call in unsettled}:
             calls = [call for call in unsettled if call.response_id == response_id]
-            if all(call.answered for call in calls):
+            if all(call.answered for call in calls) and not self.mcp.runs_in(response_id):
                 due = due or any(call.respond for call in calls)
                 for call in calls:
                     call.settled = True

@@ -10,7 +10,7 @@ Events may lack ids, come twice, or come before or behind the end of their respo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -125,6 +125,11 @@ class McpCalls:
         """Whether a call runs; none does for longer than its server's limit."""
         return any(not call.over and not call.is_grant for call in self._calls.values())
 
+    def runs_in(self, response_id: str) -> bool:
+        """Whether a call of this response runs, or may begin."""
+        running = any(call.response_id == response_id and not call.over for call in self._calls.values())
+        return running or any(request.response_id == response_id for request in self._requests.values())
+
     def used_in(self, response_id: str) -> bool:
         """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
         waiting: tuple[_Call | _Request, ...] = (*self._calls.values(), *self._requests.values())
@@ -209,9 +214,9 @@ class McpCalls:
         self._ready = self._is_complete
         return facts
 
-    def take_due(self) -> bool:
-        """Return, once, whether the agent is to be asked to speak about calls; ask only while it is silent."""
-        if not self._ready:
+    def take_due(self, besides: Collection[str] = ()) -> bool:
+        """Return, once, whether the agent is to speak about calls; not while functions of those responses run."""
+        if not self._ready or any(call.response_id in besides for call in self._calls.values()):
             return False
         self._settle(self._calls.values())
         return True

@@ -447,7 +447,7 @@ class RealtimeProtocol:
         """Take the end of an ``McpTimer``."""
         active = self._owed.active_id
         facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
-        if active is not None or not self._calls.mcp.take_due():
+        if active is not None or not self._calls.take_due():
             return facts
         self._owed.owe(Cause.TOOL)
         return self._with_told([*facts, *self._end_round(), *self._sends(self._flush_wanted())])

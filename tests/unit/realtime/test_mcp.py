@@ -128,6 +128,26 @@ def test_several_calls_are_followed_by_one_response() -> None:
     assert types(talk.ring(facts)) == ["response.create"]
 
 
+@pytest.mark.parametrize("first", ["function", "mcp"])
+def test_a_function_and_a_call_of_one_response_are_followed_by_one_response(first: str) -> None:
+    talk = Mcp()
+    talk.begin()
+    talk.tell(WHOLE[0])
+    talk.call("find_table", call_id="call_1")
+    talk.finish()
+    if first == "function":
+        assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+        assert types(talk.ring(talk.tell(*WHOLE[1:]))) == ["response.create"]
+    else:
+        assert types(talk.ring(talk.tell(*WHOLE[1:]))) == []
+        both = ["conversation.item.create", "response.create"]
+        assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == both
+
+    talk.begin("resp_2")
+    assert types(talk.finish("resp_2")) == []
+    assert talk.protocol.is_quiet
+
+
 def test_a_service_that_goes_on_by_itself_is_not_asked() -> None:
     talk = Mcp()
     talk.begin()
