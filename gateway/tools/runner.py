@@ -22,7 +22,7 @@ from gateway.redact import Redactor
 from gateway.tools.answer import Answer, failed, succeeded
 from gateway.tools.arguments import Parameters
 from gateway.tools.plugin import CallFacts, load_plugin
-from gateway.tools.webhook import WebhookClient, headers_of, secrets_named
+from gateway.tools.webhook import WebhookClient, headers_of, secrets_sent
 
 MAX_RUNNING = 16
 CLOSE_LIMIT_S = 1.0
@@ -100,14 +100,13 @@ class OwnTools:
         self._closed = False
 
     def _webhook(self, webhook: Webhook, secrets: Mapping[str, SecretStr]) -> _Tool:
-        sent = [secrets.get(name.lower()) for _, name in secrets_named(webhook)]
         work = functools.partial(
             self._http.ask,
             webhook,
             call={**self._facts, "call_id": self._call_id},
             headers=headers_of(webhook, secrets),
             signing_secret=secrets[webhook.signed_with.lower()] if webhook.signed_with else None,
-            redact=self._redact.plus(sent, shortest=SHORTEST_SENT),
+            redact=self._redact.plus(secrets_sent(webhook, secrets), shortest=SHORTEST_SENT),
         )
         return _Tool(Parameters(webhook.parameters), webhook.timeout_s, work)
 

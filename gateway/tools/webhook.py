@@ -28,6 +28,7 @@ EXCERPT_CHARACTERS = 1000
 
 _SECRET = re.compile(r"\$\{([A-Za-z0-9_-]{1,64})\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
+_KEY_NAME = re.compile(r"(?i)auth|key|pass|secret|token")
 _OURS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 _TEXT = re.compile(r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-ndjson|yaml)")
 
@@ -66,6 +67,15 @@ def secrets_named(webhook: Webhook) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from ((("headers", name), secret) for secret in _SECRET.findall(template))
     if webhook.signed_with is not None:
         yield ("signed_with",), webhook.signed_with
+
+
+def secrets_sent(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> Iterator[SecretStr]:
+    """Yield what the webhook's service must not hand on: secrets by name, and what stands where keys stand."""
+    yield from (secrets[name.lower()] for _, name in secrets_named(webhook) if name.lower() in secrets)
+    for name, template in webhook.headers.items():
+        if _KEY_NAME.search(name):
+            yield SecretStr(_filled(template, secrets).rpartition(" ")[2])  # behind Bearer, Basic and the like
+    yield from (SecretStr(value) for name, value in webhook.url.query_params() if _KEY_NAME.search(name))
 
 
 def no_secret(name: str) -> str:

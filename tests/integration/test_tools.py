@@ -373,18 +373,27 @@ async def test_a_call_that_ends_stops_a_plugin(http: WebhookClient) -> None:
 # Secrets
 
 
+@pytest.mark.parametrize("status", [200, 403])
 async def test_a_service_that_repeats_what_it_was_sent_gives_no_secret_away(
-    service: Service, http: WebhookClient
+    service: Service, http: WebhookClient, status: int
 ) -> None:
     async def echo(request: web.Request) -> web.StreamResponse:
-        headers = {name: request.headers[name] for name in ("Authorization", "X-Pin")}
-        return web.json_response({"headers": headers, "other": OTHER.get_secret_value()})
+        headers = {name: request.headers[name] for name in ("Authorization", "X-Pin", "X-Api-Key")}
+        told = {"headers": headers, "other": OTHER.get_secret_value(), "url": request.path_qs}
+        return web.json_response(told, status=status)
 
     service.answer = echo
-    sent = {"Authorization": "Bearer ${CRM}", "X-Pin": "${PIN}"}
-    event = await bench(http, webhooks=[webhook(service, headers=sent)]).use("order", {"number": 1})
+    sent = {"Authorization": "Bearer ${CRM}", "X-Pin": "${PIN}", "X-Api-Key": "Token written-out"}
+    url = str(service.server.make_url("/order?shop=1&token=a%2Fb-c"))
+    hook = webhook(service, headers=sent, url=url)
+    output = json.loads((await bench(http, webhooks=[hook]).use("order", {"number": 1})).output)
 
-    assert json.loads(event.output) == {"headers": {"Authorization": "Bearer ***", "X-Pin": "***"}, "other": "***"}
+    told = output if status == 200 else json.loads(output["answer"])
+    assert told == {
+        "headers": {"Authorization": "Bearer ***", "X-Pin": "***", "X-Api-Key": "Token ***"},
+        "other": "***",
+        "url": "/order?shop=1&token=***",
+    }
 
 
 @pytest.mark.parametrize("status", [200, 400])
