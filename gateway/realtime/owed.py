@@ -59,6 +59,9 @@ PATIENCE_S = 10.0
 FRAME_MS = 20
 """Speech for less is no whole frame: it waits for more, which a response that has stopped does not send."""
 
+CUT_AGAIN = 2
+"""How often what has to be said is said again at the least where the caller cuts it off, however few the retries."""
+
 MOST_BUSY = 5
 """How often in a row the service may have another response at work when one is asked for."""
 
@@ -281,7 +284,7 @@ class Owed:
         for debt in own:
             debt.tries += 1
             debt.stage = Stage.PENDING
-            if debt.tries > self._policy.retries:
+            if debt.tries > max(self._policy.retries, CUT_AGAIN):
                 self._forgive([debt])
                 self._moves.append(Unsaid(debt.cause, "the caller spoke"))
         if not speaking and not self._in(Stage.EXPECTED):

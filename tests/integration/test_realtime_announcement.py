@@ -6,6 +6,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import AnnouncementFailed, AnnouncementSaid
+from gateway.dialplan.agent import OnNoAnswer
 from gateway.dialplan.model import AgentProfile
 from tests.fakes.realtime_service import (
     CALL,
@@ -99,3 +100,27 @@ async def test_an_announcement_that_the_gateway_cancels_is_not_told() -> None:
         call.agent.cancel()
         await until(lambda: not call.agent.responding)
         assert not any(isinstance(event, AnnouncementSaid | AnnouncementFailed) for event in call.events)
+
+
+async def test_an_announcement_that_the_caller_cuts_off_is_said_again_behind_the_answer_whatever_the_retries() -> None:
+    profile = PROFILE.model_copy(update={"on_no_answer": OnNoAnswer(retries=0)})
+
+    async def service(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await receive(socket, "response.create")
+        await send(socket, "response.created", response={"id": "resp_1", "status": "in_progress"})
+        await say(socket, bytes(4800))
+        await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
+        await send(socket, "response.done", response={"id": "resp_1", "status": "cancelled"})
+        await send(socket, "input_audio_buffer.speech_stopped", item_id="item_u")
+        await send(socket, "input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
+        await answer_turn(socket, "resp_2", "item_b", "Hello?")
+        await receive(socket, "response.create")
+        await answer_turn(socket, "resp_3", "item_c", "This call is recorded.")
+        await until_closed(socket)
+
+    async with serving(service) as url, calling(url, profile=profile) as call:
+        await call.event()
+        call.agent.announce()
+        await call.first(AnnouncementSaid)
+        assert not any(isinstance(event, AnnouncementFailed) for event in call.events)
