@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.realtime import wire_server as server
+from gateway.realtime.wire_objects import Response
 from gateway.realtime.wire_repair import Oddity
 
 MAX_RESPONSES = 32
@@ -26,8 +27,9 @@ def is_unnamed(an_id: str) -> bool:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a response: the item last spoken, and whether its audio is complete."""
+    """What is known of a response: whether it began, the item last spoken and whether its audio is complete."""
 
+    begun: bool = False
     item_id: str = ""
     ended: bool = False
 
@@ -49,7 +51,7 @@ class Gaps:
         Return the event with the ids it lacks, and which these were.
 
         A response that begins without an id begins with the next event about it, which may tell the id: then two
-        events are returned, and none for the first.
+        events are returned, and none for the first. One whose beginning was not told at all begins with its speech.
         """
         if isinstance(event, server.OutputEvent):
             return self._fill_output(event)
@@ -64,13 +66,14 @@ class Gaps:
             self._began = event
             return (), (Oddity(event.type, "response.id", _MISSING),)
         self._began, self._active = None, event.response.id
-        self._know(self._active)
+        self._know(self._active).begun = True
         return (event,), ()
 
     def _end(self, event: server.ResponseDone) -> tuple[tuple[server.ServerEvent, ...], tuple[Oddity, ...]]:
         response = event.response
         begun, response_id = self._response_of(response.id)
         response_id = response_id or self._new_id()
+        self._know(response_id).begun = True  # else what comes too late would begin it
         if response_id == self._active:
             self._active = None
         if response.id:
@@ -79,6 +82,8 @@ class Gaps:
         return (*begun, named), (Oddity(event.type, "response.id", _MISSING),)
 
     def _fill_output(self, event: server.ResponsePart) -> tuple[tuple[server.ServerEvent, ...], tuple[Oddity, ...]]:
+        if isinstance(event, server.OutputAudioDelta) and self._began is None and self._is_new(event.response_id):
+            self._began = server.ResponseCreated(type="response.created", response=Response(status="in_progress"))
         begun, response_id = self._response_of(event.response_id)
         known = self._know(response_id)
         found: dict[str, object] = {} if event.response_id or response_id is None else {"response_id": response_id}
@@ -97,12 +102,20 @@ class Gaps:
     def _response_of(self, response_id: str | None) -> tuple[tuple[server.ServerEvent, ...], str | None]:
         """Return the response an event is about, and the beginning of that response if it was held back."""
         began = self._began
-        if began is None or (response_id and response_id in self._known):
+        if began is None or self._has_begun(response_id):
             return (), response_id or self._active
         self._began, self._active = None, response_id or self._new_id()
-        self._know(self._active)
+        self._know(self._active).begun = True
         named = began.response.model_copy(update={"id": self._active})
         return (began.model_copy(update={"response": named}),), self._active
+
+    def _is_new(self, response_id: str | None) -> bool:
+        """Return whether speech is of a response that begins with it, since its beginning was not told."""
+        return bool(response_id) and self._active is None and not self._has_begun(response_id)
+
+    def _has_begun(self, response_id: str | None) -> bool:
+        known = self._known.get(response_id)
+        return known is not None and known.begun
 
     def _item_of(self, event: server.ContentEvent, known: _Known) -> str:
         """Return the item last spoken; another if its audio was complete: new speech is not more of it."""

@@ -65,6 +65,12 @@ _log = structlog.get_logger(__name__)
 
 CONFIGURE_ID = "configure"
 
+EARLY_EVENTS = (
+    *(server.SessionCreated, server.SessionUpdated, server.ErrorReported, server.UnknownServerEvent),
+    *(server.ItemChanged, server.McpListTools),
+)
+"""What is heard before readiness; nothing else concerns a session that is not in use."""
+
 BETA = "the service answers with a session of the beta interface"
 BETA_CURE = "Connect to its GA interface instead, without OpenAI-Beta or api-version: see docs/realtime.md, Upstreams"
 
@@ -271,6 +277,8 @@ class RealtimeProtocol:
         if self._over:
             return []
         event, odd = parse_server_event(text)
+        if not self.ready and not isinstance(event, EARLY_EVENTS):
+            event = None  # turns and responses of a session that is not in use yet
         events, inferred = self._gaps.fill(event) if event is not None else ((), ())
         facts = self._on_odd((*odd, *inferred)) if odd or inferred else []
         for each in events:

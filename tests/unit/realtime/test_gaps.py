@@ -103,6 +103,21 @@ def test_a_response_that_begins_without_an_id_begins_with_the_next_event_about_i
     assert (done.response.id, done.response.status) == (delta.response_id, "completed")
 
 
+def test_a_response_whose_beginning_was_not_told_begins_with_its_speech() -> None:
+    filled = Filled()
+    assert len(filled.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_1")) == 1
+
+    filled.begin("resp_2")
+    assert filled.audio(response_id="resp_3", item_id="item_3").response_id == "resp_3"
+    filled.hear("response.done", response={"id": "resp_2"})
+    assert filled.audio(response_id="resp_2", item_id="item_2").response_id == "resp_2"
+    filled.hear("response.output_item.added", response_id="resp_4", item={"id": "item_4", "type": "message"})
+    began, delta = filled.hear(DELTA, delta="AAAA", response_id="resp_4", item_id="item_4")
+
+    assert (began.response.id, delta.response_id) == ("resp_4", "resp_4")
+    assert filled.audio(item_id="item_4").response_id == "resp_4"
+
+
 def test_what_still_comes_of_an_earlier_response_does_not_begin_one_without_an_id() -> None:
     filled = Filled()
     filled.begin("resp_1")

@@ -240,7 +240,7 @@ def odd_events(draw: st.DrawFn) -> str:
 MESSAGES = odd_events() | st.text() | st.binary() | ANYTHING.map(json.dumps)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(MESSAGES, max_size=6))
 def test_no_message_whatsoever_ends_the_conversation(texts: list[str | bytes]) -> None:
     protocol = ready_protocol()

@@ -589,6 +589,20 @@ def test_what_was_odd_before_readiness_is_noted_with_it() -> None:
     assert note == Noted(CALL, "odd_message", {"detail": "not JSON"})
 
 
+def test_turns_and_responses_before_readiness_leave_nothing_behind() -> None:
+    protocol = new_protocol()
+
+    hear(protocol, "input_audio_buffer.speech_started", item_id="item_u")
+    hear(protocol, "input_audio_buffer.speech_stopped", item_id="item_u")
+    hear(protocol, "input_audio_buffer.committed", item_id="item_u")
+    assert begin(protocol, "resp_1") == []
+    assert speak(protocol, "resp_1", "item_a") == []
+
+    assert hear(protocol, "session.updated", session=echo_of(protocol)) == [AgentReady(CALL, "sess_1")]
+    assert not protocol.responding
+    assert protocol.is_quiet
+
+
 def test_an_error_that_says_nothing_refuses_nothing() -> None:
     protocol = new_protocol()
 
