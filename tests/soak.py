@@ -28,7 +28,7 @@ from rich.table import Table
 from gateway.audio.wav import read_wav
 from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.rtp_peer import RtpPeer
-from gateway.lab.simulator import Simulator, SimulatorOptions
+from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.lab.speech import caller_wav
 from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
@@ -164,12 +164,24 @@ class Soak:
         self.faults = Counter[str]()
         self.silent: list[str] = []
         self._told: dict[str, tuple[str, ...]] = {}
+        self._had: dict[int, tuple[str, ...]] = {}  # the faults of a session, by its number
 
     def tell(self, simulator: Simulator, model: str, faults: tuple[str, ...]) -> None:
         """Let the sessions to come of a model have these faults."""
         self._told[model] = faults
         told = [(each, fault) for each, several in self._told.items() for fault in several]
         simulator.faults[:] = [f"{fault},model={each}" for each, fault in told]
+
+    def opened(self, connection: Connection) -> None:
+        """Remember what a session has for faults."""
+        self._had[connection.number] = self._told.get(connection.model, ())
+
+    def ended(self, connection: Connection) -> None:
+        """Take what the gateway did wrong in a session."""
+        self.sessions += 1
+        faults = self._had.pop(connection.number, ())
+        at = f"session {connection.number}, faults {faults}"
+        self.violations += [f"{at}: {what}" for what in connection.violations]
 
     def sample(self, started: float, pid: int) -> None:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
@@ -241,8 +253,7 @@ async def watch(soak: Soak, simulator: Simulator, pid: int, end: float, tell: Co
 def take_violations(soak: Soak, simulator: Simulator) -> None:
     for connection in [each for each in simulator.connections if not each.open]:
         simulator.connections.remove(connection)
-        soak.sessions += 1
-        soak.violations += [f"session {connection.number}: {what}" for what in connection.violations]
+        soak.ended(connection)
 
 
 async def run(minutes: float, seed: int, tell: Console) -> bool:
@@ -251,7 +262,10 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
         folder = Path(name)
         dialplan = folder / "plan.yaml"
         dialplan.write_text(plan(), encoding="utf-8")
-        async with EmbeddedRedis() as redis, Simulator(SimulatorOptions(keep_audio_s=0)) as simulator:
+        async with (
+            EmbeddedRedis() as redis,
+            Simulator(SimulatorOptions(keep_audio_s=0), on_opened=soak.opened) as simulator,
+        ):
             variables = on_loopback(dialplan, simulator.url) | {
                 "GATEWAY_REALTIME__EXPIRY_GOODBYE_S": "3",
                 "GATEWAY_REALTIME__ROLL_OVER_BEFORE_S": "5",
