@@ -148,12 +148,14 @@ async def test_session_updated_may_never_come_or_late(simulator: Simulator) -> N
 
 
 async def test_a_client_that_vanishes_is_told_from_one_that_closes(simulator: Simulator) -> None:
-    async with connected(simulator) as client:
-        client.socket.transport.abort()
-    seen = await simulator.connection(1)
-    await seen.wait_closed()
-    assert (seen.close_code, seen.closed_by) == (1006, "client")
-    assert seen.violations == ["left without CLOSE"]
+    for configured, violations in ((True, ["left without CLOSE"]), (False, [])):
+        async with connected(simulator) as client:
+            if configured:
+                await client.configure()
+            client.socket.transport.abort()
+        seen = simulator.connections[-1]
+        await seen.wait_closed()
+        assert (seen.close_code, seen.closed_by, seen.violations) == (1006, "client", violations)
 
 
 async def test_stopping_closes_open_clients_and_frees_the_port() -> None:

@@ -18,6 +18,7 @@ EVENT_LIMIT = 200_000
 RECEIVED_LIMIT = 5_000
 SHOWN = 2_000
 LEFT_WITHOUT_CLOSE = "left without CLOSE"
+UPGRADE_S = 1.0  # a client that gives up within the handshake has no WebSocket to close yet
 
 
 class SeenEvent(NamedTuple):
@@ -192,7 +193,7 @@ class Connection:
         """Record the end."""
         if self.closed_by is None:
             self.closed_by = "client"
-            if code == 1006:
+            if code == 1006 and (self.events or at - self.opened_at > UPGRADE_S):
                 self.note_violation(LEFT_WITHOUT_CLOSE)
         self.close_code = code
         self.closed_at = at
