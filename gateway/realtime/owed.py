@@ -314,7 +314,7 @@ class Owed:
 
     def refused(self, event_id: str | None, detail: str, *, busy: bool, delay_s: float = 0.0) -> bool:
         """
-        Take note of an error about the response asked for last; False when it is about none.
+        Take note of an error about the response asked for last, or expected; False when it is about none.
 
         Args:
             event_id: that the error names; None when it names none.
@@ -322,9 +322,11 @@ class Owed:
             busy: another response is at work, which the service began by itself.
             delay_s: what the service wants to be left alone for.
         """
-        if self._last is None or (event_id is not None and event_id != self._last[0]):
-            return False
         if event_id is None and self._asked_id is None and not busy:
+            expected = self._in(Stage.EXPECTED)  # the service failed at its own answer to a turn
+            self.missed(expected, Why.REFUSED, detail, delay_s)
+            return bool(expected)
+        if self._last is None or (event_id is not None and event_id != self._last[0]):
             return False
         debts, self._last = self._last[1], None
         self._asked_id, self._unwanted = None, False

@@ -494,6 +494,16 @@ def test_a_refused_response_is_asked_for_again() -> None:
     assert json.loads(again.text)["response"] == {"instructions": "Say hello."}
 
 
+def test_the_services_own_answer_that_an_error_refuses_is_asked_for_at_once() -> None:
+    protocol = ready_protocol()
+    hear(protocol, "input_audio_buffer.speech_started", item_id="item_u")
+    hear(protocol, "input_audio_buffer.speech_stopped", item_id="item_u")
+
+    [create] = [fact for fact in fail(protocol, type="server_error", code=None) if type(fact) is Send]
+
+    assert json.loads(create.text)["type"] == "response.create"
+
+
 def test_a_response_that_failed_without_being_announced_is_asked_for_again() -> None:
     protocol = ready_protocol()
     greet(protocol, "Say hello.")
