@@ -20,11 +20,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from gateway.audio.pcm import PHONE
 from gateway.audio.wav import read_wav
 from gateway.lab.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.rtp_peer import RtpPeer
@@ -34,12 +36,14 @@ from gateway.sessions.embedded import EmbeddedRedis
 from gateway.sessions.store import RedisSessionStore
 from gateway.settings import RedisSettings
 from tests.e2e.failing_answers import Ear
-from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, invite, pause
+from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, invite, pause, until
 
 CALLERS = 3
 SAMPLE_S = 10.0
 MAX_GROWTH_MB = 8.0
 MAX_SILENCE_S = 10.0
+PATIENCE_S = 14.0  # a caller says no more until the agent was heard, or so long
+SENTENCE_MS = (500, 3000)  # of the shipped caller
 LATER_S = 4.0  # so long after a call began, other faults are for the sessions it opens from then on
 FAULTS: tuple[tuple[str, ...], ...] = (
     *((),) * 12,  # most sessions are good ones
@@ -191,47 +195,87 @@ class Soak:
         self.samples.append((time.monotonic() - started, rss_mb, descriptors, int(fields["Threads"])))
 
 
-async def caller(
-    soak: Soak, simulator: Simulator, port: int, folder: Path, number: int, end: float, dice: random.Random
-) -> None:
-    """Call, speak, be silent, hang up; again and again."""
-    _, speech = read_wav(caller_wav())
-    loop = asyncio.get_running_loop()
+@dataclass(frozen=True)
+class Line:
+    """
+    One of the callers at work.
+
+    Attributes:
+        number: of the caller, from 0; its sessions ask for a model of their own.
+        simulator: takes its faults.
+        port: the gateway's.
+        folder: for SIPp's files.
+        tell: takes what is worth a line.
+    """
+
+    number: int
+    simulator: Simulator
+    port: int
+    folder: Path
+    tell: Console
+
+
+async def caller(soak: Soak, line: Line, end: float, dice: random.Random) -> None:
+    """Call, talk, hang up; again and again."""
+    loop, model = asyncio.get_running_loop(), model_of(line.number)
     while time.monotonic() < end:
         length_ms = dice.randint(1500, 30_000)
         faults, later = some_faults(dice), some_faults(dice)
-        soak.tell(simulator, model_of(number), faults)
+        soak.tell(line.simulator, model, faults)
         soak.faults.update(fault.partition(",")[0] for fault in faults or ("none",))
-        service = f"{number}{dice.choice('01')}"
-        async with RtpPeer(speech, looped=True) as phone:
-            steps = (invite(phone.port), ANSWERED, pause(length_ms), BYE)
-            if dice.random() < 0.1:
-                steps = (invite(phone.port), WAIT_FOR_RINGING, CANCEL)
-            timers = [
-                loop.call_later(dice.uniform(0.1, 6), phone.talk),
-                loop.call_later(LATER_S, soak.tell, simulator, model_of(number), later),
-            ]
+        service, gives_up = f"{line.number}{dice.choice('01')}", dice.random() < 0.1
+        steps = (invite(0), WAIT_FOR_RINGING, CANCEL) if gives_up else (invite(0), ANSWERED, pause(length_ms), BYE)
+        async with RtpPeer() as phone:
+            steps = tuple(step.replace("m=audio 0 ", f"m=audio {phone.port} ") for step in steps)
+            timers = [loop.call_later(LATER_S, soak.tell, line.simulator, model, later)]
             if dice.random() < 0.2:
                 timers.append(loop.call_later(dice.uniform(5, 15), phone.press, "12#"))
-            async with Sipp(port, steps, folder, service=service) as sipp:
+            ear, spoken = Ear(phone), list[tuple[float, float]]()
+            async with Sipp(line.port, steps, line.folder / str(line.number), service=service) as sipp:
+                talking = asyncio.create_task(converse(phone, ear, spoken, dice))
                 code = await sipp.finish()
+                talking.cancel()
+                await asyncio.wait((talking,))
             for timer in timers:
                 timer.cancel()
-            silence_s, since_s = longest_silence(Ear(phone).frames())
         # A call that upstream ended, or refused, is not what the scenario says: that is no failure here.
         finals = [m.first_line for m in sipp.messages if m.first_line.startswith(("SIP/2.0 4", "SIP/2.0 5"))]
         soak.calls["as planned" if code == 0 else finals[0] if finals else "hung up by the gateway"] += 1
-        if silence_s > MAX_SILENCE_S:
+        silence_s, since_s = longest_silence(ear.frames(), spoken)
+        if silence_s > MAX_SILENCE_S and not gives_up:
             at = f"{silence_s:.1f} s of silence, {since_s:.1f} s into a call of {length_ms / 1000:.0f} s"
             soak.silent.append(f"{at} to {service}, faults {faults}, for later sessions {later}")
+            line.tell.print(soak.silent[-1], style="red", markup=False)
 
 
-def longest_silence(frames: Sequence[tuple[float, str]]) -> tuple[float, float]:
-    """Return how long nothing was heard at the longest, and how far into the call; in seconds."""
+async def converse(phone: RtpPeer, ear: Ear, spoken: list[tuple[float, float]], dice: random.Random) -> None:
+    """Say something, wait for the agent, let it speak or interrupt it; now and then before its greeting."""
+    start, end = (PHONE.bytes_of(ms) for ms in SENTENCE_MS)
+    _, speech = read_wav(caller_wav())
+    await until(lambda: phone.reception.packets, 120.0, "audio")
+    phone.talk()
+    since = time.monotonic()
+    if dice.random() < 0.3:
+        await asyncio.sleep(dice.uniform(0.1, 2))
+        since = time.monotonic() - PATIENCE_S
+    while True:
+        while ear.first_sound(since) is None and time.monotonic() < since + PATIENCE_S:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(dice.uniform(0.2, 5))
+        began = time.monotonic()
+        phone.say(speech[start:end])
+        await asyncio.sleep((SENTENCE_MS[1] - SENTENCE_MS[0]) / 1000)
+        since = time.monotonic()
+        spoken.append((began, since))
+
+
+def longest_silence(frames: Sequence[tuple[float, str]], spoken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return for how long neither side was heard at the longest, and how far into the call; in seconds."""
     if not frames:
         return 0.0, 0.0
     began, ended = frames[0][0], frames[-1][0]
-    marks = [began, *(at for at, kind in frames if kind), ended]
+    own = [at for stretch in spoken for at in stretch if at < ended]
+    marks = sorted([began, *(at for at, kind in frames if kind), *own, ended])
     return max((after - before, before - began) for before, after in itertools.pairwise(marks))
 
 
@@ -278,9 +322,8 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(watch(soak, simulator, pid, end, tell))
                     for number in range(CALLERS):
-                        group.create_task(
-                            caller(soak, simulator, gateway.port, folder / str(number), number, end, dice)
-                        )
+                        line = Line(number, simulator, gateway.port, folder, tell)
+                        group.create_task(caller(soak, line, end, dice))
                 store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "soak", takes_calls=False)
                 await store.open()
                 with contextlib.suppress(TimeoutError):

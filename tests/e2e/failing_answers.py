@@ -192,6 +192,8 @@ class Ear:
     def words(self, since: float) -> list[float]:
         """Return when each frame of words came; a stray loud frame is none."""
         late = [(at, kind == "word") for at, kind in self.frames() if at >= since]
+        if not late:
+            return []
         marks = np.convolve([is_word for _, is_word in late], np.ones(_WITHIN_FRAMES), "full")[_WITHIN_FRAMES - 1 :]
         return [at for (at, is_word), near in zip(late, marks, strict=False) if is_word and near >= _WORD_FRAMES]
 
