@@ -301,16 +301,21 @@ class Owed:
             detail: in words, without secrets.
             delay_s: what the service wants to be left alone for.
         """
-        for debt in list(debts):
-            debt.tries += 1
-            again = debt.tries <= (1 if debt.heard else self._policy.retries) and delay_s <= PATIENCE_S
-            if not again and debt.heard:
-                self._tell(debt, why, detail, "nothing")  # what was heard of it has to do
-                self._forgive([debt])
-            elif not again:
-                self._remedy(debt, why, detail)
-            else:
-                self._ask_again(debt, why, detail, delay_s)
+        owed = list(debts)
+        if not owed:
+            return
+        debt = owed[0]  # the others were asked for together with it: they share what follows
+        self._forgive(owed[1:])
+        debt.tries = 1 + max(each.tries for each in owed)
+        debt.heard = any(each.heard for each in owed)
+        again = debt.tries <= (1 if debt.heard else self._policy.retries) and delay_s <= PATIENCE_S
+        if again:
+            self._ask_again(debt, why, detail, delay_s)
+        elif debt.heard:
+            self._tell(debt, why, detail, "nothing")  # what was heard of it has to do
+            self._forgive([debt])
+        else:
+            self._remedy(debt, why, detail)
 
     def refused(self, event_id: str | None, detail: str, *, busy: bool, delay_s: float = 0.0) -> bool:
         """

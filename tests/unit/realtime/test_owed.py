@@ -182,6 +182,20 @@ def test_once_the_agent_was_heard_the_remedies_begin_anew() -> None:
     assert not caller.of(Renew)
 
 
+def test_what_was_asked_for_together_is_missed_once() -> None:
+    caller = Caller(Policy(retries=0))
+    caller.owed.owe(Cause.TOOL)
+    caller.owed.owe(Cause.MESSAGE)
+    caller.ask()
+
+    caller.miss()
+
+    assert [move.then for move in caller.of(Missed) if isinstance(move, Missed)] == ["apologize"]
+    assert caller.ask() is not None
+    caller.answer()
+    assert not caller.owed.is_open
+
+
 def test_a_recorded_apology_pays_the_debt() -> None:
     caller = turned(Policy(retries=0, then=("play", "give_up"), sound="sorry.wav"))
 
