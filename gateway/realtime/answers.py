@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import structlog
 
 from gateway.call.events import (
@@ -22,6 +24,7 @@ from gateway.realtime.failures import BUSY, NO_ANSWER, Kind, Source, find_row
 from gateway.realtime.owed import Owed
 from gateway.realtime.problems import Problems, stated_delay_s, words_of
 from gateway.realtime.responses import EndedResponses
+from gateway.realtime.wire_client import ResponseOverrides
 from gateway.realtime.wire_objects import ErrorDetails, Response, StatusDetails
 
 _log = structlog.get_logger(__name__)
@@ -93,11 +96,15 @@ class Answers:
 
     def refused(self, error: ErrorDetails) -> list[Fact]:
         """Take an ``error`` event; nothing when it is about no response."""
-        if error.event_id is None and error.code != BUSY and not _may_concern_response(error):
+        fields = _refused_fields(error)
+        if error.event_id is None and error.code != BUSY and not (fields or _may_concern_response(error)):
+            self._owed.hurry()
             return []
         row = find_row(Source.RESPONSE, error.code, error.type)
         delay_s = _delay_s(error)
         mine = self._owed.refused(error.event_id, words_of(error), busy=error.code == BUSY, delay_s=delay_s)
+        if mine:
+            self._owed.do_without(fields)
         return [self._refusal(error)] if mine and row.kind is Kind.REFUSED else []
 
     def told(self) -> list[Fact]:
@@ -170,3 +177,9 @@ def _may_concern_response(error: ErrorDetails) -> bool:
     """Return whether an error that names no event of ours may be about the response asked for."""
     row = find_row(Source.RESPONSE, error.code)
     return error.type == "server_error" or row.keys != () or error.code == "server_error"
+
+
+def _refused_fields(error: ErrorDetails) -> frozenset[str]:
+    """Return the fields of a ``response.create`` that a service does not take, where an error names any."""
+    named = re.findall(r"\bresponse\.(\w+)", f"{error.param or ''} {error.message or ''}")
+    return frozenset(named) & frozenset(ResponseOverrides.model_fields)

@@ -56,6 +56,9 @@ LATER_S = 4.0
 PATIENCE_S = 10.0
 """A service that wants to be left alone for longer is not waited for."""
 
+DOUBT_S = 2.0
+"""How long a response may take to begin behind an error that does not say what it is about."""
+
 FRAME_MS = 20
 """Speech for less is no whole frame: it waits for more, which a response that has stopped does not send."""
 
@@ -98,6 +101,7 @@ class Owed:
         self._active: _Active | None = None
         self._asked_id: str | None = None  # of the response.create sent last, as long as nothing came of it
         self._last: tuple[str, list[Debt]] | None = None  # the same and its debts, until its refusal can come no more
+        self._refused_fields: frozenset[str] = frozenset()  # of a response, which the service does not take
         self._unwanted = False  # the response that was asked for is to be cancelled as soon as it begins
         self._late = False
         self._step = 0  # of the policy: what was tried since the caller last heard the agent
@@ -169,7 +173,8 @@ class Owed:
         first = min(pending, key=lambda debt: _RANK.get(debt.cause, len(_RANK)))
         batch = [first] if first.overrides is not None else [debt for debt in pending if debt.overrides is None]
         self._count += 1
-        wish = Wish(f"respond-{self._count}", _overrides(first.overrides, tool_choice), first.hint)
+        overrides = _overrides(first.overrides, tool_choice)
+        wish = _plainly(Wish(f"respond-{self._count}", overrides, first.hint), self._refused_fields)
         for debt in batch:
             debt.stage, debt.hint = Stage.ASKED, ""
         self._asked_id, self._last = wish.event_id, (wish.event_id, batch)
@@ -316,6 +321,15 @@ class Owed:
             self._forgive([debt])
         else:
             self._remedy(debt, why, detail)
+
+    def do_without(self, fields: Iterable[str]) -> None:
+        """Take note that the service takes no responses with these fields: instructions become a message before it."""
+        self._refused_fields |= frozenset(fields)
+
+    def hurry(self) -> None:
+        """Take note that something was refused, perhaps the response that was asked for: give it little time."""
+        if self._asked_id is not None:
+            self._arm(DOUBT_S)
 
     def refused(self, event_id: str | None, detail: str, *, busy: bool, delay_s: float = 0.0) -> bool:
         """
@@ -496,3 +510,14 @@ def _overrides(overrides: ResponseOverrides | None, tool_choice: Literal["none"]
     if tool_choice is None or (overrides is not None and overrides.tool_choice is not None):
         return overrides
     return (overrides or ResponseOverrides()).model_copy(update={"tool_choice": tool_choice})
+
+
+def _plainly(wish: Wish, without: frozenset[str]) -> Wish:
+    """Return a wish without the fields that the service refuses; instructions stand in the message before it."""
+    asked = wish.overrides
+    if asked is None or not without & asked.model_fields_set:
+        return wish
+    left = asked.model_dump(exclude_unset=True, exclude=set(without))
+    told = [asked.instructions or ""] if "instructions" in without else []
+    hint = "\n".join(filter(None, (*told, wish.hint)))
+    return Wish(wish.event_id, ResponseOverrides.model_validate(left) if left else None, hint)

@@ -18,7 +18,7 @@ from gateway.realtime.debts import (
     Why,
     Wish,
 )
-from gateway.realtime.owed import MOST_BUSY, PATIENCE_S, RETRY_S, Owed
+from gateway.realtime.owed import DOUBT_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
 from gateway.realtime.wire_client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
@@ -373,6 +373,33 @@ def test_a_cancellation_for_a_turn_that_never_came_is_no_end() -> None:
     caller.owed.turned(debts, speaking=False)
 
     assert caller.owed.is_open
+    caller.wait()
+    assert caller.ask() is not None
+
+
+# A service that takes no instructions with a response
+
+
+def test_what_a_service_refuses_in_a_response_is_said_in_a_message_before_it() -> None:
+    caller = Caller()
+    caller.owed.owe(Cause.ANNOUNCEMENT, NOTICE)
+    wish = caller.ask()
+    assert wish is not None
+    assert caller.owed.refused(wish.event_id, "unknown parameter", busy=False)
+    caller.owed.do_without({"instructions"})
+
+    again = caller.ask()
+
+    assert again is not None
+    assert (again.hint, again.overrides) == (NOTICE.instructions, ResponseOverrides(tool_choice="none"))
+    assert "instructions" not in again.overrides.model_fields_set
+
+
+def test_behind_an_error_about_something_unsaid_a_response_has_little_time_to_begin() -> None:
+    caller = greeted()
+    caller.owed.hurry()
+
+    assert caller.alarm_s() == DOUBT_S
     caller.wait()
     assert caller.ask() is not None
 

@@ -306,3 +306,19 @@ def test_transcripts_without_a_price_are_logged_once() -> None:
             told.hear(completed, item_id=f"item_{number}", transcript="Hi.", usage=tokens)
 
     assert [log["event"] for log in logs] == ["transcription_not_in_cost"]
+
+
+# A service that takes less than was asked
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_service_that_takes_no_instructions_with_a_response_is_told_them_before_it(*, named: bool) -> None:
+    told = Told()
+    goodbye = json.loads(told.protocol.say_goodbye("the time is up")[-1])
+    error: Json = {"type": "invalid_request_error", "message": "Unknown parameter: 'response.instructions'."}
+
+    facts = told.hear("error", error=error | {"event_id": goodbye["event_id"] if named else None})
+
+    hint, create = (json.loads(fact.text) for fact in facts if isinstance(fact, Send))
+    assert hint["item"]["content"][0]["text"] == goodbye["response"]["instructions"]
+    assert create["response"] == {"tool_choice": "none"}
