@@ -134,6 +134,7 @@ async def test_a_truncation_overtakes_no_earlier_order_and_is_bounded() -> None:
         await say(socket, bytes(MODEL.bytes_of(100)))
         await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
         cuts.append(await receive(socket, "conversation.item.truncate"))
+        await send(socket, "response.done", response={"id": "resp_1", "status": "cancelled"})
         await send(socket, "input_audio_buffer.speech_stopped", item_id="item_u")
         cuts.append(await receive(socket, "response.create"))
         await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
