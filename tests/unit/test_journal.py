@@ -119,3 +119,12 @@ def test_what_is_untold_at_the_end_is_told() -> None:
         desk.journal.close()
     assert [entry["total"] for entry in logs] == [1]
     assert desk.clock.running == 0
+
+
+def test_answers_that_did_not_come_are_counted_by_what_came_instead() -> None:
+    desk = Desk()
+    call = desk.begin()
+    for why in ("failed", "stalled", "failed"):
+        desk.journal.note(call, "answer_missing", why=why)
+
+    assert desk.store.counts == {("answers_missing", "failed"): 2, ("answers_missing", "stalled"): 1}

@@ -11,10 +11,14 @@ from gateway.call.events import (
     AgentBack,
     AgentExpiring,
     AgentSpoke,
+    AnswerCame,
+    AnswerLate,
+    ApologyAsked,
     CallerSpoke,
     DigitsAsked,
     HangUpAsked,
     LegClosed,
+    LegHeld,
     Noted,
     Routed,
     SpeechStarted,
@@ -185,6 +189,28 @@ async def test_an_agent_that_was_away_and_is_back_has_its_new_session_on_record(
     assert not stage.playout.filling
     assert stage.store.fields_of("agent_away") == {"detail": "reset"}
     assert stage.store.record()["upstream_session_id"] == "sess_2"
+    await hang_up(stage)
+
+
+async def test_an_answer_that_does_not_come_is_bridged_and_counted_in_the_record(stage: Stage) -> None:
+    await stage.talk()
+    missing = {"owed_for": "turn", "why": "failed", "detail": "no", "tries": 1, "then": "asked again"}
+    await emit(stage, Noted(CALL, "answer_missing", missing), AnswerLate(CALL))
+    assert stage.playout.filling
+    await emit(stage, Noted(CALL, "answer_missing", missing | {"why": "stalled"}), AnswerCame(CALL))
+    assert not stage.playout.filling
+    assert (stage.store.record()["answers_missing"], stage.store.record()["answer_missing_why"]) == (2, "stalled")
+    await hang_up(stage)
+
+
+async def test_a_recorded_apology_is_played_to_the_caller_and_not_to_one_on_hold(stage: Stage) -> None:
+    await stage.talk()
+    await emit(stage, ApologyAsked(CALL, "sorry.wav"))
+    played = [order for order in stage.playout.orders if "sound_1" in str(order)]
+    assert played
+    stage.session.post(LegHeld(CALL))
+    await emit(stage, ApologyAsked(CALL, "sorry.wav"))
+    assert not [order for order in stage.playout.orders if "sound_2" in str(order)]
     await hang_up(stage)
 
 
