@@ -183,6 +183,10 @@ class McpCalls:
         for request in list(self._requests.values()):
             if request.response_id in (None, response.id):
                 facts += self._answer(request, cut=cut)
+        if response.status == "failed":  # it is asked for again, with all that it was to bring
+            mine = [call for call in self._calls.values() if call.response_id == response.id and not call.over]
+            facts += [self._ended(call, failed=True) for call in mine]
+            self._settle(mine)
         return facts if facts else self._follow()
 
     def heard(self, item_id: str, response_id: str | None) -> None:

@@ -39,6 +39,7 @@ from gateway.realtime.debts import (
     Why,
     Wish,
 )
+from gateway.realtime.responses import EndedResponses
 from gateway.realtime.wire_client import ResponseOverrides
 
 RETRY_S = 1.0
@@ -101,6 +102,7 @@ class Owed:
         self._active: _Active | None = None
         self._asked_id: str | None = None  # of the response.create sent last, as long as nothing came of it
         self._last: tuple[str, list[Debt]] | None = None  # the same and its debts, until its refusal can come no more
+        self._outrun = EndedResponses()  # another began before their end was told
         self._refused_fields: frozenset[str] = frozenset()  # of a response, which the service does not take
         self._unwanted = False  # the response that was asked for is to be cancelled as soon as it begins
         self._late = False
@@ -191,12 +193,13 @@ class Owed:
         self._came()
         self._arm(None)
 
-    def turn_ended(self, *, cut: bool) -> None:
+    def turn_ended(self, *, cut: bool, told: bool = True) -> None:
         """
         Expect the service's own answer to the caller's turn; it answers all that is owed in no words of its own.
 
         Args:
             cut: the service cuts its response off when the caller speaks; else one that goes on is answer enough.
+            told: by the service; else it is late already.
         """
         if self._active is not None and not (cut or self._active.given_up):
             self._arm(self._policy.limit_s)
@@ -206,7 +209,7 @@ class Owed:
             debt.stage = Stage.EXPECTED
         if not any(debt.cause is Cause.TURN for debt in merged):
             self._debts.append(Debt(Cause.TURN, stage=Stage.EXPECTED))
-        self._arm(MERGED_S if merged else self._policy.limit_s)
+        self._arm(MERGED_S if merged or not told else self._policy.limit_s)
 
     # Responses
 
@@ -223,6 +226,9 @@ class Owed:
             debt.stage = Stage.ANSWERING
         leaving = not asked and any(debt.cause is Cause.GOODBYE for debt in self._debts)
         unwanted, self._unwanted = self._unwanted or leaving, False
+        self._outrun.remove(response_id)
+        if self._active is not None:
+            self._outrun.add(self._active.response_id)
         self._active = _Active(response_id, debts, asked)
         self._asked_id = None
         self._arm(LATER_S if any(debt.tries for debt in debts) else self._policy.limit_s)
@@ -258,7 +264,7 @@ class Owed:
             The debts that it was to pay, whether speech of it came, and whether we gave it up.
         """
         active = self._active
-        if active is not None and response_id not in ("", active.response_id):
+        if response_id in self._outrun or (active is not None and response_id not in ("", active.response_id)):
             return [], False, False
         self._active = None
         for debt in self._in(Stage.DELAYED):
@@ -294,7 +300,7 @@ class Owed:
                 self._moves.append(Unsaid(debt.cause, "the caller spoke"))
         if not speaking and not self._in(Stage.EXPECTED):
             self._debts.append(Debt(Cause.TURN, stage=Stage.EXPECTED))
-            self._arm(self._policy.limit_s)
+            self._arm(MERGED_S)  # for a turn that the service alone knows of
 
     def missed(self, debts: Iterable[Debt], why: Why, detail: str, delay_s: float = 0.0) -> None:
         """
@@ -376,6 +382,8 @@ class Owed:
         elif self._active is None:
             debt.stage = Stage.DELAYED
             self._arm(RETRY_S)
+            if debt.busy > 1:
+                self._be_late()
         else:
             debt.stage = Stage.PENDING
 
@@ -430,6 +438,7 @@ class Owed:
     def session_ended(self, *, unanswered: bool) -> None:
         """Take note that the session is gone: what it owed another owes; a turn nobody answered too."""
         self._active = None
+        self._outrun = EndedResponses()
         self._asked_id = self._last = None
         self._unwanted = False
         for debt in self._debts:

@@ -119,6 +119,7 @@ class RealtimeProtocol:
         self._transcripts = Transcripts(call_id, self._history, self._ended, self._problems)
         self.ready = False
         self._session_id = ""
+        self._turn_id: str | None = None  # of the turn whose end was told last
         self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
         self._over = False  # it failed, or another session took its place
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
@@ -247,7 +248,7 @@ class RealtimeProtocol:
 
     def end_turn(self) -> list[Fact]:
         """Take a turn for over of which the service does not tell the end."""
-        ended = self._turn_ended()
+        ended = self._turn_ended(told=False)
         return self._with_told(ended)
 
     def overdue(self, queued_ms: int) -> list[Fact]:
@@ -354,21 +355,29 @@ class RealtimeProtocol:
         self._owed.turn_began()
         return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)]
 
-    def _on_speech_stopped(self, _event: server.InputSpeechStopped) -> list[Fact]:
-        return self._turn_ended()
+    def _on_speech_stopped(self, event: server.InputSpeechStopped) -> list[Fact]:
+        return [] if self._is_over(event.item_id) else self._turn_ended()
 
-    def _turn_ended(self) -> list[Fact]:
+    def _is_over(self, item_id: str | None) -> bool:
+        """Take note of the end of a turn; return whether it was told before."""
+        if item_id and item_id == self._turn_id and not self._listening.caller_speaks:
+            return True
+        self._turn_id = item_id
+        return False
+
+    def _turn_ended(self, *, told: bool = True) -> list[Fact]:
         if not self._listening.speech_stopped():
             return []
-        self._owed.turn_ended(cut=self._listening.server_interrupts)
+        self._owed.turn_ended(cut=self._listening.server_interrupts, told=told)
         return [SpeechStopped(self._call_id), *self._sends(self._flush_wanted())]
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
         self._calls.spoke()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
+        known = self._is_over(event.item_id)
         facts = self._turn_ended() if self._listening.caller_speaks else []
-        if not (facts or self._listening.muted or self._owed.is_open):  # of silence, at the idle timeout
+        if not (known or facts or self._listening.muted or self._owed.is_open):  # of silence, at the idle timeout
             self._owed.turn_ended(cut=True)
         return facts
 

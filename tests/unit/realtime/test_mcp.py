@@ -223,6 +223,21 @@ def test_a_call_that_never_ends_is_given_up() -> None:
     assert talk.tell(*WHOLE[2:]) == [], "too late"
 
 
+def test_a_call_of_a_response_that_failed_is_waited_for_no_longer() -> None:
+    talk = Mcp()
+    talk.begin()
+    facts = talk.tell((ITEM_ADDED, in_response(item=ITEM)))
+
+    facts += talk.finish(status="failed", output=[ITEM])
+
+    assert McpCallEnded(CALL, "mcp_1", "manuals", "search", failed=True) in facts
+    talk.begin("resp_2")
+    talk.finish("resp_2")
+    assert types(talk.ring(facts, RULES["manuals"].limit_s)) == []
+    assert types(talk.tell((COMPLETED, IDS))) == []
+    assert talk.protocol.is_quiet
+
+
 def test_a_response_that_waits_for_its_call_is_not_given_up_before_the_call() -> None:
     talk = Mcp()
     talk.begin()

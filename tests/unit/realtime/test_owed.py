@@ -18,7 +18,7 @@ from gateway.realtime.debts import (
     Why,
     Wish,
 )
-from gateway.realtime.owed import DOUBT_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
+from gateway.realtime.owed import DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
 from gateway.realtime.wire_client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
@@ -366,6 +366,14 @@ def test_a_greeting_the_caller_talked_over_is_not_said_again() -> None:
     assert not caller.owed.is_open
 
 
+def test_a_turn_whose_end_the_service_does_not_tell_waits_no_longer_for_its_answer() -> None:
+    caller = Caller()
+    caller.owed.turn_began()
+    caller.owed.turn_ended(cut=True, told=False)
+
+    assert caller.alarm_s() == MERGED_S
+
+
 def test_a_cancellation_for_a_turn_that_never_came_is_no_end() -> None:
     caller = greeted()
     debts, _, _ = caller.owed.ended(caller.begin())
@@ -373,6 +381,7 @@ def test_a_cancellation_for_a_turn_that_never_came_is_no_end() -> None:
     caller.owed.turned(debts, speaking=False)
 
     assert caller.owed.is_open
+    assert caller.alarm_s() == MERGED_S
     caller.wait()
     assert caller.ask() is not None
 
@@ -448,6 +457,26 @@ def test_a_service_that_is_always_busy_is_not_asked_for_ever() -> None:
         caller.wait()
 
     assert caller.of(GiveUp)
+
+
+def test_a_caller_hears_something_while_a_service_is_busy_again_and_again() -> None:
+    caller = greeted()
+    for _ in range(2):
+        caller.owed.refused(None, "busy", busy=True)
+        caller.wait()
+        assert caller.ask() is not None
+
+    assert caller.of(Late)
+
+
+def test_the_end_of_a_response_that_another_outran_is_not_the_end_of_what_was_asked_for_since() -> None:
+    caller = greeted()
+    outrun = caller.begin()
+    caller.miss(Why.EMPTY)
+    assert caller.ask() is not None
+
+    assert caller.owed.ended(outrun) == ([], False, False)
+    assert caller.owed.asked_id is not None
 
 
 @pytest.mark.parametrize("event_id", ["cut-1", "respond-7", None])

@@ -322,3 +322,20 @@ def test_a_service_that_takes_no_instructions_with_a_response_is_told_them_befor
     hint, create = (json.loads(fact.text) for fact in facts if isinstance(fact, Send))
     assert hint["item"]["content"][0]["text"] == goodbye["response"]["instructions"]
     assert create["response"] == {"tool_choice": "none"}
+
+
+# Told twice
+
+
+@pytest.mark.parametrize("name", ["input_audio_buffer.speech_stopped", "input_audio_buffer.committed"])
+def test_a_turn_whose_end_is_told_twice_is_answered_once(name: str) -> None:
+    told = Told()
+    for each in ("speech_started", "speech_stopped", "committed"):
+        told.hear(f"input_audio_buffer.{each}", item_id="item_1")
+    told.begin()
+    told.finish()
+
+    assert told.hear(name, item_id="item_1") == []
+    assert not told.owed.is_open
+    told.hear(name, item_id="item_2")
+    assert told.owed.is_open
