@@ -32,6 +32,7 @@ from gateway.realtime.debts import (
     Move,
     PlaySound,
     Policy,
+    Remedy,
     Renew,
     Said,
     Stage,
@@ -48,7 +49,7 @@ RETRY_S = 1.0
 MERGED_S = 2.0
 """How long the service may take to answer a turn by itself when more than the turn waits for an answer."""
 
-CANCEL_S = 1.0
+CANCEL_S = 2.0
 """How long a response that was cancelled may take to be over."""
 
 LATER_S = 4.0
@@ -77,6 +78,9 @@ _HINTS = {
 """What the model is told before it is asked again."""
 
 
+_SILENT = frozenset({Why.NOT_BEGUN, Why.STALLED})
+
+
 @dataclass(slots=True)
 class _Active:
     """The response that is being generated."""
@@ -86,6 +90,7 @@ class _Active:
     asked: bool  # for our wish, as far as one can tell
     spoke: bool = False  # speech of it came
     given_up: bool = False  # by us: it was cancelled, or nobody is to hear it
+    stalled: bool = False  # since nothing came of it
 
 
 class Owed:
@@ -319,8 +324,9 @@ class Owed:
         self._forgive(owed[1:])
         debt.tries = 1 + max(each.tries for each in owed)
         debt.heard = any(each.heard for each in owed)
-        again = debt.tries <= (1 if debt.heard else self._policy.retries) and delay_s <= PATIENCE_S
-        if again:
+        # Where a part was heard it has to do; a session that says nothing at all is not asked for long.
+        most = min(1, self._policy.retries) if debt.heard or why in _SILENT else self._policy.retries
+        if debt.tries <= most and delay_s <= PATIENCE_S:
             self._ask_again(debt, why, detail, delay_s)
         elif debt.heard:
             self._tell(debt, why, detail, "nothing")  # what was heard of it has to do
@@ -416,6 +422,7 @@ class Owed:
             self._forgive(debt for debt in expected if debt.cause is Cause.GREETING)  # the caller has spoken first
             for debt in expected:
                 debt.stage = Stage.PENDING
+                debt.tries += 1
             if all(debt.cause is Cause.TURN for debt in expected):
                 self._be_late()
                 self._tell(expected[0], Why.NOT_BEGUN, f"the service began no answer {limit}", "asked")
@@ -424,10 +431,12 @@ class Owed:
     def _look_at(self, active: _Active, queued_ms: int, limit: str) -> str | None:
         if active.given_up:  # and the service does not say that it is over
             self._active = None
+            if active.stalled and (owed := self._in(Stage.PENDING, Stage.DELAYED)):
+                self._remedy(owed[0], Why.STALLED, "a response that is stuck is not cancelled either")
         elif queued_ms >= FRAME_MS:
             self._arm(queued_ms / 1000)
         else:
-            active.given_up = True
+            active.given_up = active.stalled = True
             debts, active.debts = active.debts, []
             self._be_late()
             self._arm(CANCEL_S)
@@ -473,8 +482,9 @@ class Owed:
             self._moves.append(Unsaid(debt.cause, detail))
             return
         self._be_late()
-        remedy = self._policy.then[self._step] if self._step < len(self._policy.then) else "give_up"
-        self._step += 1
+        remedy = self._next_remedy()
+        if remedy == "apologize" and why in _SILENT:  # it would not say that either
+            remedy = self._next_remedy()
         self._tell(debt, why, detail, remedy)
         debt.stage, debt.tries = Stage.PENDING, self._policy.retries  # once more, no oftener
         match remedy:
@@ -489,6 +499,11 @@ class Owed:
             case "give_up":
                 self._forgive([debt])
                 self._moves.append(GiveUp(f"no answer: {detail}"))
+
+    def _next_remedy(self) -> Remedy:
+        remedy: Remedy = self._policy.then[self._step] if self._step < len(self._policy.then) else "give_up"
+        self._step += 1
+        return remedy
 
     def _tell(self, debt: Debt, why: Why, detail: str, then: str) -> None:
         self._moves.append(Missed(debt.cause, why, detail, debt.tries, then))

@@ -18,7 +18,7 @@ from gateway.realtime.debts import (
     Why,
     Wish,
 )
-from gateway.realtime.owed import DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
+from gateway.realtime.owed import CANCEL_S, DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
 from gateway.realtime.wire_client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
@@ -270,15 +270,46 @@ def test_a_response_that_goes_no_further_is_cancelled_and_asked_for_again(*, spo
     assert caller.ask() is not None
 
 
-def test_a_cancelled_response_whose_end_is_not_told_holds_nothing_up_for_long() -> None:
+def test_a_stuck_response_that_is_deaf_to_its_cancel_is_left_behind_with_its_session() -> None:
     caller = greeted()
     caller.begin()
     caller.wait()
-    assert caller.alarm_s() == 1
+    assert caller.alarm_s() == CANCEL_S
+
+    caller.wait()
+
+    assert caller.of(Renew)
+    caller.owed.session_ended(unanswered=False)
+    wish = caller.ask()
+    assert wish is not None
+    assert wish.overrides == GREETING
+
+
+def test_a_response_that_we_gave_up_holds_nothing_up_though_its_end_is_not_told() -> None:
+    caller = greeted()
+    caller.begin()
+    caller.owed.give_up_active()
+    caller.owed.owe(Cause.MESSAGE)
+    assert caller.ask() is None
 
     caller.wait()
 
     assert caller.ask() is not None
+    assert not caller.of(Renew)
+
+
+@pytest.mark.parametrize("begin", [greeted, turned])
+def test_a_session_that_says_nothing_at_all_is_left_after_the_second_time_without_an_apology(
+    begin: type[Caller],
+) -> None:
+    caller = begin()
+    caller.wait()
+    assert caller.ask() is not None
+    assert not caller.of(Renew)
+
+    caller.wait()
+
+    assert caller.of(Renew)
 
 
 def test_time_does_not_run_while_the_caller_speaks() -> None:
