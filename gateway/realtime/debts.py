@@ -81,6 +81,7 @@ class Debt:
         overrides: of the response that is asked for; None: as the session says.
         tries: how often it came to nothing.
         heard: a part of it was heard.
+        remedied: a step of the policy was taken for it.
         hint: what the model is told before it is asked again.
     """
 
@@ -90,6 +91,7 @@ class Debt:
     tries: int = 0
     busy: int = 0
     heard: bool = False
+    remedied: bool = False
     hint: str = ""
     wanted: ResponseOverrides | None = field(init=False)  # before an apology took its place
 

@@ -102,7 +102,8 @@ class Gaps:
     def _response_of(self, response_id: str | None) -> tuple[tuple[server.ServerEvent, ...], str | None]:
         """Return the response an event is about, and the beginning of that response if it was held back."""
         began = self._began
-        if began is None or self._has_begun(response_id):
+        goes_on = not response_id and self._active is not None  # of the one at work, as far as one can tell
+        if began is None or goes_on or self._has_begun(response_id):
             return (), response_id or self._active
         self._began, self._active = None, response_id or self._new_id()
         self._know(self._active).begun = True

@@ -209,6 +209,8 @@ class Owed:
         if self._active is not None and not (cut or self._active.given_up):
             self._arm(self._policy.limit_s)
             return
+        if any(debt.cause is Cause.GOODBYE for debt in self._in(Stage.PENDING)):
+            return  # which is to be the answer
         merged = [debt for debt in self._in(Stage.PENDING) if debt.cause not in OWN_WORDS]
         for debt in merged:
             debt.stage = Stage.EXPECTED
@@ -328,9 +330,8 @@ class Owed:
         most = min(1, self._policy.retries) if debt.heard or why in _SILENT else self._policy.retries
         if debt.tries <= most and delay_s <= PATIENCE_S:
             self._ask_again(debt, why, detail, delay_s)
-        elif debt.heard:
-            self._tell(debt, why, detail, "nothing")  # what was heard of it has to do
-            self._forgive([debt])
+        elif debt.heard and (why not in _SILENT or debt.remedied):
+            self._let_go(debt, why, detail)  # what was heard of it has to do
         else:
             self._remedy(debt, why, detail)
 
@@ -477,8 +478,7 @@ class Owed:
     def _remedy(self, debt: Debt, why: Why, detail: str) -> None:
         """Take the next step of the policy."""
         if debt.cause in (Cause.GOODBYE, Cause.ANNOUNCEMENT):
-            self._tell(debt, why, detail, "nothing")
-            self._forgive([debt])
+            self._let_go(debt, why, detail)
             self._moves.append(Unsaid(debt.cause, detail))
             return
         self._be_late()
@@ -487,6 +487,7 @@ class Owed:
             remedy = self._next_remedy()
         self._tell(debt, why, detail, remedy)
         debt.stage, debt.tries = Stage.PENDING, self._policy.retries  # once more, no oftener
+        debt.remedied = True
         match remedy:
             case "apologize":
                 debt.overrides = ResponseOverrides(instructions=self._policy.apology, tool_choice="none")
@@ -504,6 +505,13 @@ class Owed:
         remedy: Remedy = self._policy.then[self._step] if self._step < len(self._policy.then) else "give_up"
         self._step += 1
         return remedy
+
+    def _let_go(self, debt: Debt, why: Why, detail: str) -> None:
+        """Give a debt up for which nothing takes its place, and the filler with it if it was the last."""
+        self._tell(debt, why, detail, "nothing")
+        self._forgive([debt])
+        if not self._debts:
+            self._came()
 
     def _tell(self, debt: Debt, why: Why, detail: str, then: str) -> None:
         self._moves.append(Missed(debt.cause, why, detail, debt.tries, then))

@@ -128,6 +128,16 @@ def test_what_still_comes_of_an_earlier_response_does_not_begin_one_without_an_i
     assert began.response.id == "resp_2"
 
 
+def test_a_beginning_without_an_id_in_the_middle_of_a_response_takes_nothing_from_it() -> None:
+    filled = Filled()
+    filled.begin("resp_1")
+    filled.hear("response.created")
+
+    assert filled.audio(item_id="item_1").response_id == "resp_1"
+    [done] = filled.hear("response.done", response={"status": "completed"})
+    assert done.response.id == "resp_1"
+
+
 def test_a_response_may_begin_and_end_without_any_id() -> None:
     filled = Filled()
     filled.hear("response.created")

@@ -220,6 +220,46 @@ def test_a_part_that_was_heard_is_gone_on_from_once_and_then_has_to_do() -> None
     assert not caller.owed.is_open
 
 
+def stall(caller: Caller) -> None:
+    """Let a response begin to speak and go no further, until it is cancelled."""
+    caller.owed.moved(caller.begin(), speech=True)
+    caller.owed.ended(caller.wait() or "")
+
+
+def test_a_service_that_goes_dead_in_the_middle_of_speech_again_is_not_let_off() -> None:
+    caller = greeted(Policy(then=("reconnect",)))
+    stall(caller)
+    assert caller.ask() is not None
+    stall(caller)
+
+    assert caller.of(Renew)
+    assert caller.ask() is not None
+    stall(caller)
+    assert not caller.owed.is_open
+    assert caller.moves[-1] == Came()
+
+
+def test_the_filler_ends_where_nothing_more_is_to_come() -> None:
+    caller = Caller(Policy(retries=0))
+    caller.owed.owe(Cause.ANNOUNCEMENT, NOTICE)
+    caller.ask()
+    caller.wait()
+
+    assert [type(move) for move in caller.moves] == [Late, Missed, Came, Unsaid]
+
+
+def test_a_turn_before_a_goodbye_is_answered_by_the_goodbye() -> None:
+    caller = Caller()
+    caller.owed.turn_began()
+    caller.owed.owe_goodbye(ResponseOverrides(instructions="Say goodbye."))
+    assert caller.ask(listening=True) is None
+    caller.owed.turn_ended(cut=True)
+
+    assert caller.ask() is not None
+    caller.answer()
+    assert not caller.owed.is_open
+
+
 def test_what_came_in_writing_is_asked_for_as_speech() -> None:
     caller = greeted()
 
