@@ -107,6 +107,7 @@ class Owed:
         self._active: _Active | None = None
         self._asked_id: str | None = None  # of the response.create sent last, as long as nothing came of it
         self._last: tuple[str, list[Debt]] | None = None  # the same and its debts, until its refusal can come no more
+        self._broken_off = False  # speech was, by silence, and nothing more was asked for
         self._outrun = EndedResponses()  # another began before their end was told
         self._refused_fields: frozenset[str] = frozenset()  # of a response, which the service does not take
         self._unwanted = False  # the response that was asked for is to be cancelled as soon as it begins
@@ -192,6 +193,7 @@ class Owed:
 
     def turn_began(self) -> None:
         """Take note that the caller speaks: nothing is due until the turn is over."""
+        self._broken_off = False
         for debt in self._in(Stage.EXPECTED, Stage.DELAYED):
             debt.stage = Stage.PENDING
         self._forgive(debt for debt in self._in(Stage.PENDING) if debt.cause is Cause.TURN)
@@ -249,7 +251,7 @@ class Owed:
         if not active.given_up:
             self._arm(self._policy.limit_s)
         if speech and not active.spoke:
-            active.spoke = True
+            active.spoke, self._broken_off = True, False
             for debt in active.debts:
                 debt.heard = True
             self._step = 0
@@ -453,8 +455,9 @@ class Owed:
         self._unwanted = False
         for debt in self._debts:
             debt.stage = Stage.PENDING
-        if unanswered and not self._debts:
+        if (unanswered or self._broken_off) and not self._debts:
             self._debts.append(Debt(Cause.TURN))
+        self._broken_off = False
         self._arm(None)
 
     # Asking again
@@ -510,6 +513,7 @@ class Owed:
         """Give a debt up for which nothing takes its place, and the filler with it if it was the last."""
         self._tell(debt, why, detail, "nothing")
         self._forgive([debt])
+        self._broken_off = debt.heard and why in _SILENT
         if not self._debts:
             self._came()
 

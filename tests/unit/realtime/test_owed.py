@@ -238,6 +238,9 @@ def test_a_service_that_goes_dead_in_the_middle_of_speech_again_is_not_let_off()
     assert not caller.owed.is_open
     assert caller.moves[-1] == Came()
 
+    caller.owed.session_ended(unanswered=False)
+    assert caller.ask() is not None, "the next session goes on"
+
 
 def test_the_filler_ends_where_nothing_more_is_to_come() -> None:
     caller = Caller(Policy(retries=0))
