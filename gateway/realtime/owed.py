@@ -89,6 +89,7 @@ class _Active:
     debts: list[Debt]
     asked: bool  # for our wish, as far as one can tell
     spoke: bool = False  # speech of it came
+    whole: bool = False  # speech of it was told to its end, and nothing since
     given_up: bool = False  # by us: it was cancelled, or nobody is to hear it
     stalled: bool = False  # since nothing came of it
 
@@ -186,7 +187,7 @@ class Owed:
         for debt in batch:
             debt.stage, debt.hint = Stage.ASKED, ""
         self._asked_id, self._last = wish.event_id, (wish.event_id, batch)
-        self._arm(LATER_S if first.tries else self._policy.limit_s)
+        self._arm(LATER_S if first.tries or first.busy else self._policy.limit_s)
         return wish
 
     # The caller's turns
@@ -248,6 +249,7 @@ class Owed:
         active = self._active
         if active is None or response_id not in (None, active.response_id):
             return
+        active.whole = False
         if not active.given_up:
             self._arm(self._policy.limit_s)
         if speech and not active.spoke:
@@ -256,6 +258,12 @@ class Owed:
                 debt.heard = True
             self._step = 0
             self._came()
+
+    def speech_ended(self, response_id: str | None, *, whole: bool) -> None:
+        """Take note that an item of a response came to its end, as a whole or cut off: it may be the last."""
+        active = self._active
+        if active is not None and response_id in (None, active.response_id):
+            active.whole = whole and active.spoke
 
     def give_up_active(self) -> None:
         """Take note that the response that is being generated is not to be heard any more: by our own wish."""
@@ -438,6 +446,13 @@ class Owed:
                 self._remedy(owed[0], Why.STALLED, "a response that is stuck is not cancelled either")
         elif queued_ms >= FRAME_MS:
             self._arm(queued_ms / 1000)
+        elif active.whole:  # but for its end
+            for debt in active.debts:
+                self._tell(debt, Why.STALLED, f"the end of a response was not told {limit}", "nothing")
+            debts = active.debts
+            self.give_up_active()
+            self.paid(debts, spoke=True)
+            return active.response_id
         else:
             active.given_up = active.stalled = True
             debts, active.debts = active.debts, []

@@ -419,6 +419,7 @@ class RealtimeProtocol:
 
     def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
         whole = event.response_id not in self._ended
+        self._owed.speech_ended(event.response_id, whole=whole)
         return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=whole)]
 
     def _on_part(self, event: server.ContentPartChanged) -> list[Fact]:
@@ -436,7 +437,9 @@ class RealtimeProtocol:
         if not item.id or item.role not in ("assistant", None):
             return []
         if event.type == "response.output_item.done":
-            return [*self._speech.end(item.id, whole=not over and item.status != "incomplete")]
+            whole = not over and item.status != "incomplete"
+            self._owed.speech_ended(event.response_id, whole=whole)
+            return [*self._speech.end(item.id, whole=whole)]
         if not over:
             self._speech.announce(item.id, event.response_id, event.output_index)
         return []

@@ -242,6 +242,30 @@ def test_a_service_that_goes_dead_in_the_middle_of_speech_again_is_not_let_off()
     assert caller.ask() is not None, "the next session goes on"
 
 
+def test_speech_that_came_whole_is_not_asked_for_again_because_the_end_of_its_response_is_not_told() -> None:
+    caller = greeted()
+    response_id = caller.begin()
+    caller.owed.moved(response_id, speech=True)
+    caller.owed.speech_ended(response_id, whole=True)
+
+    assert caller.wait() == response_id
+    caller.wait()
+    assert caller.ask() is None
+    assert not caller.owed.is_open
+    assert [type(move) for move in caller.moves] == [Missed]
+
+
+def test_a_response_that_goes_on_behind_its_speech_and_stalls_is_asked_for_again() -> None:
+    caller = greeted()
+    response_id = caller.begin()
+    caller.owed.moved(response_id, speech=True)
+    caller.owed.speech_ended(response_id, whole=True)
+    caller.owed.moved(response_id)
+
+    caller.owed.ended(caller.wait() or "")
+    assert caller.ask() is not None
+
+
 def test_the_filler_ends_where_nothing_more_is_to_come() -> None:
     caller = Caller(Policy(retries=0))
     caller.owed.owe(Cause.ANNOUNCEMENT, NOTICE)
