@@ -56,7 +56,7 @@ _log = structlog.get_logger(__name__)
 
 RESUMED = (
     "The connection was interrupted for a moment and is back. What stands above was said before; "
-    "the caller may not have heard your last words to the end. Go on from there. Do not greet again."
+    "the caller may not have heard your last words to the end, nor you theirs. Go on from there. Do not greet again."
 )
 """What the agent is told after a loss, as an item of the system's."""
 
@@ -68,6 +68,9 @@ QUIET_PEAK = 500
 
 LONGEST_WAIT_S = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
 """How long semantic turn detection waits for the caller to go on, by its eagerness."""
+
+UNHEARD_S = 0.5
+"""A caller who is loud for longer after the service's last sign of life was not heard: it had gone already."""
 
 LATE_STOP_S = 3.0
 """How much longer than the pause that ends a turn the service may take to say that it ended."""
@@ -294,7 +297,7 @@ class RealtimeAgent:
     def forsake(self, socket: RealtimeSocket) -> None:
         """Go on without this session, which ended."""
         self._former = socket.protocol
-        socket.protocol.lose()
+        socket.protocol.lose(unheard=self._loud_at > socket.heard_at + UNHEARD_S)
         self._mind_alarm()
         for event in self._calls.end_session():
             self.report(event)
@@ -380,9 +383,13 @@ class RealtimeAgent:
                 self._hear_nothing(socket)
             elif socket is None:
                 self._caller_voice.hold()
+                if self._was_ready and self._caller_voice.peak > QUIET_PEAK and not self._owed.is_open:
+                    self._owed.owe(Cause.TURN)  # nobody hears that; the next session is to ask what it was
             elif socket.has_room:
                 socket.send(socket.protocol.append(self._caller_voice.take()))
-                if socket.protocol.caller_speaks:
+                if self._caller_voice.peak > QUIET_PEAK:
+                    self._loud_at = time.monotonic()
+                elif socket.protocol.caller_speaks:
                     self._look_for_silence(socket)
         except Exception as fault:
             self._break_down(fault, "hear")
@@ -390,10 +397,7 @@ class RealtimeAgent:
 
     def _look_for_silence(self, socket: RealtimeSocket) -> None:
         """End a turn of which the service does not tell the end, though the caller is quiet."""
-        now = time.monotonic()
-        if self._caller_voice.peak > QUIET_PEAK:
-            self._loud_at = now
-        elif now - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
+        if time.monotonic() - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
             socket.tell(socket.protocol.end_turn())
 
     def _hear_nothing(self, socket: RealtimeSocket | None) -> None:

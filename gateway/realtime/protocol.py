@@ -235,10 +235,15 @@ class RealtimeProtocol:
         """Take no more of the session: another has taken its place."""
         self._over = True
 
-    def lose(self) -> None:
-        """Take note that the session is gone: what the agent owed in it, the next session owes."""
+    def lose(self, *, unheard: bool = False) -> None:
+        """
+        Take note that the session is gone: what the agent owed in it, the next session owes.
+
+        Args:
+            unheard: the caller spoke when the service had gone silent; the next session owes an answer to that.
+        """
         self._over = True
-        waits = self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
+        waits = unheard or self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
         self._owed.session_ended(unanswered=waits)
 
     @property

@@ -205,6 +205,7 @@ class RealtimeSocket:
         open_ms: from the attempt to the handshake's end.
         ready_ms: from the attempt to readiness.
         on_room: called when the connection takes data again.
+        heard_at: monotonic seconds of the service's last message.
     """
 
     def __init__(
@@ -232,6 +233,7 @@ class RealtimeSocket:
         self.expires_at: float | None = None
         self.open_ms = 0
         self.ready_ms = 0
+        self.heard_at = time.monotonic()
         self.on_room: Callable[[], None] | None = None
         self._began = time.monotonic()
         self._connection: ClientConnection | None = None
@@ -283,7 +285,9 @@ class RealtimeSocket:
         self.send(self.protocol.configure())
         try:
             while not self.ended.done():
-                self.tell(self.protocol.receive(await connection.recv(decode=False)))
+                text = await connection.recv(decode=False)
+                self.heard_at = time.monotonic()
+                self.tell(self.protocol.receive(text))
         except ConnectionClosed:
             self._end(self._ending_of(connection))
         await self._disconnect(connection)

@@ -65,9 +65,9 @@ class CallerVoice:
         """Nobody listens: keep the newest of what waits, or nothing."""
         early = self._uplink.read()
         if self._early_bytes:
-            self._heard = (self._heard + early)[-self._early_bytes :]
+            self._heard, self._taken = (self._heard + early)[-self._early_bytes :], b""
         else:
-            self._heard = b""
+            self._heard, self._taken = b"", early
 
     def take_early(self) -> bytes:
         """Return what was held, in the session's format, in one piece; may be empty."""
@@ -86,7 +86,7 @@ class CallerVoice:
 
     @property
     def peak(self) -> int:
-        """The largest sample (0 to 32,767) of what was taken last."""
+        """The largest sample (0 to 32,767) of what was taken last, or forgotten."""
         return peak(self._taken)
 
     def _convert(self, pcm: bytes) -> bytes:

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.call.events import AgentAway, AgentBack, AgentClosed, AgentFailed, AgentReady, ToolAsked
 from gateway.dialplan.model import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
-from gateway.realtime.client import RESUMED
+from gateway.realtime.client import RESUMED, UNHEARD_S
 from tests.fakes.realtime_service import (
     CALL,
     Json,
@@ -29,6 +29,7 @@ from tests.fakes.realtime_service import (
     send,
     serving,
     skip_to,
+    until,
     until_closed,
 )
 
@@ -369,3 +370,43 @@ async def test_closing_while_the_agent_is_away_leaves_nothing() -> None:
         names = [task.get_name() for task in asyncio.all_tasks()]
         assert not [name for name in names if name.startswith("agent")]
     assert isinstance(call.events[0], AgentReady)
+
+
+async def test_what_the_caller_said_to_a_service_that_had_gone_silent_is_asked_about() -> None:
+    goes = asyncio.Event()
+
+    async def silent(socket: ServerConnection) -> None:
+        await make_ready(socket)
+        await send(socket, "rate_limits.updated")
+        await goes.wait()
+        socket.transport.abort()
+
+    second = Second()
+    async with serving(in_turn(silent, second)) as url, calling(url, profile=coming_back()) as call:
+        await call.event()
+        await asyncio.sleep(UNHEARD_S + 0.1)
+        await call.speak(5, level=5000)
+        await asyncio.sleep(0.1)
+        goes.set()
+        await call.first(AgentBack)
+        await until(lambda: "response.create" in second.types())
+
+
+async def test_what_the_caller_said_while_the_agent_was_away_is_asked_about() -> None:
+    may_return = asyncio.Event()
+
+    async def slow_second(socket: ServerConnection) -> None:
+        await may_return.wait()
+        await second(socket)
+
+    second = Second()
+    async with (
+        serving(in_turn(talk_then_break, slow_second)) as url,
+        calling(url, profile=coming_back()) as call,
+    ):
+        await call.first(AgentAway)
+        await call.speak(5, level=5000)
+        await asyncio.sleep(0.1)
+        may_return.set()
+        await call.first(AgentBack)
+        await until(lambda: "response.create" in second.types())
