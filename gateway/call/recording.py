@@ -49,11 +49,6 @@ class Recording:
         """What is said is written down."""
         return self._runs
 
-    @property
-    def announcing(self) -> bool:
-        """The announcement is being said, or is to be said once nobody speaks."""
-        return self._announcing
-
     def begin(self, greet: Greet | None) -> tuple[CallAction, ...]:
         """Begin the talk with this greeting; None: there is no time for one, nor for an announcement."""
         words = () if greet is None else (greet,)

@@ -20,7 +20,7 @@ from gateway.errors import AgentLost, AgentRefused
 from gateway.ids import CallId
 from gateway.realtime.debts import Came, Cause, Debt, GiveUp, Late, Missed, Move, PlaySound, Renew, Said, Unsaid, Why
 from gateway.realtime.facts import Fact, RenewSession
-from gateway.realtime.failures import BUSY, NO_ANSWER, Kind, Source, find_row
+from gateway.realtime.failures import BUSY, NO_ANSWER, OTHER, Kind, Source, find_row
 from gateway.realtime.owed import Owed
 from gateway.realtime.problems import Problems, stated_delay_s, words_of
 from gateway.realtime.responses import EndedResponses
@@ -176,7 +176,7 @@ def _delay_s(error: ErrorDetails) -> float:
 def _may_concern_response(error: ErrorDetails) -> bool:
     """Return whether an error that names no event of ours may be about the response asked for."""
     row = find_row(Source.RESPONSE, error.code)
-    return error.type == "server_error" or row.keys != () or error.code == "server_error"
+    return error.type == "server_error" or row.keys != OTHER or error.code == "server_error"
 
 
 def _refused_fields(error: ErrorDetails) -> frozenset[str]:

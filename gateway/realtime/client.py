@@ -187,22 +187,19 @@ class RealtimeAgent:
     def cancel(self) -> None:
         """Stop the response that is being generated; nothing happens when there is none."""
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.cancel())
-            self._mind_alarm()
+            self._order(socket, socket.protocol.cancel())
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
         """Give the model a tool's output; one that nobody waits for is dropped."""
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.answer_tool(tool_call_id, output, respond=respond))
-            self._mind_alarm()
+            self._order(socket, socket.protocol.answer_tool(tool_call_id, output, respond=respond))
         elif self._calls.answer(tool_call_id, output, respond=respond) and self._calls.take_due():
             self._owed.owe(Cause.TOOL)
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``; what it says now is cut off."""
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
-            self._mind_alarm()
+            self._order(socket, socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
 
     def tell(self, text: str, *, respond: bool) -> None:
         """
@@ -212,8 +209,7 @@ class RealtimeAgent:
         for: the answer to that turn will know the message.
         """
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.tell(text, respond=respond))
-            self._mind_alarm()
+            self._order(socket, socket.protocol.tell(text, respond=respond))
             return
         self._history.told(text)
         if respond:
@@ -291,8 +287,7 @@ class RealtimeAgent:
         elif replaced is None:
             self.report(AgentBack(self._call_id, socket.session_id))
         self._was_ready = True
-        socket.send(protocol.go_on())
-        self._mind_alarm()
+        self._order(socket, protocol.go_on())
 
     def forsake(self, socket: RealtimeSocket) -> None:
         """Go on without this session, which ended."""
@@ -311,8 +306,7 @@ class RealtimeAgent:
 
     def _mcp_timer(self, socket: RealtimeSocket, key: str) -> None:
         if socket is self._sessions.current:
-            for fact in socket.protocol.mcp_timer(key):
-                self.act_on(socket, fact)
+            socket.tell(socket.protocol.mcp_timer(key))
 
     def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
         """Take a fact of the current session."""
@@ -353,8 +347,12 @@ class RealtimeAgent:
     def _go_on(self) -> None:
         """Ask for what is owed, if there is a session to ask."""
         if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.go_on())
-            self._mind_alarm()
+            self._order(socket, socket.protocol.go_on())
+
+    def _order(self, socket: RealtimeSocket, texts: tuple[str, ...]) -> None:
+        """Send what an order comes to, and look at what is owed when it says so."""
+        socket.send(texts)
+        self._mind_alarm()
 
     def _mind_alarm(self) -> None:
         """Set the alarm anew, if an order changed it."""

@@ -77,8 +77,8 @@ _HINTS = {
 }
 """What the model is told before it is asked again."""
 
-
 _SILENT = frozenset({Why.NOT_BEGUN, Why.STALLED})
+"""The service said nothing at all, so an apology would not be said either."""
 
 
 @dataclass(slots=True)
@@ -130,11 +130,6 @@ class Owed:
     def is_open(self) -> bool:
         """Whether speech is owed, asked for or being generated."""
         return bool(self._debts) or self._active is not None or self._asked_id is not None
-
-    @property
-    def asked_id(self) -> str | None:
-        """Event id of a ``response.create`` of which nothing came yet."""
-        return self._asked_id
 
     def take_alarm(self) -> tuple[float | None] | None:
         """Return, once per change, in how many seconds ``overdue`` is to be called (None: not at all)."""
@@ -482,9 +477,7 @@ class Owed:
         whole = why is Why.INCOMPLETE and debt.cause in OWN_WORDS  # said from its beginning
         debt.hint = "" if whole else _HINTS.get(why, "")
         if why is Why.WRITTEN:
-            debt.overrides = (debt.overrides or ResponseOverrides()).model_copy(
-                update={"output_modalities": ("audio",)}
-            )
+            debt.overrides = _with(debt.overrides, "output_modalities", ("audio",))
         self._tell(debt, why, detail, f"asked again in {wait_s:g} s" if wait_s else "asked again")
         if wait_s:
             debt.stage = Stage.DELAYED
@@ -560,7 +553,11 @@ class Owed:
 def _overrides(overrides: ResponseOverrides | None, tool_choice: Literal["none"] | None) -> ResponseOverrides | None:
     if tool_choice is None or (overrides is not None and overrides.tool_choice is not None):
         return overrides
-    return (overrides or ResponseOverrides()).model_copy(update={"tool_choice": tool_choice})
+    return _with(overrides, "tool_choice", tool_choice)
+
+
+def _with(overrides: ResponseOverrides | None, field: str, value: object) -> ResponseOverrides:
+    return (overrides or ResponseOverrides()).model_copy(update={field: value})
 
 
 def _plainly(wish: Wish, without: frozenset[str]) -> Wish:

@@ -170,13 +170,13 @@ class RealtimeProtocol:
         self._history.told(text)
         if respond:
             self._owed.owe(Cause.MESSAGE)
-        return (self._create(SystemMessage(content=(InputText(text=text),))), *self._flush_wanted())
+        return (self._create(SystemMessage(content=(InputText(text=text),))), *self.go_on())
 
     def say_goodbye(self, instructions: str) -> tuple[str, ...]:
         """Let the agent speak for the last time: what it says now is cut off, and it calls no tool any more."""
         cancel = self.cancel()
         self._owed.owe_goodbye(ResponseOverrides(instructions=instructions, tool_choice="none"))
-        return (*cancel, *self._flush_wanted())
+        return (*cancel, *self.go_on())
 
     def cancel(self) -> tuple[str, ...]:
         """Stop the response that is being generated; nothing when there is none, or the server stops it itself."""
@@ -229,7 +229,17 @@ class RealtimeProtocol:
 
     def go_on(self) -> tuple[str, ...]:
         """Ask for what is owed, if it may be asked for now."""
-        return self._flush_wanted()
+        if not self.ready or self._over:
+            return ()
+        choice: Literal["none"] | None = "none" if self._calls.exhausted else None
+        wish = self._owed.next(listening=self._listening.caller_speaks, tool_choice=choice)
+        if wish is None:
+            return ()
+        create = ResponseCreate(event_id=wish.event_id)
+        if wish.overrides is not None:
+            create = ResponseCreate(event_id=wish.event_id, response=wish.overrides)
+        hint = (self._create(SystemMessage(content=(InputText(text=wish.hint),))),) if wish.hint else ()
+        return (*hint, encode(create))
 
     def retire(self) -> None:
         """Take no more of the session: another has taken its place."""
@@ -265,7 +275,7 @@ class RealtimeProtocol:
             return self._with_told([])
         stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._listening.caller_speaks)
         sends = self._sends(self._cancel(stalled)) if stalled is not None else []
-        return self._with_told([*sends, *self._sends(self._flush_wanted())])
+        return self._with_told([*sends, *self._sends(self.go_on())])
 
     def refused_or_lost(self, close_code: int | None, close_reason: str | None) -> AgentError | None:
         """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
@@ -347,7 +357,7 @@ class RealtimeProtocol:
         facts: list[Fact] = []
         facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
         facts += self._answers.refused(error)
-        again = (*self._encoded(self._listening.refused(error.event_id)), *self._flush_wanted())
+        again = (*self._encoded(self._listening.refused(error.event_id)), *self.go_on())
         return [*facts, *self._sends(again)]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
@@ -374,7 +384,7 @@ class RealtimeProtocol:
         if not self._listening.speech_stopped():
             return []
         self._owed.turn_ended(cut=self._listening.server_interrupts, told=told)
-        return [SpeechStopped(self._call_id), *self._sends(self._flush_wanted())]
+        return [SpeechStopped(self._call_id), *self._sends(self.go_on())]
 
     def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
         self._calls.spoke()
@@ -475,7 +485,7 @@ class RealtimeProtocol:
         if active is not None or not self._calls.take_due():
             return facts
         self._owed.owe(Cause.TOOL)
-        return self._with_told([*facts, *self._end_round(), *self._sends(self._flush_wanted())])
+        return self._with_told([*facts, *self._end_round(), *self._sends(self.go_on())])
 
     def _of_mcp(self, facts: list[McpFact]) -> list[Fact]:
         return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
@@ -529,20 +539,7 @@ class RealtimeProtocol:
     def _respond_if_due(self) -> tuple[str, ...]:
         if self._calls.take_due():
             self._owed.owe(Cause.TOOL)
-        return self._flush_wanted()
-
-    def _flush_wanted(self) -> tuple[str, ...]:
-        if not self.ready or self._over:
-            return ()
-        choice: Literal["none"] | None = "none" if self._calls.exhausted else None
-        wish = self._owed.next(listening=self._listening.caller_speaks, tool_choice=choice)
-        if wish is None:
-            return ()
-        create = ResponseCreate(event_id=wish.event_id)
-        if wish.overrides is not None:
-            create = ResponseCreate(event_id=wish.event_id, response=wish.overrides)
-        hint = (self._create(SystemMessage(content=(InputText(text=wish.hint),))),) if wish.hint else ()
-        return (*hint, encode(create))
+        return self.go_on()
 
     def _create(self, item: Item) -> str:
         return encode(ConversationItemCreate(event_id=self._next_id("item"), item=item))

@@ -574,7 +574,7 @@ def test_the_end_of_a_response_that_another_outran_is_not_the_end_of_what_was_as
     assert caller.ask() is not None
 
     assert caller.owed.ended(outrun) == ([], False, False)
-    assert caller.owed.asked_id is not None
+    assert caller.owed._asked_id is not None
 
 
 @pytest.mark.parametrize("event_id", ["cut-1", "respond-7", None])

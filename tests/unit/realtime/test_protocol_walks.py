@@ -44,6 +44,7 @@ class Server:
         self.count = 0
         self.active: str | None = None
         self.asked = 0
+        self.asked_id = ""  # of the response.create that came last
         self.speaking: str | None = None
         self.received: dict[str, int] = {}  # bytes of audio by item
         self.of_response: dict[str, str] = {}
@@ -83,6 +84,7 @@ class Server:
                     assert self.active is None, "a second response.create"
                     assert self.asked == 0, "a second response.create"
                     self.asked += 1
+                    self.asked_id = event["event_id"]
                 case "response.cancel":
                     assert event["response_id"] == self.active
                     self.stale.add(event["response_id"])
@@ -150,10 +152,9 @@ class Server:
 
     def refuse(self) -> None:
         """The response that was asked for collides with the service's own."""
-        event_id = self.owed.asked_id
-        if self.asked and self.active is None and event_id is not None:
+        if self.asked and self.active is None:
             self.begin_own()
-            error = {"code": "conversation_already_has_active_response", "message": "No.", "event_id": event_id}
+            error = {"code": "conversation_already_has_active_response", "message": "No.", "event_id": self.asked_id}
             self.tell("error", error=error)
 
     def begin_own(self) -> None:
