@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from gateway.audio.wav import read_wav, write_wav
-from tests.e2e.sipp import until
+from tests.e2e.sipp import free_port, until
 
 BARESIP = "/usr/bin/baresip"
 _STARTS = 3
@@ -99,7 +98,7 @@ class Baresip:
         heard.mkdir(parents=True, exist_ok=True)
         audio = self.folder / "speech.wav"
         write_wav(audio, 8000, self.pcm)
-        sip_port, control_port = _free_ports(2)
+        sip_port, control_port = free_port(), free_port()
         rtp_port = 28000 + sip_port % 18 * 100  # below the ports that systems give away by themselves
         config = _CONFIG.format(
             sip_port=sip_port,
@@ -169,18 +168,3 @@ class Baresip:
                 self.events.append(json.loads((await self._reader.readexactly(length + 1))[:-1]))
         except (asyncio.IncompleteReadError, ConnectionError):
             return
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody uses now, over UDP or TCP."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind(("127.0.0.1", 0))
-            port = int(udp.getsockname()[1])
-            try:
-                tcp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-    return found

@@ -27,6 +27,7 @@ from gateway.sip.door import Door
 from gateway.sip.endpoint import quiet_start
 from gateway.sip.gate import Gate
 from gateway.sip.handles import Handles
+from gateway.sip.listening import listen
 from gateway.sip.screen import Screen
 from gateway.sip.screening import Occupancy, Screening
 from gateway.sip.sources import Sources
@@ -69,24 +70,6 @@ def _call(account: _Account, uri: str) -> None:
     CALLS[call.getId()] = call
 
 
-def _listen(endpoint: Any, settings: SipSettings, door: Door) -> tuple[int, int]:
-    config = pj.TransportConfig()
-    config.boundAddress = settings.host
-    port = tls_port = 0
-    for kind in (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP):
-        config.port = port
-        transport = endpoint.transportCreate(kind, config)
-        port = int(endpoint.transportGetInfo(transport).localName.rpartition(":")[2])
-    if settings.tls:
-        config.port = 0
-        config.tlsConfig.certFile = str(settings.tls_certificate)
-        config.tlsConfig.privKeyFile = str(settings.tls_key)
-        transport = endpoint.transportCreate(pj.PJSIP_TRANSPORT_TLS, config)
-        tls_port = int(endpoint.transportGetInfo(transport).localName.rpartition(":")[2])
-        door.tls_on(tls_port)
-    return port, tls_port
-
-
 def bare_endpoint() -> pj.Endpoint:
     """Return the library's endpoint, initialised: no thread, no transport, no log."""
     quiet_start()
@@ -125,8 +108,10 @@ def _run(
         Gate.install = _refuse  # type: ignore[method-assign]
     assert screen.install()
     assert door.guarded
-    port, tls_port = _listen(endpoint, settings, door)
-    tracer.listens_on(port)
+    listening = listen(settings, endpoint)
+    if listening.tls_port:
+        door.tls_on(listening.tls_port)
+    tracer.listens_on(listening.port)
     endpoint.libStart()
     account_config = pj.AccountConfig()
     account_config.idUri = "sip:gateway@127.0.0.1"
@@ -137,7 +122,7 @@ def _run(
     account.create(account_config, True)
     over, asked = threading.Event(), deque[str]()
     threading.Thread(target=lambda: (asked.extend(sys.stdin), over.set()), daemon=True).start()
-    print(port, tls_port, flush=True)
+    print(listening.port, listening.tls_port, flush=True)
     tick_at = 0.0
     while not over.is_set():
         endpoint.libHandleEvents(20)
