@@ -15,11 +15,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from gateway.lab.gateway_process import GatewayProcess, on_loopback
-from gateway.lab.measure import longest_gap_ms
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import longest_gap_ms
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.sessions.embedded import EmbeddedRedis
+from gateway.store.embedded import EmbeddedRedis
 from tests.e2e.telephone import Telephone
 
 MOST_GROWTH_MB = 10.0

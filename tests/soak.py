@@ -28,13 +28,13 @@ from rich.table import Table
 
 from gateway.audio.pcm import PHONE
 from gateway.audio.wav import read_wav
-from gateway.lab.gateway_process import GatewayProcess, on_loopback
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.lab.speech import caller_wav
-from gateway.sessions.embedded import EmbeddedRedis
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
 from tests.e2e.failing_answers import Ear
 from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, invite, pause, until
 

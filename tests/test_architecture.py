@@ -24,9 +24,9 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 MAX_FILE_LINES = 600
 MAX_FUNCTION_LINES = 50
 CATCHES_ALL = {
-    "gateway/plan_keeper.py",  # a plan that nobody thought of must not end the looking for the next one
-    "gateway/switchboard.py",
-    "gateway/sip/guard.py",
+    "gateway/worker/live_plan.py",  # a plan that nobody thought of must not end the looking for the next one
+    "gateway/worker/switchboard.py",
+    "gateway/sip/native/guard.py",
     "gateway/sip/thread.py",
     "gateway/tools/plugin.py",  # runs the code of other packages in a thread
     "gateway/web/server.py",
@@ -43,7 +43,7 @@ OWNED = {
     "re2": re.compile(r"gateway/dialplan/patterns\.py"),
     "jinja2": re.compile(r"gateway/dialplan/templates\.py"),
 }
-READ_THE_ENVIRONMENT = {"gateway/settings_sources.py"}
+READ_THE_ENVIRONMENT = {"gateway/settings/sources.py"}
 PURE = re.compile(
     r"gateway/(numbers|sip/(address|caller_id|dial|registering|servers)|call/(machine|talk|speech|errands|keypad|handover|told|events/\w+|actions|outcome|ports|notes|samples"
     r"|diagram)|costs"
@@ -85,11 +85,11 @@ def test_a_file_and_its_functions_stay_readable(path: Path) -> None:
 
 
 def test_pjsua2_callbacks_say_which_thread_they_run_on() -> None:
-    from gateway.sip.account import GatewayAccount
-    from gateway.sip.call import PjCall
-    from gateway.sip.dialog import Dialog
-    from gateway.sip.endpoint import GatewayEndpoint
-    from gateway.sip.media_port import AgentMediaPort
+    from gateway.sip.calls.account import GatewayAccount
+    from gateway.sip.calls.calls import PjCall
+    from gateway.sip.calls.dialog import Dialog
+    from gateway.sip.calls.media_port import AgentMediaPort
+    from gateway.sip.library.endpoint import GatewayEndpoint
 
     seen = 0
     on_sip = (GatewayAccount, GatewayEndpoint, Dialog, PjCall)
@@ -166,7 +166,7 @@ def test_every_module_imports_without_pjsua2() -> None:
             "sys.modules['pjsua2'] = None",
             *(f"importlib.import_module({name!r})" for name in modules),
             "from gateway.errors import SipError",
-            "from gateway.sip.media_port import AgentMediaPort",
+            "from gateway.sip.calls.media_port import AgentMediaPort",
             "try: AgentMediaPort(None, 0)",
             "except SipError as error: print(error)",
         )

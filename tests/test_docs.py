@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dialplan.loader import load_dialplan
-from gateway.sessions.record import CallRecord
-from gateway.settings import FIELDS, SOURCES, Settings, TrunkSettings, variable_of
-from gateway.settings_masks import shown
+from gateway.dialplan.read.loader import load_dialplan
+from gateway.settings.masks import shown
+from gateway.settings.sections import FIELDS, SOURCES, Settings, TrunkSettings, variable_of
+from gateway.store.record import CallRecord
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,7 @@
 """
 Everything a call can ask for: frozen orders, in the imperative.
 
-``CallMachine.handle`` returns them, ``call/session.py`` carries them out; what comes of it returns as an event.
+``CallMachine.handle`` returns them, ``call/session/session.py`` carries them out; what comes of it returns as an event.
 """
 
 from __future__ import annotations

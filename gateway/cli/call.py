@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.render import say
-from gateway.lab.robot import EXIT_MEANINGS, Happening, Robot, RobotOptions
+from gateway.lab.callers.robot import EXIT_MEANINGS, Happening, Robot, RobotOptions
 from gateway.lab.speech import caller_wav
 
 _CODES = "\n\n".join(f"{int(code)}: {meaning}" for code, meaning in EXIT_MEANINGS.items())

@@ -9,18 +9,18 @@ from typing import Annotated
 import typer
 
 from gateway.cli.render import fail, say, table
-from gateway.dialplan.compose import folder_of, read_files
-from gateway.dialplan.model import Dialplan, ToolSet
-from gateway.dialplan.words import conditions_in_words, step_in_words
+from gateway.dialplan.model.plan import Dialplan, ToolSet
+from gateway.dialplan.read.files import folder_of, read_files
+from gateway.dialplan.report.words import conditions_in_words, step_in_words
 from gateway.errors import ConfigError, StoreError
-from gateway.prepared import load_plan
-from gateway.sessions.embedded import find_redis_server
-from gateway.settings import Settings, TrunkSettings, load_settings
-from gateway.sip.endpoint import phone_format
-from gateway.sip.resolver import locate_trunks
-from gateway.sip.servers import Located, is_address
-from gateway.sip.sources import networks_of
-from gateway.sip.trunk_names import next_hop
+from gateway.settings.sections import Settings, TrunkSettings, load_settings
+from gateway.sip.admission.sources import networks_of
+from gateway.sip.library.endpoint import phone_format
+from gateway.sip.location.resolver import locate_trunks
+from gateway.sip.location.servers import Located, is_address
+from gateway.sip.location.trunk_names import next_hop
+from gateway.store.embedded import find_redis_server
+from gateway.worker.prepared import load_plan
 
 
 def check(

@@ -14,10 +14,10 @@ from gateway.call.outcome import EndReason, Outcome
 from gateway.cli.render import say
 from gateway.cli.serve import simulated
 from gateway.logs import configure_logs
-from gateway.settings import load_settings
-from gateway.switchboard import DialOrder
+from gateway.settings.sections import load_settings
 from gateway.threads import check_threads
-from gateway.worker import Worker
+from gateway.worker.switchboard import DialOrder
+from gateway.worker.worker import Worker
 
 
 class DialExit(IntEnum):

@@ -13,24 +13,24 @@ import typer
 from pydantic import SecretStr
 
 from gateway.cli.render import fail, say
-from gateway.dialplan.agent import AgentProfile
-from gateway.dialplan.cases import Outcome, junit, load_cases, parse_moment, run_case
-from gateway.dialplan.compose import folder_of, read_files
-from gateway.dialplan.explain import NOT_ASKED, Explanation, explain_call
-from gateway.dialplan.facts import CallFacts, facts_of_call
-from gateway.dialplan.loader import load_dialplan
-from gateway.dialplan.matcher import Rejection
-from gateway.dialplan.model import Dialplan
-from gateway.dialplan.schema import schema_text
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.files import folder_of, read_files
+from gateway.dialplan.read.loader import load_dialplan
+from gateway.dialplan.report.cases import Outcome, junit, load_cases, parse_moment, run_case
+from gateway.dialplan.report.explain import NOT_ASKED, Explanation, explain_call
+from gateway.dialplan.report.schema import schema_text
+from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.route import Rejection
 from gateway.errors import ConfigError, DialplanError, GatewayError, Mistake
-from gateway.prepared import load_plan
-from gateway.realtime.protocol import CONFIGURE_ID
-from gateway.realtime.session_config import session_config
-from gateway.realtime.wire import encode
-from gateway.realtime.wire_client import SessionUpdate
-from gateway.settings import load_settings
-from gateway.sip.endpoint import phone_format
+from gateway.settings.sections import load_settings
+from gateway.sip.library.endpoint import phone_format
 from gateway.tools.runner import own_definitions
+from gateway.upstream.realtime.config import session_config
+from gateway.upstream.realtime.dialect import CONFIGURE_ID
+from gateway.upstream.realtime.wire.client import SessionUpdate
+from gateway.upstream.realtime.wire.codec import encode
+from gateway.worker.prepared import load_plan
 
 app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
 

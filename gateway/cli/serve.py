@@ -13,9 +13,9 @@ import uvloop
 from gateway.cli.render import say
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.logs import configure_logs
-from gateway.settings import RealtimeSettings, Settings, load_settings
+from gateway.settings.sections import RealtimeSettings, Settings, load_settings
 from gateway.threads import check_threads
-from gateway.worker import Worker
+from gateway.worker.worker import Worker
 
 SIMULATED_KEY = "simulated"
 

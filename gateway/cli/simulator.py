@@ -13,7 +13,7 @@ import uvloop
 from gateway.cli.render import say
 from gateway.errors import ConfigError
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
-from gateway.lab.simulator.faults import FAULTS
+from gateway.lab.simulator.faults.faults import FAULTS
 
 RECORDED_S = 600.0
 

@@ -16,21 +16,21 @@ import typer
 import uvloop
 
 from gateway.cli.render import say
-from gateway.dialplan.compose import PlanFile
-from gateway.dialplan.loader import dialplan_of
-from gateway.dialplan.model import Dialplan
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.files import PlanFile
+from gateway.dialplan.read.loader import dialplan_of
 from gateway.errors import ConfigError
 from gateway.logs import configure_logs
-from gateway.plan_keeper import PlanKeeper
-from gateway.realtime.secrets import SecretMinter
-from gateway.sessions.reload_requests import ReloadRequests
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import Settings, load_settings
+from gateway.settings.sections import Settings, load_settings
+from gateway.store.calls import RedisSessionStore
+from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import check_threads
-from gateway.web.clients import Clients
-from gateway.web.mint import Audit, MintEndpoint
-from gateway.web.plan import PlanEndpoint
+from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.web.auth import Clients
+from gateway.web.dialplans import PlanEndpoint
+from gateway.web.secrets import Audit, MintEndpoint
 from gateway.web.server import WebServer
+from gateway.worker.live_plan import PlanKeeper
 
 
 def web(

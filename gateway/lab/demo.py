@@ -13,12 +13,12 @@ from typing import Any
 
 from gateway.audio.wav import read_stereo_wav
 from gateway.errors import ConfigError
-from gateway.lab.gateway_process import GatewayProcess, on_loopback
-from gateway.lab.picture import Mark, draw_call
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.figures.picture import Mark, draw_call
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
-from gateway.sessions.embedded import EmbeddedRedis
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings, environment_for_child
+from gateway.settings.sections import RedisSettings, environment_for_child
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
 
 CALL_LIMIT_S = 60.0
 _QUIET = frozenset({"input_audio_buffer.append"})

@@ -12,11 +12,11 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.ports import Recorder
 from gateway.ids import CallId
-from gateway.sip.bridge import Talk
-from gateway.sip.call import CallTable, PjCall
-from gateway.sip.dial import Dialled
-from gateway.sip.keys import dialling
-from gateway.sip.media_port import RecorderTap
+from gateway.sip.calls.bridge import Talk
+from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.calls.media_port import RecorderTap
+from gateway.sip.core.dial import Dialled
+from gateway.sip.core.dtmf import dialling
 
 
 class _Orders(Protocol):

@@ -21,30 +21,30 @@ from gateway.call.events import CallEvent, LegClosed
 from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.binding import pj
-from gateway.sip.call import CallTable, PjCall
-from gateway.sip.caller_id import Caller
-from gateway.sip.dial import Dialled, dialled
-from gateway.sip.directory import ServerDirectory
-from gateway.sip.door import Door
-from gateway.sip.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
-from gateway.sip.frame_bytes import FrameAccess, choose_frame_access
-from gateway.sip.handles import Handles
-from gateway.sip.jitter_buffer import JitterBuffers
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.screening import Occupancy, Screening
+from gateway.sip.admission.sources import Sources
+from gateway.sip.calls.accounts import Accounts, TrunkChanged
+from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.calls.media_port import AgentMediaPort
+from gateway.sip.core.addressing import Caller
+from gateway.sip.core.dial import Dialled, dialled
 from gateway.sip.leg import PjLeg
-from gateway.sip.listening import check_tls_files
-from gateway.sip.locator import Locator
-from gateway.sip.media_port import AgentMediaPort
-from gateway.sip.resolver import Resolver
-from gateway.sip.screen import Screen
-from gateway.sip.screening import Occupancy, Screening
-from gateway.sip.servers import Target
-from gateway.sip.sources import Sources
-from gateway.sip.stun import with_public_address
-from gateway.sip.trace import Tracer
-from gateway.sip.trunks import Accounts, TrunkChanged
-from gateway.sip.waker import Waker
+from gateway.sip.library.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
+from gateway.sip.library.frame_bytes import FrameAccess, choose_frame_access
+from gateway.sip.library.pj import pj
+from gateway.sip.library.stun import with_public_address
+from gateway.sip.library.transports import check_tls_files
+from gateway.sip.location.directory import ServerDirectory
+from gateway.sip.location.locator import Locator
+from gateway.sip.location.resolver import Resolver
+from gateway.sip.location.servers import Target
+from gateway.sip.native.handles import Handles
+from gateway.sip.native.jitter_buffer import JitterBuffers
+from gateway.sip.native.waker import Waker
+from gateway.sip.screen.connections import Door
+from gateway.sip.screen.screen import Screen
+from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role, runs_on
 
 Order = Callable[[CallTable], None]

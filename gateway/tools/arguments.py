@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from gateway.tools.answer import Answer, failed
+from gateway.tools.output import Answer, failed
 
 MAX_CHARACTERS = 65_536
 MAX_TOLD = 5

@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ParamSpec, TypeVar, cast
 
 from gateway.errors import ConfigError
-from gateway.realtime.tools import ToolDefinition
+from gateway.tools.builtin import ToolDefinition
 
 GROUP = "gateway.tools"
 MAX_THREADS = 32

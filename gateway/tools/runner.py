@@ -15,12 +15,12 @@ from pydantic import SecretStr
 
 from gateway.call.events import ToolFinished
 from gateway.call.ports import EmitEvent
-from gateway.dialplan.model import Plugin, ToolSet, Webhook
+from gateway.dialplan.model.plan import Plugin, ToolSet, Webhook
 from gateway.ids import CallId
-from gateway.realtime.tools import ToolDefinition
 from gateway.redact import Redactor
-from gateway.tools.answer import Answer, failed, succeeded
 from gateway.tools.arguments import Parameters
+from gateway.tools.builtin import ToolDefinition
+from gateway.tools.output import Answer, failed, succeeded
 from gateway.tools.plugin import CallFacts, load_plugin
 from gateway.tools.webhook import WebhookClient, headers_of, secrets_sent
 

@@ -14,9 +14,9 @@ import structlog
 from pydantic import SecretStr
 from yarl import URL
 
-from gateway.dialplan.model import Webhook
+from gateway.dialplan.model.plan import Webhook
 from gateway.errors import ConfigError
-from gateway.tools.answer import MAX_BYTES, Answer, failed, succeeded
+from gateway.tools.output import MAX_BYTES, Answer, failed, succeeded
 from gateway.tools.signing import sign
 
 MAX_CONNECTIONS = 100

@@ -12,11 +12,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import ConfigError, StoreError
-from gateway.settings import WebSettings
-from gateway.web.limits import TokenBuckets
-from gateway.web.mint import MintEndpoint
-from gateway.web.plan import PUBLIC, PlanEndpoint
-from gateway.web.refusal import NO_STORE, Refusal
+from gateway.settings.sections import WebSettings
+from gateway.web.dialplans import PUBLIC, PlanEndpoint
+from gateway.web.errors import NO_STORE, Refusal
+from gateway.web.rate_limit import TokenBuckets
+from gateway.web.secrets import MintEndpoint
 
 MAX_BODY_BYTES = 4096
 KEEPALIVE_S = 15.0

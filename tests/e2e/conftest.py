@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.sessions.embedded import EmbeddedRedis
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
 
 DIALPLAN = """
 agents:

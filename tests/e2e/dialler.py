@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.sessions.embedded import EmbeddedRedis
-from gateway.sessions.record import CallRecord
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings, environment_for_child
+from gateway.settings.sections import RedisSettings, environment_for_child
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
+from gateway.store.record import CallRecord
 from tests.e2e.sipp import Message, free_port, read_messages, until
 
 LIMIT_S = 60

@@ -21,10 +21,10 @@ from aiohttp import web
 from gateway.audio.g711 import ulaw_to_pcm
 from gateway.audio.pcm import PHONE
 from gateway.audio.wav import read_wav
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.turns import SPEECH_LEVEL
 from gateway.lab.simulator import Connection, Script, SimulatorOptions
 from gateway.lab.speech import caller_wav
-from gateway.lab.turns import SPEECH_LEVEL
 from tests.e2e.conftest import House, open_house
 from tests.e2e.sipp import until
 from tests.e2e.telephone import Telephone

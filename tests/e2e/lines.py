@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.lab.relay import CLEAN, Trouble, UdpRelay
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.lab.simulator.connection import Connection
+from gateway.lab.callers.relay import CLEAN, Trouble, UdpRelay
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.simulator.transport.connection import Connection
 from tests.e2e.conftest import House
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_speech
-from gateway.sip.address import parse_address, split_list
+from gateway.sip.core.address import parse_address, split_list
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ACK_REFUSAL, ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, play, refused, until
 from tests.e2e.sipp_dialog import CALLEE_BYE, info, refuse_call, take_call

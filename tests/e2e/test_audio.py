@@ -10,8 +10,8 @@ import pytest
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler, Upsampler
 from gateway.audio.wav import read_wav
-from gateway.lab.measure import correlation, segment_correlation
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import correlation, segment_correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import MakeHouse

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
-from gateway.lab.simulator.connection import Connection
 from gateway.lab.simulator.script import Script
+from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.dialler import Desk, audio_port, desk, seen_message

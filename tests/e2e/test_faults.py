@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play, refused

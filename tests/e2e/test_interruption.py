@@ -13,9 +13,9 @@ from gateway.audio.g711 import ulaw_to_pcm
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler
 from gateway.audio.wav import read_wav
-from gateway.lab.measure import correlation
-from gateway.lab.reception import RtpPacket
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.reception import RtpPacket
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import Connection
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import House, MakeHouse

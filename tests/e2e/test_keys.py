@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
 from tests.e2e.conftest import MakeHouse

@@ -1,11 +1,11 @@
-"""How long speech is on its way; run with ``-s`` to see the figures, or ``python -m gateway.lab.delay``."""
+"""How long speech is on its way; run with ``-s`` to see the figures, or ``python -m gateway.lab.bench.delay``."""
 
 from __future__ import annotations
 
 import pytest
 from rich.console import Console
 
-from gateway.lab.delay import delay_table, run_delay
+from gateway.lab.bench.delay import delay_table, run_delay
 from tests.e2e.rounds import best_of, slowness
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from gateway.audio.pcm import PHONE
-from gateway.lab.delay import heard_by_model, heard_by_phone, leg_ms, said, spoken_by_model
-from gateway.lab.measure import damaged_share, longest_dropout_ms, segment_correlation, segments
-from gateway.lab.relay import CLEAN, Trouble
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.bench.delay import heard_by_model, heard_by_phone, leg_ms, said, spoken_by_model
+from gateway.lab.callers.relay import CLEAN, Trouble
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import damaged_share, longest_dropout_ms, segment_correlation, segments
 from gateway.lab.simulator import SimulatorOptions
-from gateway.lab.simulator.connection import Connection
+from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.lines import Line, Speak, call, calls

@@ -11,13 +11,13 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.resample import Downsampler
 from gateway.audio.wav import read_stereo_wav
-from gateway.lab.measure import correlation
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import SimulatorOptions
-from gateway.lab.simulator.connection import Connection
 from gateway.lab.simulator.script import Script
+from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
-from gateway.sessions.record import CallRecord
+from gateway.store.record import CallRecord
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
 from tests.e2e.sipp_dialog import info

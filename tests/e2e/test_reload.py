@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from gateway.audio.pcm import PHONE
-from gateway.dialplan.loader import load_dialplan
+from gateway.dialplan.read.loader import load_dialplan
 from gateway.errors import DialplanError
-from gateway.lab.delay import heard_by_model, heard_by_phone, spoken_by_model
-from gateway.lab.measure import segment_correlation
+from gateway.lab.bench.delay import heard_by_model, heard_by_phone, spoken_by_model
+from gateway.lab.figures.measure import segment_correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
-from gateway.plan_keeper import PlanState
-from gateway.sessions.reload_requests import ReloadRequests
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.reload_requests import ReloadRequests
+from gateway.worker.live_plan import PlanState
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.lines import Line, call, calls
 from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until

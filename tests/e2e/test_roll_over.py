@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audio.wav import read_wav
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.e2e.conftest import MakeHouse

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Script, SimulatorOptions
 from gateway.lab.speech import agent_sentences
 from tests.e2e.conftest import House, MakeHouse

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Script, SimulatorOptions
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, expect_refer, free_port, invite, pause, refuse_refer, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.journal import BURST
+from gateway.worker.call_log import BURST
 from tests.e2e.conftest import MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, refused
 

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler
-from gateway.lab.measure import correlation
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_speech

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from tests.e2e.conftest import House, MakeHouse
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, until
 from tests.e2e.sipp_dialog import CALLEE_BYE, EXPECT_ACK, EXPECT_INVITE, RING, callee_info, respond, sdp

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.audio.pcm import PHONE
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
 from tests.e2e.sipp import until
 
 CALLER_HZ, CALLEE_HZ = 900.0, 1500.0

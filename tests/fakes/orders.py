@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.realtime.debts import Cause
-from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.wire_client import ResponseOverrides
+from gateway.upstream.debts import Cause
+from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 
 def greet(protocol: RealtimeProtocol, instructions: str) -> tuple[str, ...]:

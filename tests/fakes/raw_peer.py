@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from gateway.realtime.socket import RealtimeSocket
+from gateway.upstream.link import RealtimeSocket
 from tests.fakes.realtime_service import LIMIT_S, Call
 
 

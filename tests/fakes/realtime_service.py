@@ -16,11 +16,11 @@ from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import AgentFailed, CallEvent, Noted
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
-from gateway.realtime.client import RealtimeAgent
-from gateway.settings import RealtimeSettings
+from gateway.settings.sections import RealtimeSettings
+from gateway.upstream.agent import RealtimeAgent
 
 Json = dict[str, Any]
 Script = Callable[[ServerConnection], Awaitable[None]]

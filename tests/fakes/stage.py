@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from gateway.call.events import CallEvent, MediaUp, Planned, Routed
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import Outcome
-from gateway.call.phase import Phase
 from gateway.call.ports import Cast, Price
-from gateway.call.session import CallSession
+from gateway.call.session.session import CallSession
 from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 from tests.fakes.agent import FakeAgent

@@ -27,10 +27,10 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, SecondUp
 from gateway.ids import CallId, new_call_id
-from gateway.settings import SipSettings
-from gateway.sip.import_slot import ImportSlot
+from gateway.settings.sections import SipSettings
 from gateway.sip.leg import PjLeg
-from gateway.sip.native import native
+from gateway.sip.native.import_slot import ImportSlot
+from gateway.sip.native.library import native
 from gateway.sip.thread import SipThread
 
 SPEECH = bytes(range(256)) * 250

@@ -12,8 +12,8 @@ import random
 import sys
 from typing import Any
 
-from gateway.sip.message import Malformed, Message, parse_message
-from gateway.sip.native import ListHead, PjString, RxData, function
+from gateway.sip.core.message import Malformed, Message, parse_message
+from gateway.sip.native.library import ListHead, PjString, RxData, function
 from tests.integration.screened import bare_endpoint
 
 # ``PJSIP_DECL_HDR_MEMBER`` (``pjsip/sip_msg.h``)

@@ -10,9 +10,9 @@ from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, IncomingInvite
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.endpoint import SipInfo
+from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.leg import PjLeg
+from gateway.sip.library.endpoint import SipInfo
 from gateway.sip.thread import SipThread
 
 NOISE = bytes(range(256)) * 250

@@ -16,8 +16,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from gateway.sessions.embedded import find_redis_server
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.embedded import find_redis_server
 
 
 async def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:

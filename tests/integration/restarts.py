@@ -12,8 +12,8 @@ import faulthandler
 import sys
 import threading
 
-from gateway.settings import SipSettings
-from gateway.sip.call import CallTable
+from gateway.settings.sections import SipSettings
+from gateway.sip.calls.calls import CallTable
 from gateway.sip.thread import SipThread
 
 PORTS = 8

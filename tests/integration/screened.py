@@ -21,17 +21,17 @@ import structlog
 from pydantic import SecretStr
 
 from gateway.errors import SipError
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.binding import pj
-from gateway.sip.door import Door
-from gateway.sip.endpoint import quiet_start
-from gateway.sip.gate import Gate
-from gateway.sip.handles import Handles
-from gateway.sip.listening import listen
-from gateway.sip.screen import Screen
-from gateway.sip.screening import Occupancy, Screening
-from gateway.sip.sources import Sources
-from gateway.sip.trace import Tracer
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.screening import Occupancy, Screening
+from gateway.sip.admission.sources import Sources
+from gateway.sip.library.endpoint import quiet_start
+from gateway.sip.library.pj import pj
+from gateway.sip.library.transports import listen
+from gateway.sip.native.gate import Gate
+from gateway.sip.native.handles import Handles
+from gateway.sip.screen.connections import Door
+from gateway.sip.screen.screen import Screen
+from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role
 
 CALLS: dict[int, Any] = {}

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.realtime.secrets import SecretMinter, secrets_url
-from gateway.realtime.session_config import session_config
-from gateway.settings import RealtimeSettings
+from gateway.settings.sections import RealtimeSettings
+from gateway.upstream.realtime.config import session_config
+from gateway.upstream.realtime.secrets import SecretMinter, secrets_url
 from tests.fakes.minting import MintingService
 
 pytestmark = pytest.mark.integration

@@ -17,17 +17,17 @@ from redis import Redis
 
 from gateway.errors import StoreError
 from gateway.ids import new_call_id
-from gateway.sessions import embedded
-from gateway.sessions.embedded import EmbeddedRedis, find_redis_server
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store import embedded
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis, find_redis_server
 from tests.integration.redis_server import until
 
 pytestmark = pytest.mark.integration
 
 PARENT = """
 import asyncio
-from gateway.sessions.embedded import EmbeddedRedis
+from gateway.store.embedded import EmbeddedRedis
 
 async def live() -> None:
     server = EmbeddedRedis()

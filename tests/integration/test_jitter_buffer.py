@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.relay import Trouble, UdpRelay
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.sip.call import CallTable
+from gateway.lab.callers.relay import Trouble, UdpRelay
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.sip.calls.calls import CallTable
 from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
 from tests.integration.phone import NOISE, Phone, phone, pick_up
 

@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from gateway.ids import new_call_id
-from gateway.sessions.limits import ADMIT_LIMIT_S, Admission, Caps, RedisLimits, RouteLimits
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisSessionStore
+from gateway.store.limits import ADMIT_LIMIT_S, Admission, Caps, RedisLimits, RouteLimits
 from tests.integration.redis_server import RedisServer, until
 
 pytestmark = pytest.mark.integration

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.dialplan.compose import PlanFile
-from gateway.dialplan.loader import dialplan_of, load_dialplan
-from gateway.dialplan.model import Dialplan
-from gateway.dialplan.watch import Stamp
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.files import PlanFile
+from gateway.dialplan.read.loader import dialplan_of, load_dialplan
+from gateway.dialplan.read.watch import Stamp
 from gateway.errors import ConfigError
-from gateway.plan_keeper import PlanKeeper, PlanState
-from gateway.sessions.reload_requests import ReloadRequests
-from gateway.sessions.store import RedisSessionStore
+from gateway.store.calls import RedisSessionStore
+from gateway.store.reload_requests import ReloadRequests
+from gateway.worker.live_plan import PlanKeeper, PlanState
 from tests.integration.redis_server import RedisServer, until
 
 pytestmark = pytest.mark.integration
@@ -235,7 +235,7 @@ async def test_a_file_of_the_same_size_and_time_is_another_one(plan: Path) -> No
 
 async def test_a_change_within_the_tick_of_a_coarse_clock_is_seen(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = time.time_ns() + 10**10  # this file system's clock stands still
-    monkeypatch.setattr("gateway.plan_keeper.plan_stamps", lambda path: (Stamp(str(path), 9, 1, now_ns, 1, 1),))
+    monkeypatch.setattr("gateway.worker.live_plan.plan_stamps", lambda path: (Stamp(str(path), 9, 1, now_ns, 1, 1),))
     async with watching(plan) as desk:
         for name in ("secnd", "third", "forth"):
             plan.write_text(PLAN.format(name=name))
@@ -344,7 +344,7 @@ def redis() -> Iterator[RedisServer]:
 async def test_every_worker_loads_its_plan_once_when_it_was_asked_for_in_redis(
     plan: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.plan_keeper.ASKED_EVERY_S", 0.05)
+    monkeypatch.setattr("gateway.worker.live_plan.ASKED_EVERY_S", 0.05)
     stores = [RedisSessionStore(redis.settings(), name) for name in ("w1", "w2")]
     desks = [Desk(plan, 0) for _ in stores]
     for store, desk in zip(stores, desks, strict=True):

@@ -35,10 +35,10 @@ from gateway.call.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.realtime import socket as realtime_socket
+from gateway.upstream import link as realtime_socket
 from tests.fakes.raw_peer import RawPeer, clogged
 from tests.fakes.realtime_service import (
     CALL,

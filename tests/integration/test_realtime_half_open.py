@@ -25,10 +25,10 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 
 from gateway.call.events import AgentAway, AgentBack, AgentReady
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost
-from gateway.realtime import socket as realtime_socket
-from gateway.settings import RealtimeSettings
+from gateway.settings.sections import RealtimeSettings
+from gateway.upstream import link as realtime_socket
 from tests.fakes.raw_peer import RawPeer, certificate, clogged, tunnelling
 from tests.fakes.realtime_service import Call, Json, calling, make_ready, serving, until, until_closed
 

@@ -10,11 +10,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import AgentBack, AgentReady, CallerSpoke, SpeechStarted, SpeechStopped
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.lab.simulator.connection import Connection
-from gateway.lab.simulator.faults import parse_fault
-from gateway.realtime import client
+from gateway.lab.simulator.faults.faults import parse_fault
+from gateway.lab.simulator.transport.connection import Connection
+from gateway.upstream import agent as client
 from tests.fakes.realtime_service import KEY, Call, calling, make_ready, send, serving, skip_to, until, until_closed
 
 pytestmark = pytest.mark.integration

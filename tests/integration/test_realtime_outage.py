@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from gateway.call.events import AgentAway, AgentBack, AgentReady
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.realtime import succession
-from gateway.realtime.breaker import Attempt, Breaker, HeldBack, UpstreamAway, UpstreamBack, Verdict
-from gateway.realtime.wire_session import SessionConfig
+from gateway.upstream import sessions as succession
+from gateway.upstream.breaker import Attempt, Breaker, HeldBack, UpstreamAway, UpstreamBack, Verdict
+from gateway.upstream.realtime.wire.session import SessionConfig
 from tests.fakes.realtime_service import Call, calling, make_ready, serving, until, until_closed
 
 pytestmark = pytest.mark.integration

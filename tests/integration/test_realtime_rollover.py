@@ -15,10 +15,10 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.audio.g711 import ulaw_to_pcm
 from gateway.call.events import AgentBack, AgentExpiring, AgentFailed, SpeechStopped
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.realtime import client
+from gateway.upstream import agent as client
 from tests.fakes.realtime_service import (
     KEY,
     Call,

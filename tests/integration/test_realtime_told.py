@@ -18,12 +18,12 @@ from gateway.call.events import (
     RecordingAsked,
     TransferAsked,
 )
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.lab.simulator.connection import Connection
-from gateway.lab.simulator.faults import parse_fault
+from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.script import Script
-from gateway.realtime.client import RESUMED
+from gateway.lab.simulator.transport.connection import Connection
+from gateway.upstream.agent import RESUMED
 from tests.fakes.realtime_service import CALL, KEY, calling, until
 
 pytestmark = pytest.mark.integration

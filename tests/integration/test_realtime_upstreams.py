@@ -17,10 +17,10 @@ from websockets.asyncio.server import ServerConnection
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.audio.pcm import PHONE
 from gateway.call.events import AgentReady, AgentSpoke, CallerSpoke, HangUpAsked, SpeechStarted, TransferAsked
-from gateway.dialplan.model import AgentProfile
+from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.realtime.wire_session import SessionConfig
+from gateway.upstream.realtime.wire.session import SessionConfig
 from tests.fakes.raw_peer import tunnelling
 from tests.fakes.realtime_service import (
     KEY,

@@ -8,16 +8,16 @@ import pytest
 
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.recorder import CallRecorder, RecordingWriter
 from gateway.audio.resample import Downsampler
 from gateway.audio.uplink import UplinkTap
 from gateway.audio.wav import read_stereo_wav
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, RecordingSaved
-from gateway.lab.measure import correlation, segment_correlation
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.figures.measure import correlation, segment_correlation
 from gateway.lab.speech import agent_sentences, caller_speech
-from gateway.settings import SipSettings
-from gateway.settings_sip import RecordingSettings
+from gateway.recording.recorder import CallRecorder, RecordingWriter
+from gateway.settings.sections import SipSettings
+from gateway.settings.sip import RecordingSettings
 from gateway.sip.thread import SipThread
 from gateway.threads import enter_role
 from tests.e2e.sipp import ANSWERED, BYE, free_port, invite, pause, play, until

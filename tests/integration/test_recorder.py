@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.audio import recorder as module
 from gateway.audio.pcm import PHONE, WIDEBAND, PcmFormat
-from gateway.audio.recorder import CallRecorder, RecordingWriter
-from gateway.audio.recordings import GrowingWav
 from gateway.audio.wav import read_stereo_wav
 from gateway.call.events import CallEvent, RecordingFailed, RecordingSaved
 from gateway.ids import CallId
-from gateway.settings_sip import RecordingSettings
+from gateway.recording import recorder as module
+from gateway.recording.files import GrowingWav
+from gateway.recording.recorder import CallRecorder, RecordingWriter
+from gateway.settings.sip import RecordingSettings
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.integration
@@ -180,9 +180,9 @@ FULL_DISK = """
 import asyncio, resource, signal, sys
 from pathlib import Path
 from gateway.audio.pcm import PHONE
-from gateway.audio.recorder import CallRecorder, RecordingWriter
+from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.ids import CallId
-from gateway.settings_sip import RecordingSettings
+from gateway.settings.sip import RecordingSettings
 
 async def main():
     folder, room = Path(sys.argv[1]), int(sys.argv[2])
@@ -230,9 +230,9 @@ KILLED = """
 import asyncio, itertools, sys
 from pathlib import Path
 from gateway.audio.pcm import PHONE
-from gateway.audio.recorder import CallRecorder, RecordingWriter
+from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.ids import CallId
-from gateway.settings_sip import RecordingSettings
+from gateway.settings.sip import RecordingSettings
 
 async def main():
     writer = RecordingWriter(RecordingSettings(folder=Path(sys.argv[1])))

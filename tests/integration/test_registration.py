@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from gateway.settings import SipSettings, TrunkSettings
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.thread import SipThread
-from gateway.sip.trunks import TrunkChanged
 from tests.e2e.kamailio import PASSWORD, USER, Kamailio
 from tests.e2e.sipp import free_port, until
 from tests.e2e.sipp_server import (

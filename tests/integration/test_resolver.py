@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.resolver import Resolver
-from gateway.sip.servers import RETRY_S, Located, Server, Target
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.location.resolver import Resolver
+from gateway.sip.location.servers import RETRY_S, Located, Server, Target
 from tests.integration.name_server import NameServer
 
 pytestmark = pytest.mark.integration

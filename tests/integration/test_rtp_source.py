@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.sip.rtp_source import take_only_from
+from gateway.sip.calls.rtp_source import take_only_from
 
 pytestmark = pytest.mark.integration
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import SipSettings
-from gateway.sip.door import Door, _Guest
-from gateway.sip.sources import Sources
+from gateway.settings.sections import SipSettings
+from gateway.sip.admission.sources import Sources
+from gateway.sip.screen.connections import Door, _Guest
 
 pytestmark = pytest.mark.integration
 

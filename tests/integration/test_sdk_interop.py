@@ -17,12 +17,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from gateway.audio.g711 import pcm_to_ulaw
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.lab.simulator.event_types import SERVER_EVENT_TYPES
-from gateway.lab.simulator.validate import check_event, decode
+from gateway.lab.simulator.wire.event_types import SERVER_EVENT_TYPES
+from gateway.lab.simulator.wire.validate import check_event, decode
 from gateway.lab.speech import caller_wav
-from gateway.realtime import wire_client as client_events
-from gateway.realtime import wire_session as session
-from gateway.realtime.wire import encode, encode_append
+from gateway.upstream.realtime.wire import client as client_events
+from gateway.upstream.realtime.wire import session
+from gateway.upstream.realtime.wire.codec import encode, encode_append
 from tests.fakes.realtime import RawClient, connected, parsed, read_wav, scripted, undeclared
 
 pytestmark = pytest.mark.integration

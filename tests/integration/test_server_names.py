@@ -15,7 +15,7 @@ import pytest
 
 from gateway.call.actions import CallSecond
 from gateway.call.events import IncomingInvite, LegClosed, MediaUp, SecondClosed, SecondUp
-from gateway.sip.native import PjString, function
+from gateway.sip.native.library import PjString, function
 from tests.e2e.kamailio import USER
 from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
 from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE
@@ -199,7 +199,7 @@ async def test_the_calls_of_a_trunk_that_is_a_name_come_from_all_its_servers(tmp
 async def test_a_name_that_cannot_be_resolved_at_the_start_is_told_and_found_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.sip.servers.RETRY_S", 1.0)
+    monkeypatch.setattr("gateway.sip.location.servers.RETRY_S", 1.0)
     async with NameServer({}) as names, named_line(names, {"host": "carrier.example"}) as here:
         await until(lambda: [change.state for change in here.changes] == ["static", "failed"])
         assert here.changes[-1].reason == "carrier.example has no address: no such name"
@@ -220,7 +220,7 @@ async def test_a_name_that_cannot_be_resolved_at_the_start_is_told_and_found_lat
 async def test_a_registration_follows_as_soon_as_its_name_has_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.sip.servers.RETRY_S", 1.0)
+    monkeypatch.setattr("gateway.sip.location.servers.RETRY_S", 1.0)
     async with (
         SippServer((REGISTER, granted(600), REGISTER, granted(0)), tmp_path) as registrar,
         NameServer({}) as names,

@@ -23,12 +23,12 @@ from gateway.call.events import (
     Noted,
 )
 from gateway.ids import new_call_id
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.sessions.record import RECORD_FIELDS
-from gateway.settings import TrunkSettings
-from gateway.sip.binding import pj
-from gateway.sip.call import PjCall
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.settings.sections import TrunkSettings
+from gateway.sip.calls.calls import PjCall
 from gateway.sip.leg import PjLeg
+from gateway.sip.library.pj import pj
+from gateway.store.record import RECORD_FIELDS
 from tests.e2e.rounds import best_of
 from tests.e2e.sipp import (
     ANSWERED,
@@ -186,8 +186,8 @@ async def test_a_callback_that_raises_does_not_end_the_call(tmp_path: Path, monk
 
 
 async def test_a_call_whose_stream_fails_is_ended_by_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sip.dialog.NO_STREAM_LIMIT_S", 1.5)
-    monkeypatch.setattr("gateway.sip.dialog._audio_line", lambda info: None)  # as after PJSUA_CALL_MEDIA_ERROR
+    monkeypatch.setattr("gateway.sip.calls.dialog.NO_STREAM_LIMIT_S", 1.5)
+    monkeypatch.setattr("gateway.sip.calls.dialog._audio_line", lambda info: None)  # as after PJSUA_CALL_MEDIA_ERROR
     async with phone(pick_up) as here:
         async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             await until(lambda: here.seen(LegFailed))
@@ -202,7 +202,7 @@ async def test_the_end_of_a_call_is_told_though_its_callback_failed(
     def refuse(_event: object) -> bool:
         raise ValueError("no such event")
 
-    monkeypatch.setattr("gateway.sip.dialog._received", refuse)
+    monkeypatch.setattr("gateway.sip.calls.dialog._received", refuse)
     async with phone(pick_up) as here:
         await play(here.info.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
         await until(lambda: here.seen(LegClosed))

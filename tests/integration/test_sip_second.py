@@ -26,8 +26,8 @@ from gateway.call.events import (
     SecondUp,
 )
 from gateway.ids import CallId, new_call_id
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.sip.dial import Dialled
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.sip.core.dial import Dialled
 from gateway.sip.leg import PjLeg
 from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, read_messages, until
 from tests.e2e.sipp_dialog import (

@@ -13,11 +13,11 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import IncomingInvite, LegClosed, LegFailed, MediaLost, MediaUp, Noted, TransferEnded
 from gateway.errors import SipError
 from gateway.ids import new_call_id
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.settings import SipSettings
-from gateway.sip.binding import pj
-from gateway.sip.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.settings.sections import SipSettings
 from gateway.sip.leg import PjLeg
+from gateway.sip.library.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
+from gateway.sip.library.pj import pj
 from gateway.sip.thread import SipThread
 from tests.e2e.sipp import (
     ANSWERED,
@@ -120,7 +120,7 @@ async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.Monk
 
 
 async def test_a_build_that_cannot_be_woken_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sip.waker.function", _no_function)
+    monkeypatch.setattr("gateway.sip.native.waker.function", _no_function)
     async with phone(pick_up) as here:
         assert not here.sip._waker.works
         done = asyncio.Event()
@@ -197,7 +197,7 @@ async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(
 
 
 async def test_a_transfer_of_which_nothing_is_heard_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sip.call.NOTIFY_LIMIT_S", 1.0)
+    monkeypatch.setattr("gateway.sip.calls.calls.NOTIFY_LIMIT_S", 1.0)
     steps = (invite(), ANSWERED, refuse_refer("202 Accepted"), EXPECT_BYE)
     async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))

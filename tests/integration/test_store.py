@@ -12,8 +12,8 @@ import structlog
 from gateway.call.ports import SessionStore
 from gateway.errors import StoreError
 from gateway.ids import CallId, new_call_id
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RedisSettings
+from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisSessionStore
 from tests.integration.redis_server import RedisServer, until
 
 pytestmark = pytest.mark.integration
@@ -391,7 +391,7 @@ async def test_the_newest_events_are_read_oldest_first(redis: RedisServer) -> No
 
 
 async def test_only_so_many_ended_calls_are_remembered(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sessions.store.REMEMBERED", 2)
+    monkeypatch.setattr("gateway.store.calls.REMEMBERED", 2)
     async with opened(redis.settings()) as store:
         for number in range(4):
             store.note(CallId(f"c{number}"), "ended", state="ended")

@@ -22,11 +22,11 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import CallEvent, ToolFinished
 from gateway.call.ports import Tools
-from gateway.dialplan.model import ToolSet
+from gateway.dialplan.model.plan import ToolSet
 from gateway.ids import CallId
-from gateway.realtime.tools import ToolDefinition
 from gateway.redact import Redactor
-from gateway.tools.answer import CUT, MAX_BYTES
+from gateway.tools.builtin import ToolDefinition
+from gateway.tools.output import CUT, MAX_BYTES
 from gateway.tools.plugin import CallFacts, LoadedPlugin
 from gateway.tools.runner import MAX_RUNNING, OwnTools
 from gateway.tools.signing import verify

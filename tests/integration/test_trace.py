@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.settings import SipSettings
-from gateway.sip import trace
-from gateway.sip.message import parse_message
-from gateway.sip.trace import Tracer
+from gateway.settings.sections import SipSettings
+from gateway.sip.core.message import parse_message
+from gateway.sip.screen import trace
+from gateway.sip.screen.trace import Tracer
 
 pytestmark = pytest.mark.integration
 

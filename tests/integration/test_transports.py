@@ -23,12 +23,12 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, IncomingInvite, MediaUp
 from gateway.errors import SipError
 from gateway.ids import new_call_id
-from gateway.lab.rtp_peer import RtpPeer
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.endpoint import SipInfo
+from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.leg import PjLeg
+from gateway.sip.library.endpoint import SipInfo
 from gateway.sip.thread import SipThread
-from gateway.sip.trunks import TrunkChanged
 from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, invite, until
 from tests.e2e.sipp_server import SippServer, answered
 

@@ -16,11 +16,11 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegRinging, MediaUp
 from gateway.errors import SipError
 from gateway.ids import new_call_id
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.endpoint import SipInfo
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.leg import PjLeg
+from gateway.sip.library.endpoint import SipInfo
 from gateway.sip.thread import SipThread
-from gateway.sip.trunks import TrunkChanged
 from tests.e2e.kamailio import PASSWORD, USER, Kamailio
 from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
 from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE

@@ -17,14 +17,14 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.dialplan.model import Dialplan
+from gateway.dialplan.model.plan import Dialplan
 from gateway.errors import ConfigError
-from gateway.realtime.secrets import SecretMinter
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RealtimeSettings, WebSettings, environment_for_child
-from gateway.web.clients import Clients
-from gateway.web.mint import STRANGERS_PER_MINUTE, MintEndpoint
-from gateway.web.plan import PlanEndpoint
+from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
+from gateway.store.calls import RedisSessionStore
+from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.web.auth import Clients
+from gateway.web.dialplans import PlanEndpoint
+from gateway.web.secrets import STRANGERS_PER_MINUTE, MintEndpoint
 from gateway.web.server import MALFORMED_PER_MINUTE, ReadStates, WebServer
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
@@ -342,7 +342,7 @@ async def test_a_fault_of_ours_is_told_once_and_the_server_goes_on(
 ) -> None:
     async with serving(service) as shop:
         with monkeypatch.context() as broken, capture_logs() as logs:
-            broken.setattr("gateway.web.mint.direct_session", lambda profile: 1 / 0)
+            broken.setattr("gateway.web.secrets.direct_session", lambda profile: 1 / 0)
             status, body = await shop.ask({"profile": "hello"})
         assert (status, body["error"]["code"]) == (500, "internal_error")
         assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["request_failed"]

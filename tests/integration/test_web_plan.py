@@ -15,17 +15,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.dialplan.model import Dialplan
-from gateway.plan_keeper import PlanState
-from gateway.realtime.secrets import SecretMinter
-from gateway.sessions.reload_requests import ReloadRequests
-from gateway.sessions.store import RedisSessionStore
-from gateway.settings import RealtimeSettings, WebSettings, environment_for_child
-from gateway.web.clients import Clients
-from gateway.web.limits import TokenBuckets
-from gateway.web.mint import MintEndpoint
-from gateway.web.plan import PlanEndpoint
+from gateway.dialplan.model.plan import Dialplan
+from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
+from gateway.store.calls import RedisSessionStore
+from gateway.store.reload_requests import ReloadRequests
+from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.web.auth import Clients
+from gateway.web.dialplans import PlanEndpoint
+from gateway.web.rate_limit import TokenBuckets
+from gateway.web.secrets import MintEndpoint
 from gateway.web.server import WebServer
+from gateway.worker.live_plan import PlanState
 from tests.fakes.minting import MintingService
 from tests.integration.redis_server import RedisServer, until
 

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.ids import CallId
 from gateway.logs import CHATTY, MASK, bind_call, configure_logs, mask_text
-from gateway.settings import LogSettings
+from gateway.settings.sections import LogSettings
 
 pytestmark = pytest.mark.unit
 

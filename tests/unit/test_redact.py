@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from gateway.redact import Redactor, secrets_in
-from gateway.settings import Settings
+from gateway.settings.sections import Settings
 
 pytestmark = pytest.mark.unit
 

@@ -17,8 +17,8 @@ from gateway.audio.g711 import ulaw_to_pcm
 from gateway.audio.wav import read_wav
 from gateway.errors import ConfigError
 from gateway.lab.bench.child import BenchFailed, Child, running
-from gateway.lab.reception import RtpPacket
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.reception import RtpPacket
+from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_wav
 
 _SCENARIO = Path(__file__).with_name("calls.xml")

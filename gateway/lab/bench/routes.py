@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.dialplan.facts import CallFacts, facts_of_call
-from gateway.dialplan.loader import load_dialplan
-from gateway.dialplan.matcher import find_route
-from gateway.dialplan.model import Dialplan
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.loader import load_dialplan
+from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.route import find_route
 
 ROUTES = 10_000
 _AT = datetime(2026, 1, 5, 12, tzinfo=UTC)

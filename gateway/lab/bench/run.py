@@ -14,7 +14,7 @@ from statistics import median
 
 from gateway.lab.bench.callers import Callers, calling
 from gateway.lab.bench.child import PYTHON, BenchFailed, Child, running
-from gateway.lab.measure import percentile
+from gateway.lab.figures.measure import percentile
 
 SETTLE_S = 5.0
 _START_LIMIT_S = 120.0
@@ -164,7 +164,7 @@ async def _gateway(work_dir: Path) -> AsyncIterator[tuple[Child, int]]:
 
 @asynccontextmanager
 async def _loopback(work_dir: Path) -> AsyncIterator[tuple[Child, int]]:
-    command = [*PYTHON, "-m", "gateway.sip.loopback", "--rtp-port-min", str(_RTP_PORT_MIN)]
+    command = [*PYTHON, "-m", "gateway.sip.library.loopback", "--rtp-port-min", str(_RTP_PORT_MIN)]
     async with running("loopback", command, work_dir) as loopback:
         yield loopback, await _sip_port(loopback)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.faults import parse_fault
+from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.script import Script
 
 

@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from gateway.lab.relay import Passed, Trouble, UdpRelay
-from gateway.lab.rtp_peer import RtpPeer
+from gateway.lab.callers.relay import Passed, Trouble, UdpRelay
+from gateway.lab.callers.rtp_peer import RtpPeer
 
 pytestmark = pytest.mark.integration
 

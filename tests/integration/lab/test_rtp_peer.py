@@ -13,8 +13,8 @@ import pytest
 
 from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.errors import ConfigError
-from gateway.lab.reception import Counts
-from gateway.lab.rtp_peer import Codec, RtpPeer
+from gateway.lab.callers.reception import Counts
+from gateway.lab.callers.rtp_peer import Codec, RtpPeer
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.call.events import Routed
-from gateway.sessions.record import RECORD_FIELDS
+from gateway.store.record import RECORD_FIELDS
 from tests.fakes.stage import ROUTED, Stage
 
 STREAM_FIELDS = {

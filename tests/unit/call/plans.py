@@ -23,7 +23,7 @@ from gateway.call.events import (
     SecondUp,
     TimerFired,
 )
-from gateway.call.machine import CallMachine
+from gateway.call.machine.machine import CallMachine
 from gateway.call.steps import Announce, DialTo, Menu, Step, TalkTo
 from gateway.errors import AgentLost
 from gateway.ids import CallId

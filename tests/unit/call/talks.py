@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from gateway.call.actions import CallAction, CloseAgent, HangUp
 from gateway.call.events import AgentReady, CallEvent, Keypad, LegClosed, MediaUp, Routed
-from gateway.call.machine import CallMachine
+from gateway.call.machine.machine import CallMachine
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import Outcome
-from gateway.call.phase import Phase
 from gateway.ids import CallId
 
 CALL = CallId("call")

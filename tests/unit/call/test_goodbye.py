@@ -38,9 +38,9 @@ from gateway.call.events import (
     TimerFired,
     TransferAsked,
 )
+from gateway.call.machine.conversation import ENDS_ALL_THE_SAME, GOES_ON
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
-from gateway.call.phase import Phase
-from gateway.call.talk import ENDS_ALL_THE_SAME, GOES_ON
 from gateway.errors import AgentLost
 from tests.unit.call.talks import CALL, GUARDED, ROUTED, outcome_of, talking
 

@@ -31,8 +31,8 @@ from gateway.call.events import (
     TransferAsked,
     TransferEnded,
 )
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
-from gateway.call.phase import Phase
 from gateway.errors import AgentLost
 from tests.unit.call.talks import CALL, GUARDED, READY, ROUTED, UP, after, outcome_of, talking
 

@@ -36,9 +36,9 @@ from gateway.call.events import (
     SpeechStarted,
     TimerFired,
 )
-from gateway.call.machine import CallMachine
+from gateway.call.machine.machine import CallMachine
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
-from gateway.call.phase import Phase
 from gateway.errors import AgentLost, AgentRefused
 from tests.unit.call.talks import CALL, READY, ROUTED, UP, after, outcome_of
 

@@ -76,8 +76,8 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
-from gateway.call.machine import RULES, CallMachine
-from gateway.call.phase import Phase
+from gateway.call.machine.machine import RULES, CallMachine
+from gateway.call.machine.phase import Phase
 from gateway.errors import IllegalEvent
 from gateway.ids import CallId
 

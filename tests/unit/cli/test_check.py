@@ -10,8 +10,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli.check import check
-from gateway.settings import SipSettings, TrunkSettings
-from gateway.sip.servers import Located, Server
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.location.servers import Located, Server
 
 pytestmark = pytest.mark.unit
 

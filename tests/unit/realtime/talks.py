@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.call.events import AgentReady, CallEvent, Noted
-from gateway.dialplan.model import AgentProfile, TurnDetection
+from gateway.dialplan.model.plan import AgentProfile, TurnDetection
 from gateway.ids import CallId
-from gateway.realtime.calls import ToolCalls
-from gateway.realtime.facts import Alarm, Fact, Send
-from gateway.realtime.history import History
-from gateway.realtime.owed import Owed
-from gateway.realtime.protocol import RealtimeProtocol
-from gateway.realtime.session_config import session_config
-from gateway.realtime.tools import OfferedTools
+from gateway.tools.builtin import OfferedTools
+from gateway.upstream.dialect import Alarm, Fact, Send
+from gateway.upstream.history import History
+from gateway.upstream.owed import Owed
+from gateway.upstream.realtime.config import session_config
+from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.function_calls import ToolCalls
 
 Json = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.tools.answer import Answer
 from gateway.tools.arguments import MAX_CHARACTERS, Parameters
+from gateway.tools.output import Answer
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,1 @@
+"""Prints pages of the documentation from the tables of the code."""

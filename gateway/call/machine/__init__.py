@@ -1,0 +1,1 @@
+"""Call control: a pure state machine, events in, actions out."""

@@ -1,0 +1,1 @@
+"""The shell around the machine: one task and one inbox per call, and what is written down of it."""

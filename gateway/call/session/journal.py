@@ -1,0 +1,301 @@
+"""What is written down of one call: its record, its speech in the order it was heard, its latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.call.actions import CallAction, Note, ResumePlayout, Ring, TalkToCaller, TalkToSecond, TellAgent
+from gateway.call.events import (
+    AgentSpoke,
+    CallerSpoke,
+    CallEvent,
+    DigitPressed,
+    LegClosed,
+    LegRinging,
+    MediaUp,
+    Noted,
+    Routed,
+    SpeechStarted,
+    SpeechStopped,
+)
+from gateway.call.machine.dtmf import KeyMask
+from gateway.call.machine.phase import Phase
+from gateway.call.outcome import EndReason, Outcome
+from gateway.call.ports import Clock, PlayedItem, Playout, Price, Scalar, SessionStore
+from gateway.call.session.bill import Bill
+from gateway.call.session.event_fields import NOTABLE, fields_of, heard_text
+from gateway.ids import CallId
+
+_SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail", "end_detail"})
+"""Fields in which a number may stand that the caller keyed in."""
+
+
+class CallNotes:
+    """
+    Writes one call down. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        store: where it is written.
+        clock: time.
+        playout: tells what the caller heard.
+        facts: first fields of the call's record, named as in it.
+    """
+
+    def __init__(
+        self,
+        call_id: CallId,
+        store: SessionStore,
+        clock: Clock,
+        playout: Playout,
+        facts: Mapping[str, Scalar],
+    ) -> None:
+        self._call_id = call_id
+        self._store = store
+        self._clock = clock
+        self._playout = playout
+        self._facts = facts
+        self._bill = Bill()
+        self._missing = 0  # answers that came to nothing
+        self._last_retry = ""  # why the agent was not ready at the last attempt
+        self._began = clock.monotonic()
+        self._answered: float | None = None  # monotonic seconds of the first MediaUp
+        self._first_audio_noted = False
+        self._announcement: dict[str, Scalar] = {}  # whether it was heard, once it is known of one
+        self._mask: KeyMask | None = None
+        self._sounds: dict[str, str] = {}  # items that are sounds of the dialplan, by name
+        self._with_second = False  # the agent talks with the second leg
+        self._rang = False
+        self._last: dict[str, Scalar] | None = None  # the last note, held back until everything is released
+        self._over = False
+        self._texts: dict[str, str] = {}  # transcripts of items that are not played yet
+        self._untold: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
+        self._interrupted_at: float | None = None  # the caller began to speak over the agent
+        self._turns: list[float] = []  # when the caller stopped speaking, and the agent's answer is not known yet
+
+    def begin(self) -> None:
+        """Write the first note, with what is known of the call from its INVITE."""
+        began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
+        self._note(Phase.ROUTING.value, began | dict(self._facts))
+
+    def hire(self, price: Price) -> None:
+        """Go on with another agent; ``price`` is what the tokens it uses cost."""
+        self._bill.change_price(price)
+
+    def sound(self, item_id: str, name: str) -> None:
+        """Take an item that will be played for a sound of the dialplan, not for an agent's speech."""
+        self._sounds[item_id] = name
+
+    def write_down(
+        self,
+        event: CallEvent,
+        at: float,
+        orders: Sequence[CallAction],
+        *,
+        before: Phase,
+        after: Phase,
+        outcome: Outcome | None,
+    ) -> None:
+        """
+        Write what an event was and what it changed, once its orders are carried out.
+
+        Args:
+            event: what happened.
+            at: monotonic seconds at which it reached the call.
+            orders: what was carried out.
+            before: phase of the call before.
+            after: phase of the call now.
+            outcome: how the call ended; None as long as it has not.
+        """
+        if isinstance(event, Routed) and event.keypad.masked and self._mask is None:
+            self._mask = KeyMask()  # from now on, whoever speaks
+        told = {**self._told(event, orders), **self._answered_by(event, before)}
+        if after is not before:
+            if after in (Phase.ENDING, Phase.ENDED):
+                self.heard()
+                self._tell_rest()
+            self._note_orders(orders)
+            fields: dict[str, Scalar] = {"state": after.value, **told, **self._fields_at(after, event, outcome)}
+            if after is Phase.ENDED:
+                self._last = fields
+                return
+            self._note(after.value, fields)
+            return
+        if isinstance(event, CallerSpoke):
+            self._tell_rest()  # the agent was heard before
+        if isinstance(event, Noted):
+            self._note(event.name, {**event.fields, **self._add_up(event)})
+        elif (name := NOTABLE.get(type(event))) is not None:
+            self._note(name, told)
+        self._note_orders(orders)
+        self._follow(event, at, orders)
+        self.heard()
+
+    def end(self) -> None:
+        """Write the last note, once everything of the call is released; nothing follows it."""
+        if self._over or self._last is None:
+            return
+        self._over = True
+        fields = {**self._last, "ended_at": self._clock.now(), **self._bill.total()}
+        self._note(Phase.ENDED.value, fields)
+
+    def heard(self) -> None:
+        """Write what the caller heard since the last time, and how long it took."""
+        if self._over:
+            return
+        for item in self._playout.take_finished():
+            if item.first_at is not None:
+                self._note_turn(item, item.first_at)
+            if item.last_at is not None and not item.complete and self._interrupted_at is not None:
+                late_ms = max(0, round((item.last_at - self._interrupted_at) * 1000))
+                self._interrupted_at = None
+                fields: dict[str, Scalar] = {"item_id": item.item_id, "played_ms": item.played_ms}
+                self._note("interruption", {**fields, "interruption_ms": late_ms})
+            if (sound := self._sounds.pop(item.item_id, None)) is not None:
+                self._note("announced", {"sound": sound, "played_ms": item.played_ms, "cut": not item.complete})
+            elif item.played_ms:
+                self._tell(item)
+            else:
+                self._texts.pop(item.item_id, None)
+
+    def _note_orders(self, orders: Sequence[CallAction]) -> None:
+        """Write what the machine itself wants written."""
+        for order in orders:
+            if isinstance(order, Note):
+                self._note(order.name, {**order.fields, **self._announced(order.fields)})
+
+    def _announced(self, fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Return whether the caller heard that the call is recorded: of one agent, if there are several."""
+        if "announcement" not in fields:
+            return {}
+        if self._announcement.get("announcement") != "heard":
+            self._announcement = {"announcement": fields["announcement"]}
+        return self._announcement
+
+    def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
+        """Keep what later notes are made of."""
+        for order in orders:
+            if isinstance(order, TalkToSecond | TalkToCaller):
+                self.heard()  # by the one before
+                self._with_second = isinstance(order, TalkToSecond)
+            elif isinstance(order, TellAgent) and self._mask is not None:
+                self._mask.end()
+        match event:
+            case SpeechStarted(interrupts=interrupts):
+                self._interrupted_at = at if interrupts else None
+            case SpeechStopped():
+                self._interrupted_at = None
+                if any(isinstance(order, ResumePlayout) for order in orders):
+                    self._note("false_start", {})
+                else:
+                    self._turns.append(at)
+            case AgentSpoke(item_id=item_id, text=text):
+                earlier = self._texts.get(item_id)  # of another part, or the sentence before
+                self._texts[item_id] = text if earlier is None else f"{earlier} {text}"
+                if (item := self._untold.pop(item_id, None)) is not None:
+                    self._tell(item)
+
+    def _add_up(self, noted: Noted) -> dict[str, Scalar]:
+        """Keep what the record says of the whole call; return what it says from now on."""
+        if noted.name == "answer_missing":
+            self._missing += 1
+            return {"answers_missing": self._missing, "answer_missing_why": noted.fields.get("why", "")}
+        if noted.name == "usage":
+            self._bill.add(noted.fields)
+        elif noted.name == "agent_retry":
+            self._last_retry = str(noted.fields.get("detail", ""))
+        return {}
+
+    def _note_turn(self, item: PlayedItem, first_at: float) -> None:
+        """Write how long the caller waited for this item, if it is the first one since the caller spoke."""
+        ended = [at for at in self._turns if at <= first_at]
+        if not ended:
+            return
+        self._turns = self._turns[len(ended) :]
+        latency_ms = round((first_at - ended[-1]) * 1000)
+        self._note("turn", {"item_id": item.item_id, "turn_latency_ms": latency_ms})
+
+    def _tell(self, item: PlayedItem) -> None:
+        """Write what the caller heard of an item; later, if its transcript is still to come."""
+        text = self._texts.pop(item.item_id, None)
+        if text is None:
+            self._tell_rest()
+            self._untold[item.item_id] = item
+            return
+        self._tell_rest()
+        self._note_heard(item, text)
+
+    def _tell_rest(self) -> None:
+        """Write what was heard without a transcript: from here on the order would be wrong."""
+        for item in self._untold.values():
+            self._note_heard(item, "")
+        self._untold.clear()
+
+    def _note_heard(self, item: PlayedItem, text: str) -> None:
+        cut = not item.complete
+        said = heard_text(text, item.played_ms, item.received_ms) if cut else text
+        fields: dict[str, Scalar] = {"item_id": item.item_id, "text": said, "played_ms": item.played_ms, "cut": cut}
+        if self._with_second:
+            fields["with"] = "second"
+        self._note("agent_heard", fields)
+
+    def _fields_at(self, phase: Phase, event: CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
+        """Return what the record says about entering ``phase``."""
+        match phase:
+            case Phase.ENDED if outcome is not None:
+                why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
+                told = outcome.sip_code
+                if isinstance(event, LegClosed) and outcome.told is None:
+                    told = event.code
+                return {
+                    **self._announcement,
+                    "end_reason": outcome.reason.value,
+                    "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
+                    "ended_by": outcome.ended_by.value,
+                    "sip_code": told if self._answered is None else 200,
+                }
+            case _:
+                return {}
+
+    def _answered_by(self, event: CallEvent, phase: Phase) -> dict[str, Scalar]:
+        """Return what the record says of the answer, with the first media of a call that goes on."""
+        going = phase not in (Phase.ENDING, Phase.ENDED)
+        if not isinstance(event, MediaUp) or self._answered is not None or not going:
+            return {}
+        self._answered = self._clock.monotonic()
+        return {"answered_at": self._clock.now(), "setup_ms": round((self._answered - self._began) * 1000)}
+
+    def _told(self, event: CallEvent, orders: Sequence[CallAction]) -> dict[str, Scalar]:
+        """Return what an event says, and what the record says because of it."""
+        told = fields_of(event)
+        rings = isinstance(event, LegRinging) or any(isinstance(order, Ring) for order in orders)
+        if rings and not self._rang:
+            self._rang = True
+            told["ringing_at"] = self._clock.now()
+        if isinstance(event, DigitPressed) and self._mask is not None:
+            self._mask.press(event.digit)
+            told["digit"] = "*"
+        elif isinstance(event, CallerSpoke | AgentSpoke) and self._with_second:
+            told["with"] = "second"
+        return told
+
+    def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
+        self._store.note(self._call_id, name, **self._masked(fields), **self._first_audio())
+
+    def _masked(self, fields: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Hide keys of the caller in what was said, asked and found."""
+        mask = self._mask
+        if mask is None:
+            return fields
+        return {
+            name: mask.hide(text) if name in _SPOKEN and isinstance(text, str) else text
+            for name, text in fields.items()
+        }
+
+    def _first_audio(self) -> dict[str, Scalar]:
+        """Return ``first_audio_ms`` once, with the first note written after the agent was heard."""
+        heard = self._playout.first_frame_at
+        if self._first_audio_noted or self._answered is None or heard is None:
+            return {}
+        self._first_audio_noted = True
+        return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}

@@ -1,0 +1,1 @@
+"""What people write in a dialplan, as typed values."""

@@ -1,0 +1,160 @@
+"""How a voice agent behaves: the agents of a dialplan."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from gateway.dialplan.model.agent_tools import ToolSet
+from gateway.dialplan.model.fields import Digit, Part, Seconds, Template, Uri
+
+VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+
+
+def _known_voice(name: str) -> str:
+    """Let custom voices and those of other services pass, but not a slip of the pen."""
+    near = get_close_matches(name, VOICES, n=1, cutoff=0.7)
+    if near and name not in VOICES and not name.startswith("voice_"):
+        raise ValueError(f"there is no voice {name!r}; did you mean {near[0]!r}?")
+    return name
+
+
+class TurnDetection(Part):
+    """When the model thinks the caller's turn is over."""
+
+    kind: Literal["server_vad", "semantic_vad"] = Field(
+        "server_vad", description="by loudness (server_vad) or by what is said (semantic_vad)"
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="server_vad: higher needs louder speech")
+    prefix_padding_ms: int = Field(300, ge=0, le=5000, description="server_vad: audio kept from before the speech")
+    silence_duration_ms: int = Field(500, ge=50, le=10_000, description="server_vad: silence that ends a turn")
+    idle_timeout_ms: int | None = Field(
+        None, ge=5000, le=30_000, description="server_vad: a caller silent for so long after the agent is asked again"
+    )
+    eagerness: Literal["low", "medium", "high", "auto"] = Field("auto", description="semantic_vad: how soon it answers")
+    interrupt_response: bool = Field(True, description="speech of the caller cuts the agent off")
+    guard_ms: int = Field(
+        0, ge=0, le=2000, description="speech shorter than this only pauses the agent (noise, a cough); 0 is off"
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        given = self.model_fields_set & {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
+        if self.kind == "semantic_vad" and given:
+            raise ValueError(f"{', '.join(sorted(given))}: only for kind server_vad; leave out or change kind")
+        if self.kind == "server_vad" and "eagerness" in self.model_fields_set:
+            raise ValueError("eagerness: only for kind semantic_vad; leave it out or change kind")
+        return self
+
+
+class KeypadRules(Part):
+    """What the caller's telephone keys do beside the agent."""
+
+    to_agent: bool = Field(True, description="the agent is told which keys were pressed")
+    pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
+    shortcuts: dict[Digit, Uri] = Field(
+        default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
+    )
+    masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")
+
+
+class RecordingRules(Part):
+    """Whether calls are recorded; where to is a setting."""
+
+    mode: Literal["off", "on", "by_tool"] = Field(
+        "off", description="on: from the answer; by_tool: the agent starts it"
+    )
+    announcement: Template | None = Field(
+        None, description="the agent says this alone and first; nothing is recorded before it was heard to its end"
+    )
+
+
+class OnLoss(Part):
+    """What happens when the model's service is lost in mid-call."""
+
+    action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or try to come back")
+    give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
+
+
+class OnNoAnswer(Part):
+    """What happens when the agent owes the caller speech and none comes."""
+
+    limit_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] = Field(
+        5, description="no speech for so long counts as no answer; raise it for a slow model"
+    )
+    retries: int = Field(
+        2, ge=0, le=5, description="how often it is asked for again: at once, then a second later each"
+    )
+    then: tuple[Literal["apologize", "play", "reconnect", "give_up"], ...] = Field(
+        ("apologize", "reconnect", "give_up"),
+        description="what follows when that did not help, each once: an apology by the agent, "
+        "the sound, a new session, the route's failure step (or the end of the call)",
+    )
+    apology: Template = Field(
+        "Say in one short sentence that you are sorry, you lost your thread, and ask the caller to say it again.",
+        description="apologize: what the agent says",
+    )
+    sound: str | None = Field(None, min_length=1, description="play: WAV file with an apology")
+
+    @model_validator(mode="after")
+    def _can_play(self) -> Self:
+        if ("play" in self.then) is not (self.sound is not None):
+            raise ValueError("play and sound go together: name the WAV file, or leave both out")
+        return self
+
+
+class AgentProfile(Part):
+    """How one voice agent behaves."""
+
+    model: str = Field("gpt-realtime-2.1", min_length=1, description="model (Azure: deployment) of the Realtime API")
+    instructions: Template = Field(description="who the agent is and what it should do")
+    greeting: Template | None = Field(None, description="what the agent says first; none lets the caller speak first")
+    goodbye: Template = Field(
+        "Say in one short sentence that the call has to end now, and goodbye.",
+        description="what the agent says when the gateway has to end the call",
+    )
+    goodbye_limit_s: Seconds = Field(10, description="the longest wait for a goodbye to be heard")
+    voice: Annotated[str, AfterValidator(_known_voice)] = Field(
+        "marin", min_length=1, max_length=64, description="voice: a name, or the id of a custom voice (voice_...)"
+    )
+    speed: float = Field(1.0, ge=0.25, le=1.5, description="how fast it speaks")
+    language: str | None = Field(
+        None, pattern=r"^[a-z]{2}$", description="language of the caller, ISO 639-1, helps the transcript"
+    )
+    transcription: str | None = Field(
+        "gpt-realtime-whisper", description="model that writes down what the caller says; null writes nothing"
+    )
+    turn_detection: TurnDetection = TurnDetection()
+    audio_format: Literal["pcm", "pcmu", "pcma"] = Field(
+        "pcm", description="pcm is 24 kHz; pcmu and pcma are the phone's own 8 kHz and spare the resampling"
+    )
+    noise_reduction: Literal["near_field", "far_field"] | None = Field(
+        None, description="applied before the model hears"
+    )
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = Field(
+        "inf", description="longest answer"
+    )
+    reasoning: Literal["minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="effort of reasoning models; none leaves the model's default"
+    )
+    retention_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="when the context is full, keep this share; none lets the service decide"
+    )
+    tracing: Literal["auto"] | None = Field(None, description="traces on the service's side")
+    tools: ToolSet = ToolSet()
+    early_audio: Literal["hold", "discard"] = Field(
+        "discard", description="what the caller says before the agent is ready: send it then, or forget it"
+    )
+    early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
+    on_loss: OnLoss = OnLoss()
+    on_no_answer: OnNoAnswer = OnNoAnswer()
+    on_hold: Literal["pause", "silence"] = Field(
+        "pause", description="what the model hears while the caller has us on hold: nothing is sent, or silence"
+    )
+    keypad: KeypadRules = KeypadRules()
+    recording: RecordingRules = RecordingRules()
+    filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
+    roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
+    client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")

@@ -1,0 +1,61 @@
+"""One route as people write it: conditions, limits, metadata, and a step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from gateway.dialplan.model.fields import Name, Part
+from gateway.dialplan.model.match import Match
+from gateway.dialplan.model.steps import RejectStep, ShortTemplate, Step
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Minutes = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class CallerLimits(Part):
+    """Limits for each caller's number, on one route."""
+
+    max_calls: Count | None = Field(None, description="calls of one caller at once")
+    calls_per_day: Count | None = Field(None, description="calls of one caller in a day (the plan's `timezone`)")
+    minutes_per_day: Minutes | None = Field(None, description="minutes of one caller in a day")
+
+
+class Limits(Part):
+    """Limits of a route, counted over all workers."""
+
+    max_minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] | None = Field(
+        None, description="longest call"
+    )
+    max_calls: Count | None = Field(None, description="calls at once")
+    calls_per_day: Count | None = Field(None, description="calls in a day (the plan's `timezone`)")
+    minutes_per_day: Minutes | None = Field(None, description="minutes in a day")
+    per_caller: CallerLimits = Field(CallerLimits(), description="the same for each caller's number")
+    over: Step = Field(RejectStep(code=486), description="a step for calls beyond a limit")
+
+
+class Rule(Part):
+    """One route: the first whose conditions hold decides about the call."""
+
+    name: str = Field(min_length=1, max_length=64, description="shown in logs and in the call's record; only once")
+    match: Match = Field(Match(), description="conditions; none fits every call")
+    limits: Limits = Field(Limits(), description="how long, how many, how much")
+    metadata: Annotated[dict[Name, ShortTemplate], Field(max_length=50)] = Field(
+        default_factory=dict, description="name -> text, a template, for the call's record"
+    )
+    step: Step = Field(description="what happens; its keys stand beside the route's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _step_stands_beside(cls, value: Any) -> Any:
+        """Take the step's keys out of the route's, where people write them."""
+        if not isinstance(value, dict) or isinstance(value.get("step"), Part):
+            return value
+        own = {key: each for key, each in value.items() if key in ROUTE_KEYS}
+        step = {key: each for key, each in value.items() if key not in ROUTE_KEYS}
+        return {**own, "step": step}
+
+
+ROUTE_KEYS = frozenset({"name", "match", "limits", "metadata"})
+"""Keys of a route that are not its step's."""

@@ -1,0 +1,268 @@
+"""
+Texts with places to fill in: Jinja2, cut down to what cannot run away.
+
+A template may fill in, choose (``if``) and shape values (a few filters). It has no loops, no calls, no assignments and
+no multiplication, so its work and its output grow with its own length alone. Values of a call are data: they are
+shortened, lose their control characters, and are never read as a template. In URIs they are percent-encoded besides; in
+headers they are whole, and written so that they cannot leave the place they stand in (``header_values.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from jinja2 import Environment, StrictUndefined, Template, TemplateError, Undefined, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from gateway.dialplan.model.header_values import in_their_places, marked
+from gateway.dialplan.model.times import DAY_NAMES
+from gateway.errors import ConfigError
+
+MAX_VALUE = 200
+"""Characters of a value from the network that go into a text."""
+WHOLE = 64_000
+"""The same, where a value must be whole or not at all: no SIP message is so long."""
+MAX_OUTPUT = 64_000
+"""Characters of a text that was filled in."""
+
+Use = Literal["text", "uri", "header"]
+VARIABLES = ("caller", "called", "headers", "groups", "time", "trunk", "route", "metadata")
+TIME_PARTS = ("date", "year", "month", "day", "weekday", "clock", "hour", "minute", "part", "zone")
+FILTERS = ("default", "d", "lower", "upper", "title", "capitalize", "trim", "length", "int", "truncate", "digits")
+TESTS = ("defined", "undefined", "none", "in", "eq", "ne", "lt", "le", "gt", "ge", "odd", "even", "lower", "upper")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_ALLOWED = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem),
+    *(nodes.Slice, nodes.If, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Compare, nodes.Operand, nodes.And),
+    *(nodes.Or, nodes.Not, nodes.Concat, nodes.Add, nodes.Sub, nodes.Neg, nodes.List, nodes.Tuple, nodes.Keyword),
+)
+_WORDS = {"For": "for", "Call": "a call", "Assign": "set", "AssignBlock": "set", "Mul": "*", "Pow": "**", "Mod": "%"}
+_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
+
+class TemplateFailed(ConfigError):
+    """A template could not be filled in for this call; says which and why."""
+
+
+class Values(NamedTuple):
+    """What a template is filled in with."""
+
+    caller: str
+    called: str
+    headers: Mapping[str, str]
+    groups: Mapping[str, str]
+    at: datetime
+    trunk: str
+    route: str
+    metadata: Mapping[str, str]
+    longest: int = MAX_VALUE
+
+
+class _Headers(dict[str, str]):
+    """Header values by name, large or small letters; one that is not there is empty, and ``default`` fills it."""
+
+    def __getitem__(self, name: object) -> Any:
+        found = self.get(str(name).lower().replace("_", "-"))
+        return Undefined(name=str(name)) if found is None else found
+
+
+def clean(value: str, longest: int = MAX_VALUE) -> str:
+    """Return a value from the network on one line, without control characters, and not too long."""
+    return _CONTROL.sub(" ", value[: 4 * longest]).strip()[:longest]
+
+
+def _digits(value: object) -> str:
+    """Return the characters one by one, as a number is read out: ``1 2 3``."""
+    return " ".join(str(value))
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Undefined):
+        return value
+    return quote(str(value), safe="+-_.!~*'()")  # RFC 3261 section 25.1: what a user part may hold as it is
+
+
+def _marked(value: object) -> object:
+    return value if isinstance(value, Undefined) else marked(_CONTROL.sub(" ", str(value)))
+
+
+_FINALIZE: Mapping[Use, Callable[[object], object] | None] = {"text": None, "uri": _encoded, "header": _marked}
+
+
+def _environment(use: Use) -> Environment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=False,
+        finalize=_FINALIZE[use],
+        keep_trailing_newline=True,
+    )
+    environment.globals.clear()
+    kept = {name: environment.filters[name] for name in FILTERS if name in environment.filters}
+    environment.filters = {**kept, "digits": _digits}
+    environment.tests = {name: environment.tests[name] for name in TESTS if name in environment.tests}
+    return environment
+
+
+_ENVIRONMENTS: Mapping[Use, Environment] = {use: _environment(use) for use in _FINALIZE}
+
+
+class Lookup(NamedTuple):
+    """A part of a variable that a template names: ``groups.area``."""
+
+    variable: str
+    part: str
+
+
+class Parsed(NamedTuple):
+    """A template that may be used, and what it asks for."""
+
+    template: Template
+    lookups: tuple[Lookup, ...]
+
+
+@lru_cache(maxsize=16_384)
+def parse_template(source: str, use: Use = "text") -> Parsed:
+    """
+    Compile a template.
+
+    Raises:
+        ValueError: it cannot be read, or uses what is not to be had; says what, with the line in the text.
+    """
+    environment = _ENVIRONMENTS[use]
+    try:
+        tree = environment.parse(source)
+        lookups = tuple(_checked(tree))
+        return Parsed(environment.from_string(tree), lookups)
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        raise ValueError(f"template{f', line {line}' if line and line > 1 else ''}: {_plain(error)}") from None
+    except (RecursionError, MemoryError, SyntaxError, OverflowError):  # Python's own limits
+        raise ValueError("template: nested too deeply") from None
+
+
+def check_template(source: str) -> str:
+    """
+    Return a text whose places can be filled in.
+
+    Raises:
+        ValueError: they cannot; says why.
+    """
+    if "{" in source:
+        parse_template(source)
+    return source
+
+
+def check_uri_template(source: str) -> str:
+    """Do the same as ``check_template`` for a text that becomes a URI."""
+    if "{" in source:
+        parse_template(source, "uri")
+    return source
+
+
+def check_header_template(source: str) -> str:
+    """Do the same as ``check_template`` for a text that becomes a SIP header."""
+    if "{" in source:
+        parse_template(source, "header")
+    return source
+
+
+def fill_header(name: str, source: str, values: Values) -> str:
+    """
+    Return the value of a SIP header filled in, on one line.
+
+    Raises:
+        TemplateFailed: it could not be, or a value would have become a part of the header that is not its own.
+    """
+    text = fill(source, values, "header")
+    try:
+        return clean(in_their_places(name, text), WHOLE)
+    except ValueError as error:
+        raise TemplateFailed(f"the header {name} cannot be filled in: {error}") from None
+
+
+def _plain(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _checked(tree: nodes.Template) -> Iterator[Lookup]:
+    """Yield what a template looks up; raise ValueError at what is not allowed."""
+    pending: list[nodes.Node] = [tree]
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, _ALLOWED):
+            kind = type(node).__name__
+            raise ValueError(
+                f"template, line {node.lineno}: {_WORDS.get(kind, kind.lower())} is not to be had here; "
+                "templates fill in, choose with if, and take filters"
+            )
+        if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+            raise ValueError(f"template: there is no filter {node.name!r}; there is {', '.join(FILTERS)}")
+        if isinstance(node, nodes.Test) and node.name not in TESTS:
+            raise ValueError(f"template: there is no test {node.name!r}; there is {', '.join(TESTS)}")
+        if isinstance(node, nodes.Name) and node.name not in VARIABLES:
+            raise ValueError(f"template: there is no {node.name!r}; there is {', '.join(VARIABLES)}")
+        if (lookup := _lookup(node)) is not None:
+            yield lookup
+        pending.extend(node.iter_child_nodes())
+
+
+def _lookup(node: nodes.Node) -> Lookup | None:
+    if isinstance(node, nodes.Getattr) and isinstance(node.node, nodes.Name):
+        return Lookup(node.node.name, node.attr)
+    if isinstance(node, nodes.Getitem) and isinstance(node.node, nodes.Name) and isinstance(node.arg, nodes.Const):
+        return Lookup(node.node.name, str(node.arg.value)) if isinstance(node.arg.value, str) else None
+    return None
+
+
+def fill(source: str, values: Values, use: Use = "text") -> str:
+    """
+    Return the text filled in; one without places is returned as it is.
+
+    Raises:
+        TemplateFailed: it could not be: a value that is not there, a sum of a word and a number.
+    """
+    if "{" not in source:
+        return source
+    try:
+        text = parse_template(source, use).template.render(_variables(values))
+    except _FAILURES as error:
+        raise TemplateFailed(f"the template {source[:60]!r} cannot be filled in: {_plain(error)}") from None
+    if len(text) > MAX_OUTPUT:
+        raise TemplateFailed(f"the template {source[:60]!r} gives more than {MAX_OUTPUT} characters")
+    return text
+
+
+def _variables(values: Values) -> dict[str, object]:
+    longest = values.longest
+    return {
+        "caller": clean(values.caller, longest),
+        "called": clean(values.called, longest),
+        "headers": _Headers({name: clean(text, longest) for name, text in values.headers.items()}),
+        "groups": {name: clean(text, longest) for name, text in values.groups.items()},
+        "time": time_parts(values.at),
+        "trunk": clean(values.trunk),
+        "route": values.route,
+        "metadata": {name: clean(text, longest) for name, text in values.metadata.items()},
+    }
+
+
+def time_parts(at: datetime) -> dict[str, str | int]:
+    """Return what ``time`` holds in a template."""
+    parts = ((5, "night"), (12, "morning"), (18, "afternoon"), (22, "evening"), (24, "night"))
+    return {
+        "date": f"{at:%Y-%m-%d}",
+        "year": at.year,
+        "month": at.month,
+        "day": at.day,
+        "weekday": DAY_NAMES[at.weekday()],
+        "clock": f"{at:%H:%M}",
+        "hour": at.hour,
+        "minute": at.minute,
+        "part": next(word for end, word in parts if at.hour < end),
+        "zone": str(at.tzinfo),
+    }

@@ -1,0 +1,1 @@
+"""Dialplan files, read and checked: a plan, or every mistake with its line."""

@@ -1,0 +1,278 @@
+"""What only the whole plan can show: names that nobody has, routes never reached, files that are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from gateway.audio.filler import NONE, TONE, load_filler
+from gateway.audio.wav import read_wav
+from gateway.dialplan.model.plan import AgentProfile, Dialplan, Rule, all_steps
+from gateway.dialplan.model.steps import AgentStep, AnnounceStep, AnyStep, DialStep, MenuStep, RedirectStep, RejectStep
+from gateway.dialplan.model.templates import TIME_PARTS, Lookup, Use, parse_template
+from gateway.dialplan.read.messages import did_you_mean
+from gateway.dialplan.read.parameters import parameter_mistakes, parameter_remarks
+from gateway.dialplan.read.shadows import shadowed
+from gateway.dialplan.read.source import Written
+from gateway.dialplan.read.yaml_tree import NodePath
+from gateway.errors import ConfigError, Mistake
+
+SOUND_RATE_HZ = 8000
+MAX_SOUND_BYTES = 32 << 20
+NO_SETTINGS = "no settings are given"
+_RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
+
+
+def names_unknown(written: Written) -> Iterator[Mistake]:
+    """Yield the agents that routes name and nobody wrote, and route names that stand there twice; before the model."""
+    agents, routes = written.plain.get("agents"), written.plain.get("routes")
+    if not isinstance(routes, list):
+        return
+    first: dict[str, int] = {}
+    for index, rule in enumerate(routes):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            where = written.line_of(("routes", first[name]))
+            yield written.mistake(("routes", index, "name"), f"a route {name!r} is there already ({where}); rename one")
+        if isinstance(rule, dict) and isinstance(agents, dict) and agents:
+            limits = rule.get("limits")
+            named = [*_agents(rule, ("routes", index))]
+            if isinstance(limits, dict) and "over" in limits:
+                named += _agents(limits["over"], ("routes", index, "limits", "over"))
+            for path, agent in named:
+                if agent not in agents:
+                    yield written.mistake(path, f"there is no agent {agent!r}; {did_you_mean(agent, agents)}")
+
+
+def _agents(step: object, path: NodePath) -> Iterator[tuple[NodePath, str]]:
+    """Yield the agents a step names as it was written, and those of the steps inside it."""
+    if isinstance(step, str) and not (step.isascii() and step.isdigit()) and not step.lower().endswith(".wav"):
+        yield path, step
+    if not isinstance(step, dict):
+        return
+    if isinstance(step.get("agent"), str):
+        yield (*path, "agent"), step["agent"]
+    for key in ("on_failure", "then", "otherwise"):
+        yield from _agents(step.get(key), (*path, key))
+    keys, steps = step.get("keys"), step.get("steps")
+    for key, each in keys.items() if isinstance(keys, dict) else ():
+        yield from _agents(each, (*path, "keys", key))
+    for number, each in enumerate(steps) if isinstance(steps, list) else ():
+        yield from _agents(each, (*path, "steps", number))
+
+
+def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[str] | None) -> Iterator[Mistake]:
+    """
+    Yield the mistakes of a plan whose parts are right each by itself.
+
+    Args:
+        plan: the plan.
+        written: where everything stands.
+        folder: where relative paths of WAV files start.
+        trunks: names of the trunks in the settings; None does not ask.
+    """
+    sounds = _Sounds(folder)
+    known = None if trunks is None else {name.lower() for name in trunks}
+    for name, agent in plan.agents.items():
+        if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
+            yield written.mistake(("agents", name, "filler"), problem)
+        if (sound := agent.on_no_answer.sound) is not None and (problem := sounds.problem(sound)):
+            yield written.mistake(("agents", name, "on_no_answer", "sound"), problem)
+        if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
+            problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
+            yield written.mistake(("agents", name, "tools", "builtin"), problem)
+        for number, webhook in enumerate(agent.tools.webhooks):
+            place = ("agents", name, "tools", "webhooks", number, "parameters")
+            for found in parameter_mistakes(webhook.parameters):
+                yield written.mistake((*place, *found.path), found.problem)
+        yield from _agent_lookups(name, agent, plan, written)
+    for index, rule in enumerate(plan.routes):
+        path: NodePath = ("routes", index)
+        yield from _names_of_match(rule, path, plan, written, known)
+        for within, step in all_steps(rule):
+            yield from _step_mistakes(step, (*path, *within), rule, written, sounds, known)
+        yield from _metadata_lookups(rule, path, written)
+    for index, earlier in shadowed(plan.index):
+        name, where = plan.routes[earlier].name, written.line_of(("routes", earlier))
+        problem = f"never reached: the route {name!r} ({where}) takes every such call before; exchange or remove one"
+        yield written.mistake(("routes", index), problem)
+
+
+def remarks(plan: Dialplan, written: Written, trunks: Collection[str] | None) -> Iterator[Mistake]:
+    """Yield what is odd about a plan that can be used, and what nobody could check; otherwise as ``review``."""
+    for name, agent in plan.agents.items():
+        for number, webhook in enumerate(agent.tools.webhooks):
+            place = ("agents", name, "tools", "webhooks", number, "parameters")
+            for found in parameter_remarks(webhook.parameters):
+                yield written.mistake((*place, *found.path), found.problem)
+    if trunks is not None:
+        return
+    told: dict[str, Mistake] = {}
+    for index, rule in enumerate(plan.routes):
+        named: list[tuple[NodePath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
+        named += [
+            ((*path, "trunk"), step.trunk)
+            for path, step in all_steps(rule)
+            if isinstance(step, DialStep) and step.trunk
+        ]
+        for path, name in named:
+            if name not in told:
+                told[name] = written.mistake(
+                    ("routes", index, *path), f"not checked: the trunk {name!r}; {NO_SETTINGS}"
+                )
+    yield from told.values()
+
+
+def _names_of_match(
+    rule: Rule, path: NodePath, plan: Dialplan, written: Written, trunks: Collection[str] | None
+) -> Iterator[Mistake]:
+    for number, span in enumerate(rule.match.time or ()):
+        for key, names in (("holidays", span.holidays), ("not_holidays", span.not_holidays)):
+            for name in names or ():
+                if name not in plan.holidays:
+                    problem = f"there are no holidays {name!r}; {did_you_mean(name, plan.holidays)}"
+                    yield written.mistake((*path, "match", "time", *written.index_at(path, number), key), problem)
+    for name in rule.match.trunk or ():
+        if trunks is not None and name.lower() not in trunks:
+            yield written.mistake((*path, "match", "trunk"), _no_trunk(name, trunks))
+
+
+def _no_trunk(name: str, trunks: Collection[str]) -> str:
+    return f"the settings have no trunk {name!r}; {did_you_mean(name.lower(), sorted(trunks))}"
+
+
+def _step_mistakes(
+    step: AnyStep, path: NodePath, rule: Rule, written: Written, sounds: _Sounds, trunks: Collection[str] | None
+) -> Iterator[Mistake]:
+    if isinstance(step, DialStep) and step.trunk and trunks is not None and step.trunk.lower() not in trunks:
+        yield written.mistake((*path, "trunk"), _no_trunk(step.trunk, trunks))
+    for key, name in sounds_of(step):
+        if problem := sounds.problem(name):
+            yield written.mistake((*path, key), problem)
+    for inner, text, use in templates_of(step):
+        yield from (written.mistake((*path, *inner), words) for words in _lookups(text, use, rule))
+
+
+def sounds_of(step: AnyStep) -> list[tuple[str, str]]:
+    """Return the WAV files of a step, each with its key."""
+    if isinstance(step, RejectStep) and step.announcement is not None:
+        return [("announcement", step.announcement)]
+    if isinstance(step, MenuStep) and step.prompt is not None:
+        return [("prompt", step.prompt)]
+    return [("files", name) for name in step.files] if isinstance(step, AnnounceStep) else []
+
+
+def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
+    """Return the templates of a step, each with its key."""
+    if isinstance(step, RejectStep) and step.reason is not None:
+        return [(("reason",), step.reason, "text")]
+    if isinstance(step, MenuStep) and step.say is not None:
+        return [(("say",), step.say, "text")]
+    if isinstance(step, RedirectStep):
+        return [(("contacts",), text, "uri") for text in step.contacts]
+    if isinstance(step, DialStep):
+        headers: list[tuple[NodePath, str, Use]] = [
+            (("headers", name), text, "header") for name, text in step.headers.items()
+        ]
+        numbers: list[tuple[NodePath, str, Use]] = [
+            (("caller_id",), step.caller_id or "", "text"),
+            (("diverted_from",), step.diverted_from, "text"),
+        ]
+        return [(("to",), step.to, "uri"), *numbers, *headers]
+    return []
+
+
+def _metadata_lookups(rule: Rule, path: NodePath, written: Written) -> Iterator[Mistake]:
+    for name, text in rule.metadata.items():
+        problems = list(_lookups(text, "text", rule))
+        if "{" in text and any(each.variable == "metadata" for each in parse_template(text).lookups):
+            problems = ["metadata cannot be made of metadata"]
+        yield from (written.mistake((*path, "metadata", name), words) for words in problems)
+
+
+def _lookups(text: str, use: Use, rule: Rule) -> Iterator[str]:
+    """Yield the parts of variables that a template of this route names and that are never there."""
+    for lookup in parse_template(text, use).lookups if "{" in text else ():
+        known = _known_parts(lookup, rule)
+        if known is not None and lookup.part not in known:
+            yield f"{lookup.variable}.{lookup.part}: {_what(lookup, rule)}; {did_you_mean(lookup.part, sorted(known))}"
+
+
+def _what(lookup: Lookup, rule: Rule) -> str:
+    if lookup.variable == "groups":
+        return f"no such named group in the match of the route {rule.name!r}"
+    return f"no such metadata in the route {rule.name!r}" if lookup.variable == "metadata" else "no such part"
+
+
+def _known_parts(lookup: Lookup, rule: Rule) -> Collection[str] | None:
+    if lookup.variable == "headers":
+        return None  # what a call brings is not known before; a header that is not there is empty
+    parts: dict[str, Collection[str]] = {
+        "groups": rule.match.group_names,
+        "metadata": rule.metadata,
+        "time": TIME_PARTS,
+    }
+    return parts.get(lookup.variable, ())
+
+
+def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: Written) -> Iterator[Mistake]:
+    """Yield what an agent's texts ask for and a route that names the agent does not give."""
+    texts = {
+        ("instructions",): agent.instructions,
+        ("greeting",): agent.greeting or "",
+        ("goodbye",): agent.goodbye,
+        ("recording", "announcement"): agent.recording.announcement or "",
+        ("on_no_answer", "apology"): agent.on_no_answer.apology,
+    }
+    templates = {key: text for key, text in texts.items() if "{" in text and parse_template(text).lookups}
+    if not templates:
+        return
+    users = [rule for rule in plan.routes if _names_agent(rule, name)]
+    for key, text in templates.items():
+        for rule in users:
+            if words := next(_lookups(text, "text", rule), None):
+                yield written.mistake(("agents", name, *key), words)
+                break
+
+
+def _names_agent(rule: Rule, name: str) -> bool:
+    return any(isinstance(step, AgentStep | MenuStep) and step.agent == name for _, step in all_steps(rule))
+
+
+def _silence(folder: Path, agent: AgentProfile) -> str | None:
+    """Return what is wrong with a filler that is a WAV file; None when it can be heard."""
+    try:
+        load_filler(agent.filler, folder)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+class _Sounds:
+    """WAV files, each looked at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._problems: dict[str, str | None] = {}
+
+    def problem(self, name: str) -> str | None:
+        """Return what is wrong with a file; None when it can be played."""
+        if name not in self._problems:
+            self._problems[name] = self._look(self._folder / name)
+        return self._problems[name]
+
+    @staticmethod
+    def _look(path: Path) -> str | None:
+        try:
+            if not path.is_file():
+                return f"there is no WAV file {path}"
+            if path.stat().st_size > MAX_SOUND_BYTES:
+                return f"{path} is larger than {MAX_SOUND_BYTES >> 20} MiB"
+            rate_hz, _ = read_wav(path)
+        except ConfigError as error:
+            return str(error)
+        except (OSError, ValueError) as error:
+            return f"{path} cannot be read: {error}"
+        if rate_hz != SOUND_RATE_HZ:
+            return f"{path} has {rate_hz} samples per second; convert it: sox {path} -r {SOUND_RATE_HZ} out.wav"
+        return None

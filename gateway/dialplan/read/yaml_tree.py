@@ -1,0 +1,171 @@
+"""
+YAML nodes as plain values, with the place of each.
+
+YAML guesses types (``called: 0123`` is 83, ``name: no`` is false). Here every scalar is the text that was written, and
+the model's own types decide what it means; only ``null``, ``~`` and nothing at all are null. There are no such types
+behind the JSON Schema of a tool's arguments: in there scalars are what the core schema of YAML 1.2 says, as in JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import yaml
+
+from gateway.dialplan.read.scalars import json_value
+from gateway.errors import DialplanError, Mistake
+
+MAX_DEPTH = 64
+MAX_NODES = 400_000
+"""Nodes of a file, also with every alias written out: a few lines of nested aliases can mean billions."""
+
+_YAML = "tag:yaml.org,2002:"
+_TEXT_TAGS = frozenset(_YAML + kind for kind in ("str", "int", "float", "bool", "timestamp", "value", "merge"))
+_NO_KEYS = frozenset(_YAML + kind for kind in ("int", "float", "bool", "null"))
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # how JSON escapes what lies beyond U+FFFF
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+NodePath = tuple[str | int, ...]
+"""Keys and indices from the root to a value."""
+
+
+def mistake_at(file: str, mark: yaml.Mark | None, problem: str, path: NodePath = ()) -> Mistake:
+    """Return a mistake at a place PyYAML tells (it counts from 0, or does not know)."""
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    return Mistake(file, line, column, dotted(path), problem)
+
+
+def dotted(path: NodePath) -> str:
+    """Return a path as people write it: ``routes[0].agent``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _joined(pair: str) -> str:
+    return pair.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+class YamlTree:
+    """
+    Turns nodes into dict, list, str and None; where JSON stands, also into int, float and bool.
+
+    Args:
+        file: name of the file.
+        is_json: whether a path leads into JSON.
+
+    Attributes:
+        file: name of the file.
+        mistakes: what cannot be turned: duplicate keys, odd tags, control characters.
+    """
+
+    def __init__(self, file: str, is_json: Callable[[NodePath], bool] = lambda path: False) -> None:
+        self.file = file
+        self._is_json = is_json
+        self._count = 0
+        self._open: set[int] = set()
+        self._values: dict[NodePath, yaml.Mark] = {}
+        self._keys: dict[NodePath, yaml.Mark] = {}
+        self.mistakes: list[Mistake] = []
+
+    def mistake(self, path: NodePath, problem: str, *, at_key: bool = False) -> Mistake:
+        """Return a mistake at the value of ``path`` (or at its key), or at the nearest part of the file around it."""
+        mark = self._keys.get(path) if at_key else None
+        known = path
+        while mark is None and (mark := self._values.get(known)) is None and known:
+            known = known[:-1]
+        return mistake_at(self.file, mark, problem, path)
+
+    def line_of(self, path: NodePath) -> int:
+        """Return the line of the value of ``path``, from 1; 0 when it is not known."""
+        mark = self._values.get(path)
+        return mark.line + 1 if mark else 0
+
+    def refuse(self, node: yaml.Node, path: NodePath, problem: str) -> None:
+        """Add a mistake at ``node``."""
+        self.mistakes.append(mistake_at(self.file, node.start_mark, problem, path))
+
+    def value(self, node: yaml.Node, path: NodePath = (), depth: int = 0) -> object:
+        """
+        Return the node's value; what cannot be turned is None and stands in ``mistakes``.
+
+        Raises:
+            DialplanError: aliases multiply to more than ``MAX_NODES``; there is no point in reading on.
+        """
+        if id(node) in self._open:
+            self.refuse(node, path, "an alias inside the value it stands for")
+            return None
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            self.refuse(node, path, "its aliases mean too many values, or too deep ones")
+            raise DialplanError(*self.mistakes)
+        self._values.setdefault(path, node.start_mark)
+        self._open.add(id(node))
+        try:
+            return self._plain(node, path, depth)
+        finally:
+            self._open.discard(id(node))
+
+    def _plain(self, node: yaml.Node, path: NodePath, depth: int) -> object:
+        if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
+            return [self.value(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode):
+            text = self._scalar(node, path)
+            return self._json(node, text, path) if text is not None and self._is_json(path) else text
+        self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+        return None
+
+    def _json(self, node: yaml.ScalarNode, text: str, path: NodePath) -> object:
+        try:
+            return json_value(node.tag, text)
+        except ValueError as problem:
+            self.refuse(node, path, str(problem))
+            return None
+
+    def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> str | None:
+        if node.tag == _YAML + "null":
+            return None
+        if node.tag not in _TEXT_TAGS:
+            self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+            return None
+        text = _SURROGATE_PAIR.sub(lambda pair: _joined(pair[0]), str(node.value))
+        if found := _CONTROL.search(text):
+            self.refuse(node, path, f"the character U+{ord(found[0]):04X} is not allowed; remove it")
+            return None
+        return text
+
+    def _mapping(self, node: yaml.MappingNode, path: NodePath, depth: int) -> dict[str, object]:
+        found: dict[str, object] = {}
+        merged: list[yaml.Node] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == _YAML + "merge":
+                merged.append(value_node)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.refuse(key_node, path, "a key must be one word or text")
+                continue
+            if self._is_json(path) and key_node.tag in _NO_KEYS:
+                self.refuse(key_node, path, f'a key in JSON is text; write it in quotes: "{key_node.value}"')
+                continue
+            key = self._scalar(key_node, path) or ""
+            inner = (*path, key)
+            if key in found:
+                first = self._keys[inner].line + 1
+                self.refuse(key_node, inner, f"written twice (first in line {first}); remove one")
+                continue
+            self._keys.setdefault(inner, key_node.start_mark)
+            found[key] = self.value(value_node, inner, depth + 1)
+        for source in merged:
+            self._merge(source, found, path, depth + 1)
+        return found
+
+    def _merge(self, source: yaml.Node, into: dict[str, object], path: NodePath, depth: int) -> None:
+        """Add what ``<<: *name`` or ``<<: [*one, *two]`` brings; keys that are there already win."""
+        for node in source.value if isinstance(source, yaml.SequenceNode) else [source]:
+            if not isinstance(node, yaml.MappingNode):
+                self.refuse(node, path, "<< takes a mapping, or a list of mappings")
+                continue
+            brought = self.value(node, path, depth)
+            if isinstance(brought, dict):
+                into.update({key: value for key, value in brought.items() if key not in into})

@@ -1,0 +1,226 @@
+"""Cases people keep beside their plan: given a call, what is to come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NamedTuple
+from xml.etree import ElementTree as ET
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from gateway.dialplan.model.fields import Digit, Part
+from gateway.dialplan.model.match import HeaderToken, Names
+from gateway.dialplan.model.plan import AgentStep, AnyStep, Dialplan, MenuStep, RejectStep
+from gateway.dialplan.model.steps import ACTIONS, AnnounceStep, DialStep, HuntStep, RedirectStep, Sounds
+from gateway.dialplan.model.templates import TemplateFailed, clean
+from gateway.dialplan.read.files import compose, read_files
+from gateway.dialplan.read.messages import did_you_mean
+from gateway.dialplan.read.yaml_tree import YamlTree
+from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.route import Rejection, Route, find_route
+from gateway.errors import DialplanError, Mistake
+
+
+def parse_moment(text: str, plan: Dialplan) -> datetime:
+    """
+    Return the moment of ``2026-12-24T10:00``; without an offset it is the plan's own time.
+
+    Raises:
+        ValueError: not a date and a time.
+    """
+    moment = datetime.fromisoformat(_moment(text))
+    return moment if moment.tzinfo else moment.replace(tzinfo=plan.calendar.zone)
+
+
+def _moment(text: str) -> str:
+    try:
+        year = datetime.fromisoformat(text).year
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time; give one such as 2026-12-24T10:00") from None
+    if not 1970 <= year <= 9000:
+        raise ValueError(f"{text!r} is too far away; give a year from 1970 to 9000")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
+def _action(text: str) -> str:
+    if text not in ACTIONS:
+        raise ValueError(f"unknown action {text!r}; {did_you_mean(text, ACTIONS)}")
+    return text
+
+
+class CaseCall(Part):
+    """The call of a case."""
+
+    to: str = Field("", max_length=256, description="called number, user or URI")
+    from_: str = Field("", alias="from", max_length=256, description="caller's number, user or URI")
+    at: Moment = Field("2026-01-05T12:00", description="date and time; without an offset in the plan's `timezone`")
+    trunk: str = Field("", description="trunk it comes through")
+    source: str = Field("", description="address it comes from")
+    headers: dict[HeaderToken, str] = Field(default_factory=dict, description="SIP headers")
+    load: float = Field(0, ge=0, le=1, description="share of the capacity in use")
+    call_id: str = Field("", description="the gateway's id of the call, which `percent` draws by")
+
+
+class Expected(Part):
+    """What is to come of it; what is left out is not looked at."""
+
+    route: str | None = Field(None, description="name of the route; `none` when no route may match")
+    action: Annotated[str, AfterValidator(_action)] | None = Field(None, description="action of the step")
+    agent: str | None = Field(None, description="name of the agent")
+    code: int | None = Field(None, description="SIP status of a refusal")
+    contains: Sounds | None = Field(None, description="texts that must stand in what is said, dialled or refused with")
+    lacks: Sounds | None = Field(None, description="texts that must not")
+    metadata: dict[str, str] = Field(default_factory=dict, description="entries of the metadata")
+
+
+class Case(Part):
+    """One case."""
+
+    name: str = Field(min_length=1, max_length=200, description="what it shows")
+    call: CaseCall = CaseCall()
+    keys: Annotated[tuple[Digit, ...], Field(max_length=50)] = Field(
+        (), description="keys pressed in menus; the step after them is looked at"
+    )
+    expect: Expected = Field(description="what is to come of it")
+
+
+class CaseFile(Part):
+    """A file of cases."""
+
+    plan: str | None = Field(None, min_length=1, description="the dialplan, from this file's folder")
+    trunks: Names | None = Field(None, description="names of trunks the plan may use; none does not look")
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)] = Field(description="the cases")
+
+
+class Outcome(NamedTuple):
+    """A case and what was wrong; nothing is a pass."""
+
+    file: str
+    name: str
+    problems: tuple[str, ...]
+
+
+def load_cases(path: Path) -> CaseFile:
+    """
+    Read a file of cases.
+
+    Raises:
+        DialplanError: with its mistakes.
+    """
+    (file,) = read_files(path)[:1]
+    tree = YamlTree(file.name)
+    root = compose(file)
+    plain = tree.value(root)
+    if not tree.mistakes and not isinstance(plain, dict):
+        tree.refuse(root, (), "a file of cases is a mapping with the keys plan and cases")
+    if tree.mistakes:
+        raise DialplanError(*tree.mistakes)
+    try:
+        return CaseFile.model_validate(plain)
+    except ValidationError as error:
+        told = [each for each in error.errors() if not (each["type"] == "too_short" and each["input"])]
+        raise DialplanError(*(_mistake(tree, each["loc"], each["msg"]) for each in told)) from None
+
+
+def _mistake(tree: YamlTree, loc: tuple[int | str, ...], message: str) -> Mistake:
+    return tree.mistake(tuple(part for part in loc if part != "[key]"), message.removeprefix("Value error, "))
+
+
+def run_case(plan: Dialplan, case: Case, file: str) -> Outcome:
+    """Return what came of a case."""
+    try:
+        return Outcome(file, case.name, tuple(_problems(plan, case)))
+    except (TemplateFailed, ValueError) as error:
+        return Outcome(file, case.name, (str(error),))
+
+
+def _facts(plan: Dialplan, call: CaseCall) -> CallFacts:
+    return facts_of_call(
+        to=call.to,
+        caller=call.from_,
+        at=parse_moment(call.at, plan),
+        trunk=call.trunk,
+        source=call.source,
+        headers=call.headers,
+        load=call.load,
+        call_id=call.call_id,
+    )
+
+
+def _problems(plan: Dialplan, case: Case) -> list[str]:
+    expect = case.expect
+    result = find_route(plan, _facts(plan, case.call))
+    if isinstance(result, Rejection):
+        found: dict[str, object] = {"route": "none", "action": "reject", "agent": None, "code": result.sip_code}
+        texts, metadata = result.detail, {}
+    else:
+        step = _after_keys(result.step, case.keys)
+        found = {"route": result.name, "action": step.action, "agent": getattr(step, "agent", None)}
+        found["code"] = step.code if isinstance(step, RejectStep) else None
+        texts, metadata = "\n".join(_texts(result, step)), dict(result.metadata)
+    wanted = {"route": expect.route, "action": expect.action, "agent": expect.agent, "code": expect.code}
+    problems = [
+        f"{key} is {found[key]}, not {value}"
+        for key, value in wanted.items()
+        if value is not None and value != found[key]
+    ]
+    problems += [f"{text!r} does not stand in {texts[:200]!r}" for text in expect.contains or () if text not in texts]
+    problems += [f"{text!r} stands in {texts[:200]!r}" for text in expect.lacks or () if text in texts]
+    return problems + _metadata_problems(expect.metadata, metadata)
+
+
+def _metadata_problems(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    return [
+        f"metadata {name} is {found.get(name)!r}, not {text!r}"
+        for name, text in wanted.items()
+        if found.get(name) != text
+    ]
+
+
+def _after_keys(step: AnyStep, keys: tuple[str, ...]) -> AnyStep:
+    """Return the step that pressed keys lead to."""
+    for key in keys:
+        if not isinstance(step, MenuStep):
+            raise ValueError(f"key {key}: there is no menu, but {step.action}")
+        chosen = step.keys.get(key, step.otherwise)
+        if chosen is None:
+            raise ValueError(f"key {key}: the menu has no such key, and no otherwise")
+        step = chosen
+    return step
+
+
+def _texts(route: Route, step: AnyStep) -> list[str]:
+    """Return what is said, dialled, played or refused with in a step."""
+    if isinstance(step, AgentStep):
+        profile = route.profile_for(step)
+        return [profile.instructions, profile.greeting or "", profile.voice, profile.language or ""]
+    if isinstance(step, RejectStep):
+        return [route.reason(step) or "", step.announcement or ""]
+    if isinstance(step, RedirectStep):
+        return list(route.contacts(step))
+    if isinstance(step, DialStep):
+        dialled = route.dialled(step)
+        return [dialled.target, dialled.trunk or "", *dialled.headers.values()]
+    if isinstance(step, MenuStep):
+        return [step.prompt or route.text(step.say or "")]
+    if isinstance(step, AnnounceStep):
+        return list(step.files)
+    return [text for each in step.steps for text in _texts(route, each)] if isinstance(step, HuntStep) else []
+
+
+def junit(outcomes: list[Outcome], plan: str) -> str:
+    """Return the outcomes as JUnit XML, which most CI systems read."""
+    failed = sum(1 for each in outcomes if each.problems)
+    suite = ET.Element("testsuite", name=f"dialplan {plan}", tests=str(len(outcomes)), failures=str(failed), errors="0")
+    for each in outcomes:
+        case = ET.SubElement(suite, "testcase", classname=clean(each.file), name=clean(each.name), time="0")
+        if each.problems:
+            text = "; ".join(clean(problem) for problem in each.problems)
+            ET.SubElement(case, "failure", message=text).text = text
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

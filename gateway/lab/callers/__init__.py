@@ -1,0 +1,1 @@
+"""Callers without a person, and the gateway as a child process."""

@@ -1,0 +1,124 @@
+"""``gateway serve`` as a child process, for whoever needs a whole gateway beside itself: demo, bench, tests."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gateway.errors import SipError
+from gateway.settings.sections import environment_for_child
+
+START_LIMIT_S = 120.0
+STOP_LIMIT_S = 10.0
+_READY = re.compile(rb"ready: sip:[^ ]*:(\d+)")
+_REMEMBERED_LINES = 200
+
+
+def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
+    """
+    Return the settings, as environment variables, of a gateway on loopback: a free SIP port and a hundred RTP ports.
+
+    Args:
+        dialplan: its file or folder.
+        realtime_url: of the voice model's service, a simulator.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        first_rtp_port = probe.getsockname()[1] // 2 * 2 % 20000 + 30000
+    return {
+        "GATEWAY_DIALPLAN": str(dialplan.resolve()),
+        "GATEWAY_SIP__HOST": "127.0.0.1",
+        "GATEWAY_SIP__PORT": "0",
+        "GATEWAY_SIP__RTP_PORT_MIN": str(first_rtp_port),
+        "GATEWAY_SIP__RTP_PORT_MAX": str(first_rtp_port + 99),
+        "GATEWAY_REALTIME__URL": realtime_url,
+        "GATEWAY_REALTIME__API_KEY": "simulated",
+    }
+
+
+class GatewayProcess:
+    """
+    A gateway of its own, ready inside the ``async with`` block, ended with SIGTERM behind it.
+
+    Args:
+        variables: settings as environment variables; no other setting of this machine reaches it but the working
+            directory's files.
+        debug: run Python in development mode, with the checks of threads on.
+
+    Attributes:
+        port: its SIP port.
+        output: the last lines it printed or logged.
+        process: the child.
+    """
+
+    def __init__(self, variables: Mapping[str, str], *, debug: bool = False) -> None:
+        checks = {"GATEWAY_LOG__DEBUG_THREADS": "true"} if debug else {}
+        self._environment = environment_for_child({**checks, **variables})
+        self._flags = ("-X", "dev") if debug else ()
+        self.port = 0
+        self.output: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+        self.process: asyncio.subprocess.Process
+        self._ready = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """
+        Start it and wait until it takes calls.
+
+        Raises:
+            SipError: it ended, or was not ready in time; the text is what it printed.
+        """
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *self._flags, "-m", "gateway", "serve"),
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._reader = asyncio.create_task(self._read())
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await self._ready.wait()
+        except TimeoutError:
+            pass
+        if not self.port:
+            await self.stop()
+            raise SipError("the gateway did not start:\n" + "\n".join(self.output))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        await self.stop()
+
+    async def stop(self) -> int:
+        """End it with SIGTERM, or SIGKILL when that takes too long; return its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(STOP_LIMIT_S):
+                    await self.process.wait()
+            except TimeoutError:
+                self.process.kill()
+        code = await self.process.wait()
+        if self._reader is not None:
+            await self._reader
+        return code
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.output.append(line.decode(errors="replace").rstrip())
+            if found := _READY.search(line):
+                self.port = int(found.group(1))
+                self._ready.set()
+        self._ready.set()

@@ -1,0 +1,1 @@
+"""Figures and pictures about audio and packets."""

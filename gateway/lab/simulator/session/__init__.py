@@ -1,0 +1,1 @@
+"""One session: its configuration, conversation, and the caller's turns."""

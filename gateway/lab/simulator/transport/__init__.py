@@ -1,0 +1,1 @@
+"""Connections to the simulator: WebSocket and HTTP, and who is let in."""

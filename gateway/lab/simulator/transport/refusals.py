@@ -1,0 +1,117 @@
+"""Who is let in: judged after the WebSocket upgrade, as the service does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.lab.simulator.session.config import MODEL_NAMES
+from gateway.lab.simulator.transport.client_secrets import SECRET_PREFIX, ClientSecret
+
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+ERROR_TYPE = "invalid_request_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An ``error`` event right after the upgrade, and the CLOSE that follows it."""
+
+    code: str | None
+    message: str
+    close_code: int
+
+    @property
+    def reason(self) -> str:
+        """Text of the CLOSE: the error's type, and its code where it has one."""
+        return f"{ERROR_TYPE}.{self.code}" if self.code else ERROR_TYPE
+
+    def event(self) -> dict[str, Any]:
+        """Return the ``error`` event."""
+        return error_event(self.code, self.message)
+
+
+def error_event(
+    code: str | None,
+    message: str,
+    *,
+    param: str | None = None,
+    event_id: str | None = None,
+    error_type: str = ERROR_TYPE,
+) -> dict[str, Any]:
+    """Return an ``error`` event; ``event_id`` is that of the client's event at fault."""
+    error = {"type": error_type, "code": code, "message": message, "param": param, "event_id": event_id}
+    return {"type": "error", "error": error}
+
+
+REFUSALS = {
+    "invalid_api_key": Refusal("invalid_api_key", "Incorrect API key provided.", 3000),
+    "insufficient_permissions": Refusal("insufficient_permissions", "The key lacks the scope api.model.request.", 3000),
+    "no_authorization": Refusal(None, "Missing bearer authentication in header.", 3000),
+    "beta_api_shape_disabled": Refusal(
+        "beta_api_shape_disabled", "The beta interface is gone; leave out the OpenAI-Beta header.", 4000
+    ),
+    "missing_model": Refusal("missing_model", "You must provide a model parameter.", 4000),
+    "invalid_model": Refusal("invalid_model", "This model is not available for this endpoint.", 4000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """
+    A connection that is let in.
+
+    Attributes:
+        model: the model it talks to.
+        secret: the client secret it came with, None where it came with a key.
+    """
+
+    model: str
+    secret: ClientSecret | None
+
+
+def judge(
+    headers: Mapping[str, str],
+    query: Mapping[str, Sequence[str]],
+    key: str | None,
+    find_secret: Callable[[str], ClientSecret | None],
+) -> Refusal | Admission:
+    """
+    Decide on a connection.
+
+    Args:
+        headers: of the handshake, looked up without regard to case.
+        query: of its URL.
+        key: the only key accepted; None accepts any that is not empty.
+        find_secret: returns a client secret that is good now, or None.
+    """
+    given = bearer(headers)
+    if given is None:
+        return REFUSALS["no_authorization"]
+    secret = find_secret(given) if given.startswith(SECRET_PREFIX) else None
+    if secret is None and not is_key(given, key):
+        return REFUSALS["invalid_api_key"]
+    if "realtime=v1" in headers.get("OpenAI-Beta", ""):
+        return REFUSALS["beta_api_shape_disabled"]
+    model = query.get("model", [""])[0] or (secret.model if secret is not None else "")
+    if not model:
+        return REFUSALS["missing_model"]
+    return Admission(model, secret) if MODEL_NAMES.fullmatch(model) else REFUSALS["invalid_model"]
+
+
+def is_key(given: str, key: str | None) -> bool:
+    """Return whether a text is a key that is accepted; a client secret is none."""
+    return bool(given) and not given.startswith(SECRET_PREFIX) and key in (None, given)
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """Return the key given, or None; a browser cannot set headers and offers it as a subprotocol."""
+    scheme, _, key = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    if "api-key" in headers:  # as Azure OpenAI has it
+        return headers["api-key"].strip()
+    for offered in headers.get("Sec-WebSocket-Protocol", "").split(","):
+        if offered.strip().startswith(KEY_SUBPROTOCOL):
+            return offered.strip().removeprefix(KEY_SUBPROTOCOL)
+    return None

@@ -1,0 +1,1 @@
+"""Where this process lives: addresses, ports, keys and limits."""

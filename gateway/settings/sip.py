@@ -1,0 +1,273 @@
+"""The SIP side's settings: the user agent itself, and the trunks it lives among."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from gateway.phone_numbers import NumberFormat, is_country
+from gateway.settings.section import Name, Port, PositiveSeconds, Section, listed
+
+Codec = Literal["G722", "PCMU", "PCMA"]
+Srtp = Literal["off", "optional", "required"]
+RtpSource = Literal["learned", "signalled"]
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?(:\d{1,5})?")
+
+
+NO_IPV6 = "this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front (an edge such as Kamailio)"
+
+
+def _host(text: str) -> str:
+    if text.count(":") > 1:
+        raise ValueError(NO_IPV6)
+    if _HOST.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a host; give a name or an IPv4 address, with :port if it is not the usual")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network; give one such as 192.0.2.0/24 or 192.0.2.7") from None
+    if network.version == 6:
+        raise ValueError(NO_IPV6)
+    return str(network)
+
+
+def _name_server(text: str) -> str:
+    address, _, port = text.partition(":")
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IPv4 address; give one such as 192.0.2.53 or 192.0.2.53:5353") from None
+    if port and not 0 < int(port if port.isdecimal() else 0) < 65536:
+        raise ValueError(f"{text!r} has no valid port; give one such as 192.0.2.53:5353")
+    return text
+
+
+Host = Annotated[str, AfterValidator(_host)]
+NameServer = Annotated[str, AfterValidator(_name_server)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)]
+Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=1)]
+
+
+def _country(code: str) -> str:
+    if not is_country(code):
+        raise ValueError(f"{code!r} is no country with telephone numbers; write two letters of ISO 3166: DE, US, GB")
+    return code
+
+
+Country = Annotated[str, AfterValidator(_country)]
+
+
+IdentityHeader = Literal["from", "p-asserted-identity", "p-preferred-identity", "remote-party-id"]
+CalledPlace = Literal["auto", "request-uri", "to", "p-called-party-id", "diversion"]
+_DIAL_FORMATS = {"e164": "plus", "national": "national", "as_given": "as-is"}
+
+
+def _identity_headers(value: object) -> object:
+    value = listed(value)
+    return ("from", "p-asserted-identity") if value == ("both",) else value
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value  # variables are text
+
+
+class TrunkSettings(Section):
+    """
+    A carrier or PBX: calls from its addresses are its own, calls out may go through it.
+
+    Its password is not here: ``password_from`` names one of the ``secrets``.
+    """
+
+    host: Host = Field(description="registrar or peer: name or IPv4 address, with :port if it is not the usual")
+    transport: Literal["udp", "tcp", "tls"] = Field("udp", description="how it is reached")
+    register_here: bool = Field(False, alias="register", description="register there (RFC 3261 section 10)")
+    register_expires_s: int = Field(300, ge=30, le=86400, description="how long a registration is asked for")
+    register_retry_s: int = Field(30, ge=1, le=3600, description="the first delay after a failed registration; doubles")
+    username: str | None = Field(None, min_length=1, description="account: user part of our address there")
+    auth_username: str | None = Field(None, min_length=1, description="name for the digest; none takes username")
+    password_from: Name | None = Field(None, description="which of the `secrets` is the password")
+    realm: str = Field("*", min_length=1, description="realm of the digest; * is any")
+    outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
+    networks: Networks = Field((), description="addresses its calls come from; an IPv4 address as host is one already")
+    challenge: bool = Field(False, description="its INVITEs must bring our digest (username, password_from)")
+    digest_uri: Literal["request-uri", "any"] = Field(
+        "request-uri", description="with challenge: whom the digest must be for; any where proxies change who is called"
+    )
+    codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order; none takes sip.codecs")
+    srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
+    rtp_source: RtpSource | None = Field(None, description="where its RTP may come from; none takes sip.rtp_source")
+    dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how digits are sent")
+    caller_id: str | None = Field(None, min_length=1, description="number we call as, unless the order says another")
+    caller_id_header: Annotated[tuple[IdentityHeader, ...], BeforeValidator(_identity_headers), Field(min_length=1)] = (
+        Field(
+            ("from",),
+            description="where the number we call as stands: from, p-asserted-identity, p-preferred-identity (RFC "
+            "3325), remote-party-id, or a list of them; with privacy From never tells it",
+        )
+    )
+    own_number_header: Literal["p-asserted-identity", "p-preferred-identity"] | None = Field(
+        None, description="header that tells caller_id when another number is shown, where the trunk wants to know both"
+    )
+    show_caller: bool | None = Field(
+        None,
+        description="calls for a caller (dial, transfers) show the caller's number; none: when the trunk has neither "
+        "caller_id nor username",
+    )
+    privacy: bool = Field(False, description="ask the trunk to withhold our number (RFC 3323)")
+    trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity or Remote-Party-ID")
+    called_number: CalledPlace = Field(
+        "auto",
+        description="where the called number stands: request-uri, to, p-called-party-id, diversion; auto is the "
+        "Request-URI, or for a trunk with a username the first of them with a number that is not the username",
+    )
+    country: Country | None = Field(
+        None, description="ISO 3166 country whose national numbers it uses; none leaves numbers"
+    )
+    numbers: NumberFormat | None = Field(
+        None, description="how it writes numbers: plus, e164-without-plus, national, as-is; none reads what is certain"
+    )
+    numbers_out: NumberFormat | None = Field(
+        None,
+        description="how numbers are sent to it, where that is not as it writes them; none takes numbers, or as-is",
+    )
+    user_phone: Literal["plus", "always", "never"] = Field(
+        "plus",
+        description=";user=phone in the addresses of calls out: of numbers with a plus, of every number, of none",
+    )
+    max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
+    transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
+        "refer_or_bridge", description="how callers are transferred: by REFER, in the gateway, or one after the other"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_dial_format(cls, given: Any) -> Any:
+        """Take the key that ``numbers_out`` was before."""
+        if not isinstance(given, dict) or "dial_format" not in given:
+            return given
+        old = given["dial_format"]
+        if old not in _DIAL_FORMATS or "numbers_out" in given:
+            raise ValueError(
+                "dial_format has become numbers_out (plus, e164-without-plus, national, as-is); write that"
+            )
+        return {key: each for key, each in given.items() if key != "dial_format"} | {"numbers_out": _DIAL_FORMATS[old]}
+
+    @property
+    def sends_numbers(self) -> NumberFormat:
+        """How numbers are sent to it."""
+        return self.numbers_out or self.numbers or "as-is"
+
+    @property
+    def shows_caller(self) -> bool:
+        """Whether a call that is placed for a caller shows the caller's number."""
+        has_own = self.caller_id is not None or self.username is not None
+        return not has_own if self.show_caller is None else self.show_caller
+
+
+class SipSettings(Section):
+    """The SIP user agent and its RTP."""
+
+    host: str = Field("0.0.0.0", description="IPv4 address to listen on; 0.0.0.0 is every interface")
+    port: Port = Field(5060, description="SIP port, UDP and TCP; 0 takes any free one")
+    udp: bool = Field(True, description="listen for SIP over UDP")
+    tcp: bool = Field(True, description="listen for SIP over TCP")
+    tls: bool = Field(False, description="listen for SIP over TLS; old OpenSSL inside: for trunks, not for strangers")
+    tls_port: Port = Field(5061, description="SIP port of TLS; 0 takes any free one")
+    tls_certificate: Path | None = Field(None, description="PEM file with our certificate and its chain")
+    tls_key: Path | None = Field(None, description="PEM file with its private key")
+    tls_authorities: Path | None = Field(None, description="PEM file of authorities; given, trunks are verified by it")
+    public_address: str | None = Field(
+        None, description="address that callers reach us at, written into Contact and SDP (behind NAT)"
+    )
+    stun_server: Host | None = Field(None, description="host[:port] that tells our public address (RFC 5389)")
+    name_servers: Annotated[tuple[NameServer, ...], BeforeValidator(listed)] = Field(
+        (), description="IPv4 addresses, with :port if it is not 53; none takes those of /etc/resolv.conf"
+    )
+    dns_timeout_s: PositiveSeconds = Field(4, description="how long one question to the name servers may take")
+    failover_s: PositiveSeconds = Field(
+        4, description="a server without any answer for so long is passed over, when its name has another"
+    )
+    rtp_port_min: Port = Field(10000, description="first RTP port; an even number")
+    rtp_port_max: Port = Field(10199, description="last RTP port; a call takes two (RTP, RTCP)")
+    codecs: Codecs = Field(("PCMU", "PCMA"), description="in order; G722 makes the worker's audio 16 kHz")
+    ptime_ms: Annotated[Literal[10, 20, 30, 40, 60], BeforeValidator(_number)] = Field(
+        20, description="audio per RTP packet, unless the far end asks for another"
+    )
+    srtp: Srtp = Field("off", description="SDES of calls from no trunk: off, optional or required")
+    rtp_source: RtpSource = Field(
+        "learned", description="RTP from anywhere is followed (NAT), or from the address in SDP alone: signalled"
+    )
+    jitter_start_ms: int = Field(60, ge=0, le=500, description="jitter buffer: delay at the start and after a pause")
+    jitter_min_ms: int = Field(
+        20, ge=0, le=500, description="jitter buffer: delay after it ran dry, on a line without gaps"
+    )
+    jitter_max_ms: int = Field(200, ge=40, le=2000, description="jitter buffer: longest delay")
+    reliable_ringing: Literal["off", "optional", "required"] = Field("optional", description="100rel (RFC 3262)")
+    session_timer: Literal["off", "optional", "required"] = Field("optional", description="RFC 4028")
+    session_expires_s: int = Field(1800, ge=90, description="session interval that we ask for")
+    session_min_s: int = Field(90, ge=90, description="least session interval (Min-SE); less gets 422")
+    no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP packet came for this long; 0 never does")
+    retry_after_s: int = Field(5, ge=0, description="Retry-After of a 503 refusal")
+    allow_from: Networks | None = Field(
+        None, description="networks that may call without being a trunk; none: anyone, but nobody once there are trunks"
+    )
+    deny_code: int = Field(403, ge=400, le=699, description="SIP status for a caller from nowhere allowed")
+    requests_per_second: float = Field(
+        50, gt=0, description="new requests a source may send; more get no answer for a while"
+    )
+    scanners: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        ("friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "vaxsipuseragent", "pplsip"),
+        description="User-Agents that get no answer at all: any that contains one of these",
+    )
+    trace: Literal["off", "failed", "all"] = Field("off", description="whose SIP messages are kept: of which calls")
+    trace_folder: Path = Field(Path("traces"), description="where a ladder (.txt) and a capture (.pcap) of each go")
+    quality_every_s: PositiveSeconds = Field(10, description="how often a call's quality is measured and noted")
+    log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
+
+    @field_validator("host", "public_address")
+    @classmethod
+    def _ipv4(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IP address; give one such as 192.0.2.10") from None
+        if address.version == 6:
+            raise ValueError(NO_IPV6)
+        return value
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if not (self.udp or self.tcp or self.tls):
+            raise ValueError("udp, tcp and tls are all off: nobody could call; switch one on")
+        if self.tls and not (self.tls_certificate and self.tls_key):
+            raise ValueError("tls is on without tls_certificate and tls_key; name both PEM files")
+        if self.rtp_port_min % 2:
+            raise ValueError(f"rtp_port_min {self.rtp_port_min} is odd; RTP takes even ports (RFC 3550 section 11)")
+        if self.udp and self.rtp_port_min <= self.port <= self.rtp_port_max:
+            raise ValueError(f"port {self.port} lies between rtp_port_min and rtp_port_max; move one of them")
+        if self.rtp_port_max - self.rtp_port_min < 15:
+            raise ValueError(
+                "the RTP range is too small: a worker needs at least 16 ports (two for each call and spare)"
+            )
+        if not self.jitter_min_ms <= self.jitter_start_ms <= self.jitter_max_ms:
+            raise ValueError("jitter_start_ms must lie between jitter_min_ms and jitter_max_ms; change one of them")
+        if self.session_expires_s < self.session_min_s:
+            raise ValueError(f"session_expires_s {self.session_expires_s} is less than session_min_s; raise it")
+        return self
+
+
+class RecordingSettings(Section):
+    """Where recordings of calls go; whether a call is recorded is its agent's matter."""
+
+    folder: Path = Field(Path("recordings"), description="folder of the recordings, a stereo WAV for each call")
+    keep_days: float = Field(0, ge=0, description="older recordings are deleted; 0 keeps them")

@@ -1,0 +1,1 @@
+"""Which message gets as far as the SIP library: the rules."""

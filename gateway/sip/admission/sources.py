@@ -1,0 +1,116 @@
+"""Where calls may come from: which trunk an address belongs to, and whether a stranger may call."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.settings.sections import SipSettings, TrunkSettings
+
+_REMEMBERED = 4096
+_LEARNT_PER_TRUNK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    What is known of an address.
+
+    Attributes:
+        trunk: whose address it is; None for a stranger.
+        allowed: whether it may call at all.
+    """
+
+    trunk: str | None
+    allowed: bool
+
+
+class Sources:
+    """
+    The addresses of the trunks and of everybody else who may call. No I/O; thread: sip.
+
+    Strangers may call from ``allow_from``; where that is not set, from anywhere as long as no trunk is configured, and
+    from nowhere once there is one. Loopback is no exception.
+
+    Args:
+        settings: ``allow_from``.
+        trunks: name -> trunk.
+    """
+
+    def __init__(self, settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> None:
+        self._networks = [
+            (ipaddress.IPv4Network(network), name) for name, trunk in trunks.items() for network in networks_of(trunk)
+        ]
+        # The narrowest first: a trunk inside another's network is told apart.
+        self._networks.sort(key=lambda entry: entry[0].prefixlen, reverse=True)
+        self._learnt: dict[str, OrderedDict[str, None]] = {name: OrderedDict() for name in trunks}
+        allowed = ("0.0.0.0/0",) if not trunks else ()
+        self._allowed = [
+            ipaddress.IPv4Network(network)
+            for network in (allowed if settings.allow_from is None else settings.allow_from)
+        ]
+        self._found: OrderedDict[str, Source] = OrderedDict()
+
+    def find(self, address: str) -> Source:
+        """Return what is known of an IPv4 address, given bare (``192.0.2.7``) or with its port."""
+        host = address.rpartition(":")[0] or address
+        found = self._found.get(host)
+        if found is None:
+            found = self._found[host] = self._look_up(host)
+            if len(self._found) > _REMEMBERED:
+                self._found.popitem(last=False)
+        return found
+
+    def trunk_of(self, address: str) -> str | None:
+        """Return the name of the trunk that an address belongs to, or None."""
+        return self.find(address).trunk
+
+    def learn(self, trunk: str, address: str) -> None:
+        """
+        Count an address as a trunk's from now on: what its host name was resolved to.
+
+        The oldest learnt address of the trunk is forgotten when there are too many; text that is no IPv4 address and
+        a trunk that is not configured are passed over.
+        """
+        learnt = self._learnt.get(trunk)
+        if learnt is None or not _address_in(address):
+            return
+        host = _address_in(address)[0]
+        if host not in learnt:
+            learnt[host] = None
+            if len(learnt) > _LEARNT_PER_TRUNK:
+                learnt.popitem(last=False)
+            self._found.clear()
+
+    def forget(self, trunk: str, address: str) -> None:
+        """Count a learnt address as a stranger's again."""
+        learnt = self._learnt.get(trunk)
+        if learnt is not None and address in learnt:
+            del learnt[address]
+            self._found.clear()
+
+    def _look_up(self, host: str) -> Source:
+        try:
+            address = ipaddress.IPv4Address(host)
+        except ValueError:
+            return Source(None, allowed=False)
+        trunk = next((name for network, name in self._networks if address in network), None)
+        if trunk is None:
+            trunk = next((name for name, learnt in self._learnt.items() if host in learnt), None)
+        return Source(trunk, allowed=trunk is not None or any(address in network for network in self._allowed))
+
+
+def networks_of(trunk: TrunkSettings) -> tuple[str, ...]:
+    """Return the networks that a trunk's settings say its calls come from; what its host name stands for is learnt."""
+    return (*trunk.networks, *_address_in(trunk.host), *_address_in(trunk.outbound_proxy or ""))
+
+
+def _address_in(host: str) -> tuple[str, ...]:
+    """Return the address of ``192.0.2.7:5060`` or ``192.0.2.7``; nothing for a name."""
+    bare = host.partition(":")[0]
+    try:
+        return (str(ipaddress.IPv4Address(bare)),)
+    except ValueError:
+        return ()

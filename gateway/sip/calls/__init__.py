@@ -1,0 +1,1 @@
+"""Dialogs, their audio, and the accounts they come in through."""

@@ -1,0 +1,78 @@
+"""One account of the library: calls come in through it, and a trunk's registration lives in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.call.events import IncomingInvite
+from gateway.ids import new_call_id
+from gateway.settings.sections import TrunkSettings
+from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.core.addressing import parties_of
+from gateway.sip.core.message import clean, parse_message
+from gateway.sip.library.pj import pj
+from gateway.sip.native.guard import callback
+from gateway.sip.native.max_forwards import hops_left
+
+RegistrationAnswer = Callable[[int, str, int, str, str], None]
+"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the answer as text and its source."""
+
+
+class GatewayAccount(pj.Account):
+    """
+    Turns an INVITE into a fact and a call in the table.
+
+    Args:
+        table: the calls of this process.
+        trunk: name of the trunk it serves; empty for calls from none.
+        settings: of that trunk.
+        answered: takes what came of a REGISTER. Thread: sip.
+    """
+
+    def __init__(
+        self,
+        table: CallTable,
+        trunk: str = "",
+        settings: TrunkSettings | None = None,
+        answered: RegistrationAnswer | None = None,
+    ) -> None:
+        super().__init__()
+        self._table = table
+        self._trunk = trunk
+        self._settings = settings
+        self._answered = answered
+
+    @callback
+    def onIncomingCall(self, prm: Any) -> None:
+        """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
+        message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
+        parties = parties_of(message, self._settings)
+        call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
+        call.sip_call_id = message.call_id
+        if not parties.from_uri:
+            call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody
+            return
+        call.caller, call.called = parties.caller, parties.called
+        call.hops = hops_left(message.first("max-forwards"))
+        self._table.emit(
+            IncomingInvite(
+                call.call_id,
+                sip_call_id=message.call_id,
+                from_uri=parties.from_uri,
+                to_uri=parties.to_uri,
+                source=prm.rdata.srcAddress,
+                headers=message.joined(),
+                trunk=self._trunk,
+                caller=parties.caller.number,
+                called=parties.called,
+                asserted=parties.caller.vouched,
+            )
+        )
+
+    @callback
+    def onRegState(self, prm: Any) -> None:
+        """Hand on what came of a REGISTER."""
+        if self._answered is not None:
+            received = prm.rdata
+            self._answered(prm.code, clean(prm.reason), prm.expiration, received.wholeMsg, received.srcAddress)

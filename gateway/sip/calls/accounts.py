@@ -1,0 +1,266 @@
+"""The accounts of a process, one for each trunk and one for everybody else, and what became of their registrations."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from pydantic import SecretStr
+
+from gateway.errors import SipError
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.sources import Sources
+from gateway.sip.calls.account import GatewayAccount, RegistrationAnswer
+from gateway.sip.calls.calls import CallTable
+from gateway.sip.core.addressing import domain_of, user_called
+from gateway.sip.core.message import parse_message
+from gateway.sip.core.registration import RegistrationRetry, refresh_after_s, retry_after_in
+from gateway.sip.library.account_config import account_config
+from gateway.sip.library.pj import pj
+from gateway.sip.location.failover import Attempt, Failover
+from gateway.sip.native.guard import describe
+from gateway.sip.native.register_id import RegisterIds
+from gateway.threads import runs_on
+
+TrunkState = Literal["registering", "registered", "failed", "unregistered", "static"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkChanged:
+    """
+    A trunk's state is another now.
+
+    Attributes:
+        trunk: its name.
+        state: ``static`` trunks do not register; ``failed`` ones are tried again by themselves.
+        code: SIP status of the last answer; 0 before the first.
+        reason: its reason phrase, or what went wrong.
+        expires_s: how long the registration holds; 0 when there is none.
+        retry_s: after a failure, the seconds until the next attempt.
+    """
+
+    trunk: str
+    state: TrunkState
+    code: int = 0
+    reason: str = ""
+    expires_s: int = 0
+    retry_s: int = 0
+
+
+class _Registration:
+    """What is known of one trunk's registration. Thread: sip."""
+
+    def __init__(self, name: str, account: GatewayAccount, first_retry_s: float) -> None:
+        self.name = name
+        self.account = account
+        self.retry = RegistrationRetry(first_retry_s)
+        self.due_at: float | None = None
+        self.held = False
+        self.failed = False
+        self.attempt: Attempt | None = None
+
+
+class Accounts:
+    """
+    Opens, keeps and closes the accounts. Thread: sip.
+
+    Args:
+        settings: of the user agent.
+        trunks: name -> trunk.
+        secrets: name -> password.
+        emit: takes every change of a trunk's state.
+        sources: learns the address that a registrar answers from, so that its calls are known as the trunk's.
+        failover: chooses the server of each attempt, and says whether there is another.
+        later: runs something when the library's callback that is running is over.
+        chance: a random number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        settings: SipSettings,
+        trunks: Mapping[str, TrunkSettings],
+        secrets: Mapping[str, SecretStr],
+        emit: Callable[[TrunkChanged], None],
+        sources: Sources,
+        failover: Failover,
+        later: Callable[[Callable[[], None]], None],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._trunks = trunks
+        self._secrets = secrets
+        self._emit = emit
+        self._sources = sources
+        self._failover = failover
+        self._later = later
+        self._chance = chance
+        self._ids = RegisterIds()
+        self._accounts: dict[str, GatewayAccount] = {}
+        self._registrations: dict[str, _Registration] = {}
+        self._leaving = False
+
+    @runs_on("sip")
+    def open(self, table: CallTable, *, register: bool) -> None:
+        """
+        Make the accounts and begin to register.
+
+        Raises:
+            SipError: the library refused one; the text names the trunk.
+        """
+        self._ids.install()
+        catch_all = GatewayAccount(table)
+        catch_all.create(account_config(self._settings), True)
+        self._accounts[""] = catch_all
+        for name, trunk in self._trunks.items():
+            self._open_trunk(table, name, trunk, register=register and trunk.register_here)
+
+    def _open_trunk(self, table: CallTable, name: str, trunk: TrunkSettings, *, register: bool) -> None:
+        answered = self._answer_of(name) if register else None
+        account = GatewayAccount(table, name, trunk, answered)
+        secret = self._secrets.get(trunk.password_from) if trunk.password_from else None
+        password = secret.get_secret_value() if secret is not None else None
+        try:
+            account.create(account_config(self._settings, trunk, password, register=register), False)
+        except pj.Error as error:
+            raise SipError(f"trunks.{name}: the SIP library refused it: {describe(error)}") from error
+        self._accounts[name] = account
+        if not register:
+            self._emit(TrunkChanged(name, "static"))
+            return
+        self._registrations[name] = _Registration(name, account, trunk.register_retry_s)
+        self._try(self._registrations[name])
+
+    def of(self, trunk: str) -> GatewayAccount:
+        """Return the account of a trunk; of no trunk, or of one that is not there, the one that takes every call."""
+        return self._accounts.get(trunk) or self._accounts[""]
+
+    @runs_on("sip")
+    def account_for(self, source: str, message: str) -> int:
+        """
+        Return the library's number of the account that takes a request.
+
+        Its source decides. Of several trunks at one carrier it is the one whose account the Request-URI names.
+
+        Args:
+            source: ``address:port`` it came from.
+            message: its text.
+        """
+        trunk = self._sources.trunk_of(source)
+        if trunk is None:
+            return int(self._accounts[""].getId())
+        host = domain_of(self._trunks[trunk])
+        called = user_called(parse_message(message).uri)
+        for name, sibling in self._trunks.items():
+            if domain_of(sibling) == host and sibling.username is not None and sibling.username == called:
+                trunk = name
+        return int(self.of(trunk).getId())
+
+    @runs_on("sip")
+    def tick(self, now: float) -> None:
+        """Try again what is due; to be called every second or so."""
+        for registration in self._registrations.values():
+            if registration.due_at is not None and now >= registration.due_at:
+                self._try(registration)
+
+    @runs_on("sip")
+    def connection_lost(self) -> None:
+        """Register again soon where a connection carries the registration: a registrar cannot reach us without it."""
+        soon = time.monotonic() + 1 + 2 * self._chance()
+        for name, registration in self._registrations.items():
+            if registration.held and registration.due_at is not None and self._trunks[name].transport != "udp":
+                registration.due_at = min(registration.due_at, soon)
+
+    @runs_on("sip")
+    def leave(self) -> None:
+        """Take our contacts off the registrars; ``registered`` says when their answers are there."""
+        self._leaving = True
+        for registration in self._registrations.values():
+            registration.due_at = None
+            if registration.held:
+                self._set(registration, renew=False)
+
+    @runs_on("sip")
+    def located(self, trunk: str, problem: str) -> None:
+        """
+        Hear whether a trunk's name has an address; ``problem`` is empty when it has.
+
+        One that does not register is told of; one that could not register for want of an address tries again at once.
+        """
+        registration = self._registrations.get(trunk)
+        if registration is None:
+            self._emit(TrunkChanged(trunk, "failed" if problem else "static", reason=problem))
+        elif not problem and registration.due_at is not None and registration.attempt and registration.attempt.problem:
+            registration.due_at = 0.0
+
+    @property
+    def registered(self) -> bool:
+        """Whether any registration is held."""
+        return any(registration.held for registration in self._registrations.values())
+
+    @runs_on("sip")
+    def close(self) -> None:
+        """Destroy the accounts; the library asserts when it ends before them."""
+        for account in self._accounts.values():
+            account.shutdown()
+        self._accounts.clear()
+        self._registrations.clear()
+        self._ids.remove()
+
+    def _try(self, registration: _Registration, after: Attempt | None = None) -> None:
+        registration.due_at = None
+        if self._leaving:
+            return
+        if not registration.held:
+            self._emit(TrunkChanged(registration.name, "registering"))
+        self._set(registration, renew=True, after=after)
+
+    def _set(self, registration: _Registration, *, renew: bool, after: Attempt | None = None) -> None:
+        registration.failed = False
+        with self._failover.attempt(after) as registration.attempt, self._ids.of(registration.name):
+            try:
+                registration.account.setRegistration(renew)
+            except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
+                if not renew:
+                    registration.held = False
+                elif not registration.failed:  # else the library has told it already, as an answer
+                    self._failed(registration, 503, describe(error), "")
+
+    def _answer_of(self, name: str) -> RegistrationAnswer:
+        def answered(code: int, reason: str, expires_s: int, message: str, source: str) -> None:
+            registration = self._registrations.get(name)
+            if registration is None:  # the library's last word, while it ends
+                return
+            if code // 100 != 2:
+                self._failed(registration, code, reason, message)
+            elif self._leaving or expires_s <= 0:
+                registration.held = False
+                self._emit(TrunkChanged(name, "unregistered", code, reason))
+            else:
+                registration.held = True
+                registration.due_at = time.monotonic() + refresh_after_s(expires_s)
+                registration.retry.succeeded()
+                self._sources.learn(name, source.rpartition(":")[0])
+                self._emit(TrunkChanged(name, "registered", code, reason, expires_s))
+
+        return answered
+
+    def _failed(self, registration: _Registration, code: int, reason: str, message: str) -> None:
+        registration.held, registration.failed = False, True
+        if self._leaving:
+            return
+        failed = registration.attempt
+        if self._failover.another(failed, code, message):
+            self._later(lambda: self._try(registration, failed))
+            return
+        if registration.attempt is not None and registration.attempt.problem:
+            code, reason = 503, registration.attempt.problem
+        delay_s = registration.retry.delay_s(code, retry_after_in(message), self._chance())
+        registration.due_at = time.monotonic() + delay_s
+        _log.warning("trunk_not_registered", trunk=registration.name, code=code, reason=reason, retry_s=round(delay_s))
+        self._emit(TrunkChanged(registration.name, "failed", code, reason, retry_s=round(delay_s)))

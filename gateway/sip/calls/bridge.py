@@ -1,0 +1,166 @@
+"""Who hears whom in a call: the caller, the agent, and perhaps a second leg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
+
+from gateway.audio.filler import FillerLoop, tone_filler
+from gateway.audio.pcm import PcmFormat
+from gateway.audio.uplink import UplinkTap
+from gateway.sip.calls.media_port import AgentMediaPort, FrameSource, RecorderTap
+
+Far = Literal["caller", "second"]
+"""An end whose stream comes and goes with its dialog."""
+
+_End = Literal["caller", "second", "agent", "waiting"]
+_Wire = tuple[_End, _End]
+Ports = Callable[[], AgentMediaPort]
+
+
+class Talk(Enum):
+    """Who talks with whom."""
+
+    AGENT_AND_CALLER = "agent and caller"
+    AGENT_AND_SECOND = "agent and second leg"
+    CALLER_AND_SECOND = "caller and second leg"
+
+
+_WIRES: dict[Talk, frozenset[_Wire]] = {
+    Talk.AGENT_AND_CALLER: frozenset({("caller", "agent"), ("agent", "caller")}),
+    # The caller's own voice goes to the waiting port for the recording's sake.
+    Talk.AGENT_AND_SECOND: frozenset(
+        {("second", "agent"), ("agent", "second"), ("waiting", "caller"), ("caller", "waiting")}
+    ),
+    Talk.CALLER_AND_SECOND: frozenset({("caller", "second"), ("second", "caller")}),
+}
+
+
+class WaitingTone:
+    """What a caller hears who waits: the comfort tone, over and over."""
+
+    def __init__(self, pcm: PcmFormat) -> None:
+        self._loop = FillerLoop(tone_filler(pcm), pcm)
+        self._loop.start()
+
+    def read_frame(self) -> bytes | None:
+        """Give the next frame. Thread: clock."""
+        return self._loop.blend(None, held=False)
+
+
+class Bridge:
+    """
+    The wires of one call in the conference bridge. Thread: sip.
+
+    What is wanted follows from a few facts, and only what differs from it is changed. A wire ends with the stream at
+    one of its ends: the library has removed it then, and touching it would end the process. So each stream's end must
+    be told with ``stream_gone``.
+
+    Args:
+        borrow: gives a port.
+        give_back: takes it back.
+        pcm: format of the bridge.
+    """
+
+    def __init__(self, borrow: Ports, give_back: Callable[[AgentMediaPort], None], pcm: PcmFormat) -> None:
+        self._borrow = borrow
+        self._give_back = give_back
+        self._pcm = pcm
+        self._buffers: tuple[UplinkTap, FrameSource, RecorderTap | None] | None = None
+        self._ends: dict[_End, Any] = {}
+        self._ports: dict[_End, AgentMediaPort] = {}
+        self._wires: set[_Wire] = set()
+        self._talk = Talk.AGENT_AND_CALLER
+        self._tone: WaitingTone | None = None
+        self._held = False
+
+    @property
+    def carries_caller(self) -> bool:
+        """Whether the caller's stream is joined with something."""
+        return any("caller" in wire for wire in self._wires)
+
+    def serve(self, uplink: UplinkTap, playout: FrameSource, recorder: RecorderTap | None) -> None:
+        """Take the agent's buffers; nothing is joined before."""
+        self._buffers = (uplink, playout, recorder)
+
+    def stream_up(self, end: Far, stream: Any) -> None:
+        """There is a stream, perhaps the same as before."""
+        known = self._ends.get(end)
+        if known is not None and known.getPortId() != stream.getPortId():
+            self._forget(end)
+        self._ends[end] = stream
+        self._apply()
+
+    def stream_gone(self, end: Far) -> None:
+        """The library has taken the stream off the bridge, and its wires with it."""
+        self._forget(end)
+        self._apply()
+
+    def hold(self, *, held: bool) -> None:
+        """The caller has us on hold: what comes from there is music, not speech."""
+        self._held = held
+        self._apply()
+
+    def let_talk(self, talk: Talk) -> None:
+        """Change who talks with whom. An end that is not there yet is joined when it comes."""
+        self._talk = talk
+        self._apply()
+
+    def close(self) -> None:
+        """Take every wire away that still stands, and give the ports back."""
+        self._buffers = None
+        for wire in tuple(self._wires):
+            self._cut(wire)
+        for port in self._ports.values():
+            port.take_back()
+            self._give_back(port)
+        self._ports.clear()
+        self._ends.clear()
+
+    def _wanted(self) -> frozenset[_Wire]:
+        if self._buffers is None:
+            return frozenset()
+        there = {"agent", "waiting", *self._ends}
+        return frozenset(wire for wire in _WIRES[self._talk] if there.issuperset(wire))
+
+    def _apply(self) -> None:
+        wanted = self._wanted()
+        for wire in self._wires - wanted:
+            self._cut(wire)
+        self._set_port("agent", needed=bool(wanted) or "agent" in self._ports)
+        self._set_port("waiting", needed=any("waiting" in wire for wire in wanted))
+        self._lend()
+        for wire in wanted - self._wires:
+            self._ends[wire[0]].startTransmit(self._ends[wire[1]])
+            self._wires.add(wire)
+
+    def _set_port(self, end: _End, *, needed: bool) -> None:
+        if needed and end not in self._ports:
+            self._ends[end] = self._ports[end] = self._borrow()
+        elif not needed and end in self._ports:
+            del self._ends[end]
+            port = self._ports.pop(end)
+            port.take_back()
+            self._give_back(port)
+
+    def _lend(self) -> None:
+        """Let each port serve what it is for now; the recording is of the caller's side, whoever talks there."""
+        if self._buffers is None:
+            return
+        uplink, playout, recorder = self._buffers
+        with_caller = self._talk is Talk.AGENT_AND_CALLER
+        if "agent" in self._ports:
+            self._ports["agent"].lend(uplink, playout, recorder if with_caller else None)
+            self._ports["agent"].set_deaf(deaf=self._held and with_caller)
+        if "waiting" in self._ports:
+            self._tone = self._tone or WaitingTone(self._pcm)
+            self._ports["waiting"].lend(None, self._tone, recorder)
+
+    def _cut(self, wire: _Wire) -> None:
+        self._wires.discard(wire)
+        self._ends[wire[0]].stopTransmit(self._ends[wire[1]])
+
+    def _forget(self, end: Far) -> None:
+        self._ends.pop(end, None)
+        self._wires = {wire for wire in self._wires if end not in wire}

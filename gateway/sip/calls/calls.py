@@ -1,0 +1,410 @@
+"""The caller's call: its pjsua2 callbacks, its orders, and the table in which all calls of the process stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from gateway.audio.pcm import PHONE, PcmFormat
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import CallSecond
+from gateway.call.events import (
+    CallEvent,
+    DigitPressed,
+    EarlyMediaUp,
+    LegClosed,
+    LegFailed,
+    LegHeld,
+    LegResumed,
+    LegRinging,
+    MediaLost,
+    MediaUp,
+    Noted,
+    SecondClosed,
+    TransferEnded,
+)
+from gateway.errors import SipError
+from gateway.ids import CallId
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.calls.bridge import Bridge, Talk
+from gateway.sip.calls.dialog import Dialog
+from gateway.sip.calls.media_port import AgentMediaPort, RecorderTap
+from gateway.sip.calls.second import SecondCall
+from gateway.sip.core.addressing import UNKNOWN, shown
+from gateway.sip.core.dial import Dialled, dialled, goes_through
+from gateway.sip.core.ending import Ending
+from gateway.sip.core.message import Message
+from gateway.sip.core.refer import news_in
+from gateway.sip.core.watch import RtpWatch
+from gateway.sip.library.account_config import own_address
+from gateway.sip.library.pj import pj
+from gateway.sip.location.failover import Failover
+from gateway.sip.native.guard import callback, describe
+from gateway.sip.native.jitter_buffer import JitterBuffers
+from gateway.sip.native.max_forwards import DEFAULT_HOPS
+from gateway.sip.screen.trace import Tracer
+from gateway.threads import runs_on
+
+D = TypeVar("D", bound=Dialog)
+
+TOO_MANY_HOPS = 483  # RFC 3261 section 16.3: the call may be going round in a circle
+NOTIFY_LIMIT_S = 60.0
+"""A transfer that was accepted and of which nothing more is heard for so long has failed."""
+
+
+@dataclass
+class CallTable:
+    """
+    The calls of this process and what they share. Thread: sip, all of it.
+
+    Attributes:
+        emit: carries a fact to the loop.
+        make_port: makes one more media port.
+        settings: of the user agent.
+        account_of: gives the ``pj.Account`` of a trunk by its name; of an empty one the account that takes every call.
+        trunks: the settings of each trunk.
+        pcm: what the bridge carries.
+        tracer: keeps the messages of calls, if anything does.
+        jitter: sees the jitter buffers; None leaves them alone.
+        calls: every call whose dialog is not over, second legs too.
+        idle_ports: media ports that no call uses.
+        failover: chooses servers for requests, and says whether there is another.
+        later: runs something when the library's callback that is running is over.
+    """
+
+    emit: Callable[[CallEvent], None]
+    make_port: Callable[[], AgentMediaPort]
+    settings: SipSettings
+    failover: Failover
+    later: Callable[[Callable[[], None]], None]
+    account_of: Callable[[str], Any] = lambda _trunk: None
+    trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
+    pcm: PcmFormat = PHONE
+    tracer: Tracer | None = None
+    jitter: JitterBuffers | None = None
+    calls: dict[CallId, Dialog] = field(default_factory=dict)
+    idle_ports: list[AgentMediaPort] = field(default_factory=list)
+
+    def order(self, call_id: CallId, order: Callable[[PjCall], None]) -> None:
+        """Carry out an order on a call; on one that is over it means nothing any more."""
+        call = self.calls.get(call_id)
+        if isinstance(call, PjCall):
+            _carry_out(call, order)
+
+    def watch(self, now: float) -> None:
+        """Look after every call, once a second; ``now`` on the scale of ``time.monotonic``."""
+        for call in tuple(self.calls.values()):
+            _carry_out(call, lambda each: each.watch(now))
+
+    def end_all(self, code: int, reason: str) -> None:
+        """End every call."""
+        for call in tuple(self.calls.values()):
+            _carry_out(call, lambda each: each.end(code, reason))
+
+    def clear(self) -> None:
+        """Let go of every call and port."""
+        self.idle_ports.clear()
+        self.calls.clear()
+
+    def is_full(self, trunk: str) -> bool:
+        """Return whether a trunk has as many calls as its settings allow."""
+        settings = self.trunks.get(trunk)
+        return settings is not None and settings.max_calls is not None and self.calls_of(trunk) >= settings.max_calls
+
+    def calls_of(self, trunk: str) -> int:
+        """Return how many calls a trunk has now, in both directions."""
+        return sum(call.trunk == trunk for call in self.calls.values())
+
+    def borrow_port(self) -> AgentMediaPort:
+        """Give a media port that nobody uses."""
+        return self.idle_ports.pop() if self.idle_ports else self.make_port()
+
+
+def _carry_out(call: D, order: Callable[[D], None]) -> None:
+    try:
+        order(call)
+    except (pj.Error, TypeError, ValueError) as error:  # the last two: text that the binding does not take
+        call.failed(describe(error))
+
+
+class PjCall(Dialog):
+    """
+    The call of one caller, or to one.
+
+    Args:
+        account: the ``pj.Account`` it belongs to.
+        call_id: our id.
+        table: where it is registered.
+        pj_id: pjsua2's number of an incoming call; None for one to be placed.
+        trunk: the trunk it goes through; empty for none.
+    """
+
+    def __init__(
+        self, account: Any, call_id: CallId, table: CallTable, pj_id: int | None = None, *, trunk: str = ""
+    ) -> None:
+        super().__init__(account, call_id, table, pj_id, trunk=trunk)
+        self.call_id = call_id
+        self.caller = UNKNOWN
+        """Who calls, of a call that came in."""
+        self.called = ""
+        """The number that was called, of a call that came in."""
+        self.hops = DEFAULT_HOPS
+        """Max-Forwards of a second leg."""
+        self._bridge = Bridge(table.borrow_port, table.idle_ports.append, table.pcm)
+        self._watch = RtpWatch(table.settings.no_rtp_timeout_s)
+        self._early_wanted = False
+        self._media_up = False
+        self._codec_told = ""
+        self._hold_told = False
+        self._quality_at = 0.0
+        self._transfer_accepted = False
+        self._transfer_news_at: float | None = None
+        self._transfer_given_up = False
+        self._has_second = False
+
+    # --- orders, from the loop by way of the thread's queue ---
+
+    @runs_on("sip")
+    def ring(self) -> None:
+        """Send 180 Ringing."""
+        self._respond(pj.PJSIP_SC_RINGING)
+
+    @runs_on("sip")
+    def pick_up(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
+        """Send 200 OK; these buffers carry the audio."""
+        self._bridge.serve(uplink, playout, recorder)
+        self._respond(pj.PJSIP_SC_OK)
+
+    @runs_on("sip")
+    def progress(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
+        """Send 183 with our SDP; ``EarlyMediaUp`` follows once these buffers carry the audio."""
+        self._bridge.serve(uplink, playout, recorder)
+        self._early_wanted = True
+        self._respond(pj.PJSIP_SC_PROGRESS)
+
+    @runs_on("sip")
+    def dial(
+        self, where: Dialled, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None
+    ) -> None:
+        """Send an INVITE; these buffers carry the audio once it is answered."""
+        self._bridge.serve(uplink, playout, recorder)
+        self.place(where)
+
+    @runs_on("sip")
+    def transfer(self, target: str) -> None:
+        """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
+        self._transfer_accepted = self._transfer_given_up = False
+        self._referred = True
+        self._transfer_news_at = time.monotonic()
+        try:
+            # In brackets: what stands behind a semicolon is the URI's, not the header's (RFC 3261 section 20).
+            self.xfer(f"<{target}>", pj.CallOpParam(True))
+        except pj.Error as error:
+            self._end_transfer(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, describe(error), refused=True)
+
+    @runs_on("sip")
+    def send_key(self, key: str) -> None:
+        """Send a DTMF digit as the trunk wants it; to a far end that takes no RFC 4733, as SIP INFO."""
+        trunk = self._table.trunks.get(self.trunk)
+        if trunk is None or trunk.dtmf != "info":
+            try:
+                self.dialDtmf(key)
+                return
+            except pj.Error:
+                pass
+        parameters = pj.CallSendDtmfParam()
+        parameters.digits = key
+        parameters.method = pj.PJSUA_DTMF_METHOD_SIP_INFO
+        self.sendDtmf(parameters)
+
+    @runs_on("sip")
+    def call_second(self, order: CallSecond) -> None:
+        """Call somebody for this call, on the order's trunk or else on its own; ``SecondClosed`` follows."""
+        if self._has_second:
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
+            return
+        if self.hops < 1:
+            self._emit(SecondClosed(self.call_id, TOO_MANY_HOPS, "Too Many Hops"))
+            return
+        trunk = order.trunk or self._own_trunk_for(order.target)
+        try:
+            where = dialled(
+                *(order.target, self._table.trunks),
+                trunk=trunk,
+                caller=shown(order.caller_id, self._table.trunks.get(trunk), self.caller),
+                diverted_from={"called": self.called, "nobody": ""}.get(order.diverted_from, order.diverted_from),
+                own_host=own_address(self._table.settings),
+            )
+        except SipError as error:
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, str(error)))
+            return
+        if self._table.is_full(trunk):
+            busy = "all lines of the trunk are busy"
+            self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_SERVICE_UNAVAILABLE, busy))
+            return
+        self._has_second = True
+        account = self._table.account_of(trunk)
+        SecondCall(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
+        written = {name.lower() for name in order.headers}
+        ours = (header for header in where.headers if header[0].lower() not in written)
+        where = replace(where, headers=(*ours, *order.headers.items()))
+        self._order_second(lambda second: second.place(where, self.hops))
+
+    def _own_trunk_for(self, target: str) -> str:
+        """Return this call's trunk where the target is its own; a stranger is not to see the trunk's digest."""
+        settings = self._table.trunks.get(self.trunk)
+        return self.trunk if settings is not None and goes_through(target, settings) else ""
+
+    @runs_on("sip")
+    def let_talk(self, talk: Talk) -> None:
+        """Change who talks with whom."""
+        self._bridge.let_talk(talk)
+
+    @runs_on("sip")
+    def drop_second(self) -> None:
+        """End the second leg; nothing happens when there is none."""
+        self._order_second(lambda second: second.end(pj.PJSIP_SC_OK, ""))
+
+    def _order_second(self, order: Callable[[SecondCall], None]) -> None:
+        second = self._table.calls.get(SecondCall.key_for(self.call_id))
+        if isinstance(second, SecondCall):
+            _carry_out(second, order)
+
+    def _respond(self, code: int) -> None:
+        parameters = pj.CallOpParam()
+        parameters.statusCode = code
+        self.answer(parameters)
+
+    # --- once a second ---
+
+    @runs_on("sip")
+    def watch(self, now: float) -> None:
+        """Miss the caller's audio, note the quality, give up a transfer without news."""
+        super().watch(now)
+        news_at = self._transfer_news_at
+        if news_at is not None and now - news_at >= NOTIFY_LIMIT_S:
+            self._transfer_given_up = True
+            self._end_transfer(pj.PJSIP_SC_REQUEST_TIMEOUT, f"nothing was heard of it for {NOTIFY_LIMIT_S:g} s")
+        if not self._media_up:
+            return
+        counts = self._current_counts()
+        owed = counts is not None and not self._on_hold and not self._listens_only
+        heard = (counts.rx_packets, counts.reports) if counts is not None else None
+        silent_s = self._watch.silent_s(heard, now, owed=owed, may_pause=self._may_pause)
+        if silent_s is not None:
+            self._emit(MediaLost(self.call_id, round(silent_s, 1)))
+        if now >= self._quality_at:
+            self._quality_at = now + self._table.settings.quality_every_s
+            self._note_quality()
+
+    def _note_quality(self) -> None:
+        codec = self._codec.partition("/")[0]
+        self._emit(Noted(self.call_id, "quality", self.counts().fields(codec)))
+
+    # --- callbacks ---
+
+    @callback
+    def onCallTransferStatus(self, prm: Any) -> None:
+        """Take the answer to a REFER of ours; what NOTIFYs say is read before the library gets to it."""
+        if self._transfer_news_at is None:
+            return
+        if prm.statusCode < 200:
+            self._transfer_accepted = True
+            self._transfer_news_at = time.monotonic()
+        elif prm.finalNotify:
+            self._referred = False
+            self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
+
+    def _notified(self, message: Message) -> None:
+        """Follow a transfer of ours; only its end is told. A success counts, however late it is told."""
+        news = news_in(message)
+        self._referred = self._referred and not (news is not None and news.over)
+        if news is None or (self._transfer_news_at is None and not self._transfer_given_up):
+            return
+        self._transfer_accepted = True  # a NOTIFY may come before the 202 (RFC 6665 section 4.1.2.4)
+        if news.code >= 200:
+            self._transfer_given_up = False
+            self._end_transfer(news.code, news.reason)
+        elif not self._transfer_given_up:
+            self._transfer_news_at = time.monotonic()
+
+    def failed(self, detail: str) -> None:
+        """Report that the stack could not do what was asked."""
+        self._emit(LegFailed(self.call_id, detail))
+
+    # --- what became of it ---
+
+    def _end_transfer(self, code: int, reason: str, *, refused: bool = False) -> None:
+        self._transfer_news_at = None
+        self._emit(TransferEnded(self.call_id, code, reason, refused=refused))
+
+    def _emit(self, event: CallEvent) -> None:
+        self._table.emit(event)
+
+    def _ringing(self, code: int) -> None:
+        self._emit(LegRinging(self.call_id, code))
+
+    def _pressed(self, key: str) -> None:
+        self._emit(DigitPressed(self.call_id, key))
+
+    def _stream_gone(self) -> None:
+        self._bridge.stream_gone("caller")
+
+    def _media_changed(self, info: Any) -> None:
+        # Before the answer of whom we called there may be ringing or an announcement: not for the agent's ears.
+        if info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED:
+            return
+        if self._index >= 0:
+            self._bridge.stream_up("caller", self._stream(info))
+        if not self._bridge.carries_caller and not self._on_hold:
+            return
+        if info.state <= pj.PJSIP_INV_STATE_EARLY and self._early_wanted and self._bridge.carries_caller:
+            self._early_wanted = False  # the media may come up before the 183 counts
+            self._emit(EarlyMediaUp(self.call_id, self._codec))
+        if info.state == pj.PJSIP_INV_STATE_CONFIRMED:
+            self._follow_media()
+
+    def _follow_media(self) -> None:
+        if not self._media_up:
+            now = time.monotonic()
+            self._watch.begin(now)
+            self._quality_at = now + self._table.settings.quality_every_s
+        if not self._media_up or self._codec != self._codec_told:
+            self._media_up, self._codec_told = True, self._codec
+            self._emit(MediaUp(self.call_id, self._codec))
+        if self._on_hold != self._hold_told:
+            self._hold_told = self._on_hold
+            self._bridge.hold(held=self._on_hold)
+            self._emit(LegHeld(self.call_id) if self._on_hold else LegResumed(self.call_id))
+
+    def _second_over(self, ending: Ending) -> None:
+        self._has_second = False
+        code, reason = ending.code, ending.reason
+        self._emit(SecondClosed(self.call_id, code, reason, cause=ending.cause, contacts=ending.contacts))
+
+    def _successor(self) -> PjCall:
+        successor = PjCall(self._table.account_of(self.trunk), self.call_id, self._table, trunk=self.trunk)
+        successor._bridge = self._bridge
+        return successor
+
+    def _over(self, ending: Ending) -> None:
+        try:
+            if ending.by_far_end and self._transfer_news_at is not None and self._transfer_accepted:
+                # It took the REFER, and left without a word of what came of it: it is on its way.
+                self._end_transfer(pj.PJSIP_SC_OK, "the far end left once it had accepted it")
+            self._wind_up(ending.code)
+        finally:
+            by_caller, code, reason = ending.by_far_end, ending.code, ending.reason
+            self._emit(LegClosed(self.call_id, by_caller, code, reason, ending.cause, ending.contacts))
+
+    def _wind_up(self, code: int) -> None:
+        self._bridge.close()
+        self.drop_second()  # a safety net: whoever it was called for is gone
+        if self._media_up:
+            self._note_quality()
+        path = self._finish_trace(code)
+        if path is not None:
+            self._emit(Noted(self.call_id, "traced", {"sip_trace": path}))

@@ -1,0 +1,111 @@
+"""Where PJMEDIA's clock meets a call's two buffers: the two frame callbacks, nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any, Protocol
+
+from gateway.audio.pcm import PcmFormat
+from gateway.audio.uplink import UplinkTap
+from gateway.sip.library.frame_bytes import FrameAccess
+from gateway.sip.library.pj import pj
+from gateway.threads import runs_on
+
+
+class FrameSource(Protocol):
+    """Where the frames that go out come from."""
+
+    def read_frame(self) -> bytes | None:
+        """Give the next frame; None is silence. Thread: clock."""
+
+
+class RecorderTap(Protocol):
+    """What a recording takes from the clock: each frame of both sides, never waiting."""
+
+    def write_caller(self, frame: bytes) -> None:
+        """Take a frame of the caller's voice. Thread: clock."""
+
+    def write_agent(self, frame: bytes | None) -> None:
+        """Take a frame of what the caller hears; None is silence. Thread: clock."""
+
+
+class AgentMediaPort(pj.AudioMediaPort):
+    """
+    A port of the conference bridge that gives the agent's speech and takes the caller's.
+
+    Ports are made once and lent to one call after another: removing one from a running bridge is where this library
+    asserts. A port that is lent to no call gives and takes silence.
+
+    Args:
+        access: how frames are read and written.
+        index: number of the port, for PJMEDIA's log.
+        pcm: format of the frames: the bridge's.
+    """
+
+    def __init__(self, access: FrameAccess, index: int, pcm: PcmFormat) -> None:
+        super().__init__()
+        self._read, self._write = access.read, access.write
+        self._silence = bytes(pcm.frame_bytes)
+        self._uplink: UplinkTap | None = None
+        self._playout: FrameSource | None = None
+        self._recorder: RecorderTap | None = None
+        self._deaf = False
+        self._kept_thread = 0
+        fmt = pj.MediaFormatAudio()
+        fmt.init(pj.PJMEDIA_FORMAT_PCM, pcm.rate_hz, 1, pcm.ptime_ms * 1000, 16)
+        self.createPort(f"agent-{index}", fmt)
+
+    @runs_on("sip")
+    def lend(self, uplink: UplinkTap | None, playout: FrameSource | None, recorder: RecorderTap | None = None) -> None:
+        """Serve this call from the next frame on; what is None is not served."""
+        self._uplink, self._playout, self._recorder = uplink, playout, recorder
+
+    @runs_on("sip")
+    def take_back(self) -> None:
+        """Serve no call any more."""
+        self._uplink = self._playout = self._recorder = None
+        self._deaf = False
+
+    @runs_on("sip")
+    def set_deaf(self, *, deaf: bool) -> None:
+        """Pass silence on instead of what is heard (the music of whoever holds us), or pass it on again."""
+        self._deaf = deaf
+
+    @runs_on("clock")
+    def onFrameRequested(self, frame: Any) -> None:
+        """Give the next frame of the agent's speech, or say that there is none."""
+        if threading.get_ident() != self._kept_thread:
+            self._keep_thread_state()
+        playout, recorder = self._playout, self._recorder
+        speech = playout.read_frame() if playout is not None else None
+        if recorder is not None:
+            recorder.write_agent(speech)
+        if speech is None:
+            frame.type = pj.PJMEDIA_FRAME_TYPE_NONE
+            return
+        self._write(frame, speech)
+        frame.size = len(speech)
+        frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
+
+    @runs_on("clock")
+    def onFrameReceived(self, frame: Any) -> None:
+        """Take a frame of the caller's voice; an empty one is silence."""
+        uplink, recorder = self._uplink, self._recorder
+        if uplink is None and recorder is None:
+            return
+        voice = self._silence if self._deaf else self._read(frame) or self._silence
+        if uplink is not None:
+            uplink.write_frame(voice)
+        if recorder is not None:
+            recorder.write_caller(voice)
+
+    def _keep_thread_state(self) -> None:
+        """
+        Let this thread keep its Python state from one callback to the next.
+
+        The clock is a thread of the library's: Python makes a state for it at each callback and drops it after, half of
+        what a callback costs. One reference more, never given back, keeps it until the process ends.
+        """
+        self._kept_thread = threading.get_ident()
+        ctypes.pythonapi.PyGILState_Ensure()

@@ -1,0 +1,1 @@
+"""SIP, SDP and RTP figures as values: no library, no I/O."""

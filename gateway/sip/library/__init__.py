@@ -1,0 +1,1 @@
+"""pjsua2: its endpoint, transports and configuration."""

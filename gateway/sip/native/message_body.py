@@ -1,0 +1,137 @@
+"""
+Gives the library another body than the one that came, before any of its own modules reads it.
+
+The structures are those of pjproject 2.15.1. ``works`` tries them out on a message of ours, and each message that comes
+is compared with what the binding says of it: a build with other structures is found out, not written into.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from gateway.sip.native.library import ListHead, PjString, RxData, function
+
+_SCRATCH_BYTES = 16384  # more than a ``pjsip_rx_data`` takes
+_SAMPLE = (
+    b"INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP b;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n"
+    b"Call-ID: 1\r\nCSeq: 1 INVITE\r\nContent-Type: multipart/mixed;boundary=b\r\n\r\n"
+    b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n"
+)
+_SAMPLE_BODY = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+
+
+class _MsgBody(ctypes.Structure):
+    """``pjsip_msg_body`` (``pjsip/sip_msg.h``), its beginning; the list head is that of the type's parameters."""
+
+    _fields_ = (
+        *(("type", PjString), ("subtype", PjString)),
+        *(("parameters", ListHead), ("name", PjString), ("value", PjString)),
+        *(("data", ctypes.c_void_p), ("length", ctypes.c_uint)),
+    )
+
+
+class _RequestLine(ctypes.Structure):
+    """``pjsip_request_line``, which is longer than ``pjsip_status_line``, its mate in a union."""
+
+    _fields_ = (("method_id", ctypes.c_int), ("method", PjString), ("uri", ctypes.c_void_p))
+
+
+class _Msg(ctypes.Structure):
+    """``pjsip_msg`` (``pjsip/sip_msg.h``); between line and body stands the head of the list of headers."""
+
+    _fields_ = (
+        *(("type", ctypes.c_int), ("line", _RequestLine)),
+        *(("headers", ListHead), ("header_type", ctypes.c_int), ("name", PjString), ("short_name", PjString)),
+        *(("functions", ctypes.c_void_p), ("body", ctypes.POINTER(_MsgBody))),
+    )
+
+
+class _RxData(RxData):
+    """The same, as far as the type of the body."""
+
+    _fields_ = (  # type: ignore[assignment] # ctypes adds those of a subclass
+        *(("text", ctypes.c_void_p), ("length", ctypes.c_int)),
+        *(("message", ctypes.POINTER(_Msg)), ("info", ctypes.c_void_p)),
+        # Call-ID, From, To, Via, CSeq, Max-Forwards, Route, Record-Route
+        *(("headers", ctypes.c_void_p * 8), ("content_type", ctypes.c_void_p)),
+    )
+
+
+class _SdpInfo(ctypes.Structure):
+    """``pjsip_sdp_info`` (``pjsip-ua/sip_inv.h``)."""
+
+    _fields_ = (("body", PjString), ("status", ctypes.c_int), ("sdp", ctypes.c_void_p))
+
+
+class LibraryBody:
+    """
+    Replaces bodies. Made after ``libInit``; thread: sip.
+
+    Raises:
+        AttributeError: a symbol is missing in this build; the text names it.
+    """
+
+    def __init__(self) -> None:
+        pointer = ctypes.c_void_p
+        self._create = function("pjsip_msg_body_create", pointer, pointer, pointer, pointer, pointer)
+        self._endpoint: Any = function("pjsua_get_pjsip_endpt", pointer)()
+        self._parse = function("pjsip_parse_rdata", pointer, ctypes.c_char_p, ctypes.c_size_t, pointer)
+        self._sdp_of = function("pjsip_rdata_get_sdp_info", ctypes.POINTER(_SdpInfo), pointer)
+        size = ctypes.c_size_t
+        self._create_pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)
+        self._release_pool = function("pjsip_endpt_release_pool", None, pointer, pointer)
+
+    def works(self) -> bool:
+        """Return whether the structures are those of this build: whether what is put in is what the library reads."""
+        scratch = ctypes.create_string_buffer(_SCRATCH_BYTES)
+        packet = ctypes.create_string_buffer(_SAMPLE)
+        rx_data = _RxData.from_buffer(scratch)
+        rx_data.pool = pool = self._create_pool(self._endpoint, b"screen", 4000, 4000)
+        rx_data.text, rx_data.length = ctypes.addressof(packet), len(_SAMPLE)
+        try:
+            address = ctypes.addressof(scratch)
+            if not self._parse(ctypes.cast(packet, ctypes.c_char_p), len(_SAMPLE), address):
+                return False
+            if not self.replace(address, _SAMPLE.decode(), ("application/sdp", _SAMPLE_BODY)):
+                return False
+            found = self._sdp_of(address).contents
+            taken = ctypes.string_at(found.body.ptr, found.body.slen) if found.sdp else b""
+            return bool(taken.decode() == _SAMPLE_BODY)
+        finally:
+            self._release_pool(self._endpoint, pool)
+
+    def replace(self, rx_data: int, text: str, body: tuple[str, str] | None) -> bool:
+        """
+        Put another body into a message.
+
+        Args:
+            rx_data: the library's ``pjsip_rx_data *``.
+            text: the whole message, as the binding tells it.
+            body: media type and text; None for no body.
+
+        Returns:
+            False, and nothing is changed, when the structures are not what they should be.
+        """
+        received = _RxData.from_address(rx_data)
+        data = text.encode("utf-8", "surrogateescape")
+        if received.length != len(data) or not received.message or not received.text:
+            return False
+        if ctypes.string_at(received.text, len(data)) != data:
+            return False
+        if body is None:
+            received.message.contents.body = None
+        else:
+            kind, content = body
+            received.message.contents.body = self._made(received.pool, kind, content)
+        received.content_type = None  # else the library goes by the header, and not by the body's own type
+        return True
+
+    def _made(self, pool: int, kind: str, content: str) -> Any:
+        main, _, sub = kind.partition("/")
+        # The library's scanners look one byte behind the end.
+        words = PjString.of(main), PjString.of(sub), PjString.of(content + "\0")
+        address = self._create(pool, *(ctypes.addressof(word) for word in words))
+        made = ctypes.cast(address, ctypes.POINTER(_MsgBody))
+        made.contents.length -= 1
+        return made

@@ -1,0 +1,1 @@
+"""In front of the SIP library: sees every message and connection first."""

@@ -1,0 +1,274 @@
+"""The screen: our module in front of the SIP library's own, which sees every message first."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from gateway.errors import SipError
+from gateway.rate_limit import Buckets
+from gateway.sip.admission.refusal import response_to
+from gateway.sip.admission.screening import CUT_OFF, NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
+from gateway.sip.core.message import Malformed, Message, parse_message
+from gateway.sip.library.pj import pj
+from gateway.sip.location.failover import Failover
+from gateway.sip.native.gate import Gate
+from gateway.sip.native.guard import answering
+from gateway.sip.native.handles import Handles
+from gateway.sip.native.library import RX_PRIORITY, Endpoint, OnMessage, PjString, RawSender, RxData, SipModule
+from gateway.sip.native.message_body import LibraryBody
+from gateway.sip.screen.connections import Door
+from gateway.sip.screen.oversize import Dropped
+from gateway.sip.screen.trace import Tracer
+from gateway.threads import runs_on
+
+_log = structlog.get_logger(__name__)
+_NEWS_EVERY_S = 10.0
+_NEWEST = 5  # addresses in a line of the log
+_GOES_ON, _ENDS_HERE = 0, 1
+_NOT_DONE = {"Allow": ("REFER", "MESSAGE", "SUBSCRIBE"), "Supported": ("replaces", "norefersub")}
+"""What the library promises by itself in every INVITE and 200, and the screen refuses."""
+
+
+class Screen:
+    """
+    Lets messages through to the library, drops or answers them. Thread: sip.
+
+    Order in the SIP thread: ``install`` after ``libInit`` and before the first ``transportCreate``; ``tick`` about once
+    a second; ``remove`` before ``libDestroy``; ``Tracer.close`` after it.
+
+    Args:
+        rules: decides.
+        tracer: sees what passes, and what is sent.
+        door: guards the listeners of TCP and TLS.
+        failover: hears of requests that go out, and of the responses to them.
+        handles: counts the library's sockets; here its refusals are told.
+    """
+
+    def __init__(
+        self,
+        rules: Screening,
+        tracer: Tracer,
+        door: Door,
+        failover: Failover | None = None,
+        handles: Handles | None = None,
+    ) -> None:
+        self._rules = rules
+        self._tracer = tracer
+        self._door = door
+        self._failover = failover
+        self._endpoint: Endpoint | None = None
+        self._sender: RawSender | None = None
+        self._gate: Gate | None = None
+        self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
+        self._dropped: Dropped | None = None
+        self._body: LibraryBody | None = None
+        self._handles = handles
+        self._received: Any = None
+        self._sent: Any = None
+        self._module = SipModule()
+        self._name = PjString.of("gateway-screen")
+        self._news_at = 0.0
+        self.counts: Counter[str] = Counter()
+        """How many messages were dropped or answered here, by reason, since the start."""
+        self._newest: OrderedDict[str, None] = OrderedDict()
+        self._long_ones = Buckets(1 / 60, 3)
+        self._told: Counter[str] = Counter()
+
+    @runs_on("sip")
+    def install(self) -> bool:
+        """Register with the library; False (and one line in the log) when this build cannot have a screen."""
+        try:
+            endpoint, sender, gate, body = Endpoint(), RawSender(), Gate(self._on_text), LibraryBody()
+            dropped = Dropped(self._on_unread, self._may_hear_of_length, self._door.hang_up)
+        except AttributeError as error:
+            _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
+            return False
+        self._received, self._sent = pj.SipRxData(), pj.SipTxData()
+        module = self._module
+        module.name, module.id, module.priority = self._name, -1, RX_PRIORITY
+        module.on_rx_request = OnMessage(self._on_request)
+        module.on_rx_response = OnMessage(self._on_response)
+        module.on_tx_request = module.on_tx_response = OnMessage(self._on_sent)
+        if not endpoint.register(module):
+            _log.warning("sip_screen_missing", detail="the library refused the module")
+            return False
+        self._endpoint, self._sender, self._dropped, self._gate = endpoint, sender, dropped, gate
+        self._body = body if body.works() else None
+        gate.hides_bodies = self._body is not None
+        if self._body is None:
+            _log.warning("sip_bodies_unscreened", detail="put a proxy in front of this build that writes SDP anew")
+        for header, words in _NOT_DONE.items():
+            if not endpoint.withdraw(header, *words):
+                _log.warning("sip_promises_too_much", header=header, words=words)
+        try:
+            gate.install()
+        except SipError as error:  # what the library's own parser refuses gets no answer then, and counts for nobody
+            _log.warning("sip_gate_missing", detail=f"{error}; put a SIP proxy in front of this build")
+        self._door.install()
+        return True
+
+    @runs_on("sip")
+    def tick(self, now: float) -> None:
+        """Do what is due: idle connections, the line in the log. ``now``: monotonic seconds."""
+        self._door.tick(now)
+        for half_open in self._rules.half_open(now):
+            if self._endpoint is not None and self._endpoint.terminate(*half_open):
+                self.counts["no ACK"] += 1
+        self.counts.update(self._door.refused)
+        self._door.refused.clear()
+        if self._handles is not None:
+            self.counts.update(self._handles.refused)
+            self._handles.refused.clear()
+        if now >= self._news_at and self.counts != self._told:
+            self._news_at = now + _NEWS_EVERY_S
+            news = self.counts - self._told
+            self._told = Counter(self.counts)
+            counts = {_key(why): number for why, number in news.most_common()}
+            _log.warning("sip_screened", total=sum(news.values()), **counts, newest=list(self._newest))
+
+    @runs_on("sip")
+    def remove(self) -> None:
+        """Leave the library."""
+        if self._gate is not None:
+            self._gate.remove()
+            self._gate = None
+        if self._endpoint is not None:
+            self._endpoint.unregister(self._module)
+            self._endpoint = None
+            self._door.remove()
+        if self._dropped is not None:
+            self._dropped.remove()
+            self._dropped = None
+        self._received = self._sent = None
+
+    # --- before the library reads a message ---
+
+    @runs_on("sip")
+    def _on_text(self, text: str, size: int, source: str, rx_data: int) -> bool:
+        """Say whether the library may read a message; what comes of it otherwise is done here."""
+        admitted = self._rules.admit(text, size, source, time.monotonic())
+        if isinstance(admitted, Message):
+            self._door.heard(source)
+            self._admitted = admitted, text, source
+            return True
+        if isinstance(admitted, Respond) and admitted.why == CUT_OFF:
+            self._may_hear_of_length(source)
+        self._turn_away(admitted, text, source, RxData.from_address(rx_data).transport or 0)
+        return False
+
+    @runs_on("sip")
+    def _on_unread(self, transport: int) -> bool:
+        """Answer what was admitted and the library cannot read: its grammar is stricter in places."""
+        admitted, self._admitted = self._admitted, None
+        if admitted is None:
+            return False
+        message, text, source = admitted
+        why = Respond("malformed", 400, "Bad Request") if message.is_request else Drop("malformed response")
+        self._turn_away(why, text, source, transport)
+        return True
+
+    def _turn_away(self, verdict: Drop | Respond, text: str, source: str, transport: int) -> None:
+        """Answer a message that the library never reads, or drop it."""
+        self._count(verdict, source)
+        host, _, port = source.rpartition(":")
+        answer = response_to(text, int(port), verdict.code, verdict.reason) if isinstance(verdict, Respond) else None
+        if answer is not None and self._sender is not None:
+            self._sender.send(transport, answer[0], host, answer[1])
+
+    def _may_hear_of_length(self, source: str) -> bool:
+        """Put into the log that a message was too long; returns whether its sender is told."""
+        if not self._rules.allows(source):
+            return False
+        if self._long_ones.take("", time.monotonic()):
+            detail = "over 4000 bytes; have it made shorter, or put an edge in front (a SIP proxy that cuts headers)"
+            _log.warning("sip_message_too_long", source=source, trunk=self._rules.trunk_of(source), detail=detail)
+        return True
+
+    # --- callbacks of the library; what they return is for it ---
+
+    @answering(_ENDS_HERE)
+    def _on_request(self, rx_data: int) -> int:
+        return self._screen(rx_data, self._rules.request)
+
+    @answering(_ENDS_HERE)
+    def _on_response(self, rx_data: int) -> int:
+        return self._screen(rx_data, self._rules.response)
+
+    @answering(_GOES_ON)
+    def _on_sent(self, tx_data: int) -> int:
+        if self._endpoint is None:
+            return _GOES_ON
+        self._endpoint.read_sent(tx_data, self._sent)
+        text, target = self._sent.wholeMsg, self._sent.dstAddress
+        try:
+            message = parse_message(text)
+        except Malformed as error:
+            _log.error("sip_sent_malformed", reason=error.reason, target=target)
+            return _GOES_ON
+        self._rules.sent(message, target, time.monotonic())
+        if self._failover is not None:
+            self._failover.sent(message)
+        self._tracer.saw(time.time(), True, target, message, text)
+        return _GOES_ON
+
+    def _screen(self, rx_data: int, judge: Callable[[Message, str, float], Verdict]) -> int:
+        if self._endpoint is None:
+            return _GOES_ON
+        admitted, self._admitted = self._admitted or self._read(rx_data), None
+        if not isinstance(admitted, tuple):
+            return _ENDS_HERE
+        message, text, source = admitted
+        verdict = judge(message, source, time.monotonic())
+        if not isinstance(verdict, Pass):
+            self._count(verdict, source)
+        if isinstance(verdict, Drop):
+            return _ENDS_HERE
+        self._tracer.saw(time.time(), False, source, message, text)
+        if isinstance(verdict, Pass):
+            if self._failover is not None and not message.is_request:
+                self._failover.heard(message)
+            return self._hand_over(rx_data, text, verdict)
+        self._endpoint.respond(rx_data, verdict.code, verdict.reason, verdict.headers)
+        if verdict.code >= 300 and verdict.code != 401 and verdict.why != NOT_ALLOWED:
+            self._tracer.refused(message)
+        return _ENDS_HERE
+
+    def _hand_over(self, rx_data: int, text: str, verdict: Pass) -> int:
+        body = None if verdict.body is None else (verdict.body.kind, verdict.body.text)
+        if self._body is None or self._body.replace(rx_data, text, body):
+            return _GOES_ON
+        self.counts["body not replaced"] += 1
+        return _ENDS_HERE
+
+    def _read(self, rx_data: int) -> tuple[Message, str, str] | None:
+        """Read a message that passed no gate."""
+        assert self._endpoint is not None
+        self._endpoint.read_received(rx_data, self._received)
+        text, source = self._received.wholeMsg, self._received.srcAddress
+        admitted = self._rules.admit(text, len(text.encode("utf-8", "surrogateescape")), source, time.monotonic())
+        if isinstance(admitted, Message):
+            self._door.heard(source)
+            return admitted, text, source
+        self._count(admitted, source)
+        if isinstance(admitted, Respond) and not text.startswith("ACK "):
+            self._endpoint.respond(rx_data, admitted.code, admitted.reason, admitted.headers)
+        return None
+
+    def _count(self, verdict: Drop | Respond, source: str) -> None:
+        if not verdict.why:
+            return
+        self.counts[verdict.why] += 1
+        host = source.rpartition(":")[0]
+        self._newest[host] = None
+        self._newest.move_to_end(host)
+        if len(self._newest) > _NEWEST:
+            self._newest.popitem(last=False)
+
+
+def _key(why: str) -> str:
+    return why.lower().replace(" ", "_").replace("-", "_")

@@ -1,0 +1,201 @@
+"""The SIP trace: the messages of each call, kept until it is known whether they are wanted, then written to files."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from gateway.rate_limit import Buckets
+from gateway.settings.sections import SipSettings
+from gateway.sip.core.ladder import TracedMessage, capture, draw
+from gateway.sip.core.message import Message
+
+_log = structlog.get_logger(__name__)
+_WAITING = 256  # calls without an answer
+_ANSWERED = 64  # calls with one: a flood of others cannot push them out
+_FIRST = _LAST = 100  # messages kept of a call
+_MOST_CHARACTERS = 8000  # of a message
+_LINGER_S = 2.0  # for what follows the end: the answer to a BYE, the ACK of a refusal
+_QUEUED = 200  # files that wait for a slow disk
+_UNANSWERED_A_MINUTE = 30  # strangers must not fill the disk
+_FILE_MODE, _FOLDER_MODE = 0o640, 0o750  # numbers stand in them
+
+
+@dataclass(slots=True)
+class _Kept:
+    call_id: str
+    first: list[TracedMessage] = field(default_factory=list)
+    last: deque[TracedMessage] = field(default_factory=lambda: deque(maxlen=_LAST))
+    count: int = 0
+    path: Path | None = None
+
+    def add(self, message: TracedMessage) -> None:
+        self.count += 1
+        (self.first if len(self.first) < _FIRST else self.last).append(message)
+
+
+class Tracer:
+    """
+    Keeps the messages of calls. Everything but the writing of files: thread sip; a thread ``trace`` writes.
+
+    Args:
+        settings: ``trace``, ``trace_folder``, the address we listen on.
+    """
+
+    def __init__(self, settings: SipSettings) -> None:
+        self._mode = settings.trace
+        self._folder = settings.trace_folder
+        self._local = (settings.public_address or settings.host, settings.port)
+        self._waiting: OrderedDict[str, _Kept] = OrderedDict()
+        self._answered: OrderedDict[str, _Kept] = OrderedDict()
+        self._ending: OrderedDict[str, _Kept] = OrderedDict()
+        self._unanswered = Buckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
+        self._queue: deque[tuple[float, _Kept]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._failing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any call is traced at all."""
+        return self._mode != "off"
+
+    def listens_on(self, port: int) -> None:
+        """Say which port SIP has, for the captures."""
+        self._local = (self._local[0], port)
+
+    def saw(self, at: float, sent: bool, peer: str, message: Message, text: str) -> None:
+        """
+        Keep a message.
+
+        Args:
+            at: Unix seconds.
+            sent: by us.
+            peer: ``address:port`` of the other side.
+            message: what it says.
+            text: all of it.
+        """
+        if not self.wanted:
+            return
+        kept = self._find(message.call_id)
+        if kept is None:
+            if message.method != "INVITE":
+                return
+            kept = self._waiting[message.call_id] = _Kept(message.call_id)
+            if len(self._waiting) > _WAITING:
+                self._waiting.popitem(last=False)
+        with self._changed:
+            kept.add(TracedMessage(at, sent, peer, text[:_MOST_CHARACTERS]))
+        answers = message.cseq_method == "INVITE" and 200 <= message.code < 300
+        if answers and self._waiting.pop(message.call_id, None) is not None:
+            self._answered[message.call_id] = kept
+            if len(self._answered) > _ANSWERED:
+                self._answered.popitem(last=False)
+
+    def finish(self, sip_call_id: str, keep: bool) -> Path | None:
+        """
+        Say that a call is over. Never blocks.
+
+        Args:
+            sip_call_id: its SIP Call-ID.
+            keep: whether it is wanted where only failed calls are.
+
+        Returns:
+            The text file that a thread writes soon, its capture beside it; None when there will be none.
+        """
+        unanswered = self._waiting.pop(sip_call_id, None)
+        kept = unanswered or self._answered.pop(sip_call_id, None)
+        if kept is None or not kept.first or not (keep or self._mode == "all"):
+            return None
+        if unanswered and not self._unanswered.take("", time.monotonic()):
+            return None
+        kept.path = self._folder / f"{_stamp(kept.first[0].at)}-{_file_part(sip_call_id)}.txt"
+        with self._changed:
+            if len(self._queue) >= _QUEUED:
+                return None
+            self._ending[sip_call_id] = kept
+            self._queue.append((time.monotonic() + _LINGER_S, kept))
+            self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="trace", daemon=True)
+            self._thread.start()
+        return kept.path
+
+    def refused(self, message: Message) -> None:
+        """Keep what is known of a call that the screen refused."""
+        if message.method == "INVITE" and not message.to_tag:
+            self.finish(message.call_id, keep=True)
+
+    def close(self) -> None:
+        """Write what is left and end the thread. Called once, after ``libDestroy``."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _find(self, call_id: str) -> _Kept | None:
+        for table in (self._waiting, self._answered, self._ending):
+            if call_id in table:
+                return table[call_id]
+        return None
+
+    # --- the thread ``trace`` ---
+
+    def _write_all(self) -> None:
+        while (kept := self._next()) is not None:
+            self._write(kept)
+
+    def _next(self) -> _Kept | None:
+        """Wait for the next call whose messages are complete; None at the end."""
+        with self._changed:
+            while True:
+                if self._queue and (self._closing or self._queue[0][0] <= time.monotonic()):
+                    kept = self._queue.popleft()[1]
+                    self._ending.pop(kept.call_id, None)
+                    return kept
+                if self._closing:
+                    return None
+                self._changed.wait(self._queue[0][0] - time.monotonic() if self._queue else None)
+
+    def _write(self, kept: _Kept) -> None:
+        messages = [*kept.first, *kept.last]
+        path = kept.path
+        assert path is not None
+        text = draw(kept.call_id, messages, left_out=kept.count - len(messages))
+        try:
+            self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            _put(path.with_suffix(".pcap"), capture(self._local, messages))
+            _put(path, text.encode("utf-8", "replace"))
+        except OSError as error:
+            if not self._failing:
+                _log.error("sip_trace_not_written", path=str(path), detail=str(error))
+            self._failing = True
+            return
+        self._failing = False
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.unlink(missing_ok=True)  # what a process that was killed left
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
+        file.write(data)
+    os.replace(unfinished, path)
+
+
+def _stamp(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+
+
+def _file_part(call_id: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_@-]", "_", call_id)[:64]

@@ -1,0 +1,435 @@
+"""
+The voice model's side of a call: orders in, events out, and the audio of both sides past the call's control.
+
+::
+
+    UplinkTap -> CallerVoice -> input_audio_buffer.append -> RealtimeSocket
+    RealtimeSocket -> response.output_audio.delta -> AgentVoice -> PlayoutBuffer
+
+The call may live through several sessions (``succession.py``); what was said goes with it (``history.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from weakref import proxy
+
+import structlog
+from pydantic import SecretStr
+
+from gateway.audio.pcm import PHONE, PcmFormat
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import Doorbell, UplinkTap
+from gateway.call.events import (
+    AgentBack,
+    AgentClosed,
+    AgentFailed,
+    AgentReady,
+    CallEvent,
+    Noted,
+    SpeechStarted,
+    SpeechStopped,
+)
+from gateway.call.ports import EmitEvent
+from gateway.dialplan.model.plan import AgentProfile
+from gateway.errors import AgentError
+from gateway.ids import CallId
+from gateway.settings.sections import RealtimeSettings
+from gateway.tools.builtin import OwnTool
+from gateway.upstream.address import Minter
+from gateway.upstream.audio import AgentVoice, CallerVoice
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.debts import Cause
+from gateway.upstream.dialect import AgentAudio, AgentAudioDone, Alarm, Fact, McpTimer, RenewSession, Send
+from gateway.upstream.link import RealtimeSocket
+from gateway.upstream.realtime.config import announcement_instructions, goodbye_instructions, greeting_instructions
+from gateway.upstream.realtime.connect import Opener
+from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.wire.client import InputText, ResponseOverrides, SystemMessage
+from gateway.upstream.sessions import Succession
+from gateway.upstream.tasks import Crew
+
+_log = structlog.get_logger(__name__)
+
+RESUMED = (
+    "The connection was interrupted for a moment and is back. What stands above was said before; "
+    "the caller may not have heard your last words to the end, nor you theirs. Go on from there. Do not greet again."
+)
+"""What the agent is told after a loss, as an item of the system's."""
+
+QUIET_S = 1.0
+"""After the caller's last words, before a session may be replaced: the service's answer begins within that."""
+
+QUIET_PEAK = 500
+"""Samples of a caller who is quiet stay below it (of 32,767)."""
+
+LONGEST_WAIT_S = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
+"""How long semantic turn detection waits for the caller to go on, by its eagerness."""
+
+UNHEARD_S = 0.5
+"""A caller who is loud for longer after the service's last sign of life was not heard: it had gone already."""
+
+LATE_STOP_S = 3.0
+"""How much longer than the pause that ends a turn the service may take to say that it ended."""
+
+WORDS_S = 3.0
+"""How long a transcript of the caller's last words is waited for."""
+
+
+class RealtimeAgent:
+    """
+    The agent of one call: the ``Agent`` of ``call/ports.py``. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        settings: where the service is and how long to wait for it.
+        profile: how the agent behaves.
+        uplink: the caller's voice, as ``phone`` says.
+        playout: the agent's voice on its way to the caller, likewise.
+        caller: URI of the caller, for the safety identifier.
+        own_tools: definitions of the profile's plugins (those of its webhooks are in the profile).
+        secrets: secrets that the profile names, by name in lower case.
+        minter: makes ephemeral keys; needed if the profile wants them.
+        doorbell: of the process; None for one of its own.
+        breaker: of the upstream, over all calls; None for one of its own.
+        phone: the PCM of both.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: CallId,
+        settings: RealtimeSettings,
+        profile: AgentProfile,
+        uplink: UplinkTap,
+        playout: PlayoutBuffer,
+        caller: str = "",
+        own_tools: Sequence[OwnTool] = (),
+        secrets: Mapping[str, SecretStr] | None = None,
+        minter: Minter | None = None,
+        doorbell: Doorbell | None = None,
+        breaker: Breaker | None = None,
+        phone: PcmFormat = PHONE,
+    ) -> None:
+        self._call_id = call_id
+        self._doorbell = doorbell
+        self._profile = profile
+        self._playout = playout
+        self._caller_voice = _caller_voice(uplink, settings, profile, phone)
+        self._agent_voice = AgentVoice(playout, profile.audio_format, phone=phone)
+        opener = Opener(
+            call_id=call_id,
+            settings=settings,
+            profile=profile,
+            caller=caller,
+            own_tools=own_tools,
+            secrets=secrets or {},
+            minter=minter,
+        )
+        self._history, self._calls, self._owed = opener.history, opener.calls, opener.owed
+        me: RealtimeAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
+        self._crew = Crew(call_id, lambda fault, where: me._break_down(fault, where))
+        self._sessions = Succession(
+            call_id=call_id,
+            settings=settings,
+            opener=opener,
+            breaker=breaker or Breaker(time.monotonic, settings.breaker_losses),
+            profile=profile,
+            call=me,
+            crew=self._crew,
+        )
+        self._emit: EmitEvent | None = None
+        self._muted = self._was_ready = self._over = False  # over: the last event is out, or close was called
+        self._closing: asyncio.Task[None] | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._alarm: asyncio.TimerHandle | None = None  # when what is owed is to be looked at
+        self._former: RealtimeProtocol | None = None  # of the session that was lost
+        self._turn_at = self._loud_at = 0.0  # monotonic seconds: a turn began or ended; the caller was loud in one
+
+    # Orders
+
+    def open(self, emit: EmitEvent) -> None:
+        """Connect and configure in the background; ``AgentReady`` or ``AgentFailed`` follows through ``emit``."""
+        if self._emit is not None or self._over:
+            return
+        self._emit = emit
+        doorbell = self._doorbell or Doorbell(asyncio.get_running_loop())
+        self._caller_voice.listen(partial(doorbell.ring, self._hear))
+        self._crew.start(self._live(), "live")
+
+    def greet(self, text: str = "") -> None:
+        """Let the agent speak first, if its profile has a greeting; ``text`` is what it says instead of that."""
+        instructions = greeting_instructions(self._profile, text)
+        if instructions is None:
+            return
+        self._owed.owe(Cause.PROMPT if text else Cause.GREETING, ResponseOverrides(instructions=instructions))
+        self._go_on()
+
+    def announce(self) -> None:
+        """Let the agent say that the call is recorded, and nothing else."""
+        instructions = announcement_instructions(self._profile)
+        if instructions is None:
+            return
+        self._owed.owe(Cause.ANNOUNCEMENT, ResponseOverrides(instructions=instructions, tool_choice="none"))
+        self._go_on()
+
+    def truncate(self, item_id: str, played_ms: int) -> None:
+        """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
+        heard_ms = {item_id: played_ms} | self._agent_voice.cut_off()
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.truncate(heard_ms))
+        elif self._former is not None:
+            self._former.truncate(heard_ms)  # the next session is told of what was heard alone
+
+    def cancel(self) -> None:
+        """Stop the response that is being generated; nothing happens when there is none."""
+        if (socket := self._sessions.current) is not None:
+            self._order(socket, socket.protocol.cancel())
+
+    def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
+        """Give the model a tool's output; one that nobody waits for is dropped."""
+        if (socket := self._sessions.current) is not None:
+            self._order(socket, socket.protocol.answer_tool(tool_call_id, output, respond=respond))
+        elif self._calls.answer(tool_call_id, output, respond=respond) and self._calls.take_due():
+            self._owed.owe(Cause.TOOL)
+
+    def say_goodbye(self, detail: str) -> None:
+        """Let the agent say that the call must end, because of ``detail``; what it says now is cut off."""
+        if (socket := self._sessions.current) is not None:
+            self._order(socket, socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
+
+    def tell(self, text: str, *, respond: bool) -> None:
+        """
+        Give the model a message of the gateway's; ``respond`` lets it speak once it says nothing else.
+
+        One that comes while there is no session is told to the next. While the caller speaks no response is asked
+        for: the answer to that turn will know the message.
+        """
+        if (socket := self._sessions.current) is not None:
+            self._order(socket, socket.protocol.tell(text, respond=respond))
+            return
+        self._history.told(text)
+        if respond:
+            self._owed.owe(Cause.MESSAGE)
+
+    def mute_caller(self) -> None:
+        """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
+        self._muted = True
+        self._caller_voice.take_early()  # what was said and not sent is forgotten
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.mute())
+
+    def unmute_caller(self) -> None:
+        """Send the caller's voice again, from now on, with turn detection as the profile says."""
+        if self._muted:
+            self._caller_voice.take_early()
+        self._muted = False
+        if (socket := self._sessions.current) is not None:
+            socket.send(socket.protocol.unmute())
+
+    @property
+    def responding(self) -> bool:
+        """Whether a response is wanted or being generated."""
+        return self._owed.is_open and not self._over
+
+    async def close(self) -> None:
+        """
+        Close with a CLOSE frame; safe in any state and more than once.
+
+        Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing is emitted once
+        this was called; on return no task or socket is left.
+        """
+        self._over = True
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._shut_down(), name=f"agent close {self._call_id}")
+        await asyncio.shield(self._closing)
+
+    async def _shut_down(self) -> None:
+        self._caller_voice.listen(None)
+        self._set_alarm(Alarm(None))
+        for timer in self._timers:
+            timer.cancel()
+        await self._crew.dismiss()
+        await self._sessions.close()
+
+    async def _live(self) -> None:
+        ending = await self._sessions.run()
+        if ending is None:
+            return
+        if ending.error is not None:
+            self._finish(AgentFailed(self._call_id, ending.error))
+        else:
+            self._finish(AgentClosed(self._call_id, ending.close_code or 1000, ending.reason))
+
+    # What the sessions ask of the call
+
+    def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
+        """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
+        protocol = socket.protocol
+        self._agent_voice.begin_session()
+        if replaced is not None:
+            replaced.protocol.retire()
+        if self._muted:
+            socket.send(protocol.mute())
+        interrupted = self._was_ready and replaced is None
+        note = SystemMessage(content=(InputText(text=RESUMED),))
+        socket.send(protocol.seed((*self._history.items(), *((note,) if interrupted else ()))))
+        socket.on_room = self._hear
+        if replaced is None and not self._muted:
+            socket.send(protocol.append(self._caller_voice.take_early()))
+        times = {"open_ms": socket.open_ms, "ready_ms": socket.ready_ms, "attempt": attempt}
+        self.report(Noted(self._call_id, "session", {"session_id": socket.session_id, **times}))
+        if not self._was_ready:
+            self.report(AgentReady(self._call_id, socket.session_id))
+        elif replaced is None:
+            self.report(AgentBack(self._call_id, socket.session_id))
+        self._was_ready = True
+        self._order(socket, protocol.go_on())
+
+    def forsake(self, socket: RealtimeSocket) -> None:
+        """Go on without this session, which ended."""
+        self._former = socket.protocol
+        socket.protocol.lose(unheard=self._loud_at > socket.heard_at + UNHEARD_S)
+        self._mind_alarm()
+        for event in self._calls.end_session():
+            self.report(event)
+        for fact in socket.protocol.end_speech():
+            self.act_on(socket, fact)
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
+        self._timers.add(loop.call_later(seconds, callback))
+
+    def _mcp_timer(self, socket: RealtimeSocket, key: str) -> None:
+        if socket is self._sessions.current:
+            socket.tell(socket.protocol.mcp_timer(key))
+
+    def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
+        """Take a fact of the current session."""
+        match fact:
+            case AgentAudio(item_id, audio, place):
+                if not self._over:  # somebody else may speak with the caller by now
+                    self._agent_voice.play(item_id, audio, place)
+            case AgentAudioDone(item_id):
+                self._agent_voice.end(item_id)
+            case Send(text):
+                socket.send((text,))
+            case Alarm():
+                self._set_alarm(fact)
+            case RenewSession(detail):
+                self._sessions.renew(socket, detail)
+            case McpTimer(after_s, key):
+                self._later(after_s, lambda: self._mcp_timer(socket, key))
+            case CallEvent():
+                if isinstance(fact, SpeechStarted | SpeechStopped):
+                    self._turn_at = time.monotonic()
+                self.report(fact)
+
+    def is_quiet(self, socket: RealtimeSocket, *, hurry: bool) -> bool:
+        """Whether both sides pause; if not in a ``hurry``, all is played out and written down too."""
+        since_s = time.monotonic() - self._turn_at
+        if not socket.protocol.is_quiet or since_s < QUIET_S:
+            return False
+        unwritten = self._profile.transcription is not None and self._history.waits_for_words
+        return hurry or (self._playout.queued_ms == 0 and not (unwritten and since_s < WORDS_S))
+
+    def report(self, event: CallEvent) -> None:
+        """Put an event into the call's inbox, unless the last is out."""
+        if self._emit is not None and not self._over:
+            self._emit(event)
+
+    # What is owed
+
+    def _go_on(self) -> None:
+        """Ask for what is owed, if there is a session to ask."""
+        if (socket := self._sessions.current) is not None:
+            self._order(socket, socket.protocol.go_on())
+
+    def _order(self, socket: RealtimeSocket, texts: tuple[str, ...]) -> None:
+        """Send what an order comes to, and look at what is owed when it says so."""
+        socket.send(texts)
+        self._mind_alarm()
+
+    def _mind_alarm(self) -> None:
+        """Set the alarm anew, if an order changed it."""
+        if (alarm := self._owed.take_alarm()) is not None:
+            self._set_alarm(Alarm(*alarm))
+
+    def _set_alarm(self, alarm: Alarm) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if alarm.after_s is not None and not self._over:
+            self._alarm = asyncio.get_running_loop().call_later(alarm.after_s, self._look_at_owed)
+
+    def _look_at_owed(self) -> None:
+        self._alarm = None
+        if (socket := self._sessions.current) is not None:
+            socket.tell(socket.protocol.overdue(self._playout.queued_ms))
+
+    # Audio and endings
+
+    def _hear(self) -> None:
+        """Send what the caller said; hold it while nobody listens, leave it in the tap while nothing goes through."""
+        socket = self._sessions.current
+        try:
+            if self._muted:
+                self._hear_nothing(socket)
+            elif socket is None:
+                self._caller_voice.hold()
+                if self._was_ready and self._caller_voice.peak > QUIET_PEAK and not self._owed.is_open:
+                    self._owed.owe(Cause.TURN)  # nobody hears that; the next session is to ask what it was
+            elif socket.has_room:
+                socket.send(socket.protocol.append(self._caller_voice.take()))
+                if self._caller_voice.peak > QUIET_PEAK:
+                    self._loud_at = time.monotonic()
+                elif socket.protocol.caller_speaks:
+                    self._look_for_silence(socket)
+        except Exception as fault:
+            self._break_down(fault, "hear")
+            raise
+
+    def _look_for_silence(self, socket: RealtimeSocket) -> None:
+        """End a turn of which the service does not tell the end, though the caller is quiet."""
+        if time.monotonic() - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
+            socket.tell(socket.protocol.end_turn())
+
+    def _hear_nothing(self, socket: RealtimeSocket | None) -> None:
+        """Forget what the caller said; silence takes its place, if the profile wants it."""
+        if self._profile.on_hold == "silence" and socket is not None and socket.has_room:
+            socket.send(socket.protocol.append_silence(len(self._caller_voice.take())))
+        else:
+            self._caller_voice.take_early()
+
+    def _break_down(self, fault: BaseException, where: str) -> None:
+        """End the agent: a fault of the gateway must not leave a caller in silence."""
+        _log.error("agent_failed", call_id=self._call_id, where=where, fault=type(fault).__name__)
+        error = AgentError(f"fault in the gateway: {type(fault).__name__}")
+        self._finish(AgentFailed(self._call_id, error))
+        if (socket := self._sessions.current) is not None:
+            socket.break_off(error)
+
+    def _finish(self, event: CallEvent) -> None:
+        """Report the last event, once."""
+        self.report(event)
+        self._over = True
+        self._caller_voice.listen(None)
+
+
+def _caller_voice(
+    uplink: UplinkTap, settings: RealtimeSettings, profile: AgentProfile, phone: PcmFormat
+) -> CallerVoice:
+    early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
+    return CallerVoice(uplink, profile.audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms, phone=phone)
+
+
+def _longest_pause_s(profile: AgentProfile) -> float:
+    """Return the pause of the caller after which a turn is over, whatever the service says."""
+    turns = profile.turn_detection
+    if turns.kind == "server_vad":
+        return turns.silence_duration_ms / 1000 + LATE_STOP_S
+    return LONGEST_WAIT_S[turns.eagerness] + LATE_STOP_S

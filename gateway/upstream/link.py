@@ -1,0 +1,467 @@
+"""
+One connection to the Realtime API, from the handshake to its CLOSE: reading, writing, judging its end.
+
+``protocol.py`` knows what messages mean and ``client.py`` what becomes of a call whose connection ends; here they are
+carried. A message is written in one step, without a task or a lock: while the connection takes no data, orders wait
+here and the caller's audio waits, bounded, in its tap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import cache, partial
+from typing import Any
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import broadcast
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+
+from gateway.call.events import AgentFailed, AgentReady
+from gateway.errors import AgentError
+from gateway.ids import CallId
+from gateway.settings.sections import RealtimeSettings
+from gateway.upstream.dialect import Fact, SessionBegan
+from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.failures import Retry, Source, error_class, find_row, judge_status, retry_of
+from gateway.upstream.realtime.wire.codec import parse_http_refusal
+from gateway.upstream.realtime.wire.objects import ErrorDetails
+
+_log = structlog.get_logger(__name__)
+
+_socket_log = logging.getLogger("gateway.upstream.link")
+_socket_log.setLevel(logging.INFO)  # below that websockets writes every header, the key among them
+
+MAX_ORDERS = 512
+"""Control messages that may wait to be sent; a call has a few per turn, a new session a few per turn of the past."""
+
+STALL_LIMIT_S = 5.0
+"""An upstream that takes no data for this long is lost. TCP alone would wait for ever."""
+
+LOOKS = 10
+"""
+A time limit on the other side is slept in so many parts, with a look after each. A loop that was blocked for seconds
+loses one part only, and reads what came meanwhile before the next: our own delay is not mistaken for a loss.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    How a connection ended, or an attempt to make one.
+
+    Attributes:
+        error: what went wrong; None when the service closed a working session in an orderly way.
+        retry: whether a new session may be tried.
+        close_code: of the service's CLOSE; None without one.
+        reason: its text, without secrets.
+        retry_after_s: seconds that the service wants to be left alone.
+        held_back: no attempt was made, because the service is known to be away.
+    """
+
+    error: AgentError | None
+    retry: Retry
+    close_code: int | None = None
+    reason: str = ""
+    retry_after_s: float = 0.0
+    held_back: bool = False
+
+    @property
+    def words(self) -> str:
+        """What happened, for the log and the call's record."""
+        return self.error.detail if self.error is not None else f"closed by the service ({self.close_code})"
+
+
+class _Socket(ClientConnection):
+    """
+    A connection that is over as soon as the server's CLOSE was answered, and that tells how it is.
+
+    Attributes:
+        flow: called with whether the connection takes data.
+        fell_silent: called when the other side shows no sign of life any more.
+    """
+
+    flow: Callable[[bool], None] | None = None
+    fell_silent: Callable[[], None] | None = None
+    _heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """
+        Begin, with a limit on how long data may stay unacknowledged.
+
+        Without that limit TCP retransmits for a quarter of an hour. PINGs alone would not do: what the service sends
+        may still arrive when nothing reaches it. Nor would TCP alone: behind a proxy it knows nothing of the service.
+        """
+        super().connection_made(transport)
+        connected = transport.get_extra_info("socket")
+        if self.ping_timeout is not None and connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            milliseconds = max(1, round(self.ping_timeout * 1000))
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)  # RFC 5482
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, whatever it is, as a sign of life."""
+        self._heard = True
+        super().data_received(data)
+
+    def process_event(self, event: Any) -> None:
+        """
+        Take one frame.
+
+        Waiting for the server to end TCP first, as RFC 6455 section 7.1.1 advises, would cost a round trip before the
+        caller's BYE, and never end if the server does not. What came before the CLOSE is still read.
+        """
+        super().process_event(event)
+        if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+            self.transport.close()  # once our own CLOSE is written
+            self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+
+    def start_keepalive(self) -> None:
+        """Start the PINGs; not if the CLOSE came along with the 101, for then nothing would ever end their task."""
+        if self.state is State.OPEN:
+            super().start_keepalive()
+
+    async def keepalive(self) -> None:
+        """
+        Send a PING now and then, and report the other side as silent when nothing at all follows it.
+
+        The library's own version (websockets 15 to 17) insists on the PONG, which may queue behind seconds of audio;
+        it fails when this process was blocked for the length of the time-out, though the PONG has arrived; and it waits
+        for the closing handshake of a peer that is gone.
+        """
+        if self.ping_interval is None or self.ping_timeout is None:
+            return
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            if self.state is not State.OPEN:
+                return
+            self._heard = False
+            self.protocol.send_ping(b"")
+            self.send_data()
+            for _ in range(LOOKS):
+                await asyncio.sleep(self.ping_timeout / LOOKS)
+                if self._heard:
+                    break
+            else:
+                if self.fell_silent is not None:
+                    self.fell_silent()
+                return
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more data, and asyncio's buffer is full."""
+        super().pause_writing()
+        if self.flow is not None:
+            self.flow(False)
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        super().resume_writing()
+        if self.flow is not None:
+            self.flow(True)
+
+
+class _Connect(connect):
+    """A connection attempt that follows no redirect: the key goes to the configured service and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Take a redirect for the refusal it is."""
+        return exc
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    # Loading the certificates of all authorities takes tens of milliseconds: once, not per call.
+    return ssl.create_default_context()
+
+
+class RealtimeSocket:
+    """
+    One session over one connection. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        settings: limits and proxy.
+        url: where to connect, the model in its query.
+        headers: of the handshake, the key among them.
+        protocol: the session's state.
+        take: told of every fact, in order, ``AgentFailed`` excepted: that is the ``ended`` of this socket.
+        redact: takes secrets out of text.
+
+    Attributes:
+        protocol: the session's state.
+        ready: done when the session is, or has ended before that.
+        ended: how it ended; set once, as soon as that is known.
+        session_id: the service's own id of the session; empty before ``session.created``.
+        expires_at: end of the session, Unix seconds of the service's clock; None when not told.
+        open_ms: from the attempt to the handshake's end.
+        ready_ms: from the attempt to readiness.
+        on_room: called when the connection takes data again.
+        heard_at: monotonic seconds of the service's last message.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: CallId,
+        settings: RealtimeSettings,
+        url: str,
+        headers: dict[str, str],
+        protocol: RealtimeProtocol,
+        take: Callable[[RealtimeSocket, Fact], None],
+        redact: Callable[[str], str],
+    ) -> None:
+        self._call_id = call_id
+        self._settings = settings
+        self._url = url
+        self._headers = headers
+        self.protocol = protocol
+        self._take = take
+        self._redact = redact
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[Ending] = loop.create_future()
+        self.session_id = ""
+        self.expires_at: float | None = None
+        self.open_ms = 0
+        self.ready_ms = 0
+        self.heard_at = time.monotonic()
+        self.on_room: Callable[[], None] | None = None
+        self._began = time.monotonic()
+        self._connection: ClientConnection | None = None
+        self._orders: deque[str] = deque()
+        self._paused = False
+        self._stall: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run(), name=f"agent socket {call_id}")
+        self._task.add_done_callback(self._task_ended)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether audio may be sent now."""
+        return not self._paused and not self._orders
+
+    def send(self, texts: tuple[str, ...]) -> None:
+        """Send messages in order; they wait while the connection takes no data."""
+        for text in texts:
+            if self._connection is None or self.ended.done():
+                return
+            if self.has_room:
+                broadcast((self._connection,), text)
+            elif len(self._orders) < MAX_ORDERS:
+                self._orders.append(text)
+            else:
+                _log.warning("upstream_takes_no_orders", call_id=self._call_id, waiting=MAX_ORDERS)
+                return
+
+    async def close(self) -> None:
+        """
+        End it with CLOSE 1000; safe in any state and more than once.
+
+        Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing is told any
+        more; on return no task and no TCP connection is left.
+        """
+        self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
+        if (task := self._task) is not None:
+            task.cancel()
+            await asyncio.wait((task,))
+        if self._connection is not None:
+            await self._disconnect(self._connection)
+            self._connection = None  # it refers to us
+
+    # The connection's life
+
+    async def _run(self) -> None:
+        connection = await self._connect()
+        if connection is None:
+            return
+        self.send(self.protocol.configure())
+        try:
+            while not self.ended.done():
+                text = await connection.recv(decode=False)
+                self.heard_at = time.monotonic()
+                self.tell(self.protocol.receive(text))
+        except ConnectionClosed:
+            self._end(self._ending_of(connection))
+        await self._disconnect(connection)
+
+    async def _connect(self) -> ClientConnection | None:
+        settings = self._settings
+        try:
+            connection = await _Connect(
+                self._url,
+                additional_headers=self._headers,
+                compression=None,
+                proxy=str(settings.proxy) if settings.proxy is not None else None,
+                open_timeout=settings.connect_timeout_s,
+                close_timeout=settings.close_timeout_s,
+                ping_interval=settings.ping_interval_s or None,
+                ping_timeout=settings.ping_timeout_s,
+                max_size=None,  # an item that is retrieved carries its whole recording
+                logger=_socket_log,
+                create_connection=_Socket,
+                **self._tls(),
+            )
+        except InvalidStatus as refusal:
+            self._end(self._ending_of_refusal(refusal))
+            return None
+        except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
+            trust = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else None
+            row = find_row(Source.CONNECT, trust)
+            detail = self._redact(f"cannot reach the service: {error}")
+            self._end(Ending(error_class(row.kind)(detail), row.retry))
+            return None
+        self._connection = connection
+        self.open_ms = self._age_ms()
+        if isinstance(connection, _Socket):
+            connection.flow = self._flow
+            silent = f"the service said nothing for {settings.ping_timeout_s:g} s, though it was asked with a PING"
+            connection.fell_silent = partial(self._stalled, silent)
+        return connection
+
+    def _tls(self) -> dict[str, Any]:
+        if self._settings.url.scheme != "wss":
+            return {}
+        return {"ssl": _tls_context(), "ssl_shutdown_timeout": self._settings.close_timeout_s}
+
+    async def _disconnect(self, connection: ClientConnection) -> None:
+        try:
+            async with asyncio.timeout(self._settings.close_timeout_s):
+                await connection.close()
+        except TimeoutError:
+            _log.info("upstream_did_not_answer_close", call_id=self._call_id)
+        finally:
+            connection.transport.abort()
+        await connection.wait_closed()
+
+    def tell(self, facts: Iterable[Fact]) -> None:
+        """Tell facts of this session, as long as it has not ended."""
+        for fact in facts:
+            self._tell(fact)
+
+    def end(self, error: AgentError) -> None:
+        """Let it end with ``error``; whoever waits for that closes it."""
+        self._end(Ending(error, retry_of(error)))
+
+    def _tell(self, fact: Fact) -> None:
+        if self.ended.done():
+            return
+        match fact:
+            case AgentFailed(error=error):
+                self._end(Ending(error, retry_of(error)))
+                return
+            case SessionBegan(session_id=session_id, expires_at=expires_at):
+                self.session_id, self.expires_at = session_id, expires_at
+            case AgentReady(session_id=session_id):
+                self.session_id = session_id
+                self.ready_ms = self._age_ms()
+        self._take(self, fact)
+        if isinstance(fact, AgentReady) and not self.ready.done():
+            self.ready.set_result(None)
+
+    def _end(self, ending: Ending) -> None:
+        """Settle how it ended, once."""
+        if self.ended.done():
+            return
+        self.ended.set_result(ending)
+        if not self.ready.done():
+            self.ready.set_result(None)
+        if self._stall is not None:
+            self._stall.cancel()
+        if self.session_id or self.ready_ms:
+            _log.info(
+                "upstream_session_ended",
+                call_id=self._call_id,
+                session_id=self.session_id,
+                close_code=ending.close_code,
+                detail=ending.words,
+                lasted_ms=self._age_ms(),
+                odd_messages=self.protocol.odd_messages,
+                unknown_events=self.protocol.unknown_events,
+            )
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None  # its exception refers to us
+        if task.cancelled() or (fault := task.exception()) is None:
+            self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
+            return
+        # A fault of the gateway must not leave a caller in silence.
+        _log.error("agent_task_failed", call_id=self._call_id, task=task.get_name(), fault=type(fault).__name__)
+        self.break_off(AgentError(f"fault in the gateway: {type(fault).__name__}"))
+
+    def break_off(self, error: AgentError) -> None:
+        """End it at once and for good, without a CLOSE: something is wrong on our side, or nothing goes through."""
+        self._end(Ending(error, retry_of(error)))
+        if self._connection is not None:
+            self._connection.transport.abort()
+
+    # Judging
+
+    def _ending_of(self, connection: ClientConnection) -> Ending:
+        # websockets has 1000 and 1001 for a normal end and 1006 for none at all: the code alone tells.
+        code, reason = connection.close_code, self._redact(connection.close_reason or "")
+        error = self.protocol.refused_or_lost(code, reason)
+        return Ending(error, Retry.ONCE if error is None else retry_of(error), code, reason)
+
+    def _ending_of_refusal(self, refusal: InvalidStatus) -> Ending:
+        """Judge an HTTP status that is not 101; the service itself refuses after the 101 instead."""
+        response = refusal.response
+        said = parse_http_refusal(response.body or b"") or ErrorDetails()
+        words, code = self._redact(said.message or ""), self._redact(said.code or "")
+        detail = f"the service answered HTTP {response.status_code}" + (f": {words or code}" if words or code else "")
+        row = judge_status(response.status_code, code or None)
+        error = error_class(row.kind)(detail, code=code or None, http_status=response.status_code)
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
+        return Ending(error, row.retry, retry_after_s=wait_s)
+
+    # Flow control
+
+    def _flow(self, has_room: bool) -> None:
+        self._paused = not has_room
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if not has_room:
+            self._await_room(LOOKS)
+            return
+        while self._orders and not self._paused and self._connection is not None:
+            broadcast((self._connection,), self._orders.popleft())
+        if self.has_room and self.on_room is not None:
+            self.on_room()
+
+    def _await_room(self, looks: int) -> None:
+        if looks == 0:
+            self._stalled(f"the service took no data for {STALL_LIMIT_S:g} s")
+        else:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(STALL_LIMIT_S / LOOKS, self._await_room, looks - 1)
+
+    def _stalled(self, words: str) -> None:
+        """Take the service for lost: the connection stands, and nothing moves on it."""
+        self.break_off(error_class(find_row(Source.STALLED).kind)(words))
+
+    def _age_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000)
+
+
+def retry_after_s(text: str, now_s: float) -> float:
+    """
+    Return the seconds of a ``Retry-After`` header, given as seconds or as a date (RFC 9110 section 10.2.3).
+
+    Args:
+        text: the header; 0 is returned for one that is missing or makes no sense.
+        now_s: Unix seconds.
+    """
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+    except ValueError:
+        return 0.0

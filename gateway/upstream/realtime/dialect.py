@@ -1,0 +1,582 @@
+"""
+One conversation over the Realtime API, without its socket: messages come in, facts go out; orders give text to send.
+
+State is kept by response id and item id, since responses and items overlap on the wire: ``owed.py`` has what the agent
+owes the caller and what is asked for because of it, ``answers.py`` what became of it, ``responses.py`` what is over,
+``listening.py`` the turns of the caller, ``speech.py`` the audio received, ``calls.py`` the tools called,
+``transcripts.py`` and ``history.py`` what was said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import structlog
+
+from gateway.call.events import (
+    AgentFailed,
+    AgentReady,
+    CallEvent,
+    Noted,
+    SpeechStarted,
+    SpeechStopped,
+)
+from gateway.errors import AgentError, AgentRefused
+from gateway.ids import CallId
+from gateway.tools.builtin import OfferedTools
+from gateway.upstream.debts import Cause
+from gateway.upstream.dialect import Alarm, Fact, Send, SessionBegan
+from gateway.upstream.history import History
+from gateway.upstream.owed import Owed
+from gateway.upstream.realtime.answers import Answers
+from gateway.upstream.realtime.config_echo import beta_field, find_differences
+from gateway.upstream.realtime.failures import Source, error_class, error_of_close, find_row
+from gateway.upstream.realtime.function_calls import Rejected, ToolCalls
+from gateway.upstream.realtime.gaps import Gaps, is_unnamed
+from gateway.upstream.realtime.mcp import McpFact
+from gateway.upstream.realtime.problems import Problems, client_event_of, words_of
+from gateway.upstream.realtime.received_audio import SpokenItems
+from gateway.upstream.realtime.responses import EndedResponses
+from gateway.upstream.realtime.transcripts import Transcripts
+from gateway.upstream.realtime.turn_detection import Listening
+from gateway.upstream.realtime.usage import rate_limit_fields, usage_fields
+from gateway.upstream.realtime.wire import server
+from gateway.upstream.realtime.wire.client import (
+    ClientEvent,
+    ConversationItemCreate,
+    ConversationItemTruncate,
+    FunctionCallOutput,
+    InputText,
+    Item,
+    McpApprovalResponse,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseOverrides,
+    SessionUpdate,
+    SystemMessage,
+)
+from gateway.upstream.realtime.wire.codec import encode, encode_append, parse_server_event
+from gateway.upstream.realtime.wire.objects import ErrorDetails, ServerItem
+from gateway.upstream.realtime.wire.repair import Oddity
+from gateway.upstream.realtime.wire.session import PcmAudio, SessionConfig
+
+_log = structlog.get_logger(__name__)
+
+CONFIGURE_ID = "configure"
+
+EARLY_EVENTS = (
+    *(server.SessionCreated, server.SessionUpdated, server.ErrorReported, server.UnknownServerEvent),
+    *(server.ItemChanged, server.McpListTools),
+)
+"""What is heard before readiness; nothing else concerns a session that is not in use."""
+
+BETA = "the service answers with a session of the beta interface"
+BETA_CURE = "Connect to its GA interface instead, without OpenAI-Beta or api-version: see docs/realtime.md, Upstreams"
+
+
+class RealtimeProtocol:
+    """
+    The client's side of one session. Orders return the messages to send now, in order; often none.
+
+    Args:
+        call_id: goes into every call event.
+        config: the session wanted; ready means that the server echoed it.
+        redact: takes secrets out of what the server said, before it is logged or reported.
+        interrupts: the caller's speech interrupts the agent; None: as the session says.
+        history: what was said; outlives the session.
+        calls: the tools called; outlives the session.
+        owed: what the agent owes the caller; outlives the session.
+        lay_out: puts the fields of a ``session.update`` to where this service has them.
+    """
+
+    def __init__(
+        self,
+        call_id: CallId,
+        config: SessionConfig,
+        *,
+        redact: Callable[[str], str] = lambda text: text,
+        interrupts: bool | None = None,
+        history: History | None = None,
+        calls: ToolCalls | None = None,
+        owed: Owed | None = None,
+        lay_out: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self._call_id = call_id
+        self._config = config
+        self._redact = redact
+        self._lay_out = lay_out
+        self._listening = Listening(config, interrupts)
+        self._history = history if history is not None else History()
+        self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
+        output = config.audio.output.format if config.audio and config.audio.output else None
+        self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
+        self._owed = owed if owed is not None else Owed()
+        self._ended = EndedResponses()
+        self._gaps = Gaps()
+        self._problems = Problems(call_id, redact)
+        self._answers = Answers(call_id, self._owed, self._ended, self._problems)
+        self._transcripts = Transcripts(call_id, self._history, self._ended, self._problems)
+        self.ready = False
+        self._session_id = ""
+        self._turn_id: str | None = None  # of the turn whose end was told last
+        self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
+        self._over = False  # it failed, or another session took its place
+        self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
+        self._count = 0
+        self.unknown_events = 0
+        self.odd_messages = 0
+
+    @property
+    def responding(self) -> bool:
+        """Whether a response is wanted or being generated."""
+        return self._owed.is_open and not self._over
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether neither side speaks and no tool runs, as far as the service tells."""
+        return self.ready and not (self.responding or self._listening.caller_speaks or self._calls.pending)
+
+    # Orders
+
+    def configure(self) -> tuple[str, ...]:
+        """Ask for the session; everything else waits for the answer."""
+        return self._encoded((SessionUpdate(event_id=CONFIGURE_ID, session=self._config),))
+
+    def append(self, audio: bytes) -> tuple[str, ...]:
+        """Hand over caller audio, whole samples. Before the session is ready it is refused: none to send."""
+        return (encode_append(audio),) if self.ready and audio else ()
+
+    def append_silence(self, size_bytes: int) -> tuple[str, ...]:
+        """Hand over silence in place of caller audio of that size; the service's buffer is emptied now and then."""
+        silence, more = self._listening.silence(size_bytes)
+        return (*self.append(silence), *self._encoded(more))
+
+    def mute(self) -> tuple[str, ...]:
+        """Let turn detection rest and forget what the service heard of an open turn. Before readiness: none to send."""
+        return self._encoded(self._listening.mute()) if self.ready else ()
+
+    def unmute(self) -> tuple[str, ...]:
+        """Detect the caller's turns again, as the session was asked for; nothing when it does."""
+        return self._encoded(self._listening.unmute())
+
+    def tell(self, text: str, *, respond: bool) -> tuple[str, ...]:
+        """
+        Put in a message of the gateway's; with ``respond`` the agent speaks as soon as no response is active.
+
+        While the caller speaks nothing is asked for: the service's own answer to that turn will know the message, and
+        where none comes it is asked for then.
+        """
+        self._history.told(text)
+        if respond:
+            self._owed.owe(Cause.MESSAGE)
+        return (self._create(SystemMessage(content=(InputText(text=text),))), *self.go_on())
+
+    def say_goodbye(self, instructions: str) -> tuple[str, ...]:
+        """Let the agent speak for the last time: what it says now is cut off, and it calls no tool any more."""
+        cancel = self.cancel()
+        self._owed.owe_goodbye(ResponseOverrides(instructions=instructions, tool_choice="none"))
+        return (*cancel, *self.go_on())
+
+    def cancel(self) -> tuple[str, ...]:
+        """Stop the response that is being generated; nothing when there is none, or the server stops it itself."""
+        active = self._owed.active_id
+        if active is None or active in self._ended:
+            return ()
+        self._owed.give_up_active()
+        return self._cancel(active)
+
+    def _cancel(self, response_id: str) -> tuple[str, ...]:
+        self._ended.add(response_id)
+        named = {} if is_unnamed(response_id) else {"response_id": response_id}
+        return (encode(ResponseCancel(event_id=self._next_id("cancel"), **named)),)
+
+    def truncate(self, heard_ms: Mapping[str, int]) -> tuple[str, ...]:
+        """
+        Tell how much was heard of the items that were cut off; nothing of one that is unknown or was heard in full.
+
+        Audio of cut items that still comes is dropped.
+        """
+        events = []
+        for cut in self._speech.cut(heard_ms):
+            self._history.cut(cut.item_id, cut.share)
+            if is_unnamed(cut.item_id):
+                continue
+            for content_index, end_ms in cut.end_ms.items():
+                events.append(
+                    ConversationItemTruncate(
+                        event_id=self._next_id("cut"),
+                        item_id=cut.item_id,
+                        content_index=content_index,
+                        audio_end_ms=end_ms,
+                    )
+                )
+        return self._encoded(events)
+
+    def end_speech(self) -> list[Fact]:
+        """The session is gone: return what of its speech may still be played, and what ended."""
+        return [*self._speech.end_all()]
+
+    def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> tuple[str, ...]:
+        """Give a tool's output, once; when all of its response are there and one wants it, the agent speaks."""
+        if not self._calls.answer(tool_call_id, output, respond=respond):
+            return ()
+        return (self._create(FunctionCallOutput(call_id=tool_call_id, output=output)), *self._respond_if_due())
+
+    def seed(self, items: Iterable[Item]) -> tuple[str, ...]:
+        """Tell a new session what was said before."""
+        return tuple(self._create(item) for item in items)
+
+    def go_on(self) -> tuple[str, ...]:
+        """Ask for what is owed, if it may be asked for now."""
+        if not self.ready or self._over:
+            return ()
+        choice: Literal["none"] | None = "none" if self._calls.exhausted else None
+        wish = self._owed.next(listening=self._listening.caller_speaks, tool_choice=choice)
+        if wish is None:
+            return ()
+        create = ResponseCreate(event_id=wish.event_id)
+        if wish.overrides is not None:
+            create = ResponseCreate(event_id=wish.event_id, response=wish.overrides)
+        hint = (self._create(SystemMessage(content=(InputText(text=wish.hint),))),) if wish.hint else ()
+        return (*hint, encode(create))
+
+    def retire(self) -> None:
+        """Take no more of the session: another has taken its place."""
+        self._over = True
+
+    def lose(self, *, unheard: bool = False) -> None:
+        """
+        Take note that the session is gone: what the agent owed in it, the next session owes.
+
+        Args:
+            unheard: the caller spoke when the service had gone silent; the next session owes an answer to that.
+        """
+        self._over = True
+        waits = unheard or self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
+        self._owed.session_ended(unanswered=waits)
+
+    @property
+    def caller_speaks(self) -> bool:
+        """Whether a turn of the caller is open, as far as the service tells."""
+        return self._listening.caller_speaks
+
+    def end_turn(self) -> list[Fact]:
+        """Take a turn for over of which the service does not tell the end."""
+        ended = self._turn_ended(told=False)
+        return self._with_told(ended)
+
+    def overdue(self, queued_ms: int) -> list[Fact]:
+        """Take the end of the alarm; ``queued_ms`` of speech wait to be played."""
+        if self._over:
+            return []
+        if self._calls.mcp.running and (active := self._owed.active_id) is not None:
+            self._owed.moved(active)  # it may wait for its call in silence, as long as the call may take
+            return self._with_told([])
+        stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._listening.caller_speaks)
+        sends = self._sends(self._cancel(stalled)) if stalled is not None else []
+        return self._with_told([*sends, *self._sends(self.go_on())])
+
+    def refused_or_lost(self, close_code: int | None, close_reason: str | None) -> AgentError | None:
+        """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
+        return error_of_close(close_code, self._redact(close_reason or ""), self._last_error, ready=self.ready)
+
+    # What the server says
+
+    def receive(self, text: str | bytes) -> list[Fact]:
+        """
+        Take one message of the server and tell what it means, in order.
+
+        Nothing is raised, whatever it is: what in it is odd is left out, noted once for each kind and counted
+        (``odd_messages``).
+        """
+        if self._over:
+            return []
+        event, odd = parse_server_event(text)
+        if not self.ready and not isinstance(event, EARLY_EVENTS):
+            event = None  # turns and responses of a session that is not in use yet
+        events, inferred = self._gaps.fill(event) if event is not None else ((), ())
+        facts = self._on_odd((*odd, *inferred)) if odd or inferred else []
+        for each in events:
+            if not isinstance(each, server.ErrorReported):
+                self._last_error = None
+            handle = self._HANDLERS.get(type(each))
+            facts += handle(self, each) if handle is not None else []
+        return self._with_told(facts)
+
+    def _with_told(self, facts: list[Fact]) -> list[Fact]:
+        """Add what the call is to learn of its debts, and when they are to be looked at."""
+        told = self._answers.told()
+        if any(isinstance(fact, AgentFailed) for fact in told):
+            self._over = True
+        alarm = self._owed.take_alarm()
+        if told or alarm is not None:
+            return [*facts, *told, *([] if alarm is None else [Alarm(*alarm)])]
+        return facts
+
+    def _on_odd(self, odd: tuple[Oddity, ...]) -> list[Fact]:
+        self.odd_messages += 1
+        notes = self._problems.odd(odd)
+        if self.ready:
+            return [*notes]
+        self._early_notes += notes
+        return []
+
+    def _on_unknown(self, event: server.UnknownServerEvent) -> list[Fact]:
+        self.unknown_events += 1
+        self._problems.unknown(event.type)
+        return []
+
+    def _on_session_created(self, event: server.SessionCreated) -> list[Fact]:
+        self._session_id = event.session.id or ""
+        return [SessionBegan(self._session_id, event.session.expires_at)]
+
+    def _on_session_updated(self, event: server.SessionUpdated) -> list[Fact]:
+        echo = event.session
+        if self.ready:
+            return [SpeechStopped(self._call_id)] if self._listening.updated(echo) else []
+        if (field := beta_field(echo)) is not None:
+            return self._fail(AgentRefused(self._redact(f"{BETA} ({field}). {BETA_CURE}")))
+        differences = find_differences(self._config, echo)
+        if spoiling := [str(each) for each in differences if each.spoils]:
+            detail = f"the service did not take the session: {'; '.join(spoiling)}"
+            return self._fail(AgentRefused(self._redact(detail)))
+        self.ready = True
+        self._listening.confirmed(echo)
+        self._session_id = echo.id or self._session_id
+        notes = [*self._early_notes, *map(self._problems.differs, differences)]
+        return [AgentReady(self._call_id, self._session_id), *notes]
+
+    def _on_error(self, event: server.ErrorReported) -> list[Fact]:
+        error = self._problems.cleaned(event.error)
+        if not self.ready and error != ErrorDetails():  # one that says nothing refuses nothing
+            subject = "the session's configuration" if error.event_id == CONFIGURE_ID else "the session"
+            kind = error_class(find_row(Source.EARLY_ERROR, error.code, error.type).kind)
+            return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
+        self._last_error = error
+        facts: list[Fact] = []
+        facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
+        facts += self._answers.refused(error)
+        again = (*self._encoded(self._listening.refused(error.event_id)), *self.go_on())
+        return [*facts, *self._sends(again)]
+
+    def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
+        if self._listening.server_interrupts:
+            # The server cancels the active response by itself; what still comes of it is stale.
+            self._ended.add(self._owed.active_id, *self._speech.open_responses)
+        self._calls.spoke()
+        if not self._listening.speech_started():
+            return []
+        self._owed.turn_began()
+        return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)]
+
+    def _on_speech_stopped(self, event: server.InputSpeechStopped) -> list[Fact]:
+        return [] if self._is_over(event.item_id) else self._turn_ended()
+
+    def _is_over(self, item_id: str | None) -> bool:
+        """Take note of the end of a turn; return whether it was told before."""
+        if item_id and item_id == self._turn_id and not self._listening.caller_speaks:
+            return True
+        self._turn_id = item_id
+        return False
+
+    def _turn_ended(self, *, told: bool = True) -> list[Fact]:
+        if not self._listening.speech_stopped():
+            return []
+        self._owed.turn_ended(cut=self._listening.server_interrupts, told=told)
+        return [SpeechStopped(self._call_id), *self._sends(self.go_on())]
+
+    def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
+        self._calls.spoke()
+        if event.item_id:
+            self._history.caller_turn(event.item_id, event.previous_item_id)
+        known = self._is_over(event.item_id)
+        facts = self._turn_ended() if self._listening.caller_speaks else []
+        if not (known or facts or self._listening.muted or self._owed.is_open):  # of silence, at the idle timeout
+            self._owed.turn_ended(cut=True)
+        return facts
+
+    def _on_words(self, event: server.ServerEvent) -> list[Fact]:
+        return self._transcripts.take(event)
+
+    def _on_mcp_list(self, event: server.McpListTools) -> list[Fact]:
+        return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
+
+    def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
+        response_id = event.response.id
+        if response_id in self._ended and response_id != self._owed.active_id:  # an id that the service uses again
+            self._ended.remove(response_id)
+            self._speech.forget_response(response_id)
+        self._speech.begin_response(response_id)
+        unwanted = self._owed.began(response_id)
+        self._calls.mcp.response_began()
+        return self._sends(self.cancel()) if unwanted else []
+
+    def _on_text(self, event: server.OutputTextDelta | server.OutputTextDone) -> list[Fact]:
+        self._answers.wrote(event.response_id)
+        return []
+
+    def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
+        if event.response_id in self._ended:
+            return []
+        self._owed.moved(event.response_id, speech=bool(event.delta))
+        told = self._speech.receive(
+            event.item_id,
+            event.delta,
+            response_id=event.response_id,
+            output_index=event.output_index,
+            content_index=event.content_index or 0,
+        )
+        self._calls.mcp.heard(event.item_id, event.response_id)
+        if told:
+            self._calls.spoke()
+        return [*told]
+
+    def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
+        whole = event.response_id not in self._ended
+        self._owed.speech_ended(event.response_id, whole=whole)
+        return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=whole)]
+
+    def _on_part(self, event: server.ContentPartChanged) -> list[Fact]:
+        is_audio = event.part is not None and event.part.type in ("audio", "output_audio")
+        if not event.item_id or not is_audio or event.response_id in self._ended:
+            return []
+        if event.type == "response.content_part.added":
+            self._speech.begin_part(event.item_id, event.content_index or 0)
+            return []
+        return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=True)]
+
+    def _on_message(self, event: server.OutputItemChanged, item: ServerItem) -> list[Fact]:
+        """Take an item that may have audio: it has its place from its beginning, and brings no more from its end."""
+        over = event.response_id in self._ended
+        if not item.id or item.role not in ("assistant", None):
+            return []
+        if event.type == "response.output_item.done":
+            whole = not over and item.status != "incomplete"
+            self._owed.speech_ended(event.response_id, whole=whole)
+            return [*self._speech.end(item.id, whole=whole)]
+        if not over:
+            self._speech.announce(item.id, event.response_id, event.output_index)
+        return []
+
+    def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
+        if isinstance(event, server.OutputItemChanged) and event.item is not None and event.item.type == "message":
+            return self._on_message(event, event.item)
+        response_id = event.response_id or self._owed.active_id
+        self._owed.moved(response_id)
+        self._calls.take(event, response_id)
+        if not isinstance(event, server.OutputItemChanged):
+            return []
+        begins = event.type == "response.output_item.added"
+        return self._of_mcp(self._calls.mcp.take_item(event.item, response_id, event.output_index, begins=begins))
+
+    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
+        begins = event.type != "conversation.item.done"
+        facts = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
+        return [*self._transcripts.take(event), *self._of_mcp(facts)]
+
+    def _on_mcp_call(self, event: server.McpCall) -> list[Fact]:
+        return self._of_mcp(self._calls.mcp.take_progress(event, self._owed.active_id))
+
+    def mcp_timer(self, key: str) -> list[Fact]:
+        """Take the end of an ``McpTimer``."""
+        active = self._owed.active_id
+        facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
+        if active is not None or not self._calls.take_due():
+            return facts
+        self._owed.owe(Cause.TOOL)
+        return self._with_told([*facts, *self._end_round(), *self._sends(self.go_on())])
+
+    def _of_mcp(self, facts: list[McpFact]) -> list[Fact]:
+        return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
+
+    def _end_round(self) -> list[Fact]:
+        """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
+        if not self._calls.end_round():
+            return []
+        _log.warning("tool_rounds_exhausted", call_id=self._call_id)
+        return [Noted(self._call_id, "tool_rounds_exhausted", {"detail": "the next answer may call no tool"})]
+
+    def _reject(self, call: Rejected) -> list[Fact]:
+        """Note a function call that is not carried out, and tell the model."""
+        fields = {"tool": call.name[:64], "tool_call_id": call.tool_call_id, "detail": call.detail}
+        _log.warning("tool_rejected", call_id=self._call_id, **fields)
+        noted = Noted(self._call_id, "tool_rejected", fields)
+        if not self._calls.answer(call.tool_call_id, call.output, respond=call.respond):
+            return [noted]
+        output = FunctionCallOutput(call_id=call.tool_call_id, output=call.output)
+        return [noted, Send(self._create(output))]
+
+    def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
+        response = event.response
+        stale = response.id in self._ended
+        facts: list[Fact] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
+        if usage := response.usage or event.usage:
+            facts.append(Noted(self._call_id, "usage", usage_fields(usage)))
+        asked = self._calls.end_response(response, stale=stale)
+        for each in asked:
+            facts += self._reject(each) if isinstance(each, Rejected) else [each]
+        if asked:
+            facts += self._end_round()
+        facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
+        called = self._calls.called(response.id)
+        facts += self._answers.done(response, called=called, speaking=self._listening.expects_no_answer)
+        if any(isinstance(fact, AgentFailed) for fact in facts):
+            self._over = True
+            return facts
+        return [*facts, *self._sends(self._respond_if_due())]
+
+    def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[Fact]:
+        fields = rate_limit_fields(event.rate_limits or ())
+        return [Noted(self._call_id, "rate_limits", fields)] if fields else []
+
+    # State
+
+    def _fail(self, error: AgentError) -> list[Fact]:
+        self._over = True
+        return [AgentFailed(self._call_id, error)]
+
+    def _respond_if_due(self) -> tuple[str, ...]:
+        if self._calls.take_due():
+            self._owed.owe(Cause.TOOL)
+        return self.go_on()
+
+    def _create(self, item: Item) -> str:
+        return encode(ConversationItemCreate(event_id=self._next_id("item"), item=item))
+
+    def _next_id(self, kind: str) -> str:
+        """Return an event id that tells, when it comes back in an error, what it was the id of."""
+        self._count += 1
+        return f"{kind}-{self._count}"
+
+    def _encoded(self, events: Iterable[ClientEvent]) -> tuple[str, ...]:
+        return tuple(self._lay_out(encode(event)) for event in events)
+
+    @staticmethod
+    def _sends(texts: tuple[str, ...]) -> list[Fact]:
+        return [Send(text) for text in texts]
+
+    _HANDLERS: ClassVar[dict[type, Callable[[RealtimeProtocol, Any], list[Fact]]]] = {
+        server.UnknownServerEvent: _on_unknown,
+        server.SessionCreated: _on_session_created,
+        server.SessionUpdated: _on_session_updated,
+        server.ErrorReported: _on_error,
+        server.InputSpeechStarted: _on_speech_started,
+        server.InputSpeechStopped: _on_speech_stopped,
+        server.InputCommitted: _on_committed,
+        **dict.fromkeys(Transcripts.HANDLERS, _on_words),
+        server.ItemChanged: _on_item,
+        server.McpListTools: _on_mcp_list,
+        server.ResponseCreated: _on_response_created,
+        server.OutputTextDelta: _on_text,
+        server.OutputTextDone: _on_text,
+        server.OutputAudioDelta: _on_audio,
+        server.OutputAudioDone: _on_audio_done,
+        server.FunctionArgumentsDelta: _on_output_item,
+        server.FunctionArgumentsDone: _on_output_item,
+        server.OutputItemChanged: _on_output_item,
+        server.ContentPartChanged: _on_part,
+        server.McpCall: _on_mcp_call,
+        server.ResponseDone: _on_response_done,
+        server.RateLimitsUpdated: _on_rate_limits,
+    }

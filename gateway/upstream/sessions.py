@@ -1,0 +1,349 @@
+"""
+The sessions of one call, one after another: opened, tried again, replaced when lost, gone over from when they grow old.
+
+At any time one session at most is in use (``current``); while it grows old a second one may wait to take its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from gateway.call.events import AgentAway, AgentExpiring, AgentReady, CallEvent, Noted
+from gateway.dialplan.model.plan import AgentProfile
+from gateway.errors import AgentError, AgentLost
+from gateway.ids import CallId
+from gateway.settings.sections import RealtimeSettings
+from gateway.upstream.backoff import Backoff
+from gateway.upstream.breaker import Breaker, HeldBack, Verdict
+from gateway.upstream.dialect import Fact
+from gateway.upstream.expiry import Expiry
+from gateway.upstream.link import Ending, RealtimeSocket
+from gateway.upstream.realtime.connect import Opener
+from gateway.upstream.realtime.failures import Retry, Source, error_class, find_row, retry_of
+from gateway.upstream.tasks import Crew
+
+_log = structlog.get_logger(__name__)
+
+POLL_S = 0.05
+"""How often it is looked whether both sides pause."""
+
+HELD_BACK_S = 2.0
+"""Ceiling of the delay after an attempt that was held back: it costs nothing, and the service may be back soon."""
+
+
+class Call(Protocol):
+    """What the sessions need of their call."""
+
+    def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
+        """Go on in this ready session, which is the current one from now on, instead of ``replaced``."""
+
+    def forsake(self, socket: RealtimeSocket) -> None:
+        """Go on without this session, which ended and was the current one."""
+
+    def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
+        """Take a fact of the current session."""
+
+    def is_quiet(self, socket: RealtimeSocket, *, hurry: bool) -> bool:
+        """Whether nobody would notice another session in the place of this one; in a ``hurry``, hardly anybody."""
+
+    def report(self, event: CallEvent) -> None:
+        """Put an event into the call's inbox."""
+
+
+class Succession:
+    """
+    The sessions of one call. Thread: loop.
+
+    Args:
+        call_id: our id of the call.
+        settings: delays and times.
+        opener: makes sockets.
+        breaker: holds attempts back while the service is away.
+        profile: what happens when a session is lost, or grows old.
+        call: whose sessions they are.
+        crew: runs the tasks.
+
+    Attributes:
+        current: the session in use; None when none is.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_id: CallId,
+        settings: RealtimeSettings,
+        opener: Opener,
+        breaker: Breaker,
+        profile: AgentProfile,
+        call: Call,
+        crew: Crew,
+    ) -> None:
+        self._call_id = call_id
+        self._settings = settings
+        self._opener = opener
+        self._breaker = breaker
+        self._on_loss = profile.on_loss
+        self._rolls_over = profile.roll_over
+        self._call = call
+        self._crew = crew
+        self._backoff = Backoff(settings.retry_first_s, settings.retry_last_s)
+        self._sockets: set[RealtimeSocket] = set()  # not closed yet
+        self._candidate: RealtimeSocket | None = None  # will replace the current one
+        self._aging: asyncio.Task[None] | None = None
+        self._attempt = 0
+        self._held_back = False  # the newest attempt was
+        self._used_at = 0.0  # monotonic seconds: the current session took over
+        self._away_s = 0.0  # without a session, since one last stayed
+        self._expiring = False
+        self._renewing = False  # the current one is to be replaced, whatever the profile says of losses
+        self.current: RealtimeSocket | None = None
+
+    async def run(self) -> Ending | None:
+        """Bring a session up, and another whenever one is lost; returns how the last ended when no other can be had."""
+        ending = await self._bring_up(once=False)
+        while ending is None and (socket := self.current) is not None:
+            await asyncio.wait((socket.ended,))
+            if socket is self.current:  # else it was replaced
+                ending = await self._replace(socket, socket.ended.result())
+        return ending
+
+    def renew(self, socket: RealtimeSocket, detail: str) -> None:
+        """Go on in another session than this one, which answers no more."""
+        self._renewing = True
+        socket.end(AgentLost(detail))
+
+    async def close(self) -> None:
+        """Close every session that is not closed yet; no other may be opened any more."""
+        if self._sockets:
+            await asyncio.gather(*(socket.close() for socket in tuple(self._sockets)))
+        self._sockets.clear()  # they refer to us, and so does the task: only a full collection would free them
+        self.current = self._candidate = self._aging = None
+
+    # Opening
+
+    async def _bring_up(self, *, once: bool) -> Ending | None:
+        """
+        Try until a session is in use; it is then the current one.
+
+        Args:
+            once: what may be tried again once was tried again already.
+
+        Returns:
+            How the last attempt ended, if no other may follow.
+        """
+        while True:
+            ending = await self._open()
+            if isinstance(ending, RealtimeSocket):
+                return None
+            if ending.retry is Retry.NEVER or (ending.retry is Retry.ONCE and once):
+                return ending
+            once = once or ending.retry is Retry.ONCE
+            await self._pause(ending, self._backoff)
+
+    async def _open(self) -> RealtimeSocket | Ending:
+        """Open a session and wait until it is ready, unless the service is known to be away."""
+        attempt = self._breaker.admit()
+        if isinstance(attempt, HeldBack):
+            row = find_row(Source.CONNECT, "held_back")
+            return Ending(error_class(row.kind)(attempt.detail), row.retry, held_back=True)
+        self._attempt += 1
+        opened: RealtimeSocket | Ending | None = None
+        try:
+            opened = await self._try_to_open()
+        finally:  # the call may end meanwhile
+            ending = opened if isinstance(opened, Ending) else None
+            words, wait_s = (ending.words, ending.retry_after_s) if ending is not None else ("", 0.0)
+            self._breaker.settle(attempt, _verdict_on(opened), words, wait_s)
+        return opened
+
+    async def _try_to_open(self) -> RealtimeSocket | Ending:
+        """Open a session and wait until it is ready; if that comes to nothing it is closed."""
+        try:
+            socket = await self._opener.open(self._take)
+        except AgentError as error:
+            return Ending(error, retry_of(error))
+        self._sockets.add(socket)
+        if self.current is not None:
+            self._candidate = socket
+        try:
+            await asyncio.wait((socket.ready,))
+        except asyncio.CancelledError:
+            self._drop(socket)
+            raise
+        if socket is self.current or not socket.ended.done():
+            return socket
+        self._drop(socket)
+        return socket.ended.result()
+
+    async def _pause(self, ending: Ending, backoff: Backoff) -> None:
+        """Wait before the next attempt, and say why; of attempts held back one after the other the first is told."""
+        if ending.held_back:
+            backoff = Backoff(HELD_BACK_S, HELD_BACK_S)  # no attempt was made: no reason to wait longer each time
+        delay_s = backoff.next_s(ending.retry_after_s)
+        if not (ending.held_back and self._held_back):
+            self._note_retry(ending, delay_s)
+        self._held_back = ending.held_back
+        await asyncio.sleep(delay_s)
+
+    def _note_retry(self, ending: Ending, delay_s: float) -> None:
+        fields: dict[str, str | int | float] = {
+            "attempt": self._attempt,
+            "detail": ending.words,
+            "delay_ms": round(delay_s * 1000),
+            **_marks_of(ending),
+        }
+        self._note("agent_retry", fields)
+        _log.info("upstream_retry", call_id=self._call_id, **fields)
+
+    def _take(self, socket: RealtimeSocket, fact: Fact) -> None:
+        if isinstance(fact, AgentReady):
+            if socket is not self._candidate:
+                self._use(socket)
+        elif socket is self.current:
+            self._call.act_on(socket, fact)
+
+    def _use(self, socket: RealtimeSocket) -> None:
+        """Let the call go on in this session, from this moment on."""
+        replaced, self.current = self.current, socket
+        self._candidate, self._held_back, self._used_at = None, False, time.monotonic()
+        self._call.adopt(socket, replaced, self._attempt)
+        expiry = Expiry.of(
+            socket.expires_at,
+            unix_s=time.time(),
+            monotonic_s=time.monotonic(),
+            roll_over_before_s=self._settings.roll_over_before_s,
+            goodbye_s=self._settings.expiry_goodbye_s,
+        )
+        self._aging = None if expiry is None else self._crew.start(self._grow_old(socket, expiry), "age")
+
+    # Lost
+
+    async def _replace(self, socket: RealtimeSocket, ending: Ending) -> Ending | None:
+        """Go on without a session that ended: find another if the profile wants it, else return how it ended."""
+        self.current = None
+        if self._aging is not None:
+            self._aging.cancel()
+        self._drop(socket)
+        self._call.forsake(socket)
+        self._note_end(socket, "service", ending.words, _marks_of(ending))
+        if self._expiring:  # it was announced; another session now would know nothing of the goodbye
+            return Ending(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
+        renewing, self._renewing = self._renewing, False
+        if (self._on_loss.action == "hang_up" and not renewing) or ending.retry is Retry.NEVER:
+            return ending
+        self._call.report(AgentAway(self._call_id, ending.words))
+        return await self._come_back(ending)
+
+    async def _come_back(self, ending: Ending) -> Ending | None:
+        """
+        Find a session in the place of one that was lost.
+
+        One that stayed for ``retry_reset_s`` is replaced at once. After one that was lost sooner there is a pause,
+        which grows, and what the losses before took of the time for coming back is gone: a service whose sessions all
+        end soon after they begin is not connected to for ever.
+        """
+        stayed = time.monotonic() - self._used_at >= self._settings.retry_reset_s
+        if stayed:
+            self._backoff.reset()
+            self._attempt, self._away_s = 0, 0.0
+        limit_s, began = self._on_loss.give_up_after_s, time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s - self._away_s):
+                if not stayed:
+                    await self._pause(ending, self._backoff)
+                return await self._bring_up(once=ending.retry is Retry.ONCE)
+        except TimeoutError:
+            return Ending(AgentLost(f"not back within {limit_s:g} s: {ending.words}"), Retry.NEVER)
+        finally:
+            self._away_s += time.monotonic() - began
+
+    # Grown old
+
+    async def _grow_old(self, socket: RealtimeSocket, expiry: Expiry) -> None:
+        """Replace a session before its end; where that cannot be done, say that the end comes."""
+        if self._rolls_over:
+            await _sleep_until(expiry.roll_over_at)
+            try:
+                async with asyncio.timeout(expiry.goodbye_at - time.monotonic()):
+                    if await self._roll_over(socket, expiry):
+                        return
+            except TimeoutError:
+                _log.warning("upstream_session_not_replaced", call_id=self._call_id)
+        await _sleep_until(expiry.goodbye_at)
+        self._expiring = True
+        self._call.report(AgentExpiring(self._call_id, round(expiry.ends_at - time.monotonic(), 1)))
+
+    async def _roll_over(self, old: RealtimeSocket, expiry: Expiry) -> bool:
+        """Open a second session and go over to it in a pause; False if the service refuses one."""
+        backoff = Backoff(self._settings.retry_first_s, self._settings.retry_last_s)
+        self._attempt = 0
+        while True:
+            opened = await self._open()
+            ending = await self._go_over(old, opened, expiry) if isinstance(opened, RealtimeSocket) else opened
+            if ending is None:
+                return True
+            if ending.retry is Retry.NEVER:
+                self._note("roll_over_refused", {"detail": ending.words, **_marks_of(ending)})
+                return False
+            await self._pause(ending, backoff)
+
+    async def _go_over(self, old: RealtimeSocket, candidate: RealtimeSocket, expiry: Expiry) -> Ending | None:
+        """Wait for a pause of both sides and switch; returns how the candidate ended if it did before."""
+        try:
+            while not candidate.ended.done():
+                if self._call.is_quiet(old, hurry=time.monotonic() >= expiry.hurry_at):
+                    self._use(candidate)
+                    self._drop(old)
+                    self._note_end(old, "gateway", "replaced before its end", {})
+                    return None
+                await asyncio.sleep(POLL_S)
+            return candidate.ended.result()
+        finally:
+            if candidate is not self.current:
+                self._drop(candidate)
+
+    # Endings
+
+    def _drop(self, socket: RealtimeSocket) -> None:
+        """Close a session that is not needed any more, in the background."""
+        if self._candidate is socket:
+            self._candidate = None
+        self._crew.start(self._close(socket), "drop")
+
+    async def _close(self, socket: RealtimeSocket) -> None:
+        await socket.close()
+        self._sockets.discard(socket)
+
+    def _note_end(self, socket: RealtimeSocket, by: str, detail: str, marks: Mapping[str, str | int | float]) -> None:
+        self._note("session_ended", {"session_id": socket.session_id, "by": by, "detail": detail, **marks})
+
+    def _note(self, name: str, fields: Mapping[str, str | int | float]) -> None:
+        self._call.report(Noted(self._call_id, name, fields))
+
+
+def _marks_of(ending: Ending) -> dict[str, str | int | float]:
+    """Return the codes of an ending, as fields of a note."""
+    error = ending.error
+    marks = {
+        "code": error.code if error is not None else None,
+        "close_code": error.close_code if error is not None else ending.close_code,
+        "http_status": error.http_status if error is not None else None,
+    }
+    return {name: value for name, value in marks.items() if value is not None}
+
+
+def _verdict_on(opened: RealtimeSocket | Ending | None) -> Verdict:
+    """Tell what an attempt says of the service; None is one that did not come to its end."""
+    if isinstance(opened, RealtimeSocket):
+        return Verdict.READY
+    lost = opened is not None and isinstance(opened.error, AgentLost) and opened.retry is not Retry.NEVER
+    return Verdict.LOST if lost else Verdict.NEITHER
+
+
+async def _sleep_until(at_s: float) -> None:
+    await asyncio.sleep(max(0.0, at_s - time.monotonic()))

@@ -1,0 +1,180 @@
+"""
+``POST /v1/client-secrets``: a trusted client gets an ephemeral key for one of the dialplan's agents.
+
+The key is for a browser or an app that talks to the voice service directly. The gateway is not in the path of such a
+session, so the tools that the gateway runs are not offered there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+
+import structlog
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.dialplan.model.plan import AgentProfile, Dialplan, ToolSet
+from gateway.dialplan.model.templates import TemplateFailed
+from gateway.dialplan.routing.route import profile_without_call
+from gateway.errors import AgentError, AgentLost
+from gateway.settings.sections import WebSettings
+from gateway.upstream.realtime.config import session_config
+from gateway.upstream.realtime.secrets import LONGEST_S, SHORTEST_S, SecretMinter
+from gateway.upstream.realtime.wire.session import SessionConfig
+from gateway.web.auth import UNAUTHORIZED, Clients
+from gateway.web.errors import NO_STORE, Refusal
+from gateway.web.rate_limit import TokenBuckets
+
+DEFAULT_S = 600
+BODY_LIMIT_S = 5.0
+RETRY_AFTER_S = 5
+MINTED = "minted"
+STRANGERS_PER_MINUTE = 60
+"""Refusals of unknown clients that are written down; more are counted in the next line of the log."""
+
+Audit = Callable[[Mapping[str, str | int | float]], None]
+
+_log = structlog.get_logger(__name__)
+
+
+class _MintRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    profile: Annotated[str, Field(min_length=1, max_length=128)]
+    seconds: int | None = None
+
+
+class MintEndpoint:
+    """
+    Decides who gets a secret, for which agent and how long, and writes down every request. Thread: loop.
+
+    Args:
+        settings: the clients and their limits.
+        dialplan: gives the plan in force, whose agents they are.
+        minter: open.
+        audit: takes the fields of each request's entry; None leaves the log as the only place.
+        buckets: how often each client may ask; by default as the settings say, counted in this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: WebSettings,
+        dialplan: Callable[[], Dialplan],
+        minter: SecretMinter,
+        audit: Audit | None,
+        buckets: TokenBuckets | None = None,
+    ) -> None:
+        self._settings = settings
+        self._dialplan = dialplan
+        self._clients = Clients(settings.clients)
+        self._minter = minter
+        self._audit = audit
+        self._buckets = buckets or TokenBuckets(settings.mint_limit_per_minute)
+        self._strangers = TokenBuckets(STRANGERS_PER_MINUTE)
+        self._untold = 0
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Answer one request; what came of it is audited, also when it is refused or fails."""
+        story: dict[str, str | int | float] = {"source": request.remote or "", "result": "internal_error"}
+        try:
+            return await self._grant(request, story)
+        except Refusal as refusal:
+            story["result"] = refusal.code
+            return refusal.response()
+        except web.HTTPException as error:
+            story["result"] = error.reason
+            raise
+        finally:
+            self._write_down(story)
+
+    async def _grant(self, request: web.Request, story: dict[str, str | int | float]) -> web.Response:
+        client = self._clients.name_of(request)
+        story["client"] = client
+        wait_s = self._buckets.take(client)
+        if wait_s > 0:
+            after = {"Retry-After": str(math.ceil(wait_s))}
+            raise Refusal(429, "too_many_requests", "too many requests; wait as Retry-After says", headers=after)
+        wanted = await _read(request)
+        seconds = min(DEFAULT_S, self._settings.mint_seconds_max) if wanted.seconds is None else wanted.seconds
+        story["profile"] = wanted.profile
+        profile = self._profile(wanted.profile)
+        longest_s = min(LONGEST_S, self._settings.mint_seconds_max)
+        if not SHORTEST_S <= seconds <= longest_s:
+            raise Refusal(400, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
+        story["seconds"] = seconds
+        try:
+            secret = await self._minter.mint(direct_session(profile), model=profile.model, seconds=seconds)
+        except AgentError as error:
+            story["detail"] = error.detail
+            raise _upstream_refusal(error) from None
+        story |= {"result": MINTED, "expires_at": secret.expires_at}
+        body = {"value": secret.value.get_secret_value(), "expires_at": int(secret.expires_at)}
+        return web.json_response(body, headers=NO_STORE)
+
+    def _profile(self, name: str) -> AgentProfile:
+        dialplan = self._dialplan()
+        if name not in dialplan.agents:
+            raise Refusal(404, "unknown_profile", "there is no such profile")
+        if self._settings.profiles is not None and name not in self._settings.profiles:
+            raise Refusal(403, "profile_not_allowed", "no secrets are minted for this profile")
+        try:
+            return profile_without_call(dialplan, name, datetime.now(UTC))
+        except TemplateFailed as problem:
+            _log.error("profile_not_filled_in", profile=name, detail=str(problem))
+            raise Refusal(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
+
+    def _write_down(self, story: Mapping[str, str | int | float]) -> None:
+        # Who has no token must not be able to push the others' entries out of the stream, or to fill the log.
+        if story["result"] == UNAUTHORIZED and self._strangers.take("") > 0:
+            self._untold += 1
+            return
+        _log.info("client_secret_asked", **story, **({"untold_before": self._untold} if self._untold else {}))
+        self._untold = 0
+        if self._audit is not None:
+            self._audit(story)
+
+
+def direct_session(profile: AgentProfile) -> SessionConfig:
+    """
+    Return the profile's session for a client that talks to the service itself.
+
+    Left out are functions, since nobody would run them, and MCP servers with an access token, since who holds the
+    secret may read the session.
+
+    Raises:
+        AgentRefused: the session could not be asked for.
+    """
+    servers = tuple(server for server in profile.tools.mcp if server.authorization is None)
+    return session_config(profile.model_copy(update={"tools": ToolSet(builtin=(), mcp=servers)}))
+
+
+async def _read(request: web.Request) -> _MintRequest:
+    if request.content_type != "application/json":
+        raise Refusal(415, "not_json", "send JSON with the content type application/json")
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Refusal(400, "unreadable_body", "the body is not what its Content-Encoding or length says") from None
+    try:
+        return _MintRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])[:128]
+        message = f"{place}: {first['msg']}" if place else first["msg"]
+        raise Refusal(400, "invalid_request", message) from None
+
+
+def _upstream_refusal(error: AgentError) -> Refusal:
+    """What the service said may be about our key; the client is told where to look, not what."""
+    if isinstance(error, AgentLost):
+        after = {"Retry-After": str(RETRY_AFTER_S)}
+        return Refusal(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
+    return Refusal(502, "upstream_refused", "the voice service refused; the gateway's log says why")

@@ -1,0 +1,134 @@
+"""What a call is made of: its line towards the telephone, and the agents that speak on it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from gateway.audio.filler import tone_filler
+from gateway.audio.pcm import PcmFormat
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import Doorbell, UplinkTap
+from gateway.call.events import IncomingInvite, Routed
+from gateway.call.ports import Cast
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.recording.recorder import CallRecorder, RecordingWriter
+from gateway.redact import Redactor, secrets_in
+from gateway.settings.sections import Settings
+from gateway.sip.thread import SipThread
+from gateway.tools.runner import OwnTools
+from gateway.tools.webhook import WebhookClient
+from gateway.upstream.agent import RealtimeAgent
+from gateway.upstream.breaker import Breakers
+from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.worker.prepared import PreparedPlan
+from gateway.worker.prices import estimate
+from gateway.worker.switchboard import DialOrder, Line
+
+UPLINK_CAPACITY_MS = 2000
+
+
+class CallBuilder:
+    """
+    Makes the parts of each call. Thread: loop.
+
+    Args:
+        settings: all of them.
+        sip: where legs come from.
+        doorbell: wakes the loop for the callers' audio.
+        webhooks: HTTP of tools.
+        minter: ephemeral keys.
+        breakers: hold attempts to reach the model's service back while it is away.
+        recordings: writes recordings.
+        phone: format of a leg's audio.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sip: SipThread,
+        doorbell: Doorbell,
+        webhooks: WebhookClient,
+        minter: SecretMinter,
+        breakers: Breakers,
+        recordings: RecordingWriter,
+        phone: PcmFormat,
+    ) -> None:
+        self._settings = settings
+        self._sip = sip
+        self._doorbell = doorbell
+        self._webhooks = webhooks
+        self._minter = minter
+        self._breakers = breakers
+        self._recordings = recordings
+        self._phone = phone
+        self._redact = Redactor(secrets_in(settings))
+        self._tone = tone_filler(phone)  # for whoever waits before any agent came
+
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+        """
+        Make the telephone's side of a call.
+
+        Raises:
+            SipError: the target of a call of ours cannot be called; says why.
+        """
+        uplink = UplinkTap(capacity_frames=UPLINK_CAPACITY_MS // self._phone.ptime_ms)
+        playout = PlayoutBuffer(self._phone, self._tone)
+        recorder = CallRecorder(asked.call_id, self._recordings, self._phone) if may_record else None
+        if isinstance(asked, IncomingInvite):
+            leg = self._sip.leg(asked.call_id, uplink, playout, recorder)
+        else:
+            leg = self._sip.new_call(
+                *(asked.call_id, asked.target, uplink, playout),
+                trunk=asked.trunk,
+                caller_id=asked.caller_id or None,
+                recorder=recorder,
+            )
+        return Line(leg, uplink, playout, recorder)
+
+    def cast(
+        self,
+        asked: IncomingInvite | DialOrder,
+        line: Line,
+        plan: PreparedPlan,
+        agent_name: str,
+        profile: AgentProfile,
+        routed: Routed,
+    ) -> Cast:
+        """Make an agent that speaks on a line."""
+        settings = self._settings
+        if isinstance(asked, IncomingInvite):
+            facts = {"from": asked.from_uri, "to": asked.to_uri, "caller": asked.caller, "called": asked.called}
+        else:
+            facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
+        line.playout.use_filler(plan.fillers[agent_name])
+        agent = RealtimeAgent(
+            call_id=asked.call_id,
+            settings=settings.realtime,
+            profile=profile,
+            uplink=line.uplink,
+            playout=line.playout,
+            caller=facts["from"],
+            own_tools=plan.own_tools[agent_name],
+            secrets=settings.secrets,
+            minter=self._minter,
+            breaker=self._breakers.of(profile.model),
+            doorbell=self._doorbell,
+            phone=self._phone,
+        )
+        tools = OwnTools(
+            call_id=asked.call_id,
+            tool_set=profile.tools,
+            secrets=settings.secrets,
+            facts={**facts, "route": line.route},
+            http=self._webhooks,
+            redact=self._redact,
+        )
+        price = partial(estimate, prices=settings.prices.get(profile.model))
+        return Cast(agent, routed, tools, price, may_record=profile.recording.mode != "off")
+
+    def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
+        """Return how calls of a trunk are transferred."""
+        settings = self._settings.trunks.get(trunk)
+        return settings.transfers if settings else "refer_or_bridge"

@@ -1,0 +1,119 @@
+"""
+What is written down of calls, on its way to Redis and to the log, so that strangers fill neither.
+
+A call that nobody answers costs its caller nothing, and forty a second pass every other limit. So all of them are
+counted (``gateway:unanswered:{day}``) and some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``.
+While more come, the notes of a call that begins are held back until it is answered or has lasted ``HELD_S``; when it
+ends before, they are forgotten. A line in the log tells now and then how many calls those were.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from gateway.call.machine.phase import Phase
+from gateway.call.ports import Clock, Scalar, SessionStore, TimerHandle
+from gateway.ids import CallId
+
+BURST = 60
+SECONDS_EACH = 10.0
+HELD_S = 2.0
+TOLD_EVERY_S = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class CallStore(SessionStore, Protocol):
+    """Where notes and numbers go: ``store/calls.py``."""
+
+    def count(self, what: str, kind: str) -> None:
+        """Count one more of a kind today. Never blocks and never raises."""
+
+
+@dataclass(slots=True)
+class _Call:
+    began: float  # monotonic seconds
+    ours: bool  # placed by us
+    held: list[tuple[str, Mapping[str, Scalar]]] | None  # None where notes are written as they come
+    answered: bool = False
+
+
+class Journal:
+    """
+    A ``SessionStore`` in front of the one that writes. Thread: loop.
+
+    Args:
+        store: where notes go that are kept.
+        clock: time.
+    """
+
+    def __init__(self, store: CallStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._calls: dict[CallId, _Call] = {}
+        self._room, self._room_at = float(BURST), clock.monotonic()  # unanswered calls that may be written down
+        self._flooded = False
+        self._forgotten = Counter[str]()
+        self._telling: TimerHandle | None = None
+
+    def note(self, call_id: CallId, event: str, /, **fields: Scalar) -> None:
+        """Take a note of a call; its first one has ``created_at``, its last one the state ``ended``."""
+        now = self._clock.monotonic()
+        if "created_at" in fields:
+            ours = fields.get("direction") == "outbound"
+            self._calls[call_id] = _Call(now, ours, held=[] if self._flooded and not ours else None)
+        call = self._calls.get(call_id)
+        if call is None:
+            self._write(call_id, event, fields)
+            return
+        call.answered |= "answered_at" in fields
+        waits = not call.answered and now - call.began < HELD_S
+        if fields.get("state") == Phase.ENDED.value:
+            del self._calls[call_id]
+            waits = not (call.answered or call.ours or self._is_kept(call, fields, now))
+        if call.held is None:
+            self._write(call_id, event, fields)
+            return
+        call.held.append((event, fields))
+        if not waits:
+            for held in call.held:
+                self._write(call_id, *held)
+            call.held = None
+
+    def close(self) -> None:
+        """Tell what is untold. Called once, when no call is left."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
+
+    def _is_kept(self, call: _Call, fields: Mapping[str, Scalar], now: float) -> bool:
+        """Count a call that ended unanswered; return whether there is room for it."""
+        reason, code = fields.get("end_reason", "unknown"), fields.get("sip_code", "")
+        self._store.count("unanswered", f"{reason} {code}".strip())
+        self._room = min(BURST, self._room + (now - self._room_at) / SECONDS_EACH)
+        self._room_at, self._flooded = now, self._room < 1
+        self._room -= not self._flooded
+        kept = call.held is None or not self._flooded
+        if not kept:
+            self._forgotten[f"{reason}_{code}".strip("_")] += 1
+            if self._telling is None:
+                self._telling = self._clock.call_later(TOLD_EVERY_S, self._tell)
+        return kept
+
+    def _tell(self) -> None:
+        self._telling = None
+        total = self._forgotten.total()
+        _log.warning("unanswered_calls_not_written_down", total=total, **dict(self._forgotten.most_common()))
+        self._forgotten.clear()
+
+    def _write(self, call_id: CallId, event: str, fields: Mapping[str, Scalar]) -> None:
+        if event == "answer_missing":
+            self._store.count("answers_missing", str(fields.get("why", "")))
+        self._store.note(call_id, event, **fields)
+        if "state" in fields and event != Phase.ROUTING.value:
+            _log.info("call_state", call_id=call_id, **fields)

@@ -1,0 +1,309 @@
+"""The dialplan in force: replaced as a whole when its files change, kept when the new ones have mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import structlog
+
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
+from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
+from gateway.errors import ConfigError, DialplanError, StoreError
+
+ASKED_EVERY_S = 2.0
+"""How often a request from outside is looked for when the files are not."""
+TOLD_MISTAKES = 20
+TOLD_CHARACTERS = 250
+"""Of each mistake."""
+TOLD_IN_ALL = 8000
+"""Characters of their JSON, less than a value in Redis may have."""
+GENTLE_SWITCH_S = 0.0005
+
+NewestRequest = Callable[[], Awaitable[str | None]]
+P = TypeVar("P")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """
+    How a process's plan is.
+
+    Attributes:
+        version: of the plan in force, ``Dialplan.version``.
+        loaded_at: since when it is in force, Unix seconds.
+        agents: how many it has.
+        routes: how many it has.
+        failures: loads that were refused since the process began.
+        mistakes: why the newest files were refused; empty when they are in force.
+    """
+
+    version: str
+    loaded_at: float
+    agents: int
+    routes: int
+    failures: int = 0
+    mistakes: tuple[str, ...] = ()
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return its form in Redis: ``mistakes`` is a JSON list of the first ones, cut."""
+        told = [mistake[:TOLD_CHARACTERS] for mistake in self.mistakes[:TOLD_MISTAKES]]
+        while len(mistakes := json.dumps(told, ensure_ascii=False)) > TOLD_IN_ALL:
+            told.pop()
+        return {
+            "state": "refused" if self.mistakes else "current",
+            "version": self.version,
+            "loaded_at": self.loaded_at,
+            "agents": self.agents,
+            "routes": self.routes,
+            "failures": self.failures,
+            "mistakes": mistakes,
+            "mistake_count": len(self.mistakes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """
+    What came of a reload.
+
+    Attributes:
+        version: of the plan in force now.
+        changed: it is another one than before, or its sounds are.
+        mistakes: why the files were refused; empty when they were not.
+    """
+
+    version: str
+    changed: bool
+    mistakes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The files as they were when they were last tried; ``content`` is empty when they could not be read."""
+
+    content: str
+    files: Stamps
+    sounds: Stamps
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt(Generic[P]):
+    seen: _Seen
+    loaded: tuple[Dialplan, P] | None
+    mistakes: tuple[str, ...] = ()
+
+
+class PlanKeeper(Generic[P]):
+    """
+    Keeps the plan in force, and watches its files inside the ``async with`` block.
+
+    Thread: loop; files are read and checked in a thread of its own.
+
+    Args:
+        path: the YAML file, or the folder of them.
+        load: makes of its files and their folder a plan, and what calls are made of; at start here, later in that
+            thread. Raises ``ConfigError`` for what it cannot use.
+        every_s: how often the files are looked at; 0 reloads when asked only.
+
+    Raises:
+        ConfigError: there is no plan that can be used.
+
+    Attributes:
+        plan: what ``load`` made of the plan in force. A call keeps what it began with by holding it.
+        state: what there is to tell about it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        load: Callable[[list[PlanFile], Path], tuple[Dialplan, P]],
+        *,
+        every_s: float = 2.0,
+    ) -> None:
+        self._path = path
+        self._load = load
+        self._every_s = every_s
+        self._newest_request: NewestRequest | None = None
+        self._tell: Callable[[PlanState], None] = lambda state: None
+        self._turn = asyncio.Lock()
+        self._rung = asyncio.Event()
+        self._logged: tuple[str, ...] = ()
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
+        dialplan, self.plan = load(read_files(path), folder_of(path))
+        # It was read before we look: not settled, so its content is compared at the first look.
+        self._seen = _Seen(dialplan.version, (), (), settled=False)
+        self.state = PlanState(dialplan.version, time.time(), len(dialplan.agents), len(dialplan.routes))
+        _log_remarks(dialplan)
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        self._watching = asyncio.create_task(self.watch(), name="plan keeper")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Watch no more."""
+        self._closed = True  # Python 3.11's wait_for, which redis-py sends with, may swallow the cancellation
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
+
+    def report(self, tell: Callable[[PlanState], None], newest_request: NewestRequest | None = None) -> None:
+        """
+        Connect the keeper with the world, before it watches.
+
+        Args:
+            tell: takes each new state.
+            newest_request: returns the newest request to reload that was made elsewhere, or None; raises
+                ``StoreError`` when nobody can tell now.
+        """
+        self._tell, self._newest_request = tell, newest_request
+
+    def ask(self) -> None:
+        """Have ``watch`` reload at once; asked again during a reload, once more after it. For SIGHUP."""
+        self._rung.set()
+
+    async def watch(self) -> None:
+        """Look for changes and requests, and reload, until cancelled."""
+        self._tell(self.state)
+        known = await self._request(None)
+        while not self._closed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s or ASKED_EVERY_S):
+                    await self._rung.wait()
+            if self._rung.is_set():  # without a word with Redis, which may hang
+                self._rung.clear()
+                await self.reload()
+                continue
+            request = await self._request(known)
+            if request != known or (self._every_s and await self._is_changed()):
+                await self.reload()
+            known = request
+
+    async def reload(self) -> Reloaded:
+        """
+        Load the files and put them in force as a whole, or tell their mistakes and leave the old plan in force.
+
+        One that comes while another is under way waits for it and then loads again: what was written before the call
+        is always seen.
+        """
+        async with self._turn:
+            attempt = await asyncio.to_thread(self._attempt)
+            return self._take(attempt)
+
+    def _take(self, attempt: _Attempt[P]) -> Reloaded:
+        before, self._seen = self._seen, attempt.seen
+        old = self.state
+        if attempt.loaded is None:
+            self.state = replace(old, failures=old.failures + 1, mistakes=attempt.mistakes)
+            if attempt.mistakes != self._logged or before.content != attempt.seen.content:
+                told = attempt.mistakes[:TOLD_MISTAKES]
+                _log.warning("dialplan_refused", in_force=old.version, mistakes=told, count=len(attempt.mistakes))
+            self._logged = attempt.mistakes
+            self._tell(self.state)
+            return Reloaded(old.version, False, attempt.mistakes)
+        dialplan, self.plan = attempt.loaded
+        new_sounds = bool(before.files) and before.sounds != attempt.seen.sounds
+        changed = dialplan.version != old.version or new_sounds
+        counts = (len(dialplan.agents), len(dialplan.routes))
+        self.state = PlanState(dialplan.version, time.time(), *counts, failures=old.failures)
+        self._logged = ()
+        _log.info("dialplan_reloaded", version=dialplan.version, before=old.version, changed=changed)
+        _log_remarks(dialplan)
+        self._tell(self.state)
+        return Reloaded(dialplan.version, changed)
+
+    def _attempt(self) -> _Attempt[P]:
+        """Try the files as they are now. What is remembered of them was seen before they were read."""
+        began, content = time.time(), ""
+        files_seen, sounds_seen = plan_stamps(self._path), stamps(())
+
+        def seen() -> _Seen:
+            return _Seen(content, files_seen, sounds_seen, are_settled((*files_seen, *sounds_seen), began))
+
+        try:
+            files, folder = read_files(self._path), folder_of(self._path)
+            content, sounds_seen = version_of(files), stamps(sounds_in(files, folder))
+            with _gently():
+                return _Attempt(seen(), self._load(files, folder))
+        except ConfigError as error:
+            return _Attempt(seen(), None, error.problems)
+        except Exception as fault:  # noqa: BLE001 - whatever a file makes of us, the old plan stays and we go on looking
+            _log.exception("dialplan_load_failed")
+            return _Attempt(seen(), None, (f"{self._path}: a fault of the gateway: {type(fault).__name__}: {fault}",))
+
+    async def _is_changed(self) -> bool:
+        async with self._turn:
+            now = await asyncio.to_thread(self._look)
+            first = not self._seen.files
+            if now.content != self._seen.content or (now.sounds != self._seen.sounds and not first):
+                return True
+            self._seen = now
+            return False
+
+    def _look(self) -> _Seen:
+        """Return the files as they are now; reads them only when something about them is new, or may be."""
+        began, before = time.time(), self._seen
+        files = plan_stamps(self._path)
+        sounds = stamps(Path(stamp.path) for stamp in before.sounds)
+        content = before.content
+        if files != before.files or not before.settled:
+            try:
+                read = read_files(self._path)
+                content, sounds = version_of(read), stamps(sounds_in(read, folder_of(self._path)))
+            except DialplanError:
+                content, sounds = "", ()
+        return _Seen(content, files, sounds, are_settled((*files, *sounds), began))
+
+    async def _request(self, known: str | None) -> str | None:
+        """Return the newest request; the known one when there is none, or nobody can tell now."""
+        if self._newest_request is None:
+            return known
+        try:
+            return await self._newest_request() or known
+        except StoreError as error:
+            _log.debug("reload_requests_not_read", detail=str(error))
+            return known
+
+
+def _log_remarks(dialplan: Dialplan) -> None:
+    if dialplan.remarks:
+        told = [str(remark) for remark in dialplan.remarks[:TOLD_MISTAKES]]
+        _log.warning("dialplan_remarks", version=dialplan.version, remarks=told, count=len(dialplan.remarks))
+
+
+@contextmanager
+def _gently() -> Iterator[None]:
+    """
+    Let the other threads go on while this one works for long: audio waits for the interpreter's lock 50 times a second.
+
+    A plan of 10,000 routes makes a million objects. The garbage collector, which finds nothing among them, would stop
+    every thread for a seventh of a second several times; so it rests meanwhile, and the new objects go straight to its
+    oldest generation. For the same reason threads take turns ten times as often.
+    """
+    collecting, switch_s = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(min(switch_s, GENTLE_SWITCH_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switch_s)
+        if collecting:
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()

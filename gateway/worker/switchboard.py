@@ -1,0 +1,406 @@
+"""Who is on a call now: an INVITE, or an order to call, becomes a call session; every other fact goes to its call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+import structlog
+
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, StopAsked
+from gateway.call.outcome import EndReason, Outcome
+from gateway.call.ports import Cast, Choose, Clock, Recorder, Scalar, SessionStore, SipLeg, Sounds
+from gateway.call.session.session import CallSession, no_agents, no_sounds
+from gateway.call.steps import Step, TalkTo
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.rule import Limits
+from gateway.dialplan.model.templates import TemplateFailed, Values
+from gateway.dialplan.routing.call_facts import facts_of
+from gateway.dialplan.routing.route import Rejection, Route, filled_profile, find_route
+from gateway.errors import ConfigError
+from gateway.ids import CallId, new_call_id
+from gateway.logs import bind_call
+from gateway.settings.sections import CallSettings
+from gateway.store.limits import Admission, Caps, RouteLimits
+from gateway.worker.compile import Itinerary
+from gateway.worker.prepared import PreparedPlan
+
+_log = structlog.get_logger(__name__)
+
+_LEAST_S = 1.0  # a call whose minutes run out as it begins
+
+
+@dataclass(frozen=True, slots=True)
+class DialOrder:
+    """
+    Somebody is to be called.
+
+    Attributes:
+        target: number, or SIP or tel URI.
+        agent_name: the dialplan's agent that speaks with whoever answers.
+        trunk: name of the trunk it goes through; empty for a SIP URI that is called directly.
+        caller_id: the number we call as; empty takes the trunk's.
+        call_id: our id of the call.
+    """
+
+    target: str
+    agent_name: str
+    trunk: str = ""
+    caller_id: str = ""
+    call_id: CallId = field(default_factory=new_call_id)
+
+
+@dataclass(slots=True)
+class Line:
+    """
+    The telephone's side of one call.
+
+    Attributes:
+        leg: the SIP side; of a ``DialOrder``, one that waits for ``dial``.
+        uplink: the caller's voice.
+        playout: speech and sounds on their way to the caller.
+        recorder: None when nothing of the call may be recorded.
+        route: name of the route that decided about the call; empty for a call that we place.
+    """
+
+    leg: SipLeg
+    uplink: UplinkTap
+    playout: PlayoutBuffer
+    recorder: Recorder | None = None
+    route: str = ""
+
+
+class Builder(Protocol):
+    """Makes what a session needs from outside: ``builder.py``."""
+
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+        """Make the telephone's side of a call."""
+
+    def cast(
+        self,
+        asked: IncomingInvite | DialOrder,
+        line: Line,
+        plan: PreparedPlan,
+        agent_name: str,
+        profile: AgentProfile,
+        routed: Routed,
+    ) -> Cast:
+        """Make an agent that speaks on a line."""
+
+    def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
+        """Return how calls of a trunk are transferred."""
+
+
+class Gate(Protocol):
+    """Counts what routes limit: ``store/limits.py``."""
+
+    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+        """Book a call, or tell which limit it would exceed."""
+
+    def release(self, call_id: CallId, seconds: float) -> None:
+        """Count a call that ended, ``seconds`` after its answer; nothing happens for one that was not booked."""
+
+
+class Switchboard:
+    """
+    The calls of one worker. Thread: loop.
+
+    Args:
+        plan: gives the dialplan in force; a call keeps the one it began with.
+        limits: limits of every call, refusal code.
+        builder: makes the parts of a call.
+        gate: counts what routes limit.
+        refuse: ends a call that gets no session with a SIP status and a reason phrase.
+        store: where sessions are written.
+        clock: time.
+        worker: name of this worker, for the records.
+
+    Attributes:
+        capacity: calls this worker holds at once; what the load is a share of.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Callable[[], PreparedPlan],
+        limits: CallSettings,
+        builder: Builder,
+        gate: Gate,
+        refuse: Callable[[CallId, int, str], None],
+        store: SessionStore,
+        clock: Clock,
+        worker: str,
+    ) -> None:
+        self._plan = plan
+        self._limits = limits
+        self._builder = builder
+        self._gate = gate
+        self._refuse = refuse
+        self._store = store
+        self._clock = clock
+        self._worker = worker
+        self._sessions: dict[CallId, CallSession] = {}
+        self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
+        self._answered: dict[CallId, float] = {}  # monotonic seconds
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._draining = False
+        self.capacity = 1
+
+    @property
+    def live_calls(self) -> int:
+        """How many calls have a session now."""
+        return len(self._sessions)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any call is up, or on its way to a session."""
+        return bool(self._tasks)
+
+    def on_event(self, event: CallEvent) -> None:
+        """Take a fact from the SIP thread."""
+        if isinstance(event, IncomingInvite):
+            self._receive(event)
+        elif session := self._sessions.get(event.call_id):
+            if isinstance(event, MediaUp):
+                self._answered.setdefault(event.call_id, self._clock.monotonic())
+            session.post(event)
+        elif (waiting := self._waiting.get(event.call_id)) is not None:
+            waiting.append(event)
+
+    async def dial(self, order: DialOrder) -> Outcome:
+        """
+        Call somebody and return how the call ended. Whoever stops waiting leaves the call as it is.
+
+        Raises:
+            ConfigError: there is no such agent, or its texts need what only a call that came in has.
+            SipError: no such trunk, or a target that cannot be called.
+        """
+        if self._draining:
+            return Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503)
+        plan = self._plan()
+        profile = plan.dialplan.agents.get(order.agent_name)
+        if profile is None:
+            known = ", ".join(map(repr, plan.dialplan.agents))
+            raise ConfigError(f"agent: there is no agent {order.agent_name!r}; name one of {known}")
+        local = plan.dialplan.calendar.local(self._time(), None)
+        values = Values(order.caller_id, order.target, {}, {}, local, order.trunk, "", {})
+        profile = filled_profile(profile, values)
+        line = self._builder.line(order, may_record=profile.recording.mode != "off")
+        routed = self._routed(order, profile, self._limits.max_length_s)
+        cast = self._builder.cast(order, line, plan, order.agent_name, profile, routed)
+        facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
+        facts |= {"caller": order.caller_id, "called": order.target}
+        facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.dialplan.version}
+        session = self._session(order.call_id, line, cast, {**_known(facts), **self._common_facts()})
+        return await asyncio.shield(self._begin(order.call_id, session.run()))
+
+    async def drain(self, limit_s: float) -> None:
+        """Take no more calls and wait until the live ones have ended, ``limit_s`` seconds at most."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_s)
+
+    async def stop(self, detail: str) -> None:
+        """Take no more calls and end the live ones now; returns when their sessions are closed."""
+        self._draining = True
+        for session in self._sessions.values():
+            session.post(StopAsked(session.call_id, detail))
+        for call_id, happened in self._waiting.items():
+            happened.append(StopAsked(call_id, detail))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _receive(self, invite: IncomingInvite) -> None:
+        if self._draining:
+            self._turn_away(invite, Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503))
+            return
+        plan = self._plan()
+        facts = facts_of(invite, at=self._time(), load=len(self._sessions) / self.capacity)
+        try:
+            route = find_route(plan.dialplan, facts)
+        except Exception as fault:  # noqa: BLE001 - the boundary of a call, as in _run
+            _log.exception("route_not_looked_for", call_id=invite.call_id)
+            self._turn_away(invite, Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500))
+            return
+        if isinstance(route, Rejection):
+            self._turn_away(invite, Outcome(EndReason.NO_ROUTE, route.detail, route.sip_code))
+            return
+        self._waiting[invite.call_id] = []
+        self._begin(invite.call_id, self._admit(invite, plan, route))
+
+    async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
+        """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
+        itinerary, limits = Itinerary(route), route.limits
+        day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
+        admission = await self._gate.admit(
+            invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits)
+        )
+        first = itinerary.first if admission.admitted else itinerary.over
+        minutes = [each for each in (limits.max_minutes, admission.minutes_left) if each is not None]
+        longest_s = min([self._limits.max_length_s, *(60 * each for each in minutes)])
+        facts = {**self._facts(invite), **_known(self._facts_of_route(plan, route, admission.exceeded))}
+        session = self._planned(invite, plan, itinerary, first, max(longest_s, _LEAST_S), facts)
+        for event in self._waiting.pop(invite.call_id):
+            session.post(event)
+        return await session.run()
+
+    def _planned(
+        self,
+        invite: IncomingInvite,
+        plan: PreparedPlan,
+        itinerary: Itinerary,
+        first: Step,
+        longest_s: float,
+        facts: dict[str, Scalar],
+    ) -> CallSession:
+        line = self._builder.line(invite, may_record=itinerary.may_record)
+        line.route = itinerary.route.name
+        planned = Planned(
+            invite.call_id,
+            step=first,
+            setup_limit_s=self._limits.setup_limit_s,
+            max_length_s=longest_s,
+            refusal_code=self._limits.refusal_code,
+            hold_limit_s=self._limits.hold_limit_s,
+        )
+
+        def choose(step: TalkTo) -> Cast:
+            profile = itinerary.profile(step)
+            routed = self._routed(invite, profile, longest_s)
+            return self._builder.cast(invite, line, plan, step.agent, profile, routed)
+
+        if isinstance(first, TalkTo):
+            facts["agent"] = first.agent
+        return self._session(invite.call_id, line, planned, facts, choose, plan.sounds.__getitem__)
+
+    def _session(
+        self,
+        call_id: CallId,
+        line: Line,
+        begins: Planned | Cast,
+        facts: Mapping[str, Scalar],
+        choose: Choose = no_agents,
+        sounds: Sounds = no_sounds,
+    ) -> CallSession:
+        session = CallSession(
+            call_id=call_id,
+            leg=line.leg,
+            playout=line.playout,
+            recorder=line.recorder,
+            store=self._store,
+            clock=self._clock,
+            begins=begins,
+            facts=facts,
+            choose=choose,
+            sounds=sounds,
+        )
+        self._sessions[call_id] = session
+        return session
+
+    def _begin(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> asyncio.Task[Outcome]:
+        """Run a call of its own."""
+        task = asyncio.create_task(self._run(call_id, call), name=f"call-{call_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _routed(self, asked: IncomingInvite | DialOrder, profile: AgentProfile, longest_s: float) -> Routed:
+        turns, keypad = profile.turn_detection, profile.keypad
+        # The upstream tells the end of a sound only after its own silence.
+        silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
+        return Routed(
+            asked.call_id,
+            setup_limit_s=self._limits.setup_limit_s,
+            max_length_s=longest_s,
+            refusal_code=self._limits.refusal_code,
+            guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
+            goodbye_limit_s=profile.goodbye_limit_s,
+            tool_filler_after_s=profile.tools.filler_after_s,
+            outbound=isinstance(asked, DialOrder),
+            ring_limit_s=self._limits.ring_limit_s,
+            hold_limit_s=self._limits.hold_limit_s,
+            keypad=Keypad(keypad.to_agent, keypad.pause_s, keypad.shortcuts, keypad.masked),
+            transfers=self._builder.transfers(asked.trunk),
+            recording=profile.recording.mode == "on",
+            announces=profile.recording.announcement is not None,
+        )
+
+    async def _run(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> Outcome:
+        with bind_call(call_id):
+            try:
+                outcome = await call
+            except Exception as fault:  # noqa: BLE001 - the boundary of a call: its fault must not touch another
+                _log.exception("call_failed")
+                session = self._sessions.get(call_id)
+                outcome = Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500)
+                if session is None:
+                    self._refuse(call_id, 500, "Internal error")
+                else:
+                    outcome = session.outcome or outcome
+            finally:
+                self._sessions.pop(call_id, None)
+                self._waiting.pop(call_id, None)
+                answered = self._answered.pop(call_id, None)
+                self._gate.release(call_id, 0 if answered is None else self._clock.monotonic() - answered)
+        return outcome
+
+    def _turn_away(self, invite: IncomingInvite, outcome: Outcome) -> None:
+        ours = outcome.reason is EndReason.INTERNAL_ERROR  # its detail is not for strangers
+        self._refuse(invite.call_id, outcome.sip_code, "Internal error" if ours else outcome.detail)
+        self._store.note(
+            invite.call_id,
+            "refused",
+            **self._facts(invite),
+            state="ended",
+            ended_at=self._clock.now(),
+            end_reason=outcome.reason,
+            end_detail=outcome.detail,
+            ended_by=outcome.ended_by,
+            sip_code=outcome.sip_code,
+        )
+
+    def _facts(self, invite: IncomingInvite) -> dict[str, Scalar]:
+        facts = {
+            "sip_call_id": invite.sip_call_id,
+            "from_uri": invite.from_uri,
+            "to_uri": invite.to_uri,
+            "source": invite.source,
+            "direction": "inbound",
+        }
+        known = {"caller": invite.caller, "called": invite.called, "trunk": invite.trunk}
+        return {**facts, **_known(known), **self._common_facts()}
+
+    def _facts_of_route(self, plan: PreparedPlan, route: Route, exceeded: str) -> dict[str, str]:
+        try:
+            metadata = dict(route.metadata)
+        except TemplateFailed as problem:
+            _log.warning("metadata_not_filled_in", route=route.name, detail=str(problem))
+            metadata = {}
+        told = json.dumps(metadata, ensure_ascii=False) if metadata else ""
+        return {"route": route.name, "dialplan": plan.dialplan.version, "metadata": told, "limit_exceeded": exceeded}
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+    def _common_facts(self) -> dict[str, Scalar]:
+        return {"worker": self._worker, "created_at": self._clock.now()}
+
+
+def _known(facts: Mapping[str, str]) -> dict[str, Scalar]:
+    """Return those that are not empty: what is not known is absent from the record."""
+    return {name: value for name, value in facts.items() if value}
+
+
+def limits_of(limits: Limits) -> RouteLimits:
+    """Return what is counted of a route's limits."""
+    each = limits.per_caller
+    return RouteLimits(
+        Caps(limits.max_calls, limits.calls_per_day, limits.minutes_per_day),
+        Caps(each.max_calls, each.calls_per_day, each.minutes_per_day),
+    )

@@ -1,0 +1,283 @@
+"""One process that takes calls: builds every object once, runs until told to stop, and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from gateway.audio.uplink import Doorbell
+from gateway.call.outcome import Outcome
+from gateway.call.ports import TimerHandle
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.files import PlanFile
+from gateway.errors import ConfigError, StoreError
+from gateway.recording.recorder import RecordingWriter
+from gateway.settings.sections import RedisSettings, Settings
+from gateway.sip.calls.accounts import TrunkChanged
+from gateway.sip.library.endpoint import SipInfo, phone_format
+from gateway.sip.thread import SipThread
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
+from gateway.store.limits import RedisLimits
+from gateway.store.reload_requests import ReloadRequests
+from gateway.threads import enter_role
+from gateway.tools.webhook import WebhookClient
+from gateway.upstream.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
+from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.worker.build import CallBuilder
+from gateway.worker.call_log import Journal
+from gateway.worker.garbage import GarbageCollection
+from gateway.worker.live_plan import PlanKeeper
+from gateway.worker.prepared import PreparedPlan, load_plan
+from gateway.worker.switchboard import DialOrder, Switchboard
+
+_log = structlog.get_logger(__name__)
+_STORE_CLOSE_S = 2.0
+
+NO_KEY = (
+    "realtime.api_key: no key for the Realtime API: set OPENAI_API_KEY (or GATEWAY_REALTIME__API_KEY), "
+    "or try the gateway without one: gateway serve --simulate"
+)
+
+
+class LoopClock:
+    """Time as the running loop tells it."""
+
+    def now(self) -> float:
+        """Return Unix seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> TimerHandle:
+        """Run ``callback`` on the loop after ``seconds``."""
+        return asyncio.get_running_loop().call_later(seconds, callback)
+
+
+class Worker:
+    """
+    The whole gateway in one process.
+
+    Args:
+        settings: all of them.
+        announce: takes the lines a person should see at start and stop.
+
+    Raises:
+        ConfigError: there is no key, or the dialplan cannot be used; with all its mistakes.
+    """
+
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+        if settings.realtime.api_key is None:
+            raise ConfigError(NO_KEY)
+        self._settings = settings
+        self._announce = announce
+        self._phone = phone_format(settings.sip, settings.trunks)
+        self._plan = PlanKeeper(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._stop_asked = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    def _load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, PreparedPlan]:
+        plan = load_plan(files, folder, self._settings, self._phone)
+        return plan.dialplan, plan
+
+    async def run(self) -> None:
+        """
+        Take calls until SIGTERM or SIGINT.
+
+        The first signal drains: no new calls, live ones may finish within the limit and get a BYE then. A second one
+        ends them at once.
+
+        Raises:
+            SipError: the SIP stack could not start, or failed later.
+            StoreError: Redis could not be reached at start.
+        """
+        enter_role("loop")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._plan.ask)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self._store())
+            self._plan.report(
+                lambda state: store.note_dialplan(**state.fields()),
+                ReloadRequests(self._settings.redis, store).newest,
+            )
+            await stack.enter_async_context(self._plan)
+            reaper = asyncio.create_task(self._reap(store), name="reaper")
+            stack.push_async_callback(_cancelled, reaper)
+            sip, switchboard = await self._open(stack, store)
+            info = await sip.start()
+            switchboard.capacity = info.capacity
+            await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
+            self._tell_ready(info)
+            await self._until_stopped(sip, switchboard)
+
+    async def dial(self, order: DialOrder) -> Outcome:
+        """
+        Place one call, without taking any, and return how it ended; SIGTERM or SIGINT ends it.
+
+        Raises:
+            ConfigError: there is no such agent or trunk, or the target cannot be called.
+            SipError: the SIP stack could not start, or failed later.
+            StoreError: Redis could not be reached at start.
+        """
+        enter_role("loop")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self._store())
+            sip, switchboard = await self._open(stack, store, register=False)
+            await sip.start()
+            await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
+            call = asyncio.ensure_future(switchboard.dial(order))
+            asked = asyncio.ensure_future(self._stop_asked.wait())
+            await asyncio.wait((call, asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            await switchboard.stop("stopped by the operator")
+            outcome = await call
+            if sip.ended.done():
+                sip.ended.result()
+            return outcome
+
+    async def _open(
+        self, stack: AsyncExitStack, store: RedisSessionStore, *, register: bool = True
+    ) -> tuple[SipThread, Switchboard]:
+        """Make what calls are made of; the SIP thread is not started yet, and is stopped by ``stack``."""
+        settings = self._settings
+        webhooks = await stack.enter_async_context(WebhookClient())
+        minter = await stack.enter_async_context(SecretMinter(settings.realtime))
+        recordings = RecordingWriter(settings.recording)
+        recordings.start()
+        stack.push_async_callback(recordings.stop)
+        sip = SipThread(
+            settings.sip,
+            lambda event: switchboard.on_event(event),
+            trunks=settings.trunks,
+            secrets=settings.secrets,
+            on_trunk=partial(self._note_trunk, store) if register else None,
+            register=register,
+        )
+        gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
+        clock = LoopClock()
+        losses = settings.realtime.breaker_losses
+        builder = CallBuilder(
+            settings,
+            sip=sip,
+            doorbell=Doorbell(asyncio.get_running_loop()),
+            webhooks=webhooks,
+            minter=minter,
+            breakers=Breakers(clock.monotonic, losses, partial(_note_upstream, store)),
+            recordings=recordings,
+            phone=self._phone,
+        )
+        journal = Journal(store, clock)
+        stack.callback(journal.close)
+        switchboard = Switchboard(
+            plan=lambda: self._plan.plan,
+            limits=settings.call,
+            builder=builder,
+            gate=gate,
+            refuse=sip.refuse,
+            store=journal,
+            clock=clock,
+            worker=self.name,
+        )
+        stack.push_async_callback(sip.stop)
+        return sip, switchboard
+
+    def stop(self) -> None:
+        """Ask for a drain; asked again, for the end."""
+        (self._stop_now if self._stop_asked.is_set() else self._stop_asked).set()
+
+    async def _until_stopped(self, sip: SipThread, switchboard: Switchboard) -> None:
+        asked = asyncio.ensure_future(self._stop_asked.wait())
+        await asyncio.wait((asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if self._stop_asked.is_set():
+            sip.drain()
+            limit_s = self._settings.call.drain_limit_s
+            if switchboard.live_calls:
+                self._announce(
+                    f"stopping: no new calls; {switchboard.live_calls} may go on for {limit_s:g} s "
+                    "(a second signal ends them at once)"
+                )
+            now = asyncio.ensure_future(self._stop_now.wait())
+            drained = asyncio.ensure_future(switchboard.drain(limit_s))
+            await asyncio.wait((now, drained), return_when=asyncio.FIRST_COMPLETED)
+            for task in (now, drained):
+                task.cancel()
+        await switchboard.stop("the worker is shutting down")
+        if sip.ended.done():
+            sip.ended.result()
+
+    async def _reap(self, store: RedisSessionStore) -> None:
+        """Now and then end the records of calls whose worker died."""
+        while True:
+            try:
+                for call_id in await store.reap_dead_calls():
+                    _log.warning("call_orphaned", call_id=call_id, detail="its worker died")
+            except StoreError as error:
+                _log.debug("reaping_put_off", detail=str(error))
+            await asyncio.sleep(self._settings.redis.expiry_s)
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncIterator[RedisSessionStore]:
+        settings = self._settings.redis
+        async with AsyncExitStack() as stack:
+            if settings.url is None:
+                url = await stack.enter_async_context(EmbeddedRedis())
+                settings = RedisSettings.model_validate({**settings.model_dump(), "url": url})
+                self._announce(
+                    f"no Redis is configured: sessions go to a private one that ends with the gateway ({url})"
+                )
+            store = RedisSessionStore(settings, self.name)
+            await store.open()
+            stack.push_async_callback(store.close, _STORE_CLOSE_S)
+            yield store
+
+    def _note_trunk(self, store: RedisSessionStore, change: TrunkChanged) -> None:
+        fields = asdict(change)
+        store.note_trunk(fields.pop("trunk"), **fields)
+
+    def _tell_ready(self, info: SipInfo) -> None:
+        self._announce(f"pjsua2 {info.version}: this build holds {info.capacity} calls at once; more get 503")
+        self._announce(
+            f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
+            f"agents: {', '.join(self._plan.plan.dialplan.agents)}"
+        )
+
+
+def _note_upstream(store: RedisSessionStore, told: UpstreamAway | UpstreamBack | HeldBack) -> None:
+    """Write down that the model's service went away or came back, and count the attempts held back meanwhile."""
+    match told:
+        case HeldBack(model):
+            store.count("outages", f"{model} held_back")
+        case UpstreamAway(model, losses, detail):
+            _log.warning("upstream_away", model=model, losses=losses, detail=detail)
+            store.count("outages", f"{model} began")
+            store.note_upstream(model, state="away", losses=losses, detail=detail)
+        case UpstreamBack(model, lasted_s, held_back, probes):
+            figures = {"lasted_s": round(lasted_s, 1), "held_back": held_back, "probes": probes}
+            _log.warning("upstream_back", model=model, **figures)
+            store.count("outages", f"{model} ended")
+            store.note_upstream(model, state="back", **figures)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is gone."""
+    task.cancel()
+    await asyncio.wait((task,))

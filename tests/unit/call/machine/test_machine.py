@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import ast
+import inspect
+
+import pytest
+
+from docs.generate.samples import SAMPLES, WAYS
+from gateway.call.actions import (
+    Answer,
+    CallAction,
+    CancelTimer,
+    CloseAgent,
+    Finish,
+    FlushPlayout,
+    Greet,
+    HangUp,
+    OpenAgent,
+    Ring,
+    StartTimer,
+    Truncate,
+)
+from gateway.call.events import (
+    AgentAway,
+    AgentClosed,
+    AgentFailed,
+    AgentReady,
+    AgentSpoke,
+    CallerSpoke,
+    CallEvent,
+    HangUpAsked,
+    IncomingInvite,
+    LegClosed,
+    LegFailed,
+    MediaLost,
+    MediaUp,
+    Noted,
+    OrderFailed,
+    Routed,
+    SpeechStarted,
+    SpeechStopped,
+    StopAsked,
+    TimerFired,
+)
+from gateway.call.machine import machine as machine_module
+from gateway.call.machine import rules as decisions_module
+from gateway.call.machine.machine import RULES, CallMachine
+from gateway.call.machine.phase import Phase
+from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.errors import AgentLost, AgentRefused, IllegalEvent, WireError
+from gateway.ids import CallId
+
+pytestmark = pytest.mark.unit
+
+CALL = CallId("call")
+ROUTED = Routed(CALL, setup_limit_s=8, max_length_s=600, refusal_code=480)
+READY = AgentReady(CALL, "sess_1")
+UP = MediaUp(CALL, "PCMU/8000")
+CANCEL = LegClosed(CALL, by_caller=True, code=487, reason="Request Terminated")
+BYE = LegClosed(CALL, by_caller=True, code=200, reason="OK")
+TO_RINGING = (ROUTED,)
+TO_ANSWERING = (ROUTED, READY)
+TO_ACTIVE = (ROUTED, READY, UP)
+
+
+def machine_after(*events: CallEvent) -> CallMachine:
+    machine = CallMachine()
+    for event in events:
+        machine.handle(event)
+    return machine
+
+
+def outcome_in(actions: tuple[CallAction, ...]) -> Outcome:
+    assert isinstance(actions[-1], Finish)
+    return actions[-1].outcome
+
+
+def test_a_routed_call_rings_and_opens_its_agent_with_a_limit() -> None:
+    machine = CallMachine()
+    assert machine.handle(ROUTED) == (Ring(), OpenAgent(), StartTimer("setup", 8))
+    assert machine.phase is Phase.RINGING
+
+
+def test_the_call_is_answered_only_when_the_agent_is_ready() -> None:
+    machine = machine_after(*TO_RINGING)
+    assert machine.handle(READY) == (Answer(),)
+    assert machine.phase is Phase.ANSWERING
+
+
+def test_the_agent_greets_when_media_is_up_and_the_length_is_bounded() -> None:
+    machine = machine_after(*TO_ANSWERING)
+    assert machine.handle(UP) == (CancelTimer("setup"), Greet(), StartTimer("max_length", 600))
+    assert machine.phase is Phase.ACTIVE
+
+
+def test_barge_in_flushes_what_waits_and_truncates_the_item_where_it_was_cut() -> None:
+    machine = machine_after(*TO_ACTIVE)
+    assert machine.handle(SpeechStarted(CALL, "item_1", 740)) == (FlushPlayout(), Truncate("item_1", 740))
+    assert machine.phase is Phase.ACTIVE
+
+
+def test_speech_over_a_silent_agent_truncates_nothing() -> None:
+    assert machine_after(*TO_ACTIVE).handle(SpeechStarted(CALL)) == (FlushPlayout(),)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SpeechStopped(CALL),
+        CallerSpoke(CALL, "item_1", "hello"),
+        AgentSpoke(CALL, "item_2", "hi"),
+        Noted(CALL, "usage", {"input_tokens": 5}),
+        UP,
+    ],
+)
+def test_what_is_only_for_the_record_orders_nothing(event: CallEvent) -> None:
+    machine = machine_after(*TO_ACTIVE)
+    assert machine.handle(event) == ()
+    assert machine.phase is Phase.ACTIVE
+
+
+@pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING])
+def test_caller_cancelling_before_the_answer_closes_the_agent(way: tuple[CallEvent, ...]) -> None:
+    machine = machine_after(*way)
+    outcome = Outcome(EndReason.CALLER_CANCELLED, "487 Request Terminated", 487)
+    assert machine.handle(CANCEL) == (CloseAgent(), CancelTimer("setup"), Finish(outcome))
+    assert machine.phase is Phase.ENDED
+    assert outcome.ended_by is Side.CALLER
+
+
+def test_caller_cancelling_before_the_route_is_known_has_no_agent_to_close() -> None:
+    machine = CallMachine()
+    assert outcome_in(machine.handle(CANCEL)).reason is EndReason.CALLER_CANCELLED
+    assert machine.phase is Phase.ENDED
+    assert machine.handle(ROUTED) == ()
+
+
+def test_caller_hanging_up_before_the_answer_without_a_cancel_hung_up() -> None:
+    gone = LegClosed(CALL, by_caller=True, code=408, reason="Request Timeout")
+    assert outcome_in(machine_after(*TO_ANSWERING).handle(gone)).reason is EndReason.CALLER_HUNG_UP
+
+
+def test_caller_hanging_up_in_the_talk_closes_the_agent_and_hangs_up_nothing() -> None:
+    outcome = Outcome(EndReason.CALLER_HUNG_UP, "200 OK", 200)
+    actions = machine_after(*TO_ACTIVE).handle(BYE)
+    assert actions == (CloseAgent(), CancelTimer("max_length"), FlushPlayout(), Finish(outcome))
+
+
+@pytest.mark.parametrize("way", [(), TO_RINGING, TO_ANSWERING, TO_ACTIVE])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (408, EndReason.SIGNALLING_LOST),  # the session timer, or a request of ours that was never answered
+        (481, EndReason.SIGNALLING_LOST),
+        (415, EndReason.NO_COMMON_MEDIA),  # an ACK without SDP
+        (488, EndReason.NO_COMMON_MEDIA),
+        (500, EndReason.SIP_ERROR),
+    ],
+)
+def test_a_dialog_that_ends_unasked_on_our_side_is_not_the_callers_doing(
+    way: tuple[CallEvent, ...], code: int, reason: EndReason
+) -> None:
+    gone = LegClosed(CALL, by_caller=False, code=code, reason="Words")
+    outcome = outcome_in(machine_after(*way).handle(gone))
+    assert outcome == Outcome(reason, f"{code} Words", code)
+    assert outcome.ended_by is Side.GATEWAY
+
+
+@pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING])
+@pytest.mark.parametrize(
+    ("error", "reason", "words"),
+    [
+        (AgentRefused("wrong key"), EndReason.AGENT_REFUSED, "Agent refused"),
+        (AgentLost("no route"), EndReason.AGENT_LOST, "Agent lost"),
+        (WireError("not JSON"), EndReason.AGENT_LOST, "Agent lost"),
+    ],
+)
+def test_an_agent_that_fails_before_the_answer_refuses_the_call_with_its_code(
+    way: tuple[CallEvent, ...], error: AgentRefused | AgentLost | WireError, reason: EndReason, words: str
+) -> None:
+    machine = machine_after(*way)
+    assert machine.handle(AgentFailed(CALL, error)) == (
+        CloseAgent(),
+        CancelTimer("setup"),
+        HangUp(480, words),
+        StartTimer("ending", 5.0),
+    )
+    refused = LegClosed(CALL, by_caller=False, code=480, reason=words)
+    assert machine.handle(refused) == (CancelTimer("ending"), Finish(Outcome(reason, str(error), 480)))
+    assert machine.phase is Phase.ENDED
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "detail"),
+    [
+        (AgentFailed(CALL, AgentLost("reset")), EndReason.AGENT_LOST, "reset"),
+        (AgentClosed(CALL, 1000, "bye"), EndReason.AGENT_CLOSED, "1000 bye"),
+        (AgentClosed(CALL, 1000, ""), EndReason.AGENT_CLOSED, "1000"),
+        (MediaLost(CALL, 30), EndReason.NO_RTP, "no RTP for 30 s"),
+        (StopAsked(CALL, "drain limit"), EndReason.SHUTDOWN, "drain limit"),
+        (LegFailed(CALL, "answer"), EndReason.SIP_ERROR, "answer"),
+        (OrderFailed(CALL, "KeyError"), EndReason.INTERNAL_ERROR, "KeyError"),
+    ],
+)
+def test_what_ends_a_talk_closes_the_agent_and_hangs_up(event: CallEvent, reason: EndReason, detail: str) -> None:
+    machine = machine_after(*TO_ACTIVE)
+    actions = machine.handle(event)
+    assert actions[0] == CloseAgent()
+    assert actions[-1] == StartTimer("ending", 5.0)
+    assert isinstance(actions[-2], HangUp)
+    assert actions[-2].code >= 400
+    assert CancelTimer("max_length") in actions
+    assert FlushPlayout() in actions
+    outcome = outcome_in(machine.handle(LegClosed(CALL, by_caller=False, code=200, reason="OK")))
+    assert (outcome.reason, outcome.detail) == (reason, detail)
+
+
+@pytest.mark.parametrize(
+    ("way", "detail"), [(TO_RINGING, "no agent within 8 s"), (TO_ANSWERING, "no media within 8 s")]
+)
+def test_a_set_up_that_takes_too_long_refuses_the_call(way: tuple[CallEvent, ...], detail: str) -> None:
+    machine = machine_after(*way)
+    assert machine.handle(TimerFired(CALL, "setup")) == (
+        CloseAgent(),
+        HangUp(480, "Setup timeout"),
+        StartTimer("ending", 5.0),
+    )
+    outcome = outcome_in(machine.handle(TimerFired(CALL, "ending")))
+    assert outcome == Outcome(EndReason.SETUP_TIMEOUT, detail, 480)
+
+
+@pytest.mark.parametrize(
+    ("way", "hang_up"),
+    [
+        ((*TO_ACTIVE, TimerFired(CALL, "max_length"), TimerFired(CALL, "goodbye")), HangUp(200, "Max length")),
+        ((*TO_ACTIVE, HangUpAsked(CALL, "t", "bye"), TimerFired(CALL, "goodbye")), HangUp(200, "Agent hung up")),
+        ((*TO_ACTIVE, StopAsked(CALL, "drain")), HangUp(503, "Shutdown")),
+    ],
+)
+def test_only_a_fault_is_told_as_one_in_a_bye(way: tuple[CallEvent, ...], hang_up: HangUp) -> None:
+    assert hang_up in machine_after(*way[:-1]).handle(way[-1])
+
+
+def test_a_leg_that_never_says_it_is_closed_is_given_up() -> None:
+    machine = machine_after(*TO_ACTIVE, StopAsked(CALL, "drain"))
+    assert outcome_in(machine.handle(TimerFired(CALL, "ending"))).reason is EndReason.SHUTDOWN
+    assert machine.phase is Phase.ENDED
+    assert machine.handle(BYE) == ()
+
+
+@pytest.mark.parametrize("event", [StopAsked(CALL, ""), LegFailed(CALL, ""), OrderFailed(CALL, "")])
+def test_a_call_that_ends_before_its_route_is_known_is_refused_without_an_agent(event: CallEvent) -> None:
+    machine = CallMachine()
+    hang_up, timer = machine.handle(event)
+    assert isinstance(hang_up, HangUp)
+    assert timer == StartTimer("ending", 5.0)
+    assert machine.handle(ROUTED) == ()
+    assert isinstance(machine.handle(BYE)[-1], Finish)
+
+
+def test_the_first_cause_of_an_ending_stands() -> None:
+    machine = machine_after(*TO_ACTIVE, AgentClosed(CALL, 1000, ""))
+    assert machine.handle(AgentFailed(CALL, AgentLost("late"))) == ()
+    assert machine.handle(StopAsked(CALL, "drain")) == ()
+    assert outcome_in(machine.handle(BYE)).reason is EndReason.AGENT_CLOSED
+
+
+def test_an_answer_that_crosses_a_cancel_ends_as_cancelled() -> None:
+    assert outcome_in(machine_after(*TO_RINGING, READY).handle(CANCEL)).reason is EndReason.CALLER_CANCELLED
+
+
+def test_media_that_comes_up_after_the_agent_failed_starts_no_talk() -> None:
+    machine = machine_after(*TO_ANSWERING, AgentFailed(CALL, AgentLost("reset")))
+    assert machine.handle(UP) == ()
+    assert machine.phase is Phase.ENDING
+
+
+def test_a_set_up_timer_that_ran_out_just_as_media_came_up_ends_nothing() -> None:
+    machine = machine_after(*TO_ACTIVE)
+    assert machine.handle(TimerFired(CALL, "setup")) == ()
+    assert machine.phase is Phase.ACTIVE
+
+
+@pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING, TO_ACTIVE, (*TO_ACTIVE, StopAsked(CALL, ""))])
+def test_what_is_noted_changes_nothing_wherever_there_is_an_agent(way: tuple[CallEvent, ...]) -> None:
+    assert machine_after(*way).handle(Noted(CALL, "session_open", {"took_ms": 80})) == ()
+
+
+def test_early_speech_while_answering_is_let_pass() -> None:
+    machine = machine_after(*TO_ANSWERING)
+    assert machine.handle(SpeechStarted(CALL, "item_1", 20)) == ()
+    assert machine.phase is Phase.ANSWERING
+
+
+@pytest.mark.parametrize(
+    ("way", "event"),
+    [
+        ((), READY),
+        ((), TimerFired(CALL, "setup")),
+        (TO_RINGING, ROUTED),
+        (TO_RINGING, UP),
+        (TO_RINGING, SpeechStarted(CALL)),
+        ((), Noted(CALL, "usage", {})),
+        (TO_RINGING, AgentAway(CALL, "")),
+        (TO_ANSWERING, HangUpAsked(CALL, "call_1", "done")),
+        (TO_ANSWERING, READY),
+        (TO_ANSWERING, MediaLost(CALL, 30)),
+        (TO_ACTIVE, READY),
+        (TO_ACTIVE, IncomingInvite(CALL, "id", "sip:a@x", "sip:b@y", "192.0.2.1:5060")),
+    ],
+)
+def test_an_event_that_cannot_happen_is_refused_and_changes_nothing(
+    way: tuple[CallEvent, ...], event: CallEvent
+) -> None:
+    machine = machine_after(*way)
+    before = machine.phase
+    with pytest.raises(IllegalEvent) as caught:
+        machine.handle(event)
+    assert (caught.value.phase, caught.value.event) == (before, type(event).__name__)
+    assert machine.phase is before
+
+
+@pytest.mark.parametrize("event", SAMPLES.values(), ids=SAMPLES)
+def test_nothing_follows_the_end(event: CallEvent) -> None:
+    machine = machine_after(*WAYS[Phase.ENDED])
+    assert machine.handle(event) == ()
+    assert machine.phase is Phase.ENDED
+
+
+def test_every_phase_has_its_row() -> None:
+    assert set(RULES) == set(Phase)
+
+
+def test_the_phase_is_written_in_one_place() -> None:
+    writes = [
+        node
+        for module in (machine_module, decisions_module)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Attribute) and node.attr == "phase" and isinstance(node.ctx, ast.Store)
+    ]
+    assert len(writes) == 1

@@ -1,0 +1,71 @@
+"""Who may call, and as which trunk."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.sources import Source, Sources
+
+pytestmark = pytest.mark.unit
+
+CARRIER = TrunkSettings.model_validate({"host": "sip.example.net", "networks": "198.51.100.0/24, 192.0.2.128/25"})
+PBX = TrunkSettings.model_validate({"host": "198.51.100.7:5070", "outbound_proxy": "192.0.2.1"})
+
+
+def sources(allow_from: str | None = None, **trunks: TrunkSettings) -> Sources:
+    return Sources(SipSettings.model_validate({"allow_from": allow_from}), trunks)
+
+
+def test_anyone_may_call_while_there_is_no_trunk() -> None:
+    assert sources().find("203.0.113.9") == Source(None, allowed=True)
+
+
+def test_nobody_else_may_call_once_there_is_a_trunk_not_even_loopback() -> None:
+    known = sources(carrier=CARRIER)
+    assert known.find("198.51.100.200:5060") == Source("carrier", allowed=True)
+    assert known.find("203.0.113.9") == Source(None, allowed=False)
+    assert known.find("127.0.0.1") == Source(None, allowed=False)
+
+
+def test_allowed_networks_stand_beside_the_trunks() -> None:
+    known = sources("127.0.0.0/8, 203.0.113.9", carrier=CARRIER)
+    assert known.find("127.0.0.2:40000") == Source(None, allowed=True)
+    assert known.find("203.0.113.9").allowed
+    assert not known.find("203.0.113.10").allowed
+
+
+def test_an_empty_list_lets_nobody_in() -> None:
+    assert not sources("").find("203.0.113.9").allowed
+
+
+def test_an_address_as_host_or_proxy_is_the_trunks_and_the_narrowest_network_wins() -> None:
+    known = sources(carrier=CARRIER, pbx=PBX)
+    assert known.trunk_of("198.51.100.7") == "pbx"
+    assert known.trunk_of("192.0.2.1:5060") == "pbx"
+    assert known.trunk_of("198.51.100.8") == "carrier"
+
+
+def test_a_resolved_address_is_learnt_and_old_ones_are_forgotten() -> None:
+    known = sources(carrier=CARRIER)
+    assert known.trunk_of("203.0.113.9") is None
+    known.learn("carrier", "203.0.113.9:5060")
+    assert known.trunk_of("203.0.113.9") == "carrier"
+    for number in range(100):
+        known.learn("carrier", f"203.0.112.{number}")
+    assert known.trunk_of("203.0.113.9") is None
+    assert known.trunk_of("203.0.112.99") == "carrier"
+
+
+@pytest.mark.parametrize("address", ["", "somebody", "::1", "[::1]:5060", "1.2.3", "1.2.3.4.5:1"])
+def test_text_that_is_no_ipv4_address_is_nobodys(address: str) -> None:
+    known = sources()
+    known.learn("carrier", address)
+    assert known.find(address) == Source(None, allowed=False)
+
+
+def test_what_is_remembered_of_addresses_is_bounded() -> None:
+    known = sources()
+    for number in range(10_000):
+        known.find(f"10.0.{number // 250}.{number % 250}")
+    assert len(known._found) <= 4096

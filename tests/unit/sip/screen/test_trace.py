@@ -1,0 +1,85 @@
+"""Which messages are kept, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.sections import SipSettings
+from gateway.sip.core.message import parse_message
+from gateway.sip.screen.trace import _ANSWERED, _FIRST, _LAST, _WAITING, Tracer
+
+pytestmark = pytest.mark.unit
+
+
+def see(
+    by: Tracer, at: float, sent: bool, call_id: str, first: str = "INVITE sip:x SIP/2.0", cseq: str = "1 INVITE"
+) -> None:
+    """Have a message go by."""
+    text = (
+        f"{first}\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x@h>\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\nX-Long: {'x' * 10_000}\r\n\r\n"
+    )
+    by.saw(at, sent, "192.0.2.1:5060", parse_message(text), text)
+
+
+def tracer(mode: str, folder: Path = Path("traces")) -> Tracer:
+    return Tracer(SipSettings.model_validate({"trace": mode, "trace_folder": folder}))
+
+
+def test_nothing_is_kept_while_it_is_off() -> None:
+    off = tracer("off")
+    see(off, 1, False, "a")
+    assert not off.wanted
+    assert off.finish("a", keep=True) is None
+    off.close()
+
+
+def test_only_calls_are_kept_and_those_that_ended_well_are_not_written() -> None:
+    failed = tracer("failed")
+    see(failed, 1, False, "ping", "OPTIONS sip:x SIP/2.0", "1 OPTIONS")
+    see(failed, 1, False, "a")
+    assert failed.finish("ping", keep=True) is None
+    assert failed.finish("unknown", keep=True) is None
+    assert failed.finish("a", keep=False) is None
+    assert failed.finish("a", keep=True) is None  # it was over
+    failed.close()
+
+
+def test_a_flood_of_invites_pushes_out_its_own_and_no_answered_call() -> None:
+    kept = tracer("all")
+    see(kept, 1, False, "live")
+    see(kept, 1, True, "live", "SIP/2.0 200 OK")
+    for number in range(5000):
+        see(kept, 1, False, f"flood{number}")
+    assert len(kept._waiting) == _WAITING
+    assert "live" in kept._answered
+    for number in range(5000):
+        see(kept, 1, False, f"call{number}")
+        see(kept, 1, True, f"call{number}", "SIP/2.0 200 OK")
+    assert len(kept._answered) == _ANSWERED
+
+
+def test_of_a_long_call_the_begin_and_the_end_are_kept() -> None:
+    kept = tracer("all")
+    for number in range(1000):
+        see(kept, number, False, "a")
+    call = kept._waiting["a"]
+    assert call.count == 1000
+    assert [call.first[0].at, call.first[-1].at] == [0, _FIRST - 1]
+    assert [call.last[0].at, call.last[-1].at] == [1000 - _LAST, 999]
+    assert len(call.last[0].text) <= 8000
+
+
+def test_a_trace_is_for_nobody_else_on_the_machine_and_a_long_call_id_hides_no_call(tmp_path: Path) -> None:
+    call_id = "a" * 255 + "@b"
+    kept = tracer("all", tmp_path / "new" / "traces")
+    see(kept, 1, False, call_id)
+    path = kept.finish(call_id, keep=True)
+    kept.close()
+    assert path is not None
+    for file in (path, path.with_suffix(".pcap")):
+        assert file.stat().st_mode & 0o137 == 0
+    assert path.parent.stat().st_mode & 0o027 == 0
+    assert call_id in path.read_text()

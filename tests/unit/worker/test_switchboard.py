@@ -1,0 +1,385 @@
+"""Who is on a call: INVITEs and orders to call become sessions, facts go to their call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+
+from gateway.audio.pcm import PHONE
+from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.uplink import UplinkTap
+from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Routed
+from gateway.call.machine.phase import Phase
+from gateway.call.outcome import EndReason, Outcome
+from gateway.call.ports import Cast
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.plan import Dialplan
+from gateway.errors import ConfigError
+from gateway.ids import CallId
+from gateway.settings.sections import CallSettings
+from gateway.store.limits import Admission, Caps, RouteLimits
+from gateway.worker.prepared import PreparedPlan
+from gateway.worker.switchboard import DialOrder, Line, Switchboard
+from tests.fakes.agent import FakeAgent
+from tests.fakes.clock import FakeClock
+from tests.fakes.leg import FakeLeg
+from tests.fakes.recorder import FakeRecorder
+from tests.fakes.stage import settle
+from tests.fakes.store import FakeStore
+
+pytestmark = pytest.mark.unit
+
+AGENT: dict[str, Any] = {
+    "instructions": "Be kind.",
+    "keypad": {"shortcuts": {"0": "sip:desk@192.0.2.7"}, "pause_s": 2, "masked": True},
+    "recording": {"mode": "on"},
+}
+PLAN = Dialplan.model_validate(
+    {
+        "agents": {"desk": AGENT, "plain": {"instructions": "Be brief."}},
+        "routes": [
+            {"name": "closed", "match": {"to": "closed"}, "action": "reject", "code": 486, "reason": "Gone home"},
+            {
+                "name": "short",
+                "match": {"to": "short"},
+                "limits": {"max_minutes": 2, "calls_per_day": 5, "over": {"action": "reject", "code": 480}},
+                "agent": "desk",
+            },
+            {"name": "all", "match": {"to": "/.+/"}, "agent": "desk"},
+        ],
+    }
+)
+INVITE = IncomingInvite(
+    CallId("c1"), "abc@192.0.2.1", "sip:alice@192.0.2.1", "sip:100@192.0.2.2", "192.0.2.1:5060", trunk="main"
+)
+
+
+class Gate:
+    """Lets calls in, or not, once it is open."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.answer = Admission(admitted=True)
+        self.asked: list[tuple[str, str, RouteLimits]] = []
+        self.released: list[tuple[CallId, float]] = []
+
+    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+        self.asked.append((route, caller, limits))
+        await self.open.wait()
+        return self.answer
+
+    def release(self, call_id: CallId, seconds: float) -> None:
+        self.released.append((call_id, seconds))
+
+
+class House:
+    """A switchboard whose calls have fakes on all sides; it is its own builder."""
+
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.gate = Gate()
+        self.legs: dict[CallId, FakeLeg] = {}
+        self.agents: dict[CallId, FakeAgent] = {}
+        self.cast_as: list[tuple[str, Routed]] = []
+        self.refused: list[tuple[CallId, int, str]] = []
+        self.fault: Exception | None = None
+        self.clock = FakeClock()
+        self.switchboard = Switchboard(
+            plan=lambda: PreparedPlan(PLAN, {}, {}, {"bye.wav": bytes(320)}),
+            limits=CallSettings(ring_limit_s=20, hold_limit_s=60),
+            builder=self,
+            gate=self.gate,
+            refuse=lambda *refusal: self.refused.append(refusal),
+            store=self.store,
+            clock=self.clock,
+            worker="w1",
+        )
+
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+        if self.fault is not None:
+            raise self.fault
+        leg = self.legs[asked.call_id] = FakeLeg(asked.call_id, obedient=True)
+        leg.emit = self.switchboard.on_event
+        recorder = FakeRecorder(asked.call_id) if may_record else None
+        return Line(leg, UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE), recorder)
+
+    def cast(
+        self,
+        asked: IncomingInvite | DialOrder,
+        line: Line,
+        plan: PreparedPlan,
+        agent_name: str,
+        profile: AgentProfile,
+        routed: Routed,
+    ) -> Cast:
+        self.cast_as.append((agent_name, routed))
+        agent = self.agents[asked.call_id] = FakeAgent(asked.call_id, willing=True)
+        return Cast(agent, routed)
+
+    def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
+        return "bridge" if trunk == "main" else "refer"
+
+    async def routed(self) -> Routed:
+        """The limits of the last call."""
+        await until(lambda: bool(self.cast_as))
+        return self.cast_as[-1][1]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(20):
+        if condition():
+            return
+        await settle()
+    raise AssertionError("it never came to be")
+
+
+async def test_an_invite_becomes_a_call_of_the_agent_its_route_names() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    record = house.store.record(INVITE.call_id)
+    assert (record["route"], record["agent"], record["trunk"], record["direction"]) == (
+        "all",
+        "desk",
+        "main",
+        "inbound",
+    )
+    assert house.switchboard.live_calls == 1
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=200, reason="OK"))
+    await until(lambda: house.switchboard.live_calls == 0)
+    assert house.store.record(INVITE.call_id)["recording"] == "recordings/call.wav"
+
+
+async def test_a_call_has_the_limits_of_the_settings_and_the_ways_of_its_agent_and_trunk() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    routed = await house.routed()
+    assert (routed.ring_limit_s, routed.hold_limit_s, routed.transfers) == (20, 60, "bridge")
+    assert (routed.recording, routed.outbound) == (True, False)
+    assert (routed.keypad.shortcuts, routed.keypad.pause_s) == ({"0": "sip:desk@192.0.2.7"}, 2)
+    assert routed.keypad.masked
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_call_from_no_trunk_has_none_in_its_record() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, trunk=""))
+    await settle()
+    assert "trunk" not in house.store.record(INVITE.call_id)
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_route_that_rejects_makes_no_agent() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:closed@192.0.2.2"))
+    await until(lambda: house.switchboard.live_calls == 0 and bool(house.gate.released))
+    assert house.legs[INVITE.call_id].orders == [("hang_up", 486, "Gone home")]
+    assert house.cast_as == []
+    record = house.store.record(INVITE.call_id)
+    assert (record["state"], record["end_reason"], record["direction"]) == ("ended", "rejected", "inbound")
+
+
+async def test_a_number_that_no_route_takes_is_refused_without_a_call() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, to_uri="tel:", from_uri=""))
+    assert [code for _, code, _ in house.refused] == [404]
+    assert not house.legs
+
+
+async def test_a_call_beyond_a_limit_takes_the_limits_own_step() -> None:
+    house = House()
+    house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 5")
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2", caller="alice", called="short"))
+    await until(lambda: bool(house.gate.released))
+    assert house.legs[INVITE.call_id].orders[0][:2] == ("hang_up", 480)
+    assert house.gate.asked == [("short", "alice", RouteLimits(Caps(calls_per_day=5)))]
+    record = house.store.record(INVITE.call_id)
+    assert (record["limit_exceeded"], record["caller"], record["called"]) == ("calls_per_day 5", "alice", "short")
+
+
+async def test_the_minutes_that_are_left_of_the_day_cut_the_call() -> None:
+    house = House()
+    house.gate.answer = Admission(admitted=True, minutes_left=0.5)
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2"))
+    assert (await house.routed()).max_length_s == 30
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_caller_who_leaves_before_the_gate_opens_has_left() -> None:
+    house = House()
+    house.gate.open.clear()
+    house.switchboard.on_event(INVITE)
+    await settle()
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=487, reason=""))
+    house.gate.open.set()
+    await until(lambda: bool(house.gate.released))
+    assert house.store.record(INVITE.call_id)["end_reason"] == "caller_cancelled"
+    assert house.gate.released == [(INVITE.call_id, 0)]
+
+
+async def test_a_call_that_waits_at_the_gate_when_the_worker_stops_is_ended() -> None:
+    house = House()
+    house.gate.open.clear()
+    house.switchboard.on_event(INVITE)
+    stopping = asyncio.create_task(house.switchboard.stop("stop"))
+    await settle()
+    house.gate.open.set()
+    await stopping
+    assert house.store.record(INVITE.call_id)["end_reason"] == "shutdown"
+
+
+async def test_the_time_since_the_answer_is_what_counts() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    house.clock.advance(90)
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=200, reason="OK"))
+    await until(lambda: bool(house.gate.released))
+    assert house.gate.released == [(INVITE.call_id, 90)]
+
+
+async def test_a_call_whose_parts_cannot_be_made_is_refused() -> None:
+    house = House()
+    house.fault = RuntimeError("no thread")
+    house.switchboard.on_event(INVITE)
+    await until(lambda: bool(house.refused))
+    assert house.refused == [(INVITE.call_id, 500, "Internal error")]
+
+
+async def test_a_call_that_fails_at_the_gate_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+
+    async def broken(*_given: object, **_more: object) -> Admission:
+        raise RuntimeError("no gate")
+
+    monkeypatch.setattr(house.gate, "admit", broken)
+    house.switchboard.on_event(INVITE)
+    await until(lambda: bool(house.refused))
+    monkeypatch.undo()
+    late = LegClosed(INVITE.call_id, by_caller=True, code=487, reason="")
+    house.switchboard.on_event(late)
+    house.switchboard.on_event(INVITE)  # a call of that id waits anew, and hears nothing of the one before
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    await house.switchboard.stop("the test is over")
+
+
+async def test_a_call_whose_route_cannot_be_looked_for_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_given: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("gateway.worker.switchboard.find_route", broken)
+    house = House()
+    house.switchboard.on_event(INVITE)
+    assert house.refused == [(INVITE.call_id, 500, "Internal error")]
+    record = house.store.record(INVITE.call_id)
+    assert (record["state"], record["end_reason"]) == ("ended", "internal_error")
+
+
+async def test_only_the_answer_of_a_call_that_lives_starts_its_minutes() -> None:
+    house = House()
+    house.switchboard.on_event(MediaUp(INVITE.call_id, "PCMU/8000"))  # of one that is over
+    house.clock.advance(600)
+    house.gate.open.clear()
+    house.switchboard.on_event(INVITE)
+    await settle()
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=487, reason=""))
+    house.gate.open.set()
+    await until(lambda: bool(house.gate.released))
+    assert house.gate.released == [(INVITE.call_id, 0)]
+
+
+async def test_an_agent_for_calls_beyond_a_limit_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = {"name": "full", "limits": {"calls_per_day": 1, "over": "desk"}, "action": "reject", "code": 486}
+    plan = Dialplan.model_validate({"agents": {"desk": AGENT}, "routes": [over]})
+    monkeypatch.setattr(f"{__name__}.PLAN", plan)
+    house = House()
+    house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 1")
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    await house.switchboard.stop("the test is over")
+    assert house.store.record(INVITE.call_id)["recording"] == "recordings/call.wav"
+
+
+async def test_the_longest_call_is_that_of_the_settings_or_a_shorter_one_of_its_route() -> None:
+    house = House()
+    house.switchboard.on_event(INVITE)
+    house.switchboard.on_event(replace(INVITE, call_id=CallId("c2"), to_uri="sip:short@192.0.2.2"))
+    await until(lambda: len(house.cast_as) == 2)
+    assert [routed.max_length_s for _, routed in house.cast_as] == [CallSettings().max_length_s, 120]
+    await house.switchboard.stop("the test is over")
+
+
+async def test_somebody_is_called_by_an_order_and_its_outcome_is_told() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain", trunk="main", caller_id="+15550100")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: ("dial",) in house.legs[order.call_id].orders if order.call_id in house.legs else False)
+    record = house.store.record(order.call_id)
+    assert (record["to_uri"], record["from_uri"]) == ("sip:bob@192.0.2.9", "+15550100")
+    assert (record["caller"], record["called"]) == ("+15550100", "sip:bob@192.0.2.9")
+    assert (record["direction"], record["trunk"], record["agent"]) == ("outbound", "main", "plain")
+    assert "route" not in record
+    house.switchboard.on_event(MediaUp(order.call_id, "PCMU/8000"))
+    await until(lambda: house.agents[order.call_id].greeted == 1)
+    house.switchboard.on_event(LegClosed(order.call_id, by_caller=True, code=200, reason="OK"))
+    assert (await call).reason is EndReason.CALLER_HUNG_UP
+    assert (await house.routed()).outbound
+
+
+async def test_a_call_that_is_refused_tells_why() -> None:
+    house = House()
+    order = DialOrder("+15550100", "plain", trunk="main")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: house.store.record(order.call_id).get("state") == Phase.DIALING)
+    house.switchboard.on_event(LegClosed(order.call_id, by_caller=True, code=404, reason="Not Found"))
+    assert await call == Outcome(EndReason.NO_SUCH_NUMBER, "404 Not Found", 404)
+
+
+async def test_whoever_stops_waiting_for_a_call_leaves_it_as_it_is() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain")
+    waiting = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: house.switchboard.live_calls == 1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert house.switchboard.live_calls == 1
+    await house.switchboard.stop("the test is over")
+    assert house.store.record(order.call_id)["end_reason"] == "shutdown"
+
+
+async def test_an_agent_that_is_not_there_calls_nobody() -> None:
+    house = House()
+    with pytest.raises(ConfigError, match=r"no agent 'desks'; name one of 'desk', 'plain'"):
+        await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "desks"))
+    assert house.cast_as == []
+
+
+async def test_nobody_is_called_or_answered_any_more_once_it_drains() -> None:
+    house = House()
+    await house.switchboard.drain(1)
+    assert (await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "plain"))).reason is EndReason.SHUTDOWN
+    house.switchboard.on_event(INVITE)
+    assert [code for _, code, _ in house.refused] == [503]
+    assert house.cast_as == []
+
+
+async def test_every_order_to_call_has_an_id_of_its_own() -> None:
+    assert DialOrder("a", "plain").call_id != DialOrder("a", "plain").call_id
+
+
+async def test_a_fault_in_a_call_ends_that_call_and_tells_its_outcome() -> None:
+    house = House()
+    order = DialOrder("sip:bob@192.0.2.9", "plain")
+    call = asyncio.create_task(house.switchboard.dial(order))
+    await until(lambda: order.call_id in house.legs)
+    house.legs[order.call_id].raises["hang_up"] = RuntimeError("no thread")
+    await until(lambda: house.store.record(order.call_id).get("state") == Phase.DIALING)
+    await house.switchboard.stop("drain")
+    assert (await call).reason is EndReason.SHUTDOWN
+    assert house.switchboard.live_calls == 0
