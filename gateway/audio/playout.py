@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.audio.filler import FillerLoop
 from gateway.audio.pcm import BYTES_PER_SAMPLE, PcmFormat
-from gateway.call.ports import PlayedItem
+from gateway.audio.played import PlayedItem
 from gateway.threads import runs_on
 
 MAX_PAST_ITEMS = 64

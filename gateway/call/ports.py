@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.audio.played import PlayedItem
 from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, Routed
 from gateway.call.steps import TalkTo
@@ -125,28 +126,6 @@ class Agent(Protocol):
 
         Nothing is emitted once this was called. On return no task or socket of the agent is left.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class PlayedItem:
-    """
-    What the caller heard of one item of the agent's speech, once no more of it will be played.
-
-    Attributes:
-        item_id: the upstream's id.
-        played_ms: milliseconds clocked out to RTP.
-        received_ms: milliseconds that had come from the upstream by then.
-        first_at: monotonic seconds at which its first frame was clocked out; None when none was.
-        last_at: the same of its last frame.
-        complete: it was played to its end, not cut off.
-    """
-
-    item_id: str
-    played_ms: int
-    received_ms: int
-    first_at: float | None
-    last_at: float | None
-    complete: bool
 
 
 class Playout(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -53,7 +54,7 @@ class DialOrder:
     agent_name: str
     trunk: str = ""
     caller_id: str = ""
-    call_id: CallId = field(default_factory=new_call_id)
+    call_id: CallId = field(default_factory=lambda: new_call_id(time.time_ns()))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.call.ports import PlayedItem
+from gateway.audio.played import PlayedItem
 
 
 class FakePlayout:

@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -117,7 +118,7 @@ class StandIn:
 
     def dial(self, port: int) -> None:
         """Call 127.0.0.1:``port``."""
-        call_id = new_call_id()
+        call_id = new_call_id(time.time_ns())
         leg = self.sip.new_call(call_id, f"sip:callee@127.0.0.1:{port}", UplinkTap(capacity_frames=50), _speech())
         self._keep(call_id, leg)
         leg.dial()

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ async def test_the_store_works_on_a_private_server_that_is_gone_afterwards(temp:
             assert client.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
         store = RedisSessionStore(RedisSettings.model_validate({"url": url}), "w1")
         await store.open()
-        call = new_call_id()
+        call = new_call_id(time.time_ns())
         store.note(call, "routing", state="routing")
         await until(lambda: not store.backlog)
         assert [record.call_id for record in await store.live_calls()] == [call]

@@ -37,7 +37,7 @@ class Desk:
 
     async def ask(self, limits: RouteLimits, call_id: str = "", **changes: str) -> Admission:
         asked = {"route": "sales", "caller": "+15550100", "day": DAY, **changes}
-        return await self.limits.admit(call_id or new_call_id(), limits=limits, **asked)
+        return await self.limits.admit(call_id or new_call_id(time.time_ns()), limits=limits, **asked)
 
 
 def calm(redis: RedisServer, **changes: Any) -> RedisSettings:
@@ -87,7 +87,7 @@ async def test_of_fifty_calls_at_once_over_two_workers_exactly_ten_get_in(redis:
     limits = RouteLimits(Caps(max_calls=10))
     async with opened(calm(redis), "w1") as one, opened(calm(redis), "w2") as two:
         for _ in range(3):
-            ids = [new_call_id() for _ in range(50)]
+            ids = [new_call_id(time.time_ns()) for _ in range(50)]
             desks = [one, two] * 25
             answers = await asyncio.gather(*(desk.ask(limits, call) for desk, call in zip(desks, ids, strict=True)))
             inside = {call for call, answer in zip(ids, answers, strict=True) if answer.admitted}

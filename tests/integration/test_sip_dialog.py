@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -682,7 +683,9 @@ async def test_a_trunk_is_offered_and_answered_its_own_codecs(tmp_path: Path) ->
         await play(here.info.port, tmp_path / "refused", only_ulaw, refused(488))
         async with Sipp(here.info.port, (refuse_call("486 Busy Here"),), tmp_path / "out") as called:
             uplink, playout = here.uplink, here.playout
-            here.sip.new_call(new_call_id(), f"sip:1@127.0.0.1:{called.port}", uplink, playout, trunk="carrier").dial()
+            here.sip.new_call(
+                new_call_id(time.time_ns()), f"sip:1@127.0.0.1:{called.port}", uplink, playout, trunk="carrier"
+            ).dial()
             assert await called.finish() == 0, called.output
         offer = called.first("INVITE").text
         assert "RTP/AVP 8 " in offer

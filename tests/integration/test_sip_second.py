@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class OwnCall:
     """A call of ours to SIPp."""
 
     def __init__(self, here: Phone, port: int, where: Dialled | None = None) -> None:
-        self.call_id = new_call_id()
+        self.call_id = new_call_id(time.time_ns())
         self.uplink = UplinkTap(capacity_frames=500)
         self.playout = PlayoutBuffer(PHONE)
         self.leg: PjLeg = here.sip.new_call(self.call_id, f"sip:1000@127.0.0.1:{port}", self.uplink, self.playout)
@@ -222,7 +223,7 @@ async def test_more_calls_than_the_library_holds_are_told_and_kill_nothing(tmp_p
 
 async def test_a_call_that_was_never_placed_ends_when_told(tmp_path: Path) -> None:
     async with phone(pick_up) as here:
-        call_id = new_call_id()
+        call_id = new_call_id(time.time_ns())
         leg = here.sip.new_call(call_id, "sip:1@127.0.0.1:9", UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE))
         leg.hang_up(487, "changed our mind")
         await until(lambda: here.seen(LegClosed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -227,7 +228,7 @@ async def test_digits_are_sent_as_rfc_4733_events(tmp_path: Path) -> None:
 async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
     # The library lives once per process, so it calls itself.
     async with phone(pick_up) as here:
-        call_id = new_call_id()
+        call_id = new_call_id(time.time_ns())
         target = f"sip:1000@127.0.0.1:{here.info.port}"
         leg = here.sip.new_call(call_id, target, UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE))
         leg.dial()

@@ -50,7 +50,7 @@ def test_the_store_is_what_a_call_asks_for() -> None:
 
 
 async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings(retention_s=60)) as store:
         began = time.time()
         store.note(call, "routing", state="routing", from_uri="sip:a@x", to_uri="sip:1000@y", created_at=10.5)
@@ -77,7 +77,7 @@ async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis:
 
 
 async def test_a_heartbeat_keeps_a_silent_call_alive_and_tells_of_the_worker(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings(heartbeat_s=0.1, expiry_s=0.4)) as store:
         store.note(call, "routing", state="routing")
         await until(lambda: redis.record(call))
@@ -90,7 +90,7 @@ async def test_a_heartbeat_keeps_a_silent_call_alive_and_tells_of_the_worker(red
 
 
 async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other(redis: RedisServer) -> None:
-    call, other = new_call_id(), new_call_id()
+    call, other = new_call_id(time.time_ns()), new_call_id(time.time_ns())
     dead = RedisSessionStore(redis.settings(heartbeat_s=0.1, expiry_s=0.3), "dead")
     await dead.open()
     dead.note(call, "routing", state="active", from_uri="sip:a@x", answered_at=1.0)
@@ -113,7 +113,7 @@ async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other
 
 
 async def test_a_call_that_was_taken_for_dead_is_whole_again_when_its_worker_is_back(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings(heartbeat_s=20, expiry_s=40)) as store, opened(redis.settings(), "w2") as rival:
         store.note(call, "routing", state="active")
         await until(lambda: redis.live() == {call})
@@ -129,7 +129,7 @@ async def test_a_call_that_was_taken_for_dead_is_whole_again_when_its_worker_is_
 
 
 async def test_a_call_that_nobody_answered_is_kept_briefly_unless_we_placed_it(redis: RedisServer) -> None:
-    refused, placed, answered = new_call_id(), new_call_id(), new_call_id()
+    refused, placed, answered = new_call_id(time.time_ns()), new_call_id(time.time_ns()), new_call_id(time.time_ns())
     async with opened(redis.settings(unanswered_retention_s=100, retention_s=1000)) as store:
         store.note(refused, "refused", state="ended", direction="inbound")
         store.note(placed, "ended", state="ended", direction="outbound")
@@ -169,7 +169,7 @@ async def keys_of_counts(server: RedisServer) -> list[str]:
 
 
 async def test_redis_stopped_and_started_in_mid_call_gets_every_event_once_and_in_order(durable: RedisServer) -> None:
-    call, ended = new_call_id(), new_call_id()
+    call, ended = new_call_id(time.time_ns()), new_call_id(time.time_ns())
     with structlog.testing.capture_logs() as logged:
         async with opened(durable.settings()) as store:
             store.note(call, "routing", state="routing", from_uri="sip:a@x")
@@ -194,7 +194,7 @@ async def test_redis_stopped_and_started_in_mid_call_gets_every_event_once_and_i
 
 
 async def test_an_empty_redis_gets_live_calls_whole_again(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings()) as store:
         store.note(call, "routing", state="active", from_uri="sip:a@x")
         await until(lambda: redis.live() == {call})
@@ -205,7 +205,7 @@ async def test_an_empty_redis_gets_live_calls_whole_again(redis: RedisServer) ->
 
 
 async def test_a_paused_redis_blocks_nothing_and_nothing_is_written_twice(durable: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(durable.settings(expiry_s=30)) as store:
         store.note(call, "first", state="routing")
         await until(lambda: len(durable.events()) == 1)
@@ -236,7 +236,7 @@ async def test_reading_from_a_paused_redis_is_an_error_and_not_a_wait(redis: Red
 
 
 async def test_a_full_backlog_drops_the_oldest_events_and_counts_them(durable: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(durable.settings(backlog=100)) as store:
         durable.stop()
         for number in range(250):
@@ -263,7 +263,7 @@ async def test_ended_records_waiting_for_redis_are_bounded_too(durable: RedisSer
 
 
 async def test_events_that_come_after_the_end_do_not_revive_a_call(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings(retention_s=60)) as store:
         store.note(call, "ended", state="ended")
         await until(lambda: redis.record(call))
@@ -273,7 +273,7 @@ async def test_events_that_come_after_the_end_do_not_revive_a_call(redis: RedisS
 
 
 async def test_odd_values_neither_raise_nor_stop_the_writer(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings()) as store:
         nothing: Any = None
         store.note(call, "odd", from_uri="\udcff\0é", to_uri="x" * 100_000, agent=nothing, event="mine", flag=True)
@@ -286,7 +286,7 @@ async def test_odd_values_neither_raise_nor_stop_the_writer(redis: RedisServer) 
 
 
 async def test_a_key_of_a_wrong_type_does_not_block_the_others(redis: RedisServer) -> None:
-    bad, good = new_call_id(), new_call_id()
+    bad, good = new_call_id(time.time_ns()), new_call_id(time.time_ns())
     with redis.client() as client:
         client.set("gateway:events", "not a stream")
     async with opened(redis.settings()) as store:
@@ -299,7 +299,7 @@ async def test_a_key_of_a_wrong_type_does_not_block_the_others(redis: RedisServe
 
 
 async def test_a_redis_without_memory_is_waited_for(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     with redis.client() as client:
         async with opened(redis.settings()) as store:
             client.config_set("maxmemory", 1)
@@ -311,7 +311,7 @@ async def test_a_redis_without_memory_is_waited_for(redis: RedisServer) -> None:
 
 
 async def test_the_stream_stays_near_its_length(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings(stream_length=100)) as store:
         for number in range(2000):
             store.note(call, f"n{number}")
@@ -320,7 +320,7 @@ async def test_the_stream_stays_near_its_length(redis: RedisServer) -> None:
 
 
 async def test_closing_writes_what_is_waiting(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings()) as store:
         for number in range(1000):
             store.note(call, f"n{number}", state="ended" if number == 999 else "active")
@@ -333,7 +333,7 @@ async def test_closing_without_redis_keeps_to_its_limit(redis: RedisServer) -> N
     store = RedisSessionStore(redis.settings(), "w1")
     await store.open()
     redis.stop()
-    store.note(new_call_id(), "routing", state="routing")
+    store.note(new_call_id(time.time_ns()), "routing", state="routing")
     async with asyncio.timeout(40):
         await store.close(limit_s=0.4)
         await store.close(limit_s=0.4)
@@ -380,7 +380,7 @@ async def test_a_foreign_hash_among_the_live_calls_is_passed_over(redis: RedisSe
 
 
 async def test_the_newest_events_are_read_oldest_first(redis: RedisServer) -> None:
-    call = new_call_id()
+    call = new_call_id(time.time_ns())
     async with opened(redis.settings()) as store:
         for number in range(5):
             store.note(call, f"n{number}", turn=number)

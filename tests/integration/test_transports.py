@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -219,7 +220,10 @@ async def test_a_stun_server_tells_the_address_for_contact_and_sdp(tmp_path: Pat
     try:
         async with SippServer((answered(),), tmp_path) as callee, agent(stun_server=stun) as here:
             leg = here.sip.new_call(
-                new_call_id(), f"sip:x@127.0.0.1:{callee.port}", UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE)
+                new_call_id(time.time_ns()),
+                f"sip:x@127.0.0.1:{callee.port}",
+                UplinkTap(capacity_frames=50),
+                PlayoutBuffer(PHONE),
             )
             leg.dial()
             await until(lambda: callee.received("INVITE"))

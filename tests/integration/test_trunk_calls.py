@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Line:
         return [event for event in self.events if isinstance(event, kind)]
 
     def call(self, target: str, **given: str) -> PjLeg:
-        leg = self.sip.new_call(new_call_id(), target, *self.buffers(), **given)  # type: ignore[arg-type]
+        leg = self.sip.new_call(new_call_id(time.time_ns()), target, *self.buffers(), **given)  # type: ignore[arg-type]
         leg.dial()
         return leg
 

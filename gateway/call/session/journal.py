@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.audio.played import PlayedItem
 from gateway.call.actions import CallAction, Note, ResumePlayout, Ring, TalkToCaller, TalkToSecond, TellAgent
 from gateway.call.events import (
     AgentSpoke,
@@ -21,7 +22,7 @@ from gateway.call.events import (
 from gateway.call.machine.dtmf import KeyMask
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Clock, PlayedItem, Playout, Price, Scalar, SessionStore
+from gateway.call.ports import Clock, Playout, Price, Scalar, SessionStore
 from gateway.call.session.bill import Bill
 from gateway.call.session.event_fields import NOTABLE, fields_of, heard_text
 from gateway.ids import CallId

@@ -156,7 +156,7 @@ class Robot:
         )
         try:
             await sip.start()
-            leg = sip.new_call(new_call_id(), self._options.uri, self._uplink, self._playout)
+            leg = sip.new_call(new_call_id(time.time_ns()), self._options.uri, self._uplink, self._playout)
             self._note("dialled", self._options.uri)
             leg.dial()
             await _first_of(self._answered, self._closed, limit_s=self._options.answer_limit_s)

@@ -18,9 +18,8 @@ from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, Refusal, anything
 from gateway.sip.admission.dialogs import DialogKey, Dialogs, Peer
 from gateway.sip.admission.digest import REALM, Credentials, Digest
 from gateway.sip.admission.sources import Source, Sources
-from gateway.sip.core.message import Malformed, Message, parse_message
+from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, parse_message
 from gateway.sip.core.negotiation import Terms
-from gateway.sip.native.library import BUFFER_BYTES
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
 SUPPORTED = "100rel, timer"

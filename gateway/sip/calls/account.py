@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class GatewayAccount(pj.Account):
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
         message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
         parties = parties_of(message, self._settings)
-        call = PjCall(self, new_call_id(), self._table, prm.callId, trunk=self._trunk)
+        call = PjCall(self, new_call_id(time.time_ns()), self._table, prm.callId, trunk=self._trunk)
         call.sip_call_id = message.call_id
         if not parties.from_uri:
             call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody

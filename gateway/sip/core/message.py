@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 from gateway.sip.core.address import split_list
 
+BUFFER_BYTES = 4000
+"""What the library reads of a datagram, and the longest message over a connection (PJSIP_MAX_PKT_LEN)."""
 TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"  # RFC 3261 section 25.1
 # RFC 3261 section 7.3.3 and the extensions that define one.
 _COMPACT = {

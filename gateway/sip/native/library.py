@@ -16,8 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-BUFFER_BYTES = 4000
-"""What the library reads of a datagram, and the longest message over a connection (PJSIP_MAX_PKT_LEN)."""
+from gateway.sip.core.message import BUFFER_BYTES
 
 _THIS_TRANSPORT = 1  # PJSIP_TPSELECTOR_TRANSPORT
 _CONNECTED = (2, 3)  # PJSIP_TRANSPORT_TCP, _TLS

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.sip.admission.refusal import response_to
+from gateway.sip.core.message import BUFFER_BYTES
 from gateway.sip.native.guard import answering
-from gateway.sip.native.library import BUFFER_BYTES, RawSender, function, native
+from gateway.sip.native.library import RawSender, function, native
 
 _IGNORED = 70020  # PJ_EIGNORED: line ends where a message might begin
 _PONG = b"\r\n"

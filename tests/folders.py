@@ -1,0 +1,93 @@
+"""
+The contracts on folders, for import-linter: ``[[tool.importlinter.contracts]]`` in ``pyproject.toml``.
+
+A module belongs to the folder it lies in, so a package of packages is no layer of its own: ``gateway.call`` is the
+files of that folder and not ``gateway.call.session``. A file that is named in a contract is a folder of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from grimp import ImportGraph
+from importlinter import Contract, ContractCheck, fields, output
+
+
+def _folder_of(module: str, named: frozenset[str], packages: frozenset[str]) -> str:
+    return module if module in named or module in packages else module.rpartition(".")[0]
+
+
+def _packages(graph: ImportGraph) -> frozenset[str]:
+    return frozenset(module.rpartition(".")[0] for module in graph.modules) | {"gateway"}
+
+
+class FolderLayers(Contract):
+    """Upper folders may import lower ones, never the reverse; those on one line never import each other."""
+
+    layers = fields.ListField(subfield=fields.StringField())
+    unfinished = fields.ListField(subfield=fields.StringField(), required=False, default=[])
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Name every import that goes up or sideways, and every folder that no line names."""
+        lines = [[name.strip() for name in line.split("|")] for line in self.layers]  # type: ignore[attr-defined]
+        height = {name: -number for number, line in enumerate(lines) for name in line}
+        named, packages = frozenset(height), _packages(graph)
+        ours = sorted(module for module in graph.modules if module.split(".")[0] == "gateway")
+        wrong = [f"{name} is on a line but not in the package" for name in sorted(named - set(ours))]
+        for module in ours:
+            folder = _folder_of(module, named, packages)
+            if folder not in height:
+                wrong.append(f"{module}: no line names its folder {folder}")
+                continue
+            for imported in sorted(graph.find_modules_directly_imported_by(module)):
+                other = _folder_of(imported, named, packages)
+                if f"{folder} -> {other}" in self.unfinished:  # type: ignore[attr-defined]
+                    continue
+                if other in height and other != folder and height[other] >= height[folder]:
+                    (detail, *_) = graph.get_import_details(importer=module, imported=imported)
+                    wrong.append(f"{module}:{detail['line_number']} imports {imported}: {folder} is not above {other}")
+        return ContractCheck(kept=not wrong, metadata={"wrong": wrong})
+
+    def render_broken_contract(self, check: ContractCheck) -> None:
+        """Print what is wrong."""
+        _print(check)
+
+
+class PureFolders(Contract):
+    """No module of these folders reaches one of these libraries, through whatever it imports."""
+
+    folders = fields.ListField(subfield=fields.StringField())
+    libraries = fields.ListField(subfield=fields.StringField())
+    impure = fields.ListField(subfield=fields.StringField(), required=False, default=[])
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Name each pure module that reaches a library, with the way there."""
+        named = {*self.folders, *self.impure}  # type: ignore[attr-defined]
+        wrong = [f"{name} is named but not there" for name in sorted(named - graph.modules)]
+        wrong += [" -> ".join(chain) for chain in self.chains(graph, self.pure_modules(graph))]
+        return ContractCheck(kept=not wrong, metadata={"wrong": wrong})
+
+    def pure_modules(self, graph: ImportGraph) -> list[str]:
+        """Return the modules of the folders, but for those named as impure."""
+        folders, impure = set(self.folders), set(self.impure)  # type: ignore[attr-defined]
+        found = (module for module in graph.modules if module in folders or module.rpartition(".")[0] in folders)
+        return sorted(set(found) - impure)
+
+    def chains(self, graph: ImportGraph, modules: Iterable[str]) -> Iterator[list[str]]:
+        """Return the shortest way from each module to each library, where there is one."""
+        known = [library for library in self.libraries if library in graph.modules]  # type: ignore[attr-defined]
+        for module in modules:
+            for library in known:
+                if chain := graph.find_shortest_chain(module, library):
+                    yield list(chain)
+
+    def render_broken_contract(self, check: ContractCheck) -> None:
+        """Print what is wrong."""
+        _print(check)
+
+
+def _print(check: ContractCheck) -> None:
+    found: Any = check.metadata["wrong"]
+    for line in found:
+        output.print_error(line, bold=False)
