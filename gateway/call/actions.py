@@ -81,7 +81,7 @@ class Greet(CallAction):
 
 
 @dataclass(frozen=True, slots=True)
-class Announce(CallAction):
+class AnnounceRecording(CallAction):
     """Let the agent say that the call is recorded; ``AnnouncementSaid`` or ``AnnouncementFailed`` follows."""
 
 

@@ -194,7 +194,7 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class AgentSetup:
     """
     An agent for one call, and all that goes with it.
 
@@ -213,7 +213,7 @@ class Cast:
     may_record: bool = True
 
 
-Choose = Callable[[TalkTo], Cast]
+Choose = Callable[[TalkTo], AgentSetup]
 """Makes the agent that a step names; a ``GatewayError`` when it cannot be made for this call."""
 
 Sounds = Callable[[str], bytes]

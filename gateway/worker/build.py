@@ -10,7 +10,7 @@ from gateway.audio.pcm import PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import Doorbell, UplinkTap
 from gateway.call.events import IncomingInvite, Routed
-from gateway.call.ports import Cast
+from gateway.call.ports import AgentSetup
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.redact import Redactor, secrets_in
@@ -87,7 +87,7 @@ class CallBuilder:
             )
         return Line(leg, uplink, playout, recorder)
 
-    def cast(
+    def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
         line: Line,
@@ -95,7 +95,7 @@ class CallBuilder:
         agent_name: str,
         profile: AgentProfile,
         routed: Routed,
-    ) -> Cast:
+    ) -> AgentSetup:
         """Make an agent that speaks on a line."""
         settings = self._settings
         if isinstance(asked, IncomingInvite):
@@ -126,7 +126,7 @@ class CallBuilder:
             redact=self._redact,
         )
         price = partial(estimate, prices=settings.prices.get(profile.model))
-        return Cast(agent, routed, tools, price, may_record=profile.recording.mode != "off")
+        return AgentSetup(agent, routed, tools, price, may_record=profile.recording.mode != "off")
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         """Return how calls of a trunk are transferred."""

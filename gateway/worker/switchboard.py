@@ -16,7 +16,7 @@ from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, StopAsked
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Cast, Choose, Clock, Recorder, Scalar, SessionStore, SipLeg, Sounds
+from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, Scalar, SessionStore, SipLeg, Sounds
 from gateway.call.session.session import CallSession, no_agents, no_sounds
 from gateway.call.steps import Step, TalkTo
 from gateway.dialplan.model.agent import AgentProfile
@@ -83,7 +83,7 @@ class Builder(Protocol):
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
         """Make the telephone's side of a call."""
 
-    def cast(
+    def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
         line: Line,
@@ -91,7 +91,7 @@ class Builder(Protocol):
         agent_name: str,
         profile: AgentProfile,
         routed: Routed,
-    ) -> Cast:
+    ) -> AgentSetup:
         """Make an agent that speaks on a line."""
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
@@ -194,11 +194,11 @@ class Switchboard:
         profile = filled_profile(profile, values)
         line = self._builder.line(order, may_record=profile.recording.mode != "off")
         routed = self._routed(order, profile, self._limits.max_length_s)
-        cast = self._builder.cast(order, line, plan, order.agent_name, profile, routed)
+        setup = self._builder.agent_setup(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
         facts |= {"caller": order.caller_id, "called": order.target}
         facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.dialplan.version}
-        session = self._session(order.call_id, line, cast, {**_known(facts), **self._common_facts()})
+        session = self._session(order.call_id, line, setup, {**_known(facts), **self._common_facts()})
         return await asyncio.shield(self._begin(order.call_id, session.run()))
 
     async def drain(self, limit_s: float) -> None:
@@ -271,10 +271,10 @@ class Switchboard:
             hold_limit_s=self._limits.hold_limit_s,
         )
 
-        def choose(step: TalkTo) -> Cast:
+        def choose(step: TalkTo) -> AgentSetup:
             profile = itinerary.profile(step)
             routed = self._routed(invite, profile, longest_s)
-            return self._builder.cast(invite, line, plan, step.agent, profile, routed)
+            return self._builder.agent_setup(invite, line, plan, step.agent, profile, routed)
 
         if isinstance(first, TalkTo):
             facts["agent"] = first.agent
@@ -284,7 +284,7 @@ class Switchboard:
         self,
         call_id: CallId,
         line: Line,
-        begins: Planned | Cast,
+        begins: Planned | AgentSetup,
         facts: Mapping[str, Scalar],
         choose: Choose = no_agents,
         sounds: Sounds = no_sounds,

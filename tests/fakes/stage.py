@@ -7,7 +7,7 @@ import asyncio
 from gateway.call.events import CallEvent, MediaUp, Planned, Routed
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import Outcome
-from gateway.call.ports import Cast, Price
+from gateway.call.ports import AgentSetup, Price
 from gateway.call.session.session import CallSession
 from gateway.call.steps import TalkTo
 from gateway.ids import CallId
@@ -60,7 +60,7 @@ class Stage:
         self.session = CallSession(
             call_id=CALL,
             leg=self.leg,
-            begins=Cast(self.agent, routed, self.tools, price) if planned is None else planned,
+            begins=AgentSetup(self.agent, routed, self.tools, price) if planned is None else planned,
             choose=self.choose,
             sounds=lambda name: SOUNDS[name],
             recorder=self.recorder,
@@ -72,7 +72,7 @@ class Stage:
         self.leg.emit = self.session.post
         self.task: asyncio.Task[Outcome] | None = None
 
-    def choose(self, step: TalkTo) -> Cast:
+    def choose(self, step: TalkTo) -> AgentSetup:
         """Give the step an agent of its own."""
         self.chosen.append(step.agent)
         if self.choice_raises is not None:
@@ -80,7 +80,7 @@ class Stage:
         if len(self.chosen) > 1:
             self.agent, self.tools = FakeAgent(), FakeTools()
             self.agents.append(self.agent)
-        return Cast(self.agent, self.routed, self.tools)
+        return AgentSetup(self.agent, self.routed, self.tools)
 
     async def start(self) -> None:
         self.task = asyncio.create_task(self.session.run())

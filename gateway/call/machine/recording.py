@@ -9,7 +9,7 @@ nobody speaks, ``MOST_ANNOUNCEMENTS`` times in all; then the call goes on withou
 from __future__ import annotations
 
 from gateway.call.actions import (
-    Announce,
+    AnnounceRecording,
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
@@ -115,7 +115,7 @@ class Recording:
         self._announcing, self._wanted, self._said = True, True, False
         self._count += 1
         note = Note("announcing", {"announcement": "not_heard", "attempt": self._count})
-        return note, Announce(), *self.await_quiet()
+        return note, AnnounceRecording(), *self.await_quiet()
 
     def _pause(self, tool_call_id: str) -> tuple[CallAction, ...]:
         self._runs = False

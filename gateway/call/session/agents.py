@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from gateway.call.actions import (
-    Announce,
+    AnnounceRecording,
     AnswerTool,
     CallAction,
     CancelResponse,
@@ -24,7 +24,7 @@ from gateway.call.actions import (
     UnmuteCaller,
 )
 from gateway.call.events import CallEvent, ToolFinished
-from gateway.call.ports import Agent, Cast, EmitEvent
+from gateway.call.ports import Agent, AgentSetup, EmitEvent
 from gateway.errors import GatewayError
 from gateway.ids import CallId
 
@@ -56,14 +56,14 @@ class Agents:
     def __init__(self, call_id: CallId, post: EmitEvent) -> None:
         self._call_id = call_id
         self._post = post
-        self._cast: Cast | None = None
+        self._setup: AgentSetup | None = None
         self._gate = _Gate(post)
         self._closings: list[asyncio.Task[None]] = []
 
     @property
     def responding(self) -> bool:
         """Whether the agent that is there now generates, or is about to."""
-        return self._cast is not None and self._cast.agent.responding
+        return self._setup is not None and self._setup.agent.responding
 
     def orders(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
         """Return how each order to an agent is carried out."""
@@ -71,7 +71,7 @@ class Agents:
             OpenAgent: lambda _: self._agent.open(self._gate),
             CloseAgent: lambda _: self._start_closing(),
             Greet: lambda order: self._agent.greet(order.text),
-            Announce: lambda _: self._agent.announce(),
+            AnnounceRecording: lambda _: self._agent.announce(),
             Truncate: lambda order: self._agent.truncate(order.item_id, order.played_ms),
             CancelResponse: lambda _: self._agent.cancel(),
             SayGoodbye: lambda order: self._agent.say_goodbye(order.detail),
@@ -82,9 +82,9 @@ class Agents:
             RunTool: self._run_tool,
         }
 
-    def hire(self, cast: Cast) -> None:
+    def use_agent(self, setup: AgentSetup) -> None:
         """Take the next agent; the one before it, if any, was told to close."""
-        self._cast = cast
+        self._setup = setup
         self._gate = _Gate(self._post)
 
     async def closed(self) -> None:
@@ -93,21 +93,21 @@ class Agents:
 
     @property
     def _agent(self) -> Agent:
-        if self._cast is None:
+        if self._setup is None:
             raise GatewayError("there is no agent to carry out an order")
-        return self._cast.agent
+        return self._setup.agent
 
     def _start_closing(self) -> None:
-        cast, self._cast = self._cast, None
-        if cast is None:
+        setup, self._setup = self._setup, None
+        if setup is None:
             return
         self._gate.shut()
-        closes = [cast.agent.close(), *([cast.tools.close()] if cast.tools is not None else [])]
+        closes = [setup.agent.close(), *([setup.tools.close()] if setup.tools is not None else [])]
         closing = close_all(self._call_id, *closes)  # both at once
         self._closings.append(asyncio.create_task(closing, name=f"close agent {self._call_id}"))
 
     def _run_tool(self, order: RunTool) -> None:
-        tools = self._cast.tools if self._cast is not None else None
+        tools = self._setup.tools if self._setup is not None else None
         if tools is not None:
             tools.run(order.tool_call_id, order.name, order.arguments, self._gate)
         else:

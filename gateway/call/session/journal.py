@@ -31,7 +31,7 @@ _SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail"
 """Fields in which a number may stand that the caller keyed in."""
 
 
-class CallNotes:
+class Journal:
     """
     Writes one call down. Thread: loop.
 
@@ -79,7 +79,7 @@ class CallNotes:
         began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
         self._note(Phase.ROUTING.value, began | dict(self._facts))
 
-    def hire(self, price: Price) -> None:
+    def change_price(self, price: Price) -> None:
         """Go on with another agent; ``price`` is what the tokens it uses cost."""
         self._bill.change_price(price)
 

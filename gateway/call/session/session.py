@@ -59,7 +59,7 @@ from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import ENDING, Phase
 from gateway.call.outcome import Outcome
 from gateway.call.ports import (
-    Cast,
+    AgentSetup,
     Choose,
     Clock,
     Playout,
@@ -71,7 +71,7 @@ from gateway.call.ports import (
     TimerHandle,
 )
 from gateway.call.session.agents import Agents, close_all
-from gateway.call.session.journal import CallNotes
+from gateway.call.session.journal import Journal
 from gateway.call.steps import TalkTo
 from gateway.errors import GatewayError, IllegalEvent
 from gateway.ids import CallId
@@ -89,7 +89,7 @@ _STAMPED = (SpeechStarted, DigitPressed, SecondUp, SecondDigit, SecondClosed, Ti
 _QUIET = "quiet"  # the poll's name among the timers; none of the machine's
 
 
-def no_agents(step: TalkTo) -> Cast:
+def no_agents(step: TalkTo) -> AgentSetup:
     """Choose an agent where a plan names none."""
     raise GatewayError(f"there is no agent {step.agent}")
 
@@ -141,7 +141,7 @@ class CallSession:
         playout: Playout,
         store: SessionStore,
         clock: Clock,
-        begins: Planned | Cast,
+        begins: Planned | AgentSetup,
         facts: Mapping[str, Scalar],
         recorder: Recorder | None = None,
         choose: Choose = no_agents,
@@ -155,7 +155,7 @@ class CallSession:
         self._clock = clock
         self._inbox = _Inbox(clock)
         self._agents = Agents(call_id, self._inbox.post)
-        self._notes = CallNotes(call_id, store, clock, playout, facts)
+        self._journal = Journal(call_id, store, clock, playout, facts)
         self._machine = CallMachine()
         self._timers: dict[str, TimerHandle] = {}
         self._quiet_since: float | None = None
@@ -168,8 +168,8 @@ class CallSession:
             **self._agents.orders(),
             **self._orders_to_playout(),
         }
-        if isinstance(begins, Cast):
-            self._hire(begins)
+        if isinstance(begins, AgentSetup):
+            self._use_agent(begins)
         else:
             self.post(begins)
 
@@ -228,7 +228,7 @@ class CallSession:
         """
         try:
             self._listen(asyncio.get_running_loop())
-            self._notes.begin()
+            self._journal.begin()
             while self.outcome is None:
                 self._step(*await self._inbox.get())
             return self.outcome
@@ -249,7 +249,7 @@ class CallSession:
         """Write what came while the call was being closed (where its recording is), then that it has ended."""
         with ExitStack() as steps:
             steps.callback(self._let_go)
-            steps.callback(self._notes.end)
+            steps.callback(self._journal.end)
             while not self._inbox.empty():
                 self._step(*self._inbox.get_nowait())
 
@@ -261,7 +261,7 @@ class CallSession:
         """Have it written down as soon as an item was heard, not only with the next event."""
 
         def wake() -> None:
-            loop.call_soon_threadsafe(self._notes.heard)
+            loop.call_soon_threadsafe(self._journal.heard)
 
         self._playout.listen(wake)
 
@@ -291,7 +291,7 @@ class CallSession:
 
     def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
         after = self._machine.phase
-        self._notes.write_down(event, at, orders, before=before, after=after, outcome=self.outcome)
+        self._journal.write_down(event, at, orders, before=before, after=after, outcome=self.outcome)
 
     def _end_at_once(self, cause: BaseException | None) -> None:
         """End a call whose task cannot wait any longer: through the same door, without waiting for the leg."""
@@ -307,17 +307,17 @@ class CallSession:
     def _choose_agent(self, order: ChooseAgent) -> None:
         """Make the agent that a step names; a step that cannot have its agent is no fault of the whole call."""
         try:
-            cast = self._choose(order.step)
+            setup = self._choose(order.step)
         except GatewayError as error:
             self._log.error("agent_not_made", agent=order.step.agent, detail=str(error))
             self.post(ChoiceFailed(self.call_id, str(error)))
         else:
-            self._hire(cast)
+            self._use_agent(setup)
 
-    def _hire(self, cast: Cast) -> None:
-        self._agents.hire(cast)
-        self._notes.hire(cast.price)
-        self.post(replace(cast.routed, can_record=cast.may_record and self._recorder is not None))
+    def _use_agent(self, setup: AgentSetup) -> None:
+        self._agents.use_agent(setup)
+        self._journal.change_price(setup.price)
+        self.post(replace(setup.routed, can_record=setup.may_record and self._recorder is not None))
 
     async def _close_rest(self) -> None:
         """Close the recording, and wait for agents and tools."""
@@ -342,7 +342,7 @@ class CallSession:
         for name in order.sounds:
             self._played += 1
             item_id = f"sound_{self._played}"
-            self._notes.sound(item_id, name)
+            self._journal.sound(item_id, name)
             self._playout.write(item_id, self._sounds(name))
             self._playout.complete(item_id)
 

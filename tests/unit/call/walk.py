@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gateway.call.actions import (
-    Announce,
+    AnnounceRecording,
     Answer,
     AnswerTool,
     AwaitPlayedOut,
@@ -84,7 +84,18 @@ from gateway.ids import CallId
 CALL = CallId("call")
 ASKED = (ToolAsked, HangUpAsked, TransferAsked, DigitsAsked, WaitAsked, LeaveMessageAsked, RecordingAsked)
 TO_THE_AGENT = (
-    *(Greet, Announce, Truncate, CancelResponse, SayGoodbye, AnswerTool, TellAgent, MuteCaller, UnmuteCaller, RunTool),
+    *(
+        Greet,
+        AnnounceRecording,
+        Truncate,
+        CancelResponse,
+        SayGoodbye,
+        AnswerTool,
+        TellAgent,
+        MuteCaller,
+        UnmuteCaller,
+        RunTool,
+    ),
     *(TalkToSecond, TalkToCaller),
 )
 ANSWERED_ONLY = (
@@ -266,7 +277,7 @@ class Walk:
                 self.knows |= self.said
                 assert self.knows or not self.announces, "recorded without the caller's knowledge"
                 self.announcing = False
-        elif isinstance(action, Announce):
+        elif isinstance(action, AnnounceRecording):
             assert self.announces
             assert not self.recording
             self.announcing, self.said = True, False

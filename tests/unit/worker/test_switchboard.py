@@ -15,7 +15,7 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Routed
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Cast
+from gateway.call.ports import AgentSetup
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.errors import ConfigError
@@ -108,7 +108,7 @@ class House:
         recorder = FakeRecorder(asked.call_id) if may_record else None
         return Line(leg, UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE), recorder)
 
-    def cast(
+    def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
         line: Line,
@@ -116,10 +116,10 @@ class House:
         agent_name: str,
         profile: AgentProfile,
         routed: Routed,
-    ) -> Cast:
+    ) -> AgentSetup:
         self.cast_as.append((agent_name, routed))
         agent = self.agents[asked.call_id] = FakeAgent(asked.call_id, willing=True)
-        return Cast(agent, routed)
+        return AgentSetup(agent, routed)
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         return "bridge" if trunk == "main" else "refer"

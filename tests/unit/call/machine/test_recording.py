@@ -8,7 +8,7 @@ import pytest
 
 from docs.generate.samples import planned
 from gateway.call.actions import (
-    Announce,
+    AnnounceRecording,
     AnswerTool,
     AwaitPlayedOut,
     CallAction,
@@ -67,7 +67,7 @@ CUT = (FlushPlayout(), Truncate("item_1", 300))
 
 
 def announcing(attempt: int) -> tuple[CallAction, ...]:
-    return Note("announcing", {"announcement": "not_heard", "attempt": attempt}), Announce(), AwaitPlayedOut()
+    return Note("announcing", {"announcement": "not_heard", "attempt": attempt}), AnnounceRecording(), AwaitPlayedOut()
 
 
 def withheld(detail: str) -> Note:

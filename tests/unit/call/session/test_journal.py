@@ -16,7 +16,7 @@ from gateway.call.events import (
 )
 from gateway.call.machine.phase import Phase
 from gateway.call.ports import Scalar
-from gateway.call.session.journal import CallNotes
+from gateway.call.session.journal import Journal
 from gateway.ids import CallId
 from tests.fakes.clock import FakeClock
 from tests.fakes.playout import FakePlayout
@@ -143,7 +143,7 @@ WRITTEN: dict[str, tuple[str | None, dict[str, Scalar]]] = {
 def written(event: CallEvent, before: Phase, after: Phase) -> list[tuple[str, list[tuple[str, Scalar]]]]:
     """Return what is written of an event, fields in their order, but for times."""
     store, clock = FakeStore(), FakeClock()
-    notes = CallNotes(CALL, store, clock, FakePlayout(), {})
+    notes = Journal(CALL, store, clock, FakePlayout(), {})
     notes.write_down(event, clock.monotonic(), (), before=before, after=after, outcome=None)
     times = {"ringing_at", "answered_at", "setup_ms"}
     return [(name, [(key, value) for key, value in said.items() if key not in times]) for _, name, said in store.notes]

@@ -19,7 +19,7 @@ from gateway.call.events import (
     Routed,
 )
 from gateway.call.outcome import EndReason
-from gateway.call.ports import Cast
+from gateway.call.ports import AgentSetup
 from gateway.call.session.session import CLOSE_LIMIT_S, QUIET_POLL_S, QUIET_S, CallSession
 from gateway.errors import AgentLost
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
@@ -102,7 +102,7 @@ async def test_without_a_recorder_nothing_is_recorded_and_the_agent_is_told(stag
         playout=stage.playout,
         store=stage.store,
         clock=stage.clock,
-        begins=Cast(stage.agent, replace(ROUTED, recording=True), stage.tools),
+        begins=AgentSetup(stage.agent, replace(ROUTED, recording=True), stage.tools),
         facts={},
     )
     await stage.talk()

@@ -25,7 +25,7 @@ from gateway.call.events import (
 )
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
-from gateway.call.ports import Cast
+from gateway.call.ports import AgentSetup
 from gateway.call.session.session import QUIET_POLL_S, QUIET_S, CallSession, no_agents, no_sounds
 from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
 from gateway.errors import AgentLost, ConfigError, GatewayError
@@ -153,7 +153,7 @@ async def test_a_second_agent_follows_one_that_was_lost_and_hears_nothing_of_it(
 async def test_each_agents_tokens_are_counted_at_its_own_price() -> None:
     prices = {"day": 1.0, "night": 0.1}
 
-    def priced(step: TalkTo) -> Cast:
+    def priced(step: TalkTo) -> AgentSetup:
         return replace(choose(step), price=lambda used: prices[step.agent] * sum(used.values()))
 
     stage = Stage(planned=Planned(CALL, TalkTo("day", otherwise=TalkTo("night")), setup_limit_s=8, max_length_s=600))

@@ -30,7 +30,7 @@ from gateway.call.events import (
 )
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
-from gateway.call.ports import Cast
+from gateway.call.ports import AgentSetup
 from gateway.call.session.session import QUIET_POLL_S, QUIET_S, CallSession
 from tests.fakes.stage import CALL, ROUTED, Stage, settle
 
@@ -221,7 +221,7 @@ async def test_a_profile_without_tools_of_its_own_answers_that_there_is_none(sta
         playout=stage.playout,
         store=stage.store,
         clock=stage.clock,
-        begins=Cast(stage.agent, ROUTED),
+        begins=AgentSetup(stage.agent, ROUTED),
         facts={},
     )
     await stage.talk()
