@@ -1,8 +1,22 @@
-"""What the caller heard of the agent's speech."""
+"""What the caller hears of the agent's speech, and has heard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PlayoutPosition:
+    """
+    How far the speech is that is being played to the caller.
+
+    Attributes:
+        item_id: the upstream's id of the item being played.
+        played_ms: milliseconds of it that were clocked out to RTP.
+    """
+
+    item_id: str
+    played_ms: int
 
 
 @dataclass(frozen=True, slots=True)

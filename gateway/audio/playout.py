@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.audio.filler import FillerLoop
 from gateway.audio.pcm import BYTES_PER_SAMPLE, PcmFormat
-from gateway.audio.played import PlayedItem
+from gateway.audio.played import PlayedItem, PlayoutPosition
 from gateway.threads import runs_on
 
 MAX_PAST_ITEMS = 64
@@ -205,13 +205,13 @@ class PlayoutBuffer:
         self._wake = wake
 
     @runs_on("loop")
-    def position(self) -> tuple[str, int] | None:
-        """Return (item id, milliseconds of it clocked out) of the item being played, or None."""
+    def position(self) -> PlayoutPosition | None:
+        """Return the item being played, and how far it is; None when nothing is."""
         with self._lock:
             if not self._items:
                 return None
             item = self._items[0]
-            return item.item_id, self._fmt.ms(item.earlier_bytes + item.played_bytes)
+            return PlayoutPosition(item.item_id, self._fmt.ms(item.earlier_bytes + item.played_bytes))
 
     @runs_on("loop")
     def cut_off(self, session: int) -> dict[str, int]:

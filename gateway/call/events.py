@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.steps import Step
 from gateway.errors import AgentError
 from gateway.ids import CallId
@@ -26,19 +27,22 @@ class CallEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class TimerFired(CallEvent):
+class StampedEvent(CallEvent):
     """
-    A timer asked for with ``StartTimer`` ran out.
+    Something that may cut the agent off: the session stamps it before the machine sees it.
 
     Attributes:
-        name: which.
-        item_id: for the timer of a held interruption, stamped by the session: the agent's item that is held.
-        played_ms: milliseconds of it that were clocked out before.
+        at: what was being played at that moment, and how far it was; None when nothing was, or not stamped yet.
     """
 
+    at: PlayoutPosition | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(StampedEvent):
+    """The timer ``name``, asked for with ``StartTimer``, ran out."""
+
     name: str
-    item_id: str | None = None
-    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +259,12 @@ class LegResumed(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class DigitPressed(CallEvent):
+class DigitPressed(StampedEvent):
     """
     The far end pressed a key, once for each press, however it was told (RFC 4733, SIP INFO).
 
     Attributes:
         digit: one of ``0-9*#A-D``.
-        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
-        played_ms: milliseconds of it that were clocked out.
     """
 
     digit: str
@@ -278,14 +280,12 @@ class SecondRinging(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SecondUp(CallEvent):
+class SecondUp(StampedEvent):
     """
     The second leg was answered and audio flows there.
 
     Attributes:
         codec: as in SDP, e.g. ``PCMU/8000``.
-        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
-        played_ms: milliseconds of it that were clocked out.
     """
 
     codec: str
@@ -294,14 +294,12 @@ class SecondUp(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SecondDigit(CallEvent):
+class SecondDigit(StampedEvent):
     """
     Whoever is on the second leg pressed a key.
 
     Attributes:
         digit: one of ``0-9*#A-D``.
-        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
-        played_ms: milliseconds of it that were clocked out.
     """
 
     digit: str
@@ -310,23 +308,19 @@ class SecondDigit(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SecondClosed(CallEvent):
+class SecondClosed(StampedEvent):
     """
     The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``.
 
     Attributes:
         code: last SIP status of that leg (200 after a BYE).
         reason: its reason phrase.
-        item_id: the agent's item that was being played, stamped by the session; None when nothing was.
-        played_ms: milliseconds of it that were clocked out.
         cause: why, as its telephone network says it (ITU-T Q.850); 0 when it does not.
         contacts: URIs that a 3xx points to, the best first.
     """
 
     code: int
     reason: str
-    item_id: str | None = None
-    played_ms: int = 0
     cause: int = 0
     contacts: tuple[str, ...] = ()
 
@@ -392,21 +386,15 @@ class AgentClosed(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted(CallEvent):
+class SpeechStarted(StampedEvent):
     """
     The caller began to speak, by the upstream's voice activity detection.
 
-    The session stamps what was being played at that moment before the machine sees the event.
-
     Attributes:
-        item_id: the agent's item that was being played; None when nothing was.
-        played_ms: milliseconds of that item that were really clocked out to RTP.
         interrupts: the upstream's session is set to let the caller interrupt the agent.
-        responding: the agent was generating, or about to; stamped by the session too.
+        responding: the agent was generating, or about to; stamped by the session like ``at``.
     """
 
-    item_id: str | None = None
-    played_ms: int = 0
     interrupts: bool = True
     responding: bool = False
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.audio.played import PlayedItem
+from gateway.audio.played import PlayedItem, PlayoutPosition
 from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, Routed
 from gateway.call.steps import TalkTo
@@ -146,8 +146,8 @@ class Playout(Protocol):
     def take_finished(self) -> list[PlayedItem]:
         """Return the items that were played to their end or flushed since the last time, in order. Thread: loop."""
 
-    def position(self) -> tuple[str, int] | None:
-        """Return (item id, milliseconds of it clocked out) of the item being played, or None. Thread: loop."""
+    def position(self) -> PlayoutPosition | None:
+        """Return the item being played, and how far it is; None when nothing is. Thread: loop."""
 
     def pause(self) -> None:
         """Hold the queued speech; silence goes out. Thread: loop."""

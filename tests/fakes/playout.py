@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.audio.played import PlayedItem
+from gateway.audio.played import PlayedItem, PlayoutPosition
 
 
 class FakePlayout:
     """Remembers what it was told; a flush cuts off what is being played."""
 
     def __init__(self) -> None:
-        self.playing: tuple[str, int] | None = None
+        self.playing: PlayoutPosition | None = None
         self.received_ms = 0
         """Of the item being played; at least what was played of it."""
         self.first_at: float | None = None
@@ -48,7 +48,7 @@ class FakePlayout:
         finished, self.finished = self.finished, []
         return finished
 
-    def position(self) -> tuple[str, int] | None:
+    def position(self) -> PlayoutPosition | None:
         return self.playing
 
     def pause(self) -> None:
@@ -69,23 +69,22 @@ class FakePlayout:
 
     def play(self, item_id: str, played_ms: int, *, of_ms: int, first_at: float, last_at: float | None = None) -> None:
         """Be in the middle of an item."""
-        self.playing = (item_id, played_ms)
+        self.playing = PlayoutPosition(item_id, played_ms)
         self.received_ms = of_ms
         self.first_at, self.last_at = first_at, first_at + played_ms / 1000 if last_at is None else last_at
 
     def play_out(self) -> None:
         """Come to the end of the item being played, and tell."""
         assert self.playing is not None
-        self.playing = (self.playing[0], self.received_ms)
+        self.playing = PlayoutPosition(self.playing.item_id, self.received_ms)
         self._finish(complete=True)
         if self.wake is not None:
             self.wake()
 
     def _finish(self, *, complete: bool) -> None:
         if self.playing is not None:
-            item_id, played_ms = self.playing
-            received_ms = max(played_ms, self.received_ms)
-            played = PlayedItem(item_id, played_ms, received_ms, self.first_at, self.last_at, complete)
+            at, received_ms = self.playing, max(self.playing.played_ms, self.received_ms)
+            played = PlayedItem(at.item_id, at.played_ms, received_ms, self.first_at, self.last_at, complete)
             self.finished.append(played)
         self.playing = self.first_at = self.last_at = None
         self.received_ms = 0

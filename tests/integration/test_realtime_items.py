@@ -72,7 +72,7 @@ def cut_off(call: Call) -> None:
     position = call.playout.position()
     call.playout.flush()
     assert position is not None
-    call.agent.truncate(*position)
+    call.agent.truncate(position.item_id, position.played_ms)
 
 
 async def test_two_items_whose_deltas_come_in_turn_are_heard_one_after_the_other() -> None:

@@ -7,6 +7,7 @@ told from a cough, or while the caller has us on hold; the agent is deaf on hold
 
 from __future__ import annotations
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     CallAction,
     CancelResponse,
@@ -73,8 +74,8 @@ class Speech:
             return ()
         if not self._guard_s:
             self._interrupted = True
-            return self.cut(event.item_id, event.played_ms)
-        speechless = event.item_id is None and not event.responding
+            return self.cut(event.at)
+        speechless = event.at is None and not event.responding
         if self._guarding or (speechless and not parting):
             return ()
         self._guarding = True
@@ -84,18 +85,18 @@ class Speech:
         """End the caller's turn: it was told to be over, or nobody is left who could tell. A short one was a cough."""
         return (*self._end_turn(), *self._settle())
 
-    def guard_fired(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+    def guard_fired(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
         """Take it for speech: it lasts."""
         self._guarding, self._interrupted = False, True
-        return self.stop(item_id, played_ms)
+        return self.stop(at)
 
-    def stop(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+    def stop(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
         """Cut the agent off whose upstream does not do so by itself."""
-        return (CancelResponse(), *self.cut(item_id, played_ms))
+        return (CancelResponse(), *self.cut(at))
 
-    def cut(self, item_id: str | None, played_ms: int) -> tuple[CallAction, ...]:
+    def cut(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
         """Drop what waits; what was played to its end already is not told as cut."""
-        told = () if item_id is None else (Truncate(item_id, played_ms),)
+        told = () if at is None else (Truncate(at.item_id, at.played_ms),)
         stopped = self._stop_guard()
         self._paused = False  # a flush ends it
         return (*stopped, FlushPlayout(), *told, *self._settle())

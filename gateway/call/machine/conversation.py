@@ -199,7 +199,7 @@ class Talk:
 
     def _guard_fired(self, event: TimerFired) -> Reply:
         self._recording.cut(cancelled=True)
-        return (*self._speech.guard_fired(event.item_id, event.played_ms), *self._give_way())
+        return (*self._speech.guard_fired(event.at), *self._give_way())
 
     def _give_way(self) -> tuple[CallAction, ...]:
         """
@@ -242,7 +242,7 @@ class Talk:
         if target is not None and self._parting() is not None:
             return ()
         self._recording.cut(cancelled=True)
-        cut = self._speech.stop(event.item_id, event.played_ms)
+        cut = self._speech.stop(event.at)
         if target is None:
             told = self._keys.add(event.digit, respond=self._parting() is None)
             return (*cut, *told, *self._recording.await_quiet())

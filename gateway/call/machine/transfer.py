@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AwaitPlayedOut,
     CallAction,
@@ -135,7 +136,7 @@ class Handover:
         """Go on: they took too long."""
         if self._asked is None or self._stage is not _Stage.LAST_WORDS:
             return ()
-        return self._send(self._asked, event.item_id, event.played_ms)
+        return self._send(self._asked, event.at)
 
     def lose_agent(self) -> Course:
         """Go on without the agent: whoever answers is joined with the caller, there is nobody to say more."""
@@ -179,7 +180,7 @@ class Handover:
         return (
             *stopped,
             *self._errands.calling(calling=False),
-            *self._speech.stop(event.item_id, event.played_ms),
+            *self._speech.stop(event.at),
             TalkToSecond(),
             *self._speech.turn_to_second(deaf=False),
             TellAgent(_briefing(self._asked), respond=True),
@@ -213,13 +214,13 @@ class Handover:
         """Give up somebody who does not decide."""
         return self._back((), f"they did not take the call within {BRIEFING_LIMIT_S:g} s", event)
 
-    def _send(self, asked: TransferAsked, item_id: str | None = None, played_ms: int = 0) -> Course:
+    def _send(self, asked: TransferAsked, at: PlayoutPosition | None = None) -> Course:
         if asked.warm or self._policy == "bridge":
-            return self._call(asked, item_id, played_ms)
+            return self._call(asked, at)
         self._stage = _Stage.REFERRED
         return Transfer(asked.target), StartTimer(TRANSFER, TRANSFER_LIMIT_S)
 
-    def _call(self, asked: TransferAsked, item_id: str | None = None, played_ms: int = 0) -> Course:
+    def _call(self, asked: TransferAsked, at: PlayoutPosition | None = None) -> Course:
         if not self._second.is_free:
             return self._back((), "the call to somebody else before it is still being ended")
         self._stage = _Stage.CALLING
@@ -227,7 +228,7 @@ class Handover:
         if asked.warm:  # the caller stays with the agent while it rings
             return (*called, *self._errands.calling(calling=True))
         # The caller hears that it rings; the agent is not to answer announcements.
-        cut = self._speech.stop(item_id, played_ms)
+        cut = self._speech.stop(at)
         return (*called, *cut, TalkToSecond(), *self._speech.turn_to_second(deaf=True))
 
     def _join(self, asked: TransferAsked, stopped: tuple[CallAction, ...]) -> Join:
@@ -236,7 +237,7 @@ class Handover:
         return Join(orders, Outcome(EndReason.TRANSFERRED, asked.target, 200))
 
     def _back(
-        self, stopped: tuple[CallAction, ...], cause: str, at: SecondDigit | SecondClosed | TimerFired | None = None
+        self, stopped: tuple[CallAction, ...], cause: str, event: SecondDigit | SecondClosed | TimerFired | None = None
     ) -> Course:
         """Return to the caller, whatever was reached so far."""
         asked, stage = self._asked, self._stage
@@ -248,8 +249,8 @@ class Handover:
         orders = stopped
         if stage is _Stage.CALLING:
             orders += self._errands.calling(calling=False)
-        if stage is _Stage.BRIEFING and at is not None:  # what was meant for others is not for the caller
-            orders += self._speech.stop(at.item_id, at.played_ms)
+        if stage is _Stage.BRIEFING and event is not None:  # what was meant for others is not for the caller
+            orders += self._speech.stop(event.at)
         if self._speech.with_second:
             orders += (TalkToCaller(), *self._speech.turn_to_caller())
         return Back((*orders, *self._second.drop()), asked, cause, spoke=stage is _Stage.BRIEFING)

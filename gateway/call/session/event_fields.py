@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -92,7 +93,7 @@ def fields_of(event: CallEvent) -> dict[str, Scalar]:
     match event:
         case AgentReady(session_id=session_id) | AgentBack(session_id=session_id):
             return {"upstream_session_id": session_id}
-        case SpeechStarted(item_id=str(item_id), played_ms=played_ms):
+        case SpeechStarted(at=PlayoutPosition(item_id=item_id, played_ms=played_ms)):
             return {"item_id": item_id, "played_ms": played_ms}
         case AgentSpoke(item_id=item_id, text=text) | CallerSpoke(item_id=item_id, text=text):
             return {"item_id": item_id, "text": text}

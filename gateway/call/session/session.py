@@ -44,14 +44,11 @@ from gateway.call.actions import (
 from gateway.call.events import (
     CallEvent,
     ChoiceFailed,
-    DigitPressed,
     OrderFailed,
     Planned,
     PlayedOut,
-    SecondClosed,
-    SecondDigit,
-    SecondUp,
     SpeechStarted,
+    StampedEvent,
     StopAsked,
     TimerFired,
 )
@@ -82,9 +79,6 @@ CLOSE_LIMIT_S = 5.0
 QUIET_POLL_S = 0.05
 QUIET_S = 0.15
 """Silence that counts as the end of speech: the last frames are still on their way to RTP, others perhaps to us."""
-
-_STAMPED = (SpeechStarted, DigitPressed, SecondUp, SecondDigit, SecondClosed, TimerFired)
-"""Events that may cut the agent off: they tell what was being played."""
 
 _QUIET = "quiet"  # the poll's name among the timers; none of the machine's
 
@@ -283,11 +277,12 @@ class CallSession:
 
     def _stamped(self, event: CallEvent) -> CallEvent:
         """Add what is being played now, for the events that ask for it."""
-        if not isinstance(event, _STAMPED):
+        if not isinstance(event, StampedEvent):
             return event
-        item_id, played_ms = self._playout.position() or (None, 0)
-        stamped = replace(event, item_id=item_id, played_ms=played_ms)
-        return replace(stamped, responding=self._agents.responding) if isinstance(stamped, SpeechStarted) else stamped
+        at = self._playout.position()
+        if isinstance(event, SpeechStarted):
+            return replace(event, at=at, responding=self._agents.responding)
+        return replace(event, at=at)
 
     def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
         after = self._machine.phase

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.audio.pcm import PHONE
+from gateway.audio.played import PlayoutPosition
 from gateway.audio.playout import MAX_PAST_ITEMS, NO_PLACE, PATIENCE_MS, Place, PlayoutBuffer
 from gateway.threads import enter_role
 
@@ -77,7 +78,7 @@ def test_the_next_item_follows_without_a_gap() -> None:
     buffer.complete("a")
     buffer.write("b", b"\x02" * FRAME)
     assert read_frame(buffer) == b"\x01" * 100 + b"\x02" * (FRAME - 100)
-    assert buffer.position() == ("b", 13)
+    assert buffer.position() == PlayoutPosition("b", 13)
 
 
 def test_a_following_item_ends_one_that_was_never_completed() -> None:
@@ -103,7 +104,7 @@ def test_completing_an_item_already_played_forgets_it() -> None:
     buffer = PlayoutBuffer(PHONE)
     buffer.write("a", speech(FRAME))
     read_frame(buffer)
-    assert buffer.position() == ("a", 20)
+    assert buffer.position() == PlayoutPosition("a", 20)
     buffer.complete("a")
     assert read_frame(buffer) is None
     assert buffer.position() is None
@@ -118,10 +119,10 @@ def test_completing_an_unknown_item_changes_nothing() -> None:
 def test_the_position_counts_what_was_clocked_out_of_the_item() -> None:
     buffer = PlayoutBuffer(PHONE)
     buffer.write("a", speech(10 * FRAME))
-    assert buffer.position() == ("a", 0)
+    assert buffer.position() == PlayoutPosition("a", 0)
     for _ in range(3):
         read_frame(buffer)
-    assert buffer.position() == ("a", 60)
+    assert buffer.position() == PlayoutPosition("a", 60)
     assert buffer.queued_ms == 140
 
 
@@ -223,7 +224,7 @@ def test_an_item_that_comes_late_is_played_first_unless_the_later_one_has_begun(
     buffer.write("c", b"\x03" * FRAME, at(2))
     buffer.write("d", b"\x04" * FRAME, at(0, response=2))
     buffer.write("b", b"\x02" * 2 * FRAME, at(1))
-    assert buffer.position() == ("b", 0)
+    assert buffer.position() == PlayoutPosition("b", 0)
     assert read_frame(buffer) == b"\x02" * FRAME
     buffer.write("a", b"\x01" * FRAME, at(0))
     for item_id, place in (("a", at(0)), ("b", at(1)), ("c", at(2)), ("d", at(0, response=2))):
@@ -247,7 +248,7 @@ def test_the_item_being_played_waits_for_its_rest_while_its_response_may_bring_i
     buffer.write("b", b"\x02" * FRAME, at(1))
     assert read_frame(buffer) == b"\x01" * FRAME
     assert read_frame(buffer) is None
-    assert buffer.position() == ("a", 20)
+    assert buffer.position() == PlayoutPosition("a", 20)
     buffer.write("a", b"\x01" * FRAME, at(0))
     buffer.complete("a", at(0))
     assert read_frame(buffer) == b"\x01" * FRAME
@@ -280,7 +281,7 @@ def test_the_rest_of_an_item_that_was_given_up_is_played_and_counted_on() -> Non
     buffer.write("a", b"\x01" * 3 * FRAME, at(0))
     assert read_frame(buffer) == b"\x03" * FRAME
     assert read_frame(buffer) == b"\x01" * FRAME
-    assert buffer.position() == ("a", 40)
+    assert buffer.position() == PlayoutPosition("a", 40)
     buffer.flush()
     assert buffer.cut_off(1) == {"a": 40, "e": 0}
     heard = [(item.item_id, item.played_ms, item.received_ms, item.complete) for item in buffer.take_finished()]
@@ -381,7 +382,7 @@ def test_held_speech_is_silence_and_goes_on_where_it_stopped() -> None:
     assert read_frame(buffer) is None
     buffer.write("a", whole[2 * FRAME :])
     assert read_frame(buffer) is None
-    assert buffer.position() == ("a", 20)
+    assert buffer.position() == PlayoutPosition("a", 20)
     assert buffer.queued_ms == 60
     buffer.resume()
     assert first is not None

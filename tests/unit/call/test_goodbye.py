@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
@@ -52,9 +53,9 @@ TRANSFER = TransferAsked(CALL, "call_3", "sip:desk@192.0.2.7")
 MAX_LENGTH = TimerFired(CALL, "max_length")
 EXPIRING = AgentExpiring(CALL, 30)
 LOST = AgentFailed(CALL, AgentLost("reset"))
-SPEAKS = SpeechStarted(CALL, "item_1", 900)
+SPEAKS = SpeechStarted(CALL, at=PlayoutPosition("item_1", 900))
 SPEAKS_IN_A_PAUSE = SpeechStarted(CALL)
-SPEAKS_IN_VAIN = SpeechStarted(CALL, "item_1", 900, interrupts=False)
+SPEAKS_IN_VAIN = SpeechStarted(CALL, at=PlayoutPosition("item_1", 900), interrupts=False)
 STOPS = SpeechStopped(CALL)
 HEARD = PlayedOut(CALL)
 OVERDUE = TimerFired(CALL, "goodbye")
@@ -96,7 +97,7 @@ def test_a_cough_within_the_guard_leaves_the_hang_up_standing() -> None:
 def test_speech_beyond_the_guard_keeps_the_call(speaks: SpeechStarted) -> None:
     machine = talking(HANG_UP, routed=GUARDED)
     assert machine.handle(speaks) == (PausePlayout(), StartTimer("guard", 0.4))
-    orders = machine.handle(TimerFired(CALL, "guard", speaks.item_id, speaks.played_ms))
+    orders = machine.handle(TimerFired(CALL, "guard", at=speaks.at))
     assert orders[0] == CancelResponse()
     assert orders[-3:] == GIVEN_UP
     assert machine.handle(HEARD) == machine.handle(STOPS) == ()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     CancelTimer,
     Greet,
@@ -62,15 +63,15 @@ def test_a_hold_told_twice_and_a_resume_without_one_change_nothing() -> None:
 def test_nothing_interrupts_an_agent_on_hold() -> None:
     for routed in (ROUTED, GUARDED):
         machine = talking(HELD, routed=routed)
-        assert machine.handle(SpeechStarted(CALL, "item_1", 100, responding=True)) == ()
+        assert machine.handle(SpeechStarted(CALL, at=PlayoutPosition("item_1", 100), responding=True)) == ()
         assert machine.handle(SpeechStopped(CALL)) == ()
-        assert machine.handle(DigitPressed(CALL, "5", "item_1", 100)) == ()
+        assert machine.handle(DigitPressed(CALL, "5", at=PlayoutPosition("item_1", 100))) == ()
 
 
 def test_speech_that_was_being_weighed_when_the_hold_came_lets_the_agent_go_on_after_it() -> None:
-    machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(SpeechStarted(CALL, at=PlayoutPosition("item_1", 500)), routed=GUARDED)
     assert machine.handle(HELD) == (CancelTimer("guard"), MuteCaller(), StartTimer("hold", 90))
-    assert machine.handle(TimerFired(CALL, "guard", "item_1", 500)) == ()
+    assert machine.handle(TimerFired(CALL, "guard", at=PlayoutPosition("item_1", 500))) == ()
     assert machine.handle(RESUMED) == OFF_HOLD
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
@@ -178,8 +179,8 @@ def test_a_message_is_left_in_one_go_and_ends_the_call() -> None:
         AwaitPlayedOut(),
         StartTimer("goodbye", 120),
     )
-    assert machine.handle(SpeechStarted(CALL, "item_1", 500)) == ()
-    assert machine.handle(DigitPressed(CALL, "0", "item_1", 500)) == ()
+    assert machine.handle(SpeechStarted(CALL, at=PlayoutPosition("item_1", 500))) == ()
+    assert machine.handle(DigitPressed(CALL, "0", at=PlayoutPosition("item_1", 500))) == ()
     assert machine.handle(MediaLost(CALL, 30)) == ()
     assert machine.handle(TimerFired(CALL, "max_length")) == ()
     (refused,) = machine.handle(HangUpAsked(CALL, "call_2", "done"))

@@ -84,19 +84,8 @@ from gateway.ids import CallId
 CALL = CallId("call")
 ASKED = (ToolAsked, HangUpAsked, TransferAsked, DigitsAsked, WaitAsked, LeaveMessageAsked, RecordingAsked)
 TO_THE_AGENT = (
-    *(
-        Greet,
-        AnnounceRecording,
-        Truncate,
-        CancelResponse,
-        SayGoodbye,
-        AnswerTool,
-        TellAgent,
-        MuteCaller,
-        UnmuteCaller,
-        RunTool,
-    ),
-    *(TalkToSecond, TalkToCaller),
+    *(Greet, AnnounceRecording, Truncate, CancelResponse, SayGoodbye, AnswerTool, TellAgent, RunTool),
+    *(MuteCaller, UnmuteCaller, TalkToSecond, TalkToCaller),
 )
 ANSWERED_ONLY = (
     *TO_THE_AGENT,

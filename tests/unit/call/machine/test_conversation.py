@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
@@ -66,6 +67,7 @@ PLAYED_OUT = PlayedOut(CALL)
 HANG_UP = HangUpAsked(CALL, "call_1", "the caller said goodbye")
 TRANSFER = TransferAsked(CALL, "call_2", "sip:desk@192.0.2.7")
 MAX_LENGTH = TimerFired(CALL, "max_length")
+SPEAKS = SpeechStarted(CALL, at=PlayoutPosition("item_1", 500))
 LOST = AgentFailed(CALL, AgentLost("reset"))
 LAST_WORDS = (AwaitPlayedOut(), StartTimer("goodbye", 7))
 
@@ -101,29 +103,31 @@ def end_of(machine: CallMachine, actions: tuple[CallAction, ...]) -> Outcome:
 
 
 def test_an_agent_that_may_not_be_interrupted_plays_on() -> None:
-    assert talking().handle(SpeechStarted(CALL, "item_1", 500, interrupts=False)) == ()
-    assert talking(routed=GUARDED).handle(SpeechStarted(CALL, "item_1", 500, interrupts=False)) == ()
+    speaks = SpeechStarted(CALL, at=PlayoutPosition("item_1", 500), interrupts=False)
+    assert talking().handle(speaks) == ()
+    assert talking(routed=GUARDED).handle(speaks) == ()
 
 
 def test_a_guarded_interruption_holds_the_agent_first() -> None:
     machine = talking(routed=GUARDED)
-    assert machine.handle(SpeechStarted(CALL, "item_1", 500)) == (PausePlayout(), StartTimer("guard", 0.4))
-    assert machine.handle(SpeechStarted(CALL, "item_1", 500)) == ()
+    assert machine.handle(SPEAKS) == (PausePlayout(), StartTimer("guard", 0.4))
+    assert machine.handle(SPEAKS) == ()
 
 
 def test_speech_shorter_than_the_guard_lets_the_agent_go_on() -> None:
-    machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(SPEAKS, routed=GUARDED)
     assert machine.handle(SpeechStopped(CALL)) == (CancelTimer("guard"), ResumePlayout())
     assert machine.handle(SpeechStopped(CALL)) == ()
-    assert machine.handle(TimerFired(CALL, "guard", "item_1", 500)) == ()
+    assert machine.handle(TimerFired(CALL, "guard", at=PlayoutPosition("item_1", 500))) == ()
 
 
 def test_speech_longer_than_the_guard_cuts_the_agent_where_it_was_held() -> None:
-    machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(SPEAKS, routed=GUARDED)
     cut = (CancelResponse(), FlushPlayout(), Truncate("item_1", 500))
-    assert machine.handle(TimerFired(CALL, "guard", "item_1", 500)) == cut
+    assert machine.handle(TimerFired(CALL, "guard", at=PlayoutPosition("item_1", 500))) == cut
     assert machine.handle(SpeechStopped(CALL)) == ()
-    assert machine.handle(SpeechStarted(CALL, "item_2", 20)) == (PausePlayout(), StartTimer("guard", 0.4))
+    again = SpeechStarted(CALL, at=PlayoutPosition("item_2", 20))
+    assert machine.handle(again) == (PausePlayout(), StartTimer("guard", 0.4))
 
 
 def test_a_guard_holds_an_answer_that_is_only_being_generated() -> None:
@@ -279,9 +283,9 @@ def test_an_agent_that_does_not_come_back_ends_the_call() -> None:
 
 
 def test_held_speech_goes_on_when_nobody_is_left_to_tell_the_end_of_the_callers() -> None:
-    machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(SPEAKS, routed=GUARDED)
     assert machine.handle(AgentAway(CALL, "reset")) == (CancelTimer("guard"), ResumePlayout(), StartFiller())
-    machine = talking(HANG_UP, SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(HANG_UP, SPEAKS, routed=GUARDED)
     assert machine.handle(LOST) == (CancelTimer("guard"), ResumePlayout(), AwaitPlayedOut())
 
 

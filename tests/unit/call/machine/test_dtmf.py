@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     CallAction,
     CancelResponse,
@@ -38,8 +39,8 @@ CUT = (CancelResponse(), FlushPlayout())
 PAUSE = TimerFired(CALL, "keys")
 
 
-def key(digit: str, item_id: str | None = None, played_ms: int = 0) -> DigitPressed:
-    return DigitPressed(CALL, digit, item_id, played_ms)
+def key(digit: str, at: PlayoutPosition | None = None) -> DigitPressed:
+    return DigitPressed(CALL, digit, at=at)
 
 
 def told(text: str, *, respond: bool = True) -> CallAction:
@@ -48,7 +49,7 @@ def told(text: str, *, respond: bool = True) -> CallAction:
 
 def test_a_key_cuts_the_agent_off_where_it_was() -> None:
     cut = (CancelResponse(), FlushPlayout(), Truncate("item_1", 740), StartTimer("keys", 1.5))
-    assert talking().handle(key("4", "item_1", 740)) == cut
+    assert talking().handle(key("4", PlayoutPosition("item_1", 740))) == cut
 
 
 def test_keys_are_told_together_after_a_pause() -> None:
@@ -76,7 +77,7 @@ def test_a_number_without_end_is_told_in_parts() -> None:
 def test_a_shortcut_transfers_at_once_without_last_words() -> None:
     machine = talking()
     sent = (Transfer("sip:desk@192.0.2.7"), StartTimer("transfer", 30))
-    assert machine.handle(key("0", "item_1", 300)) == (*CUT, Truncate("item_1", 300), *sent)
+    assert machine.handle(key("0", PlayoutPosition("item_1", 300))) == (*CUT, Truncate("item_1", 300), *sent)
     failed = (CancelTimer("transfer"), TellAgent("The transfer failed: 486 Busy Here. The caller is still here.", True))
     assert machine.handle(TransferEnded(CALL, 486, "Busy Here")) == failed
 
@@ -100,14 +101,14 @@ def test_keys_pressed_while_a_transfer_is_under_way_are_told_silently() -> None:
 
 def test_without_a_shortcut_and_an_agent_who_is_told_a_key_does_nothing() -> None:
     machine = talking(routed=replace(ROUTED, keypad=Keypad(to_agent=False, shortcuts={"9": "sip:a@192.0.2.1"})))
-    assert machine.handle(key("4", "item_1", 20)) == ()
+    assert machine.handle(key("4", PlayoutPosition("item_1", 20))) == ()
     assert Transfer("sip:a@192.0.2.1") in machine.handle(key("9"))
 
 
 def test_a_key_while_speech_is_weighed_settles_it() -> None:
-    machine = talking(SpeechStarted(CALL, "item_1", 500), routed=GUARDED)
+    machine = talking(SpeechStarted(CALL, at=PlayoutPosition("item_1", 500)), routed=GUARDED)
     cut = (CancelResponse(), CancelTimer("guard"), FlushPlayout(), Truncate("item_1", 500), StartTimer("keys", 1.5))
-    assert machine.handle(key("1", "item_1", 500)) == cut
+    assert machine.handle(key("1", PlayoutPosition("item_1", 500))) == cut
 
 
 @pytest.mark.parametrize("way", [(ROUTED,), (ROUTED, READY), (replace(ROUTED, outbound=True), READY)])

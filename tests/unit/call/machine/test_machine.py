@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 from docs.generate.samples import SAMPLES, WAYS
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     Answer,
     CallAction,
@@ -95,7 +96,8 @@ def test_the_agent_greets_when_media_is_up_and_the_length_is_bounded() -> None:
 
 def test_barge_in_flushes_what_waits_and_truncates_the_item_where_it_was_cut() -> None:
     machine = machine_after(*TO_ACTIVE)
-    assert machine.handle(SpeechStarted(CALL, "item_1", 740)) == (FlushPlayout(), Truncate("item_1", 740))
+    speaks = SpeechStarted(CALL, at=PlayoutPosition("item_1", 740))
+    assert machine.handle(speaks) == (FlushPlayout(), Truncate("item_1", 740))
     assert machine.phase is Phase.ACTIVE
 
 
@@ -288,7 +290,7 @@ def test_what_is_noted_changes_nothing_wherever_there_is_an_agent(way: tuple[Cal
 
 def test_early_speech_while_answering_is_let_pass() -> None:
     machine = machine_after(*TO_ANSWERING)
-    assert machine.handle(SpeechStarted(CALL, "item_1", 20)) == ()
+    assert machine.handle(SpeechStarted(CALL, at=PlayoutPosition("item_1", 20))) == ()
     assert machine.phase is Phase.ANSWERING
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docs.generate.samples import SAMPLES, planned
+from gateway.audio.played import PlayoutPosition
 from gateway.call import actions as actions_module
 from gateway.call.actions import (
     CallAction,
@@ -102,7 +103,7 @@ class Chance:
             return self.random.choice(ON_THE_WAY)
         timers = sorted(walk.running - {"setup", "ringing", "max_length", "ending", "hold"})
         if timers and self.random.random() < 0.15:
-            return TimerFired(CALL, self.random.choice(timers), "item", 100)
+            return TimerFired(CALL, self.random.choice(timers), at=PlayoutPosition("item", 100))
         if walk.speaks and self.random.random() < 0.2:
             return self.random.choice((SpeechStopped(CALL), PlayedOut(CALL)))
         if walk.on_hold and self.random.random() < 0.15:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from docs.generate.samples import planned
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AnnounceRecording,
     AnswerTool,
@@ -59,8 +60,8 @@ GUARDED = replace(ANNOUNCED, guard_ms=400)
 BY_TOOL = replace(ANNOUNCED, recording=False)
 SAID = AnnouncementSaid(CALL)
 HEARD = PlayedOut(CALL)
-SPEAKS, STOPS = SpeechStarted(CALL, "item_1", 300), SpeechStopped(CALL)
-KEY = DigitPressed(CALL, "5", "item_1", 300)
+SPEAKS, STOPS = SpeechStarted(CALL, at=PlayoutPosition("item_1", 300)), SpeechStopped(CALL)
+KEY = DigitPressed(CALL, "5", at=PlayoutPosition("item_1", 300))
 ON, OFF = RecordingAsked(CALL, "call_1", on=True), RecordingAsked(CALL, "call_2", on=False)
 RECORDED = (StartRecording(), Note("announcement_heard", {"announcement": "heard"}))
 CUT = (FlushPlayout(), Truncate("item_1", 300))
@@ -123,7 +124,7 @@ def test_a_cough_within_the_guard_does_not_cut_the_announcement_off() -> None:
 
 def test_speech_beyond_the_guard_does() -> None:
     machine = talking(SPEAKS, routed=GUARDED)
-    assert machine.handle(TimerFired(CALL, "guard", "item_1", 300)) == (CancelResponse(), *CUT)
+    assert machine.handle(TimerFired(CALL, "guard", at=PlayoutPosition("item_1", 300))) == (CancelResponse(), *CUT)
     assert machine.handle(SAID) == (AwaitPlayedOut(),), "told before the response was cancelled"
     machine.handle(STOPS)
     assert machine.handle(HEARD) == announcing(2)

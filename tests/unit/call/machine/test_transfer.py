@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import (
     AnswerTool,
     AwaitPlayedOut,
@@ -81,7 +82,7 @@ def calling(*events: CallEvent) -> CallMachine:
 
 
 def briefing(*events: CallEvent) -> CallMachine:
-    return talking(WARM, HEARD, SecondUp(CALL, "PCMA/8000", "item_1", 300), *events)
+    return talking(WARM, HEARD, SecondUp(CALL, "PCMA/8000", at=PlayoutPosition("item_1", 300)), *events)
 
 
 def joined(*events: CallEvent) -> CallMachine:
@@ -104,7 +105,7 @@ def test_a_bridged_transfer_calls_the_target_when_the_last_words_were_heard() ->
 
 def test_last_words_that_take_too_long_are_cut_where_they_were() -> None:
     machine = talking(ASKED, routed=BRIDGE)
-    actions = machine.handle(TimerFired(CALL, "goodbye", "item_1", 900))
+    actions = machine.handle(TimerFired(CALL, "goodbye", at=PlayoutPosition("item_1", 900)))
     assert actions[:5] == (*CALLED[:4], Truncate("item_1", 900))
 
 
@@ -158,7 +159,7 @@ def test_a_caller_who_hangs_up_takes_the_second_leg_with_them() -> None:
 def test_keys_and_speech_of_a_caller_who_waits_are_not_for_the_agent() -> None:
     machine = calling()
     assert machine.handle(DigitPressed(CALL, "0")) == ()
-    assert machine.handle(SpeechStarted(CALL, "item_1", 20)) == ()
+    assert machine.handle(SpeechStarted(CALL, at=PlayoutPosition("item_1", 20))) == ()
 
 
 def test_a_blind_transfer_goes_through_without_the_agent() -> None:
@@ -213,7 +214,7 @@ def test_a_warm_transfer_calls_the_target_whatever_the_trunk_does_and_the_caller
 
 def test_the_agent_speaks_with_whoever_answers_first() -> None:
     machine = talking(WARM, HEARD)
-    *orders, told, timer = machine.handle(SecondUp(CALL, "PCMA/8000", "item_1", 300))
+    *orders, told, timer = machine.handle(SecondUp(CALL, "PCMA/8000", at=PlayoutPosition("item_1", 300)))
     stopped = [CancelTimer("second"), StopFiller(), CancelResponse(), FlushPlayout(), Truncate("item_1", 300)]
     assert orders == [*stopped, TalkToSecond()]
     assert isinstance(told, TellAgent)
@@ -232,16 +233,16 @@ def test_who_takes_the_call_with_1_is_joined_with_the_caller() -> None:
     machine = briefing()
     assert machine.handle(SecondDigit(CALL, "5")) == ()
     taken = (CancelTimer("briefing"), FlushPlayout(), JoinLegs(), CloseAgent())
-    assert machine.handle(SecondDigit(CALL, "1", "item_2", 40)) == taken
+    assert machine.handle(SecondDigit(CALL, "1", at=PlayoutPosition("item_2", 40))) == taken
     assert machine.phase is Phase.JOINED
 
 
 @pytest.mark.parametrize(
     ("end", "orders", "cause"),
     [
-        (SecondDigit(CALL, "2", "item_2", 40), [CancelTimer("briefing")], "they declined the call"),
-        (SecondClosed(CALL, 200, "OK", "item_2", 40), [CancelTimer("briefing")], "they hung up"),
-        (TimerFired(CALL, "briefing", "item_2", 40), [], "they did not take the call within 60 s"),
+        (SecondDigit(CALL, "2", at=PlayoutPosition("item_2", 40)), [CancelTimer("briefing")], "they declined the call"),
+        (SecondClosed(CALL, 200, "OK", at=PlayoutPosition("item_2", 40)), [CancelTimer("briefing")], "they hung up"),
+        (TimerFired(CALL, "briefing", at=PlayoutPosition("item_2", 40)), [], "they did not take the call within 60 s"),
     ],
 )
 def test_who_does_not_take_the_call_leaves_the_caller_with_the_agent(
@@ -257,7 +258,8 @@ def test_who_does_not_take_the_call_leaves_the_caller_with_the_agent(
 
 def test_whoever_the_agent_speaks_with_can_interrupt_it() -> None:
     machine = briefing()
-    assert machine.handle(SpeechStarted(CALL, "item_2", 700)) == (FlushPlayout(), Truncate("item_2", 700))
+    speaks = SpeechStarted(CALL, at=PlayoutPosition("item_2", 700))
+    assert machine.handle(speaks) == (FlushPlayout(), Truncate("item_2", 700))
 
 
 def test_a_caller_on_hold_does_not_keep_the_agent_from_the_second_leg() -> None:

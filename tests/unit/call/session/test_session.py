@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call import actions
 from gateway.call.actions import CallAction
 from gateway.call.events import (
@@ -156,7 +157,7 @@ async def test_a_leg_that_does_not_close_is_waited_for_only_so_long(stage: Stage
 
 async def test_barge_in_is_stamped_with_what_the_caller_really_heard(stage: Stage) -> None:
     await stage.talk()
-    stage.playout.playing = ("item_7", 1340)
+    stage.playout.playing = PlayoutPosition("item_7", 1340)
     stage.agent.emit(SpeechStarted(CALL))
     await settle()
     assert stage.playout.flushes == 1
@@ -174,7 +175,7 @@ async def test_orders_are_carried_out_in_the_order_given(stage: Stage, monkeypat
     await stage.talk()
     flushed_before: list[int] = []
     monkeypatch.setattr(stage.agent, "truncate", lambda *_: flushed_before.append(stage.playout.flushes))
-    stage.playout.playing = ("item_7", 20)
+    stage.playout.playing = PlayoutPosition("item_7", 20)
     stage.agent.emit(SpeechStarted(CALL))
     stage.session.post(BYE)
     await stage.end()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import CallSecond
 from gateway.call.events import (
     AgentSpoke,
@@ -48,7 +49,7 @@ async def test_hold_mutes_the_caller_and_holds_what_is_said_until_it_ends(stage:
     await stage.talk()
     await stage.post(LegHeld(CALL))
     assert (stage.agent.muted, stage.playout.held) == (True, True)
-    stage.playout.playing = ("item_1", 100)
+    stage.playout.playing = PlayoutPosition("item_1", 100)
     await stage.post(SpeechStarted(CALL))
     assert stage.playout.flushes == 0
     await stage.post(LegResumed(CALL))
@@ -71,7 +72,7 @@ async def test_a_caller_who_keeps_us_on_hold_is_hung_up_on() -> None:
 
 async def test_a_key_cuts_the_agent_off_where_the_caller_really_was(stage: Stage) -> None:
     await stage.talk()
-    stage.playout.playing = ("item_7", 1340)
+    stage.playout.playing = PlayoutPosition("item_7", 1340)
     await stage.post(DigitPressed(CALL, "4", "made up", 1))
     assert (stage.agent.cancels, stage.agent.truncated, stage.playout.flushes) == (1, [("item_7", 1340)], 1)
     await stage.post(DigitPressed(CALL, "#"))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.audio.played import PlayoutPosition
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -270,7 +271,7 @@ async def test_an_answer_that_came_while_it_was_held_is_cut_before_its_first_wor
     stage.agent.responding = True
     await emit(stage, SpeechStarted(CALL))
     assert stage.playout.held
-    stage.playout.playing = ("item_1", 0)
+    stage.playout.playing = PlayoutPosition("item_1", 0)
     stage.clock.advance(0.4)
     await settle()
     assert (stage.agent.cancels, stage.agent.truncated) == (1, [("item_1", 0)])
