@@ -20,7 +20,7 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import longest_gap_ms
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.store.embedded import EmbeddedRedis
-from tests.e2e.telephone import Telephone
+from tests.rigs.telephone import Telephone
 
 MOST_GROWTH_MB = 10.0
 CALLERS = 3

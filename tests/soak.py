@@ -36,7 +36,9 @@ from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisSessionStore
 from gateway.store.embedded import EmbeddedRedis
 from tests.e2e.failing_answers import Ear
-from tests.e2e.sipp import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, Sipp, invite, pause, until
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, invite, pause
+from tests.rigs.waiting import until
 
 CALLERS = 3
 SAMPLE_S = 10.0

@@ -17,7 +17,7 @@ import grimp
 import pytest
 
 import gateway
-from tests.folders import PureFolders
+from tests.rigs.folders import PureFolders
 
 pytestmark = pytest.mark.unit
 

@@ -9,12 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_speech
 from gateway.sip.core.address import parse_address, split_list
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ACK_REFUSAL, ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, play, refused, until
-from tests.e2e.sipp_dialog import CALLEE_BYE, info, refuse_call, take_call
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import (
+    ACK_REFUSAL,
+    ANSWERED,
+    BYE,
+    CALLEE_BYE,
+    EXPECT_BYE,
+    info,
+    invite,
+    pause,
+    refuse_call,
+    refused,
+    take_call,
+)
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -14,9 +14,10 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation, segment_correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.rounds import best_of
-from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause
+from tests.rigs.house import MakeHouse
+from tests.rigs.rounds import best_of
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from gateway.lab.simulator import SimulatorOptions
-from tests.e2e.baresip import Baresip
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import until
-from tests.e2e.test_transfers import happened, scripted
-from tests.e2e.tones import tone
+from tests.rigs.baresip import Baresip
+from tests.rigs.house import MakeHouse
+from tests.rigs.scripts import scripted
+from tests.rigs.tones import tone
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -38,20 +38,20 @@ async def test_baresip_talks_presses_keys_holds_resumes_and_hangs_up(
         Baresip(tmp_path / "baresip", account, SPEECH) as caller,
     ):
         await caller.order("dial", f"sip:1000@127.0.0.1:{here.port}")
-        codec = (await happened(here, "active"))["codec"]
+        codec = (await here.happened("active"))["codec"]
         assert codec == ("PCMU/8000" if "srtp" in account else "PCMA/8000")
-        await happened(here, "agent_heard")
+        await here.happened("agent_heard")
         agent = here.simulator.connections[0]
         await until(lambda: np.abs(np.frombuffer(agent.heard, "<i2").astype(int)).max(initial=0) > 2000, what="speech")
         for nth, key in enumerate("19#", 1):
             await caller.order("sndcode", key)
-            await happened(here, "digit_pressed", times=nth)
+            await here.happened("digit_pressed", times=nth)
         await until(lambda: "The caller pressed: 1 9 #" in agent.told, what=f"the keys: {agent.told}")
         await caller.order("hold")
-        await happened(here, "held")
+        await here.happened("held")
         await until(lambda: not agent.listens, what="a deaf agent")
         await caller.order("resume")
-        await happened(here, "resumed")
+        await here.happened("resumed")
         await until(lambda: agent.listens, what="an agent that listens")
         so_far = agent.heard_ms
         await until(lambda: agent.heard_ms > so_far + 200, what="audio after the hold")

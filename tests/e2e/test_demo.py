@@ -12,13 +12,13 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.resample import Downsampler
 from gateway.audio.wav import read_stereo_wav
+from gateway.free_port import free_port
 from gateway.lab.callers.robot import RobotExit
 from gateway.lab.demo import run_demo
 from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import free_port
+from tests.rigs.house import MakeHouse
 
 pytestmark = pytest.mark.e2e
 

@@ -9,28 +9,32 @@ from pathlib import Path
 
 import pytest
 
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
 from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.dialler import Desk, audio_port, desk, seen_message
-from tests.e2e.kamailio import PASSWORD, REALM, USER, Kamailio
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, pause, until
-from tests.e2e.sipp_dialog import (
+from tests.rigs.dialler import Desk, desk
+from tests.rigs.house import MakeHouse
+from tests.rigs.kamailio import PASSWORD, REALM, USER, Kamailio
+from tests.rigs.sipp import NOBODY, Sipp, audio_port, seen_message
+from tests.rigs.sipp_steps import (
+    ANSWERED,
     CALLEE_BYE,
     EXPECT_ACK,
+    EXPECT_BYE,
     EXPECT_CANCEL,
     EXPECT_INVITE,
     RING,
+    invite,
+    pause,
     refuse_call,
     respond,
     sdp,
     take_call,
 )
-from tests.e2e.sipp_server import EXPECT_BYE as SERVED_BYE
-from tests.e2e.sipp_server import SippServer, answered
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +146,7 @@ async def test_a_carrier_that_wants_a_digest_is_told_who_calls_and_the_trace_hid
     options = greets_for(0.5, {"call": "hang_up"})
     async with (
         desk(tmp_path, PLAN, options) as here,
-        SippServer((answered(), SERVED_BYE), tmp_path / "callee") as callee,
+        Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "callee") as callee,
         Kamailio(free_port(), tmp_path / "carrier", beyond=callee.port) as carrier,
     ):
         trunk = {

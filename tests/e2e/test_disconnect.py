@@ -9,37 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.simulator import Connection
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import (
-    ANSWERED,
-    BYE,
-    CANCEL,
-    EXPECT_BYE,
-    OPTIONS,
-    WAIT_FOR_RINGING,
-    Sipp,
-    invite,
-    pause,
-    play,
-    refused,
-    until,
-)
+from tests.rigs.house import House, MakeHouse, moment
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, BYE, CANCEL, EXPECT_BYE, OPTIONS, WAIT_FOR_RINGING, invite, pause, refused
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
-
-
-async def closed(house: House, number: int = 1) -> Connection:
-    """Wait until the simulator has seen the end of a connection."""
-    connection = await house.simulator.connection(number)
-    await until(lambda: connection.closed_at is not None, what="the socket to be closed")
-    return connection
-
-
-def moment(connection: Connection) -> float:
-    """Return when a connection was closed, in Unix seconds."""
-    assert connection.closed_at is not None
-    return connection.closed_at + time.time() - time.monotonic()
 
 
 async def no_live_call(house: House) -> None:
@@ -55,7 +30,7 @@ async def test_a_caller_who_hangs_up_in_the_greeting_closes_the_socket(
 ) -> None:
     async with house() as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, pause(700), BYE, transport=transport)
-        connection = await closed(here)
+        connection = await here.closed()
         assert (connection.close_code, connection.closed_by) == (1000, "client")
         assert not connection.violations
         assert moment(connection) - sipp.first("BYE").at < 20
@@ -66,7 +41,7 @@ async def test_a_caller_who_hangs_up_in_the_greeting_closes_the_socket(
 async def test_a_caller_who_cancels_while_ringing_closes_the_socket(house: MakeHouse, tmp_path: Path) -> None:
     async with house("silent") as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), WAIT_FOR_RINGING, pause(300), CANCEL)
-        connection = await closed(here)
+        connection = await here.closed()
         assert connection.close_code == 1000
         assert sipp.count("SIP/2.0 200 OK") == 1  # of the CANCEL; the call itself was never answered
         await no_live_call(here)
@@ -84,14 +59,14 @@ async def test_a_caller_who_hangs_up_with_the_ack_closes_the_socket(house: MakeH
     async with house() as here:
         await play(here.port, tmp_path / "sipp", invite(), ANSWERED, BYE, calls=5)
         for number in range(1, 6):
-            assert (await closed(here, number)).close_code == 1000
+            assert (await here.closed(number)).close_code == 1000
         await no_live_call(here)
 
 
 async def test_an_upstream_that_closes_hangs_up_the_phone(house: MakeHouse, tmp_path: Path) -> None:
     async with house("close=1.5") as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, EXPECT_BYE)
-        connection = await closed(here)
+        connection = await here.closed()
         assert sipp.first("BYE").at - moment(connection) < 20
         assert (await here.ended_record())["end_reason"] == "agent_closed"
 
@@ -184,7 +159,7 @@ async def test_a_drain_that_takes_too_long_ends_in_a_bye(house: MakeHouse, tmp_p
         await asyncio.sleep(1)
         here.gateway.process.send_signal(signal.SIGTERM)
         assert await live.finish() == 0, live.output
-        assert (await closed(here)).close_code == 1000
+        assert (await here.closed()).close_code == 1000
         await asyncio.wait_for(here.gateway.process.wait(), 40)
         assert (await here.ended_record())["end_reason"] == "shutdown"
 

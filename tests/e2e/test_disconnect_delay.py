@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.rounds import best_of
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play
-from tests.e2e.test_disconnect import closed, moment
+from tests.rigs.house import MakeHouse, moment
+from tests.rigs.rounds import best_of
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, invite, pause
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
@@ -30,7 +30,7 @@ async def test_a_bye_closes_the_socket_soon(house: MakeHouse, tmp_path: Path) ->
     async with house() as here:
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, pause(150), BYE, calls=CALLS)
         byes = [message.at for message in sipp.messages if message.first_line.startswith("BYE")]
-        ends = [moment(await closed(here, number)) for number in range(1, CALLS + 1)]
+        ends = [moment(await here.closed(number)) for number in range(1, CALLS + 1)]
     show("caller BYE -> upstream CLOSE", [end - bye for bye, end in zip(byes, ends, strict=True)])
 
 
@@ -40,5 +40,5 @@ async def test_a_closed_socket_sends_bye_soon(house: MakeHouse, tmp_path: Path) 
         sipp = await play(here.port, tmp_path / "sipp", invite(), ANSWERED, EXPECT_BYE, calls=CALLS)
         byes = [message.at for message in sipp.messages if message.first_line.startswith("BYE")]
         # The simulator's own CLOSE goes out, at the latest, when the client's answer to it comes.
-        ends = [moment(await closed(here, number)) for number in range(1, CALLS + 1)]
+        ends = [moment(await here.closed(number)) for number in range(1, CALLS + 1)]
     show("upstream CLOSE -> BYE", [bye - end for bye, end in zip(byes, ends, strict=True)])

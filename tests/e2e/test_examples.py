@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, refused
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause, refused
 
 pytestmark = pytest.mark.e2e
 

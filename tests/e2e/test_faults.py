@@ -11,8 +11,9 @@ import pytest
 
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play, refused
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, invite, pause, refused
 
 pytestmark = pytest.mark.e2e
 

@@ -13,10 +13,12 @@ import pytest
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.lines import Line, call, calls
-from tests.e2e.rounds import slowness
-from tests.e2e.sipp import ANSWERED, BYE, invite, play
+from tests.rigs import flooder
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.lines import Line, call, calls
+from tests.rigs.rounds import slowness
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
@@ -34,7 +36,7 @@ async def flooded(here: House, folder: Path, slower: float) -> tuple[int, list[f
 
     async def flood(_phone: RtpPeer) -> None:
         nonlocal sent
-        script = Path(__file__).with_name("flooder.py")
+        script = Path(flooder.__file__)
         words = (sys.executable, str(script), str(here.port), str(PER_SECOND / slower), str(SECONDS))
         child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
         sent = int((await child.communicate())[0])

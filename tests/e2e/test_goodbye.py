@@ -10,8 +10,10 @@ import pytest
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Script, SimulatorOptions
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, invite, until
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, EXPECT_BYE, invite
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

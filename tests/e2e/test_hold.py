@@ -15,9 +15,10 @@ from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, invite, pause, play, read_messages, until
-from tests.e2e.sipp_dialog import first_invite, reinvite, sdp
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import play, read_messages
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, first_invite, invite, pause, reinvite, sdp
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

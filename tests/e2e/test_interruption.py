@@ -18,8 +18,10 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import Connection
 from gateway.lab.speech import agent_sentences, caller_wav
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

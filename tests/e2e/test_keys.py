@@ -10,8 +10,10 @@ import pytest
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, expect_refer, invite, pause, until
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, expect_refer, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

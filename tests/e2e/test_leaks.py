@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

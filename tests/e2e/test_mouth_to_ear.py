@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from gateway.lab.bench.delay import delay_table, run_delay
-from tests.e2e.rounds import best_of, slowness
+from tests.rigs.rounds import best_of, slowness
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

@@ -19,9 +19,9 @@ from gateway.lab.figures.measure import damaged_share, longest_dropout_ms, segme
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.lines import Line, Speak, call, calls
-from tests.e2e.rounds import best_of, slowness
+from tests.rigs.house import MakeHouse
+from tests.rigs.lines import Line, Speak, call, calls
+from tests.rigs.rounds import best_of, slowness
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

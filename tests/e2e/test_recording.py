@@ -18,9 +18,10 @@ from gateway.lab.simulator.script import Script
 from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.speech import caller_speech
 from gateway.store.record import CallRecord
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
-from tests.e2e.sipp_dialog import info
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, info, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -126,11 +127,11 @@ async def test_the_agent_starts_and_pauses_a_recording(house: MakeHouse, tmp_pat
         async with Sipp(here.port, steps, tmp_path / "sipp") as sipp:
             phone.talk()
             connection = await here.simulator.connection(1)
-            await until(lambda: len(outputs(connection)) == 2, what="two calls of tools")
+            await until(lambda: len(connection.tool_outputs()) == 2, what="two calls of tools")
             await asyncio.sleep(0.2)
             phone.say(caller_speech(2))
             assert await sipp.finish() == 0, sipp.output
-        assert outputs(connection) == ["The recording runs.", "The recording is paused."]
+        assert connection.tool_outputs() == ["The recording runs.", "The recording is paused."]
         _, left, right = await recorded(here)
         assert loudest(left) < 200  # the number was not recorded
         assert loudest(right) > 2000

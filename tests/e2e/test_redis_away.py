@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 
 pytestmark = pytest.mark.e2e
 

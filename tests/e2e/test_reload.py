@@ -19,9 +19,11 @@ from gateway.lab.speech import caller_speech
 from gateway.settings.sections import RedisSettings
 from gateway.store.reload_requests import ReloadRequests
 from gateway.worker.live_plan import PlanState
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.lines import Line, call, calls
-from tests.e2e.sipp import ANSWERED, BYE, invite, pause, play, until
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.lines import Line, call, calls
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 

@@ -12,8 +12,9 @@ from gateway.audio.wav import read_wav
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, invite, pause, play
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, invite, pause
 
 pytestmark = pytest.mark.e2e
 

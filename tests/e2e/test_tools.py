@@ -11,8 +11,9 @@ from aiohttp import web
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Script, SimulatorOptions
 from gateway.lab.speech import agent_sentences
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, expect_refer, invite, pause, play
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, expect_refer, invite, pause
 
 pytestmark = pytest.mark.e2e
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.sipp import ANSWERED, invite, pause, play, until
-from tests.e2e.sipp_dialog import bye
+from tests.rigs.house import MakeHouse
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, bye, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -2,71 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from pathlib import Path
 
 import pytest
 
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
-from gateway.lab.simulator import Script, SimulatorOptions
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, expect_refer, free_port, invite, pause, refuse_refer, until
-from tests.e2e.sipp_dialog import (
+from tests.rigs.house import MakeHouse
+from tests.rigs.scripts import BACK, desk, scripted
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import (
+    ANSWERED,
+    BYE,
     CALLEE_BYE,
     EXPECT_ACK,
+    EXPECT_BYE,
     EXPECT_CANCEL,
     EXPECT_INVITE,
     RING,
+    expect_refer,
     info,
+    invite,
+    pause,
     refuse_call,
+    refuse_refer,
     respond,
     sdp,
     take_call,
 )
-from tests.e2e.tones import until_they_hear_each_other, until_waiting_is_heard
+from tests.rigs.tones import until_they_hear_each_other, until_waiting_is_heard
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 
 NO_REFER = refuse_refer("405 Method Not Allowed")
 LIMIT_S = 40.0
 TRANSFER: dict[str, object] = {"call": "transfer_call", "arguments": {"target": "desk"}}
-BACK: list[dict[str, object]] = [{"say": "I am here again.", "for_s": 1.0}, {"call": "hang_up"}]
-"""What the agent does whose caller is still there: say so, and end the call."""
-
-
-def scripted(*outputs: list[dict[str, object]], over: str = "connection") -> SimulatorOptions:
-    answers = [{"output": output} for output in outputs]
-    return SimulatorOptions(script=Script.model_validate({"answers": answers, "over": over}))
-
-
-def desk(port: int, *, warm: bool = False) -> str:
-    """A profile whose agent may transfer to somebody at ``port``."""
-    target = f"{{uri: 'sip:desk@127.0.0.1:{port}', warm: {str(warm).lower()}}}"
-    return f"tools: {{builtin: [transfer_call, hang_up], transfer_targets: {{desk: {target}}}}}"
 
 
 def trunk(transfers: str) -> dict[str, str]:
     """Settings under which every caller is one of a trunk with this policy."""
     return {"GATEWAY_TRUNKS": json.dumps({"pbx": {"host": "127.0.0.1", "transfers": transfers}})}
-
-
-async def happened(here: House, name: str, *, times: int = 1) -> dict[str, str]:
-    """Wait until an event of this name, or a state, has come so often; return the last."""
-    end = time.monotonic() + LIMIT_S
-    while True:
-        events = await here.store.events()
-        found = [event for event in events if name in (event["event"], event.get("state"))]
-        if len(found) >= times:
-            return found[-1]
-        assert time.monotonic() < end, f"no {name} among {[event['event'] for event in events]}"
-        await asyncio.sleep(0.02)
-
-
-def outputs(here: House) -> list[str]:
-    items = here.simulator.connections[-1].items()
-    return [str(item["output"]) for item in items if item["type"] == "function_call_output"]
 
 
 @pytest.mark.parametrize(("policy", "first_leaves"), [("refer_or_bridge", "caller"), ("bridge", "callee")])
@@ -90,9 +67,9 @@ async def test_caller_and_target_talk_until_one_of_them_leaves(
         ):
             caller.talk()
             callee.talk()
-            await happened(here, "second_ringing")
+            await here.happened("second_ringing")
             await until_waiting_is_heard(caller)
-            await happened(here, "joined")
+            await here.happened("joined")
             await until_they_hear_each_other(caller, callee)
             upstream = here.simulator.connections[0]
             assert upstream.closed_at is not None
@@ -118,8 +95,8 @@ async def test_a_caller_whose_target_is_busy_is_back_with_the_agent(house: MakeH
             caller.talk()
             assert await calling.finish() == 0, calling.output
             assert await called.finish() == 0, called.output
-        assert outputs(here)[0] == "The transfer failed: 486 Busy Here. The caller is still here."
-        assert await happened(here, "agent_heard")
+        assert here.tool_outputs()[0] == "The transfer failed: 486 Busy Here. The caller is still here."
+        assert await here.happened("agent_heard")
         assert (await here.ended_record())["end_reason"] == "agent_hung_up"
 
 
@@ -137,8 +114,8 @@ async def test_a_target_that_rings_for_ever_is_given_up(house: MakeHouse, tmp_pa
             caller.talk()
             assert await calling.finish() == 0, calling.output
             assert await called.finish() == 0, called.output
-        assert "no answer within 1 s" in outputs(here)[0]
-        assert await happened(here, "agent_heard")
+        assert "no answer within 1 s" in here.tool_outputs()[0]
+        assert await here.happened("agent_heard")
 
 
 async def test_a_trunk_that_only_refers_is_never_bridged(house: MakeHouse, tmp_path: Path) -> None:
@@ -151,7 +128,7 @@ async def test_a_trunk_that_only_refers_is_never_bridged(house: MakeHouse, tmp_p
         steps = (invite(caller.port), ANSWERED, NO_REFER, EXPECT_BYE)
         async with Sipp(here.port, steps, tmp_path / "caller") as calling:
             assert await calling.finish() == 0, calling.output
-        assert outputs(here)[0] == "The transfer failed: 405 Method Not Allowed. The caller is still here."
+        assert here.tool_outputs()[0] == "The transfer failed: 405 Method Not Allowed. The caller is still here."
         names = [event["event"] for event in await here.store.events()]
         assert "second_closed" not in names
         assert (await here.ended_record())["end_reason"] == "agent_hung_up"
@@ -189,7 +166,7 @@ async def test_a_key_transfers_the_caller_without_the_agent(house: MakeHouse, tm
             caller.talk()
             callee.talk()
             if refused:
-                await happened(here, "joined")
+                await here.happened("joined")
                 await until_they_hear_each_other(caller, callee)
                 assert await called.finish() == 0, called.output
             assert await calling.finish() == 0, calling.output
@@ -211,9 +188,9 @@ async def test_a_caller_stays_with_the_agent_when_every_line_is_taken(house: Mak
             steps = (invite(caller.port), ANSWERED, EXPECT_BYE)
             async with Sipp(here.port, steps, tmp_path / "caller") as calling:
                 assert await calling.finish() == 0, calling.output
-            assert "The transfer failed: 503" in outputs(here)[0]
+            assert "The transfer failed: 503" in here.tool_outputs()[0]
             heard = [event["call_id"] for event in await here.store.events() if event["event"] == "agent_heard"]
-            assert heard.count((await happened(here, "transfer_asked"))["call_id"]) == 1
+            assert heard.count((await here.happened("transfer_asked"))["call_id"]) == 1
             assert await busy.finish() == 0, busy.output
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeHouse
-from tests.e2e.kamailio import PASSWORD, USER, Kamailio
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite
+from gateway.free_port import free_port
+from tests.rigs.house import MakeHouse
+from tests.rigs.kamailio import PASSWORD, USER, Kamailio
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, EXPECT_BYE, invite
 
 pytestmark = pytest.mark.e2e
 

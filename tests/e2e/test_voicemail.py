@@ -8,14 +8,16 @@ import pytest
 
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
 from gateway.lab.speech import caller_speech
-from tests.e2e.dialler import desk
-from tests.e2e.sipp import EXPECT_BYE, Sipp, free_port, until
-from tests.e2e.sipp_dialog import take_call
+from tests.rigs.dialler import desk
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import EXPECT_BYE, take_call
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -9,12 +9,27 @@ from pathlib import Path
 
 import pytest
 
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
-from tests.e2e.conftest import House, MakeHouse
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, until
-from tests.e2e.sipp_dialog import CALLEE_BYE, EXPECT_ACK, EXPECT_INVITE, RING, callee_info, respond, sdp
-from tests.e2e.test_transfers import BACK, desk, happened, outputs, scripted
-from tests.e2e.tones import hears_only_waiting, hears_speech, until_they_hear_each_other
+from tests.rigs.house import House, MakeHouse
+from tests.rigs.scripts import BACK, desk, scripted
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import (
+    ANSWERED,
+    BYE,
+    CALLEE_BYE,
+    EXPECT_ACK,
+    EXPECT_BYE,
+    EXPECT_INVITE,
+    RING,
+    callee_info,
+    invite,
+    pause,
+    respond,
+    sdp,
+)
+from tests.rigs.tones import hears_only_waiting, hears_speech, until_they_hear_each_other
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +55,7 @@ class Briefing:
 
     async def until_told(self) -> None:
         """Wait until the callee heard the agent, and insist that the caller heard only the waiting tone."""
-        await happened(self.house, "second_up")
+        await self.house.happened("second_up")
         await until(lambda: hears_speech(self.callee), what="the agent's words")
         await until(lambda: hears_only_waiting(self.caller), what="the waiting tone alone")
         assert not hears_speech(self.caller)
@@ -76,7 +91,7 @@ async def test_whoever_takes_the_call_is_joined_with_the_caller(house: MakeHouse
         await parts.until_told()
         told = parts.house.simulator.connections[0].told
         assert any(SUMMARY in text and "press 1 to take the call" in text for text in told)
-        await happened(parts.house, "joined")
+        await parts.house.happened("joined")
         await until_they_hear_each_other(parts.caller, parts.callee)
         assert parts.house.simulator.connections[0].closed_at is not None
         await parts.finish()
@@ -94,9 +109,9 @@ async def test_a_caller_whom_nobody_takes_is_back_with_the_agent(
 ) -> None:
     async with briefing(house, tmp_path, (EXPECT_BYE,), decision) as parts:
         await parts.until_told()
-        await happened(parts.house, "second_closed")
+        await parts.house.happened("second_closed")
         parts.caller.reception.clear()
-        assert outputs(parts.house)[0] == f"The transfer failed: {cause}. You speak with the caller again."
+        assert parts.house.tool_outputs()[0] == f"The transfer failed: {cause}. You speak with the caller again."
         await until(lambda: hears_speech(parts.caller), what="the agent's words")
         await parts.finish()
         assert (await parts.house.ended_record())["end_reason"] == "agent_hung_up"
@@ -104,7 +119,7 @@ async def test_a_caller_whom_nobody_takes_is_back_with_the_agent(
 
 async def test_a_caller_who_leaves_during_the_briefing_ends_it_for_everybody(house: MakeHouse, tmp_path: Path) -> None:
     async with briefing(house, tmp_path, (pause(1800), BYE), (EXPECT_BYE,)) as parts:
-        await happened(parts.house, "second_up")
+        await parts.house.happened("second_up")
         await parts.finish()
         assert (await parts.house.ended_record())["end_reason"] == "caller_hung_up"
         await until(lambda: parts.house.simulator.connections[0].closed_at is not None, what="the agent's end")

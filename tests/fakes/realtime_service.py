@@ -130,12 +130,6 @@ def in_turn(*scripts: Script) -> Script:
     return script
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not holds():
-            await asyncio.sleep(0.005)
-
-
 async def receive(socket: ServerConnection, wanted: str) -> Json:
     async with asyncio.timeout(LIMIT_S):
         event: Json = json.loads(await socket.recv())

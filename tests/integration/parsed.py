@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.sip.core.message import Malformed, Message, parse_message
 from gateway.sip.native.library import ListHead, PjString, RxData, function
-from tests.integration.screened import bare_endpoint
+from tests.rigs.screened_agent import bare_endpoint
 
 # ``PJSIP_DECL_HDR_MEMBER`` (``pjsip/sip_msg.h``)
 _HEADER = (

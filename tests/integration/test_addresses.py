@@ -8,8 +8,11 @@ import pytest
 
 from gateway.call.actions import CallSecond
 from gateway.call.events import IncomingInvite, MediaUp, SecondClosed
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
-from tests.integration.phone import phone, pick_up
+from gateway.free_port import free_port
+from tests.rigs.sip_agent import ring_and_answer, sip_agent
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, EXPECT_BYE, invite, refused
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -19,10 +22,10 @@ async def test_who_calls_is_read_behind_any_number_of_headers_and_nobody_calls_a
     call = invite().replace("      From:", f"{many}\n      From:", 1)
     unreadable = invite().replace("<sip:caller@[local_ip]:[local_port]>", "<sip:caller@[local_ip]?x>", 1)
     assert unreadable != invite()
-    async with phone(pick_up) as here:
-        await play(here.info.port, tmp_path / "unreadable", unreadable, refused(400))
+    async with sip_agent(ring_and_answer) as here:
+        await play(here.port, tmp_path / "unreadable", unreadable, refused(400))
         assert not here.seen(IncomingInvite)
-        async with Sipp(here.info.port, (call, ANSWERED, EXPECT_BYE), tmp_path / "many") as sipp:
+        async with Sipp(here.port, (call, ANSWERED, EXPECT_BYE), tmp_path / "many") as sipp:
             await until(lambda: here.seen(MediaUp))
             (told,) = here.seen(IncomingInvite)
             assert isinstance(told, IncomingInvite)
@@ -32,9 +35,9 @@ async def test_who_calls_is_read_behind_any_number_of_headers_and_nobody_calls_a
 
 
 async def test_a_header_too_long_to_be_sent_fails_the_second_leg_and_is_never_cut(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         port = free_port()
-        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+        async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             await until(lambda: here.seen(MediaUp))
             here.legs[0].call_second(CallSecond(f"sip:a@127.0.0.1:{port}", headers={"X-Token": "T" * 3900}))
             await until(lambda: here.seen(SecondClosed))

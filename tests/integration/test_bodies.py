@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.test_screen import DTLS, KEY, Caller, Target, caller, screened, tag_of
+from tests.rigs.screened import DTLS, KEY, Caller, Target, caller, screened, tag_of
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,7 @@ from gateway.settings.sections import RedisSettings
 from gateway.store import embedded
 from gateway.store.calls import RedisSessionStore
 from gateway.store.embedded import EmbeddedRedis, find_redis_server
-from tests.integration.redis_server import until
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,8 @@ from gateway.errors import ConfigError
 from gateway.store.calls import RedisSessionStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.worker.live_plan import PlanKeeper, PlanState
-from tests.integration.redis_server import RedisServer, until
+from tests.rigs.redis_server import RedisServer
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

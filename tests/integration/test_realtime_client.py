@@ -54,9 +54,9 @@ from tests.fakes.realtime_service import (
     say,
     send,
     serving,
-    until,
     until_closed,
 )
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

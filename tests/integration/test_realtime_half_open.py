@@ -29,8 +29,10 @@ from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream import link as realtime_socket
-from tests.fakes.raw_peer import RawPeer, certificate, clogged, tunnelling
-from tests.fakes.realtime_service import Call, Json, calling, make_ready, serving, until, until_closed
+from tests.fakes.raw_peer import RawPeer, clogged, tunnelling
+from tests.fakes.realtime_service import Call, Json, calling, make_ready, serving, until_closed
+from tests.rigs.tls import self_signed
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -55,10 +57,10 @@ async def reached(way: str, peer: RawPeer, folder: Path, monkeypatch: pytest.Mon
     async with AsyncExitStack() as stack:
         tls, settings = None, dict(QUICK)
         if "TLS" in way:
-            cert, key = await certificate(folder)
+            own = self_signed(folder)
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(cert, key)
-            trust = ssl.create_default_context(cafile=cert)
+            tls.load_cert_chain(own.certificate, own.key)
+            trust = ssl.create_default_context(cafile=own.certificate)
             monkeypatch.setattr(realtime_socket, "_tls_context", lambda: trust)
         if "proxy" in way:
             settings["proxy"] = await stack.enter_async_context(tunnelling([]))

@@ -15,7 +15,8 @@ from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.transport.connection import Connection
 from gateway.upstream import agent as client
-from tests.fakes.realtime_service import KEY, Call, calling, make_ready, send, serving, skip_to, until, until_closed
+from tests.fakes.realtime_service import KEY, Call, calling, make_ready, send, serving, skip_to, until_closed
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,8 @@ from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import sessions as succession
 from gateway.upstream.breaker import Attempt, Breaker, HeldBack, UpstreamAway, UpstreamBack, Verdict
 from gateway.upstream.realtime.wire.session import SessionConfig
-from tests.fakes.realtime_service import Call, calling, make_ready, serving, until, until_closed
+from tests.fakes.realtime_service import Call, calling, make_ready, serving, until_closed
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

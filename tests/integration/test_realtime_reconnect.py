@@ -29,9 +29,9 @@ from tests.fakes.realtime_service import (
     send,
     serving,
     skip_to,
-    until,
     until_closed,
 )
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

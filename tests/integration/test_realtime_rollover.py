@@ -19,18 +19,8 @@ from gateway.dialplan.model.plan import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import agent as client
-from tests.fakes.realtime_service import (
-    KEY,
-    Call,
-    Json,
-    answer_turn,
-    calling,
-    hear_turn,
-    make_ready,
-    send,
-    serving,
-    until,
-)
+from tests.fakes.realtime_service import KEY, Call, Json, answer_turn, calling, hear_turn, make_ready, send, serving
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

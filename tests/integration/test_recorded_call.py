@@ -12,6 +12,7 @@ from gateway.audio.resample import Downsampler
 from gateway.audio.uplink import UplinkTap
 from gateway.audio.wav import read_stereo_wav
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, RecordingSaved
+from gateway.free_port import free_port
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation, segment_correlation
 from gateway.lab.speech import agent_sentences, caller_speech
@@ -20,7 +21,9 @@ from gateway.settings.sections import SipSettings
 from gateway.settings.sip import RecordingSettings
 from gateway.sip.thread import SipThread
 from gateway.threads import enter_role
-from tests.e2e.sipp import ANSWERED, BYE, free_port, invite, pause, play, until
+from tests.rigs.sipp import play
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

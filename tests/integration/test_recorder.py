@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from gateway.recording.files import GrowingWav
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.settings.sip import RecordingSettings
 from gateway.threads import enter_role
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -73,13 +73,6 @@ def numbers(path: Path, fmt: PcmFormat = PHONE) -> tuple[list[int], list[int]]:
         return [int(row[0]) for row in rows]
 
     return each(left), each(right)
-
-
-async def until(condition: Callable[[], object], limit_s: float = 30.0) -> None:
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "not within the limit"
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("fmt", [PHONE, WIDEBAND])

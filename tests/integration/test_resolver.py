@@ -10,7 +10,7 @@ import pytest
 from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.location.resolver import Resolver
 from gateway.sip.location.servers import RETRY_S, Located, Server, Target
-from tests.integration.name_server import NameServer
+from tests.rigs.name_server import NameServer
 
 pytestmark = pytest.mark.integration
 

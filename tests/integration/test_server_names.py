@@ -15,15 +15,15 @@ import pytest
 
 from gateway.call.actions import CallSecond
 from gateway.call.events import IncomingInvite, LegClosed, MediaUp, SecondClosed, SecondUp
+from gateway.free_port import free_port
 from gateway.sip.native.library import PjString, function
-from tests.e2e.kamailio import USER
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
-from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE
-from tests.e2e.sipp_server import REGISTER, SippServer, answered, granted
-from tests.e2e.sipp_server import refused as refused_by_server
-from tests.integration.name_server import NameServer
-from tests.integration.test_transports import TlsRegistrar, certified
-from tests.integration.test_trunk_calls import Line, line
+from tests.rigs.kamailio import USER
+from tests.rigs.name_server import NameServer
+from tests.rigs.sip_agent import SipAgent, sip_agent
+from tests.rigs.sipp import NOBODY, Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, EXPECT_BYE, REGISTER, granted, invite, refuse_request, refused, take_call
+from tests.rigs.tls import TlsRegistrar, self_signed
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -70,9 +70,9 @@ class Stall(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def named_line(names: NameServer, trunk: Mapping[str, object], **settings: object) -> AsyncIterator[Line]:
+async def named_line(names: NameServer, trunk: Mapping[str, object], **settings: object) -> AsyncIterator[SipAgent]:
     given = {"name_servers": names.address, "dns_timeout_s": 1, "requests_per_second": 1000, **settings}
-    async with line({"main": trunk} if trunk else {}, **given) as here:
+    async with sip_agent(trunks={"main": trunk} if trunk else {}, **given) as here:
         yield here
 
 
@@ -93,15 +93,15 @@ async def test_a_registration_goes_to_the_second_server_when_the_first_is_dead(t
     steps = (REGISTER, granted(600), REGISTER, granted(0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
         dead.bind(("127.0.0.1", 0))
-        async with SippServer(steps, tmp_path) as second:
+        async with Sipp(NOBODY, steps, tmp_path) as second:
             async with NameServer(two_servers(dead.getsockname()[1], second.port)) as names:
                 began = time.monotonic()
                 async with named_line(names, registering(), failover_s=1, allow_from="127.0.0.0/8") as here:
                     async with Stall(here.port) as stall:
-                        await until(lambda: "registered" in [change.state for change in here.changes], limit_s=20)
+                        await until(lambda: "registered" in here.trunk_states, limit_s=20)
                     took_s = time.monotonic() - began
                     print(f"second server after {took_s:.2f} s, longest stall {stall.longest_s * 1000:.1f} ms")
-                    assert [change.state for change in here.changes].count("failed") == 0
+                    assert here.trunk_states.count("failed") == 0
                     assert stall.longest_s < 1
                 assert await second.finish() == 0, second.output
             asked = dead.recv(4000).decode()
@@ -115,7 +115,7 @@ async def test_a_call_goes_to_the_second_server_when_the_first_is_dead_and_the_n
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
         dead.bind(("127.0.0.1", 0))
         async with (
-            SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "second") as second,
+            Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "second") as second,
             NameServer(two_servers(dead.getsockname()[1], second.port)) as names,
             named_line(names, {"host": "carrier.example"}, failover_s=1, allow_from="127.0.0.0/8") as here,
             Stall(here.port) as stall,
@@ -129,7 +129,7 @@ async def test_a_call_goes_to_the_second_server_when_the_first_is_dead_and_the_n
             await until(lambda: here.seen(LegClosed))
             assert await second.finish() == 0, second.output
             assert len(second.received("INVITE")) == 1
-            async with SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "again", second.port) as again:
+            async with Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "again", port=second.port) as again:
                 tried = len(_waiting(dead))
                 leg = here.call("1000", trunk="main")
                 await until(lambda: len(here.seen(MediaUp)) == 2, limit_s=20)
@@ -152,10 +152,10 @@ def _waiting(receiver: socket.socket) -> list[bytes]:
 
 
 async def test_a_server_that_answers_503_is_followed_by_the_next(tmp_path: Path) -> None:
-    busy = '<recv request="INVITE"/>' + refused_by_server("503 Service Unavailable", "Retry-After: 120")
+    busy = '<recv request="INVITE"/>' + refuse_request("503 Service Unavailable", "Retry-After: 120")
     async with (
-        SippServer((busy, '<recv request="ACK"/>'), tmp_path / "busy") as first,
-        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "second") as second,
+        Sipp(NOBODY, (busy, '<recv request="ACK"/>'), tmp_path / "busy") as first,
+        Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "second") as second,
         NameServer(two_servers(first.port, second.port)) as names,
         named_line(names, {"host": "carrier.example"}) as here,
     ):
@@ -175,18 +175,18 @@ async def test_a_connection_that_is_refused_leads_to_the_next_server(tmp_path: P
         "a.carrier.example A": ["127.0.0.1"],
         "b.carrier.example A": ["127.0.0.1"],
     }
-    async with SippServer(steps, tmp_path, transport="t1") as second:
+    async with Sipp(NOBODY, steps, tmp_path, transport="t1") as second:
         zone["_sip._tcp.carrier.example SRV"][1] = f"20 5 {second.port} b.carrier.example."
         async with NameServer(zone) as names:
             async with named_line(names, registering(transport="tcp")) as here:
-                await until(lambda: "registered" in [change.state for change in here.changes], limit_s=20)
-                assert "failed" not in [change.state for change in here.changes]
+                await until(lambda: "registered" in here.trunk_states, limit_s=20)
+                assert "failed" not in here.trunk_states
             assert await second.finish() == 0, second.output
 
 
 async def test_the_calls_of_a_trunk_that_is_a_name_come_from_all_its_servers(tmp_path: Path) -> None:
     async with NameServer(two_servers(5060, 5062)) as names, named_line(names, {"host": "carrier.example"}) as here:
-        await until(lambda: [change.state for change in here.changes] == ["static", "static"])
+        await until(lambda: here.trunk_states == ["static", "static"])
         async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as caller:
             await until(lambda: here.seen(MediaUp))
             told = here.seen(IncomingInvite)[0]
@@ -201,7 +201,7 @@ async def test_a_name_that_cannot_be_resolved_at_the_start_is_told_and_found_lat
 ) -> None:
     monkeypatch.setattr("gateway.sip.location.servers.RETRY_S", 1.0)
     async with NameServer({}) as names, named_line(names, {"host": "carrier.example"}) as here:
-        await until(lambda: [change.state for change in here.changes] == ["static", "failed"])
+        await until(lambda: here.trunk_states == ["static", "failed"])
         assert here.changes[-1].reason == "carrier.example has no address: no such name"
         await play(here.port, tmp_path / "refused", invite(), refused(403))
         here.call("1000", trunk="main")
@@ -222,11 +222,11 @@ async def test_a_registration_follows_as_soon_as_its_name_has_an_address(
 ) -> None:
     monkeypatch.setattr("gateway.sip.location.servers.RETRY_S", 1.0)
     async with (
-        SippServer((REGISTER, granted(600), REGISTER, granted(0)), tmp_path) as registrar,
+        Sipp(NOBODY, (REGISTER, granted(600), REGISTER, granted(0)), tmp_path) as registrar,
         NameServer({}) as names,
     ):
         async with named_line(names, registering(register_retry_s=600)) as here:
-            await until(lambda: [change.state for change in here.changes] == ["registering", "failed"])
+            await until(lambda: here.trunk_states == ["registering", "failed"])
             assert here.changes[-1].reason == "carrier.example has no address: no such name"
             names.zone = two_servers(registrar.port, registrar.port)
             await until(lambda: here.changes[-1].state == "registered")
@@ -282,7 +282,7 @@ async def test_a_caller_whose_contact_cannot_be_resolved_stops_nobody(tmp_path: 
 async def test_names_of_this_machine_are_found_without_a_name_server(tmp_path: Path) -> None:
     async with NameServer({}) as names:
         async with (
-            SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path) as callee,
+            Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path) as callee,
             named_line(names, {}) as here,
         ):
             leg = here.call(f"sip:1000@localhost:{callee.port}")
@@ -313,10 +313,10 @@ async def test_the_library_looks_up_no_name_by_itself() -> None:
 
 
 async def test_a_second_leg_goes_to_the_second_server_and_its_caller_hears_of_one_end(tmp_path: Path) -> None:
-    busy = '<recv request="INVITE"/>' + refused_by_server("503 Service Unavailable") + '<recv request="ACK"/>'
+    busy = '<recv request="INVITE"/>' + refuse_request("503 Service Unavailable") + '<recv request="ACK"/>'
     async with (
-        SippServer((busy,), tmp_path / "busy") as first,
-        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "second") as second,
+        Sipp(NOBODY, (busy,), tmp_path / "busy") as first,
+        Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "second") as second,
         NameServer(two_servers(first.port, second.port)) as names,
         named_line(names, {"host": "carrier.example"}, allow_from="127.0.0.0/8") as here,
         Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "caller") as caller,
@@ -337,7 +337,7 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_passed_over_
     tmp_path: Path,
 ) -> None:
     """The certificate must bear the trunk's name; the servers are others."""
-    carrier = certified(tmp_path, "carrier", "DNS:carrier.example")
+    carrier = self_signed(tmp_path, "carrier", "DNS:carrier.example")
     mute = socket.create_server(("127.0.0.1", 0))
     with mute:
         async with TlsRegistrar(carrier) as registrar:
@@ -353,17 +353,17 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_passed_over_
             given = {"tls_authorities": carrier.certificate, "failover_s": 1}
             async with NameServer(zone) as names:
                 async with named_line(names, registering(transport="tls"), **given) as here:
-                    await until(lambda: "registered" in [change.state for change in here.changes], limit_s=30)
-                    assert "failed" not in [change.state for change in here.changes]
+                    await until(lambda: "registered" in here.trunk_states, limit_s=30)
+                    assert "failed" not in here.trunk_states
                 zone["other.example NAPTR"] = zone["carrier.example NAPTR"]
                 names.zone = dict(zone)
                 async with named_line(names, registering(transport="tls", host="other.example"), **given) as here:
-                    await until(lambda: "failed" in [change.state for change in here.changes], limit_s=30)
+                    await until(lambda: "failed" in here.trunk_states, limit_s=30)
             assert "other.example" not in "".join(registrar.requests)
 
 
 async def test_a_uri_without_a_transport_goes_by_the_one_that_naptr_prefers(tmp_path: Path) -> None:
-    async with SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path, transport="t1") as callee:
+    async with Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path, transport="t1") as callee:
         zone = {
             "far.example NAPTR": [
                 '20 10 "s" "SIP+D2U" "" _sip._udp.far.example.',

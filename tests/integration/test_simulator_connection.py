@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences
-from tests.e2e.sipp import until
 from tests.fakes.realtime import PCMU, RawClient, connected, read_wav
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable
 
 import pytest
 from websockets.asyncio.client import connect
@@ -14,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from tests.fakes.realtime import RawClient, connected
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -22,12 +22,6 @@ KEY = {"Authorization": "Bearer sk-test"}
 
 def quick(*faults: str) -> SimulatorOptions:
     return SimulatorOptions(speed=1000.0, think_ms=0, faults=faults)
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(40):
-        while not is_so():
-            await asyncio.sleep(0.005)
 
 
 async def _respond(client: RawClient) -> dict[str, object]:
@@ -233,7 +227,7 @@ async def test_a_frozen_session_answers_nothing_and_does_not_keep_the_simulator(
         client_side = connected(simulator)
         client = await client_side.__aenter__()
         await client.send("session.update", session={"type": "realtime"})
-        await _until(lambda: simulator.connections[0].closed_by is not None)
+        await until(lambda: simulator.connections[0].closed_by is not None)
         pong = await client.socket.ping()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -249,7 +243,7 @@ async def test_a_half_open_session_reads_no_more_and_ends_with_the_clients_tcp()
     async with Simulator(quick("freeze=0")) as simulator:
         async with connected(simulator) as client:
             seen = await simulator.connection(1)
-            await _until(lambda: seen.closed_by is not None)
+            await until(lambda: seen.closed_by is not None)
             writing = asyncio.create_task(client.append(bytes(24_000_000)))
             _, waiting = await asyncio.wait((writing,), timeout=0.3)
             assert waiting, "nobody takes it"

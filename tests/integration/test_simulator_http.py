@@ -11,8 +11,8 @@ from websockets.asyncio.client import connect
 
 from gateway.errors import ConfigError
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from tests.fakes.raw_peer import certificate
 from tests.fakes.realtime import RawClient, connected
+from tests.rigs.tls import self_signed
 
 pytestmark = pytest.mark.integration
 
@@ -153,9 +153,11 @@ async def test_a_page_of_another_origin_commands_nothing() -> None:
 
 
 async def test_with_a_certificate_everything_is_tls(tmp_path: Path) -> None:
-    cert, key = await certificate(tmp_path)
-    trust = ssl.create_default_context(cafile=cert)
-    async with Simulator(SimulatorOptions(tls_cert=cert, tls_key=key, speed=1000, think_ms=0)) as simulator:
+    own = self_signed(tmp_path)
+    trust = ssl.create_default_context(cafile=own.certificate)
+    async with Simulator(
+        SimulatorOptions(tls_cert=own.certificate, tls_key=own.key, speed=1000, think_ms=0)
+    ) as simulator:
         assert simulator.url.startswith("wss://")
         async with connect(simulator.url + "?model=gpt-realtime", additional_headers=KEY, ssl=trust) as socket:
             client = RawClient(socket)

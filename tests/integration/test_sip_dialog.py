@@ -23,6 +23,7 @@ from gateway.call.events import (
     MediaUp,
     Noted,
 )
+from gateway.free_port import free_port
 from gateway.ids import new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.settings.sections import TrunkSettings
@@ -30,43 +31,38 @@ from gateway.sip.calls.calls import PjCall
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.pj import pj
 from gateway.store.record import RECORD_FIELDS
-from tests.e2e.rounds import best_of
-from tests.e2e.sipp import (
+from tests.rigs.rounds import best_of
+from tests.rigs.sip_agent import NOISE, SipAgent, ring_and_answer, sip_agent
+from tests.rigs.sipp import Sipp, play, read_messages
+from tests.rigs.sipp_steps import (
     ANSWERED,
     BYE,
     CANCEL,
-    EXPECT_BYE,
-    WAIT_FOR_RINGING,
-    Sipp,
-    free_port,
-    invite,
-    pause,
-    play,
-    read_messages,
-    refused,
-    until,
-)
-from tests.e2e.sipp_dialog import (
     EARLY_BYE,
+    EXPECT_BYE,
     PRACKED,
+    WAIT_FOR_RINGING,
     answered_late,
     bye,
     expect_info,
     first_invite,
     info,
+    invite,
     notify,
+    pause,
     refuse_call,
+    refused,
     reinvite,
     reinvite_without_offer,
     sdp,
     update,
 )
-from tests.integration.phone import NOISE, Phone, phone, pick_up
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
 
-def kinds(here: Phone) -> list[type[CallEvent]]:
+def kinds(here: SipAgent) -> list[type[CallEvent]]:
     return [type(event) for event in here.events if not isinstance(event, Noted)]
 
 
@@ -87,7 +83,7 @@ def kinds(here: Phone) -> list[type[CallEvent]]:
 async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
     tmp_path: Path, held: dict[str, str], changed_by: object
 ) -> None:
-    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
         change = {reinvite: reinvite, update: update}[changed_by]  # type: ignore[index]
         steps = (
             invite(peer.port),
@@ -101,7 +97,7 @@ async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
             pause(600),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE * 4)
             await until(lambda: here.seen(LegHeld))
@@ -123,7 +119,7 @@ async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
     "held", [{"direction": "sendonly"}, {"direction": "inactive"}, {"address": "0.0.0.0"}], ids=str
 )
 async def test_a_call_that_begins_on_hold_stands_and_sounds_after_it(tmp_path: Path, held: dict[str, str]) -> None:
-    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer, no_rtp_timeout_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
         steps = (
             first_invite(sdp(peer.port, **held)),  # type: ignore[arg-type]
             ANSWERED,
@@ -132,7 +128,7 @@ async def test_a_call_that_begins_on_hold_stands_and_sounds_after_it(tmp_path: P
             pause(1500),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             await until(lambda: here.seen(LegHeld))
             here.playout.write("speech", NOISE * 4)
             await until(lambda: here.seen(LegResumed))
@@ -151,7 +147,7 @@ async def test_audio_behind_another_line_sounds_and_can_be_held(tmp_path: Path, 
         line = f"m={other}\n      m=audio"
         return sdp(peer.port, version=version, direction=direction).replace("m=audio", line)
 
-    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE, looped=True) as peer:
         steps = (
             first_invite(offer(1)),
             ANSWERED,
@@ -162,7 +158,7 @@ async def test_audio_behind_another_line_sounds_and_can_be_held(tmp_path: Path, 
             pause(800),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE * 4)
             await until(lambda: here.seen(LegResumed))
@@ -178,9 +174,9 @@ async def test_a_callback_that_raises_does_not_end_the_call(tmp_path: Path, monk
     def refuse(_call: PjCall, _line: int) -> None:
         raise pj.Error(70004, "refused", "getStreamInfo()", "call.cpp", 1)
 
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         monkeypatch.setattr(PjCall, "getStreamInfo", refuse)
-        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(800), BYE)
+        await play(here.port, tmp_path, invite(), ANSWERED, pause(800), BYE)
         await until(lambda: here.seen(LegClosed))
         assert LegFailed not in kinds(here)
         assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
@@ -189,8 +185,8 @@ async def test_a_callback_that_raises_does_not_end_the_call(tmp_path: Path, monk
 async def test_a_call_whose_stream_fails_is_ended_by_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sip.calls.dialog.NO_STREAM_LIMIT_S", 1.5)
     monkeypatch.setattr("gateway.sip.calls.dialog._audio_line", lambda info: None)  # as after PJSUA_CALL_MEDIA_ERROR
-    async with phone(pick_up) as here:
-        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here:
+        async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             await until(lambda: here.seen(LegFailed))
             here.legs[0].hang_up(500, "failed")
             assert await sipp.finish() == 0, sipp.output
@@ -204,8 +200,8 @@ async def test_the_end_of_a_call_is_told_though_its_callback_failed(
         raise ValueError("no such event")
 
     monkeypatch.setattr("gateway.sip.calls.dialog._received", refuse)
-    async with phone(pick_up) as here:
-        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
+    async with sip_agent(ring_and_answer) as here:
+        await play(here.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].code == 200  # type: ignore[attr-defined]
 
@@ -215,7 +211,7 @@ async def test_the_end_of_a_call_is_told_though_its_callback_failed(
 
 async def test_another_codec_and_another_address_keep_the_audio_going(tmp_path: Path) -> None:
     async with (
-        phone(pick_up) as here,
+        sip_agent(ring_and_answer) as here,
         RtpPeer(NOISE, looped=True) as peer,
         RtpPeer(NOISE, looped=True, codec="PCMA") as new,
     ):
@@ -227,7 +223,7 @@ async def test_another_codec_and_another_address_keep_the_audio_going(tmp_path: 
             pause(900),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE * 4)
             await until(lambda: len(peer.reception.packets) > 5)
@@ -248,7 +244,7 @@ async def test_another_codec_and_another_address_keep_the_audio_going(tmp_path: 
 @pytest.mark.parametrize("impossible", [reinvite, update])
 async def test_an_impossible_offer_gets_488_and_leaves_the_call_as_it_was(tmp_path: Path, impossible: object) -> None:
     change = {reinvite: reinvite, update: update}[impossible]  # type: ignore[index]
-    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE, looped=True) as peer:
         steps = (
             invite(peer.port),
             ANSWERED,
@@ -259,7 +255,7 @@ async def test_an_impossible_offer_gets_488_and_leaves_the_call_as_it_was(tmp_pa
             pause(300),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE * 4)
             await until(lambda: here.seen(MediaUp))
@@ -273,7 +269,7 @@ async def test_an_impossible_offer_gets_488_and_leaves_the_call_as_it_was(tmp_pa
 
 @pytest.mark.parametrize("answer", ["0 101", "8 101"])
 async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer: str) -> None:
-    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE, looped=True) as peer:
         codec = "PCMU/8000" if answer.startswith("0") else "PCMA/8000"
         steps = (
             first_invite(),
@@ -283,7 +279,7 @@ async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer:
             pause(500),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE)
             assert await sipp.finish() == 0, sipp.output
@@ -293,9 +289,9 @@ async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer:
 
 
 async def test_a_late_answer_of_no_use_is_not_the_callers_end(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         unusable = answered_late(sdp(6000, payloads="18"))
-        await play(here.info.port, tmp_path, first_invite(), unusable, EXPECT_BYE)
+        await play(here.port, tmp_path, first_invite(), unusable, EXPECT_BYE)
         await until(lambda: here.seen(LegClosed))
         (closed,) = here.seen(LegClosed)
         assert isinstance(closed, LegClosed)
@@ -306,27 +302,27 @@ async def test_a_late_answer_of_no_use_is_not_the_callers_end(tmp_path: Path) ->
 
 
 async def test_a_call_may_be_cancelled_at_once(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         for number in range(5):
             trying = '<recv response="100"/>'
             steps = (first_invite(sdp()).replace('<recv response="100" optional="true"/>', trying), CANCEL)
             async with MeanwhileItDoes(here, lambda _leg: None):
-                await play(here.info.port, tmp_path / str(number), *steps)
+                await play(here.port, tmp_path / str(number), *steps)
         await until(lambda: len(here.seen(LegClosed)) == 5)
         assert {event.code for event in here.seen(LegClosed)} == {487}  # type: ignore[attr-defined]
 
 
 async def test_a_bye_on_the_early_dialog_ends_the_call(tmp_path: Path) -> None:
-    async with phone(PjLeg.ring) as here:
+    async with sip_agent(PjLeg.ring) as here:
         await play(
-            here.info.port, tmp_path, invite(), WAIT_FOR_RINGING.replace("/>", ' rrs="true"/>'), EARLY_BYE, pause(200)
+            here.port, tmp_path, invite(), WAIT_FOR_RINGING.replace("/>", ' rrs="true"/>'), EARLY_BYE, pause(200)
         )
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
 
 
 async def test_reliable_ringing_is_acknowledged(tmp_path: Path) -> None:
-    ring_only = phone(PjLeg.ring)
+    ring_only = sip_agent(PjLeg.ring)
     async with ring_only as here, RtpPeer(NOISE) as peer:
         steps = (
             first_invite(sdp(peer.port), "\n      Require: 100rel"),
@@ -336,7 +332,7 @@ async def test_reliable_ringing_is_acknowledged(tmp_path: Path) -> None:
             pause(200),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             await until(lambda: here.legs)
             await asyncio.sleep(0.3)
             here.legs[0].answer()
@@ -345,12 +341,12 @@ async def test_reliable_ringing_is_acknowledged(tmp_path: Path) -> None:
 
 
 async def test_session_timers_are_agreed_on_and_short_ones_refused(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         timer = "\n      Supported: timer\n      Session-Expires: 1800;refresher=uac"
-        sipp = await play(here.info.port, tmp_path / "agreed", first_invite(sdp(), timer), ANSWERED, pause(100), BYE)
+        sipp = await play(here.port, tmp_path / "agreed", first_invite(sdp(), timer), ANSWERED, pause(100), BYE)
         assert "Session-Expires: 1800;refresher=uac" in sipp.first("SIP/2.0 200").text
         short = "\n      Supported: timer\n      Session-Expires: 20"
-        sipp = await play(here.info.port, tmp_path / "short", first_invite(sdp(), short), refused(422))
+        sipp = await play(here.port, tmp_path / "short", first_invite(sdp(), short), refused(422))
         assert "Min-SE: 90" in sipp.first("SIP/2.0 422").text
 
 
@@ -358,31 +354,31 @@ async def test_session_timers_are_agreed_on_and_short_ones_refused(tmp_path: Pat
 
 
 async def test_the_reason_of_a_bye_is_read(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         reason = '\n      Reason: Q.850;cause=16;text="Normal call clearing"'
-        await play(here.info.port, tmp_path, invite(), ANSWERED, pause(100), bye(reason))
+        await play(here.port, tmp_path, invite(), ANSWERED, pause(100), bye(reason))
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].reason == "Normal call clearing (Q.850 16)"  # type: ignore[attr-defined]
 
 
 async def test_the_reason_of_a_cancel_is_read(tmp_path: Path) -> None:
-    async with phone(PjLeg.ring) as here:
+    async with sip_agent(PjLeg.ring) as here:
         reason = '      Reason: SIP;cause=200;text="Call completed elsewhere"\n      Max-Forwards: 70'
         cancel = CANCEL.replace("      Max-Forwards: 70", reason, 1)
-        await play(here.info.port, tmp_path, invite(), WAIT_FOR_RINGING, cancel)
+        await play(here.port, tmp_path, invite(), WAIT_FOR_RINGING, cancel)
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].reason == "Call completed elsewhere (SIP 200)"  # type: ignore[attr-defined]
 
 
 async def test_our_bye_and_our_refusals_say_why(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
-        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "bye") as sipp:
+    async with sip_agent(ring_and_answer) as here:
+        async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "bye") as sipp:
             await until(lambda: here.seen(MediaUp))
             here.legs[0].hang_up(200, "Agent hung up")
             assert await sipp.finish() == 0, sipp.output
             assert 'Reason: Q.850;cause=16;text="Agent hung up"' in sipp.first("BYE").text
         async with MeanwhileItDoes(here, lambda leg: leg.hang_up(486, "Busy here")):
-            sipp = await play(here.info.port, tmp_path / "busy", invite(), refused(486))
+            sipp = await play(here.port, tmp_path / "busy", invite(), refused(486))
             assert "Reason: Q.850;cause=17" in sipp.first("SIP/2.0 486").text
 
 
@@ -417,8 +413,8 @@ async def pressing(folder: Path, *steps: str) -> AsyncIterator[tuple[KeyPeer, in
     keys, told = KeyPeer(), list[str]()
     with keys.socket:
         async with (
-            phone(pick_up) as here,
-            Sipp(here.info.port, (invite(keys.port), ANSWERED, *steps, BYE), folder) as sipp,
+            sip_agent(ring_and_answer) as here,
+            Sipp(here.port, (invite(keys.port), ANSWERED, *steps, BYE), folder) as sipp,
         ):
             await until(lambda: here.seen(MediaUp))
             await asyncio.sleep(0.2)
@@ -473,7 +469,7 @@ async def test_one_press_is_told_once_however_its_timestamps_move(tmp_path: Path
 
 
 async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         steps = (
             info("application/dtmf-relay", "Signal=5\nDuration=160\n", cseq=3),
             info("application/dtmf", "*\n", cseq=4),
@@ -484,13 +480,13 @@ async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
             info("application/dtmf-relay", "Signal=7", cseq=9),
             info("application/dtmf-relay", "Signal=", cseq=10),
         )
-        await play(here.info.port, tmp_path, invite(), ANSWERED, *steps, bye(cseq=11))
+        await play(here.port, tmp_path, invite(), ANSWERED, *steps, bye(cseq=11))
         await until(lambda: here.seen(LegClosed))
         assert "".join(event.digit for event in here.seen(DigitPressed)) == "5*#5*7"  # type: ignore[attr-defined]
 
 
 async def test_an_info_or_notify_about_something_else_is_answered_by_the_book(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         steps = (
             invite(),
             ANSWERED,
@@ -498,7 +494,7 @@ async def test_an_info_or_notify_about_something_else_is_answered_by_the_book(tm
             notify("message-summary", cseq=4, code=489),
             BYE,
         )
-        sipp = await play(here.info.port, tmp_path, *steps)
+        sipp = await play(here.port, tmp_path, *steps)
         assert "Accept: application/dtmf-relay, application/dtmf" in sipp.first("SIP/2.0 415").text
 
 
@@ -513,9 +509,9 @@ async def test_a_key_told_by_rtp_and_by_info_is_told_once(tmp_path: Path) -> Non
 @best_of(3)
 async def test_a_dial_string_with_pauses_takes_its_time(tmp_path: Path) -> None:
     async with (
-        phone(pick_up) as here,
+        sip_agent(ring_and_answer) as here,
         RtpPeer() as peer,
-        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(3000), BYE), tmp_path) as sipp,
+        Sipp(here.port, (invite(peer.port), ANSWERED, pause(3000), BYE), tmp_path) as sipp,
     ):
         peer.talk()
         await until(lambda: here.seen(MediaUp))
@@ -532,7 +528,7 @@ async def test_a_dial_string_with_pauses_takes_its_time(tmp_path: Path) -> None:
 
 
 async def test_the_quality_is_noted_meanwhile_and_before_the_end(tmp_path: Path) -> None:
-    async with phone(pick_up, quality_every_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer, quality_every_s=1) as here, RtpPeer(NOISE, looped=True) as peer:
         steps = (
             invite(peer.port),
             ANSWERED,
@@ -541,7 +537,7 @@ async def test_the_quality_is_noted_meanwhile_and_before_the_end(tmp_path: Path)
             pause(1500),
             BYE,
         )
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             peer.talk()
             here.playout.write("speech", NOISE)
             assert await sipp.finish() == 0, sipp.output
@@ -562,8 +558,8 @@ async def test_the_quality_is_noted_meanwhile_and_before_the_end(tmp_path: Path)
 
 async def test_audio_that_never_came_is_missed(tmp_path: Path) -> None:
     async with (
-        phone(pick_up, no_rtp_timeout_s=1) as here,
-        Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp,
+        sip_agent(ring_and_answer, no_rtp_timeout_s=1) as here,
+        Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp,
     ):
         await until(lambda: here.seen(MediaLost))
         here.legs[0].hang_up(200, "done")
@@ -571,9 +567,9 @@ async def test_audio_that_never_came_is_missed(tmp_path: Path) -> None:
 
 
 async def test_a_caller_who_only_listens_is_not_missed(tmp_path: Path) -> None:
-    async with phone(pick_up, no_rtp_timeout_s=1) as here, RtpPeer() as peer:
+    async with sip_agent(ring_and_answer, no_rtp_timeout_s=1) as here, RtpPeer() as peer:
         offer = first_invite(sdp(peer.port, direction="recvonly"))
-        async with Sipp(here.info.port, (offer, ANSWERED, pause(4000), BYE), tmp_path) as sipp:
+        async with Sipp(here.port, (offer, ANSWERED, pause(4000), BYE), tmp_path) as sipp:
             await until(lambda: here.seen(MediaUp))
             here.playout.write("speech", NOISE * 2)
             await until(lambda: peer.reception.packets)
@@ -587,7 +583,7 @@ async def test_a_silent_caller_who_sends_reports_is_not_missed(tmp_path: Path) -
     with keys.socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         control.bind(("127.0.0.1", keys.port + 1))
         steps = (invite(keys.port), ANSWERED, pause(4500), BYE)
-        async with phone(pick_up, no_rtp_timeout_s=2) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with sip_agent(ring_and_answer, no_rtp_timeout_s=2) as here, Sipp(here.port, steps, tmp_path) as sipp:
             await until(lambda: here.seen(MediaUp))
             await asyncio.sleep(0.2)
             to = rtp_port_of(tmp_path)
@@ -607,9 +603,9 @@ async def test_a_stranger_is_neither_heard_nor_sent_the_audio(tmp_path: Path) ->
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.setblocking(False)
-        async with phone(pick_up) as here, RtpPeer(bytes(16000), looped=True) as peer:
+        async with sip_agent(ring_and_answer) as here, RtpPeer(bytes(16000), looped=True) as peer:
             steps = (invite(peer.port), ANSWERED, pause(2500), BYE)
-            async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            async with Sipp(here.port, steps, tmp_path) as sipp:
                 peer.talk()
                 here.playout.write("speech", NOISE * 3)
                 await until(lambda: len(peer.reception.packets) > 20)
@@ -639,7 +635,7 @@ async def flood(stranger: socket.socket, to: tuple[str, int], packets: int, paus
 
 async def test_a_silent_caller_s_audio_cannot_be_taken_over_where_rtp_is_signalled(tmp_path: Path) -> None:
     async with (
-        phone(pick_up, rtp_source="signalled") as here,
+        sip_agent(ring_and_answer, rtp_source="signalled") as here,
         RtpPeer(NOISE, looped=True) as peer,
         RtpPeer(NOISE, looped=True) as moved,
     ):
@@ -647,7 +643,7 @@ async def test_a_silent_caller_s_audio_cannot_be_taken_over_where_rtp_is_signall
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             stranger.bind(("127.0.0.1", 0))
             stranger.setblocking(False)
-            async with Sipp(here.info.port, steps, tmp_path) as sipp:
+            async with Sipp(here.port, steps, tmp_path) as sipp:
                 await until(lambda: here.seen(MediaUp))
                 here.playout.write("speech", NOISE * 5)
                 to = ("127.0.0.1", rtp_port_of(tmp_path))
@@ -676,12 +672,12 @@ async def test_a_silent_caller_s_audio_cannot_be_taken_over_where_rtp_is_signall
 
 async def test_a_trunk_is_offered_and_answered_its_own_codecs(tmp_path: Path) -> None:
     trunk = TrunkSettings.model_validate({"host": "127.0.0.1", "codecs": "PCMA"})
-    async with phone(pick_up, trunks={"carrier": trunk}) as here:
-        sipp = await play(here.info.port, tmp_path / "in", invite(), ANSWERED, pause(100), BYE)
+    async with sip_agent(ring_and_answer, trunks={"carrier": trunk}) as here:
+        sipp = await play(here.port, tmp_path / "in", invite(), ANSWERED, pause(100), BYE)
         assert "RTP/AVP 8 101" in sipp.first("SIP/2.0 200").text
         only_ulaw = invite(payloads="0 101")
-        await play(here.info.port, tmp_path / "refused", only_ulaw, refused(488))
-        async with Sipp(here.info.port, (refuse_call("486 Busy Here"),), tmp_path / "out") as called:
+        await play(here.port, tmp_path / "refused", only_ulaw, refused(488))
+        async with Sipp(here.port, (refuse_call("486 Busy Here"),), tmp_path / "out") as called:
             uplink, playout = here.uplink, here.playout
             here.sip.new_call(
                 new_call_id(time.time_ns()), f"sip:1@127.0.0.1:{called.port}", uplink, playout, trunk="carrier"
@@ -695,7 +691,7 @@ async def test_a_trunk_is_offered_and_answered_its_own_codecs(tmp_path: Path) ->
 async def test_keys_go_out_by_info_where_the_trunk_says_so(tmp_path: Path) -> None:
     trunk = TrunkSettings.model_validate({"host": "127.0.0.1", "dtmf": "info"})
     steps = (invite(), ANSWERED, expect_info(), expect_info(), EXPECT_BYE)
-    async with phone(pick_up, trunks={"carrier": trunk}) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+    async with sip_agent(ring_and_answer, trunks={"carrier": trunk}) as here, Sipp(here.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].send_digits("4#")
         await asyncio.sleep(1)
@@ -711,7 +707,7 @@ async def test_keys_go_out_by_info_where_the_trunk_says_so(tmp_path: Path) -> No
 class MeanwhileItDoes:
     """Meanwhile the phone does something else with new calls."""
 
-    def __init__(self, here: Phone, on_invite: object) -> None:
+    def __init__(self, here: SipAgent, on_invite: object) -> None:
         self.here, self.on_invite = here, on_invite
 
     async def __aenter__(self) -> None:

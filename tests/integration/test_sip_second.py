@@ -26,25 +26,32 @@ from gateway.call.events import (
     SecondRinging,
     SecondUp,
 )
+from gateway.free_port import free_port
 from gateway.ids import CallId, new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.sip.core.dial import Dialled
 from gateway.sip.leg import PjLeg
-from tests.e2e.sipp import ANSWERED, BYE, EXPECT_BYE, Sipp, free_port, invite, pause, read_messages, until
-from tests.e2e.sipp_dialog import (
+from tests.rigs.sip_agent import NOISE, SipAgent, ring_and_answer, sip_agent
+from tests.rigs.sipp import Sipp, read_messages
+from tests.rigs.sipp_steps import (
+    ANSWERED,
+    BYE,
     CALLEE_BYE,
     EXPECT_ACK,
+    EXPECT_BYE,
     EXPECT_CANCEL,
     EXPECT_INVITE,
     RING,
     callee_info,
     callee_reinvite,
+    invite,
+    pause,
     refuse_call,
     respond,
     sdp,
     take_call,
 )
-from tests.integration.phone import NOISE, Phone, phone, pick_up
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +63,7 @@ def rms_dbfs(pcm: bytes) -> float:
     return float(20 * np.log10(max(1e-6, np.sqrt(np.mean(samples**2)))))
 
 
-def told(here: Phone, call_id: str) -> list[type[CallEvent]]:
+def told(here: SipAgent, call_id: str) -> list[type[CallEvent]]:
     return [type(event) for event in here.events if event.call_id == call_id and not isinstance(event, Noted)]
 
 
@@ -69,7 +76,7 @@ def _plain(event: CallEvent) -> CallEvent:
 class OwnCall:
     """A call of ours to SIPp."""
 
-    def __init__(self, here: Phone, port: int, where: Dialled | None = None) -> None:
+    def __init__(self, here: SipAgent, port: int, where: Dialled | None = None) -> None:
         self.call_id = new_call_id(time.time_ns())
         self.uplink = UplinkTap(capacity_frames=500)
         self.playout = PlayoutBuffer(PHONE)
@@ -83,11 +90,11 @@ class OwnCall:
 
 
 async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE, looped=True) as peer:
         early = respond("183 Session Progress", sdp(peer.port))
         answer = respond("200 OK", sdp(peer.port))
         steps = (EXPECT_INVITE, early, pause(1200), answer, EXPECT_ACK, pause(700), CALLEE_BYE)
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             call = OwnCall(here, sipp.port)
             peer.talk()
             await until(lambda: here.seen(LegRinging))
@@ -108,11 +115,11 @@ async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None
     ids=str,
 )
 async def test_an_early_answer_does_not_decide_about_the_call(tmp_path: Path, early: dict[str, str]) -> None:
-    async with phone(pick_up) as here, RtpPeer() as early_peer, RtpPeer(NOISE, looped=True) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer() as early_peer, RtpPeer(NOISE, looped=True) as peer:
         progress = respond("183 Session Progress", sdp(early_peer.port, **early))  # type: ignore[arg-type]
         answer = respond("200 OK", sdp(peer.port, version=2))
         steps = (EXPECT_INVITE, progress, pause(300), answer, EXPECT_ACK, pause(1500), CALLEE_BYE)
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             call = OwnCall(here, sipp.port)
             peer.talk()
             await until(lambda: any(call.uplink.read()))
@@ -124,12 +131,12 @@ SEVERAL = sdp(0, payloads="8 0 101").replace("m=audio 0 ", "m=audio RTP_PORT ")
 
 
 async def test_several_codecs_in_an_answer_bring_no_request_of_ours(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, RtpPeer(NOISE, looped=True, codec="PCMA") as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE, looped=True, codec="PCMA") as peer:
         answer = respond(
             "200 OK", SEVERAL.replace("RTP_PORT", str(peer.port)), "\n      Allow: INVITE, ACK, BYE, UPDATE"
         )
         steps = (EXPECT_INVITE, answer, EXPECT_ACK, pause(3500), CALLEE_BYE)
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             OwnCall(here, sipp.port)
             peer.talk()
             assert await sipp.finish() == 0, sipp.output
@@ -139,14 +146,14 @@ async def test_several_codecs_in_an_answer_bring_no_request_of_ours(tmp_path: Pa
 
 async def test_a_far_end_that_sends_in_another_agreed_codec_is_held_to_the_one_in_use(tmp_path: Path) -> None:
     async with (
-        phone(pick_up) as here,
+        sip_agent(ring_and_answer) as here,
         RtpPeer(NOISE, looped=True, codec="PCMU") as other,
         RtpPeer(NOISE, looped=True, codec="PCMA") as peer,
     ):
         answer = respond("200 OK", SEVERAL.replace("RTP_PORT", str(other.port)))
         one = respond("200 OK", sdp(peer.port, payloads="8 101", version=2), tag=False)
         steps = (EXPECT_INVITE, answer, EXPECT_ACK, EXPECT_INVITE, one, EXPECT_ACK, pause(1500), CALLEE_BYE)
-        async with Sipp(here.info.port, steps, tmp_path) as sipp:
+        async with Sipp(here.port, steps, tmp_path) as sipp:
             call = OwnCall(here, sipp.port)
             other.talk()
             log = tmp_path / "messages.log"
@@ -169,9 +176,9 @@ async def test_a_far_end_that_sends_in_another_agreed_codec_is_held_to_the_one_i
     ],
 )
 async def test_a_refused_call_tells_why(tmp_path: Path, status: str, code: int, reason: str) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         more = '\n      Reason: Q.850;cause=21;text="Call rejected"' if code == 603 else ""
-        async with Sipp(here.info.port, (refuse_call(status, more),), tmp_path) as sipp:
+        async with Sipp(here.port, (refuse_call(status, more),), tmp_path) as sipp:
             call = OwnCall(here, sipp.port)
             assert await sipp.finish() == 0, sipp.output
         await until(lambda: here.seen(LegClosed))
@@ -185,8 +192,8 @@ async def test_a_long_invite_goes_by_udp_though_somebody_takes_connections_there
     port, connections = free_port(), []
     taking = await asyncio.start_server(lambda reader, writer: connections.append((reader, writer)), "127.0.0.1", port)
     where = Dialled(f"sip:1000@127.0.0.1:{port}", headers=(("X-Long", "a" * 1400),))
-    async with taking, phone(pick_up) as here:
-        async with Sipp(here.info.port, (refuse_call("486 Busy Here"),), tmp_path, port=port) as sipp:
+    async with taking, sip_agent(ring_and_answer) as here:
+        async with Sipp(here.port, (refuse_call("486 Busy Here"),), tmp_path, port=port) as sipp:
             call = OwnCall(here, free_port(), where)
             assert await sipp.finish() == 0, sipp.output
         await until(lambda: here.seen(LegClosed))
@@ -196,8 +203,8 @@ async def test_a_long_invite_goes_by_udp_though_somebody_takes_connections_there
 
 
 async def test_a_ringing_call_can_be_cancelled(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
-        async with Sipp(here.info.port, (EXPECT_INVITE, RING, EXPECT_CANCEL), tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here:
+        async with Sipp(here.port, (EXPECT_INVITE, RING, EXPECT_CANCEL), tmp_path) as sipp:
             call = OwnCall(here, sipp.port)
             await until(lambda: here.seen(LegRinging))
             call.leg.hang_up(487, "No answer")
@@ -210,7 +217,7 @@ async def test_a_ringing_call_can_be_cancelled(tmp_path: Path) -> None:
 
 
 async def test_more_calls_than_the_library_holds_are_told_and_kill_nothing(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         nobody = free_port()
         calls = [OwnCall(here, nobody) for _ in range(here.info.capacity + 2)]
         await until(lambda: len(here.seen(LegClosed)) == 2)
@@ -222,7 +229,7 @@ async def test_more_calls_than_the_library_holds_are_told_and_kill_nothing(tmp_p
 
 
 async def test_a_call_that_was_never_placed_ends_when_told(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         call_id = new_call_id(time.time_ns())
         leg = here.sip.new_call(call_id, "sip:1@127.0.0.1:9", UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE))
         leg.hang_up(487, "changed our mind")
@@ -236,13 +243,13 @@ async def test_a_call_that_was_never_placed_ends_when_told(tmp_path: Path) -> No
 class Conference:
     """A caller, somebody who is called for them, and what both hear."""
 
-    def __init__(self, here: Phone, tmp_path: Path, second: tuple[str, ...], caller_end: str = EXPECT_BYE) -> None:
+    def __init__(self, here: SipAgent, tmp_path: Path, second: tuple[str, ...], caller_end: str = EXPECT_BYE) -> None:
         self.here = here
         self.caller_rtp = RtpPeer(NOISE, looped=True)
         self.second_rtp = RtpPeer(NOISE, looped=True)
         self.second_steps = tuple(step.replace("RTP_PORT", str(self.second_rtp.port)) for step in second)
-        self.caller = Sipp(here.info.port, (invite(self.caller_rtp.port), ANSWERED, caller_end), tmp_path / "caller")
-        self.second = Sipp(here.info.port, self.second_steps, tmp_path / "second")
+        self.caller = Sipp(here.port, (invite(self.caller_rtp.port), ANSWERED, caller_end), tmp_path / "caller")
+        self.second = Sipp(here.port, self.second_steps, tmp_path / "second")
 
     async def __aenter__(self) -> Conference:
         for part in (self.caller_rtp, self.second_rtp, self.second, self.caller):
@@ -271,7 +278,7 @@ ANSWERS = take_call(0).replace("m=audio 0 ", "m=audio RTP_PORT ")
 
 
 async def test_the_agent_briefs_the_second_leg_and_joins_it_with_the_caller(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, Conference(here, tmp_path, (ANSWERS, EXPECT_BYE)) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, (ANSWERS, EXPECT_BYE)) as parts:
         call_id = here.events[0].call_id
         parts.leg.talk_to_second()
         parts.call()
@@ -306,7 +313,7 @@ async def test_a_second_leg_that_is_answered_on_hold_stands_and_sounds_after_it(
     answer = respond("200 OK", sdp(0, direction="inactive").replace("m=audio 0 ", "m=audio RTP_PORT "))
     resumed = callee_reinvite(sdp(0, version=2).replace("m=audio 0 ", "m=audio RTP_PORT "))
     steps = (EXPECT_INVITE, answer, EXPECT_ACK, pause(1000), resumed, pause(1500), CALLEE_BYE)
-    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, steps) as parts:
         parts.leg.join()
         parts.call()
         await until(lambda: here.seen(SecondUp))
@@ -319,7 +326,7 @@ async def test_a_second_leg_that_is_answered_on_hold_stands_and_sounds_after_it(
 @pytest.mark.parametrize("talk", [PjLeg.talk_to_second, PjLeg.join, PjLeg.talk_to_caller])
 async def test_the_second_leg_may_hang_up_at_any_moment_and_the_caller_stays(tmp_path: Path, talk: object) -> None:
     steps = (ANSWERS, pause(500), CALLEE_BYE)
-    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, steps) as parts:
         talk(parts.leg)  # type: ignore[operator]
         parts.call()
         await until(lambda: here.seen(SecondClosed))
@@ -337,7 +344,10 @@ async def test_the_second_leg_may_hang_up_at_any_moment_and_the_caller_stays(tmp
 
 @pytest.mark.parametrize("talk", [PjLeg.talk_to_second, PjLeg.join])
 async def test_the_second_leg_ends_with_the_caller(tmp_path: Path, talk: object) -> None:
-    async with phone(pick_up) as here, Conference(here, tmp_path, (ANSWERS, EXPECT_BYE), pause(1500) + BYE) as parts:
+    async with (
+        sip_agent(ring_and_answer) as here,
+        Conference(here, tmp_path, (ANSWERS, EXPECT_BYE), pause(1500) + BYE) as parts,
+    ):
         talk(parts.leg)  # type: ignore[operator]
         parts.call()
         assert await parts.caller.finish() == 0, parts.caller.output
@@ -348,7 +358,7 @@ async def test_the_second_leg_ends_with_the_caller(tmp_path: Path, talk: object)
 
 async def test_a_ringing_second_leg_can_be_dropped(tmp_path: Path) -> None:
     steps = (EXPECT_INVITE, RING, EXPECT_CANCEL)
-    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, steps) as parts:
         parts.leg.drop_second()  # there is none yet
         parts.call()
         await until(lambda: here.seen(SecondRinging))
@@ -378,7 +388,7 @@ async def test_a_ringing_second_leg_can_be_dropped(tmp_path: Path) -> None:
 )
 async def test_a_refused_second_leg_tells_why(tmp_path: Path, status: str, more: str, told: SecondClosed) -> None:
     step = refuse_call(status, f"\n      {more}" if more else "")
-    async with phone(pick_up) as here, Conference(here, tmp_path, (step,)) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, (step,)) as parts:
         parts.call()
         await until(lambda: here.seen(SecondClosed))
         contacts = tuple(contact.replace("PORT", str(parts.second.port)) for contact in told.contacts)
@@ -390,10 +400,10 @@ async def test_a_refused_second_leg_tells_why(tmp_path: Path, status: str, more:
 
 
 async def test_a_second_leg_that_cannot_be_placed_is_over_at_once(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         nobody = free_port()
         others = [OwnCall(here, nobody) for _ in range(here.info.capacity - 1)]
-        async with Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+        async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             await until(lambda: here.seen(MediaUp))
             leg = here.legs[0]
             leg.call_second(CallSecond("+49301234"))
@@ -410,7 +420,7 @@ async def test_a_second_leg_that_cannot_be_placed_is_over_at_once(tmp_path: Path
 
 async def test_keys_of_the_second_leg_are_told_apart(tmp_path: Path) -> None:
     steps = (ANSWERS, callee_info("application/dtmf-relay", "Signal=1\nDuration=160\n"), EXPECT_BYE)
-    async with phone(pick_up) as here, Conference(here, tmp_path, steps) as parts:
+    async with sip_agent(ring_and_answer) as here, Conference(here, tmp_path, steps) as parts:
         parts.call()
         await until(lambda: here.seen(SecondDigit))
         assert here.seen(SecondDigit) == [SecondDigit(here.events[0].call_id, "1")]

@@ -20,31 +20,30 @@ from gateway.sip.leg import PjLeg
 from gateway.sip.library.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
 from gateway.sip.library.pj import pj
 from gateway.sip.thread import SipThread
-from tests.e2e.sipp import (
+from tests.rigs.sip_agent import NOISE, ring_and_answer, sip_agent
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import (
     ANSWERED,
     BYE,
     CANCEL,
     EXPECT_BYE,
-    Sipp,
     accept_refer,
     expect_refer,
     invite,
     pause,
-    play,
     refuse_refer,
     refused,
-    until,
 )
-from tests.integration.phone import NOISE, phone, pick_up
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
 
 async def test_a_call_is_answered_heard_and_over(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, RtpPeer(NOISE) as peer:
+    async with sip_agent(ring_and_answer) as here, RtpPeer(NOISE) as peer:
         here.playout.write("greeting", NOISE)
         peer.talk()
-        sipp = await play(here.info.port, tmp_path, invite(peer.port), ANSWERED, pause(600), BYE)
+        sipp = await play(here.port, tmp_path, invite(peer.port), ANSWERED, pause(600), BYE)
         await until(lambda: here.seen(LegClosed))
         kinds = [type(event) for event in here.events]
         assert kinds == [IncomingInvite, MediaUp, Noted, LegClosed]
@@ -57,11 +56,11 @@ async def test_a_call_is_answered_heard_and_over(tmp_path: Path) -> None:
 
 
 async def test_the_invite_is_told_with_its_headers(tmp_path: Path) -> None:
-    async with phone(lambda leg: leg.hang_up(404, "Nobody here")) as here:
-        await play(here.info.port, tmp_path, invite(), refused(404), service="+4930123")
+    async with sip_agent(lambda leg: leg.hang_up(404, "Nobody here")) as here:
+        await play(here.port, tmp_path, invite(), refused(404), service="+4930123")
         told = here.seen(IncomingInvite)[0]
         assert isinstance(told, IncomingInvite)
-        assert told.to_uri == f"sip:+4930123@127.0.0.1:{here.info.port}"
+        assert told.to_uri == f"sip:+4930123@127.0.0.1:{here.port}"
         assert told.from_uri.startswith("sip:caller@127.0.0.1")
         assert told.source.startswith("127.0.0.1:")
         assert told.headers["max-forwards"] == "70"
@@ -69,23 +68,23 @@ async def test_the_invite_is_told_with_its_headers(tmp_path: Path) -> None:
 
 
 async def test_a_refusal_before_the_answer_carries_retry_after(tmp_path: Path) -> None:
-    async with phone(lambda leg: leg.hang_up(503, "Later"), retry_after_s=7) as here:
-        sipp = await play(here.info.port, tmp_path, invite(), refused(503))
+    async with sip_agent(lambda leg: leg.hang_up(503, "Later"), retry_after_s=7) as here:
+        sipp = await play(here.port, tmp_path, invite(), refused(503))
         assert "Retry-After: 7" in sipp.first("SIP/2.0 503").text
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].by_caller is False  # type: ignore[attr-defined]
 
 
 async def test_a_cancelled_call_is_over_with_487(tmp_path: Path) -> None:
-    async with phone(PjLeg.ring) as here:
-        await play(here.info.port, tmp_path, invite(), '<recv response="180"/>', CANCEL)
+    async with sip_agent(PjLeg.ring) as here:
+        await play(here.port, tmp_path, invite(), '<recv response="180"/>', CANCEL)
         await until(lambda: here.seen(LegClosed))
         assert here.seen(LegClosed)[0].code == 487  # type: ignore[attr-defined]
 
 
 async def test_orders_for_a_call_that_is_over_mean_nothing(tmp_path: Path) -> None:
-    async with phone(pick_up) as here:
-        await play(here.info.port, tmp_path, invite(), ANSWERED, BYE)
+    async with sip_agent(ring_and_answer) as here:
+        await play(here.port, tmp_path, invite(), ANSWERED, BYE)
         await until(lambda: here.seen(LegClosed))
         for order in (PjLeg.ring, PjLeg.answer):
             order(here.legs[0])
@@ -95,7 +94,7 @@ async def test_orders_for_a_call_that_is_over_mean_nothing(tmp_path: Path) -> No
 
 
 async def test_an_order_the_library_refuses_is_told(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].answer()  # twice
         await until(lambda: here.seen(LegFailed))
@@ -104,7 +103,7 @@ async def test_an_order_the_library_refuses_is_told(tmp_path: Path) -> None:
 
 
 async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
-    async with phone(pick_up) as here, Sipp(here.info.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         await here.sip.stop()
         assert await sipp.finish() == 0, sipp.output
@@ -112,7 +111,7 @@ async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
 
 async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sip.thread._POLL_IDLE_MS", 60_000)
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         for _ in range(50):
             done = asyncio.Event()
             here.sip.submit(lambda _table, done=done: here.sip._loop.call_soon_threadsafe(done.set))
@@ -122,7 +121,7 @@ async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.Monk
 
 async def test_a_build_that_cannot_be_woken_is_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sip.native.waker.function", _no_function)
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         assert not here.sip._waker.works
         done = asyncio.Event()
         here.sip.submit(lambda _table: here.sip._loop.call_soon_threadsafe(done.set))
@@ -136,9 +135,9 @@ def _no_function(name: str, *_types: object) -> object:
 
 async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -> None:
     async with (
-        phone(pick_up, no_rtp_timeout_s=1) as here,
+        sip_agent(ring_and_answer, no_rtp_timeout_s=1) as here,
         RtpPeer(NOISE) as peer,
-        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(4500), BYE), tmp_path) as sipp,
+        Sipp(here.port, (invite(peer.port), ANSWERED, pause(4500), BYE), tmp_path) as sipp,
     ):
         peer.talk()
         await asyncio.sleep(2.5)
@@ -159,7 +158,7 @@ async def test_missing_rtp_is_told_and_a_talking_caller_is_not(tmp_path: Path) -
 )
 async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, state: str, code: int) -> None:
     steps = (invite(), ANSWERED, expect_refer(outcome, state), EXPECT_BYE)
-    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         await until(lambda: here.seen(TransferEnded))
@@ -173,7 +172,7 @@ async def test_a_transfer_is_followed_to_its_end(tmp_path: Path, outcome: str, s
 
 async def test_a_far_end_that_accepts_a_transfer_and_leaves_was_transferred(tmp_path: Path) -> None:
     steps = (invite(), ANSWERED, accept_refer(), pause(200), BYE)
-    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         assert await sipp.finish() == 0, sipp.output
@@ -185,7 +184,7 @@ async def test_a_far_end_that_accepts_a_transfer_and_leaves_was_transferred(tmp_
 
 async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(tmp_path: Path) -> None:
     steps = (invite(), ANSWERED, refuse_refer("405 Method Not Allowed"), EXPECT_BYE)
-    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         await until(lambda: here.seen(TransferEnded))
@@ -200,7 +199,7 @@ async def test_a_transfer_that_the_far_end_refuses_is_told_and_the_call_goes_on(
 async def test_a_transfer_of_which_nothing_is_heard_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sip.calls.calls.NOTIFY_LIMIT_S", 1.0)
     steps = (invite(), ANSWERED, refuse_refer("202 Accepted"), EXPECT_BYE)
-    async with phone(pick_up) as here, Sipp(here.info.port, steps, tmp_path) as sipp:
+    async with sip_agent(ring_and_answer) as here, Sipp(here.port, steps, tmp_path) as sipp:
         await until(lambda: here.seen(MediaUp))
         here.legs[0].transfer("sip:human@127.0.0.1:9")
         await until(lambda: here.seen(TransferEnded))
@@ -213,9 +212,9 @@ async def test_a_transfer_of_which_nothing_is_heard_ends(tmp_path: Path, monkeyp
 
 async def test_digits_are_sent_as_rfc_4733_events(tmp_path: Path) -> None:
     async with (
-        phone(pick_up) as here,
+        sip_agent(ring_and_answer) as here,
         RtpPeer() as peer,
-        Sipp(here.info.port, (invite(peer.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
+        Sipp(here.port, (invite(peer.port), ANSWERED, pause(2500), BYE), tmp_path) as sipp,
     ):
         peer.talk()
         await until(lambda: here.seen(MediaUp))
@@ -227,9 +226,9 @@ async def test_digits_are_sent_as_rfc_4733_events(tmp_path: Path) -> None:
 
 async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
     # The library lives once per process, so it calls itself.
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         call_id = new_call_id(time.time_ns())
-        target = f"sip:1000@127.0.0.1:{here.info.port}"
+        target = f"sip:1000@127.0.0.1:{here.port}"
         leg = here.sip.new_call(call_id, target, UplinkTap(capacity_frames=50), PlayoutBuffer(PHONE))
         leg.dial()
         await until(lambda: len(here.seen(MediaUp)) == 2)
@@ -243,9 +242,9 @@ async def test_a_placed_call_rings_and_is_answered(tmp_path: Path) -> None:
 
 
 async def test_a_port_in_use_is_an_error_with_its_cure() -> None:
-    async with phone(pick_up) as here:
+    async with sip_agent(ring_and_answer) as here:
         pass
-    other = SipThread(SipSettings(host="192.0.2.1", port=here.info.port), lambda event: None)
+    other = SipThread(SipSettings(host="192.0.2.1", port=here.port), lambda event: None)
     with pytest.raises(SipError, match=r"cannot listen for SIP on 192\.0\.2\.1:\d+ .*GATEWAY_SIP__PORT"):
         await other.start()
     await other.stop()

@@ -14,7 +14,8 @@ from gateway.errors import StoreError
 from gateway.ids import CallId, new_call_id
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisSessionStore
-from tests.integration.redis_server import RedisServer, until
+from tests.rigs.redis_server import RedisServer
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -3,85 +3,20 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, IncomingInvite, LegClosed, LegRinging, MediaUp
+from gateway.call.events import IncomingInvite, LegClosed, LegRinging, MediaUp
 from gateway.errors import SipError
-from gateway.ids import new_call_id
-from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.sip.calls.accounts import TrunkChanged
-from gateway.sip.leg import PjLeg
-from gateway.sip.library.endpoint import SipInfo
-from gateway.sip.thread import SipThread
-from tests.e2e.kamailio import PASSWORD, USER, Kamailio
-from tests.e2e.sipp import ANSWERED, EXPECT_BYE, Sipp, free_port, invite, play, refused, until
-from tests.e2e.sipp_server import EXPECT_BYE as CALLEE_EXPECTS_BYE
-from tests.e2e.sipp_server import SippServer, answered
+from gateway.free_port import free_port
+from tests.rigs.kamailio import USER, Kamailio
+from tests.rigs.sip_agent import sip_agent
+from tests.rigs.sipp import NOBODY, Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, EXPECT_BYE, invite, refused, take_call
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
-
-
-@dataclass
-class Line:
-    """A SIP thread among trunks, that answers every call."""
-
-    sip: SipThread
-    info: SipInfo | None = None
-    events: list[CallEvent] = field(default_factory=list)
-    changes: list[TrunkChanged] = field(default_factory=list)
-    legs: list[PjLeg] = field(default_factory=list)
-
-    def take(self, event: CallEvent) -> None:
-        self.events.append(event)
-        if isinstance(event, IncomingInvite):
-            self.legs.append(self.sip.leg(event.call_id, *self.buffers()))
-            self.legs[-1].answer()
-
-    def buffers(self) -> tuple[UplinkTap, PlayoutBuffer]:
-        assert self.info is not None
-        return UplinkTap(capacity_frames=50), PlayoutBuffer(self.info.pcm)
-
-    def seen(self, kind: type[CallEvent]) -> list[CallEvent]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def call(self, target: str, **given: str) -> PjLeg:
-        leg = self.sip.new_call(new_call_id(time.time_ns()), target, *self.buffers(), **given)  # type: ignore[arg-type]
-        leg.dial()
-        return leg
-
-    @property
-    def port(self) -> int:
-        assert self.info is not None
-        return self.info.port
-
-
-@asynccontextmanager
-async def line(trunks: Mapping[str, Mapping[str, object]], **settings: object) -> AsyncIterator[Line]:
-    made: list[Line] = []
-    sip = SipThread(
-        SipSettings.model_validate(
-            {"host": "127.0.0.1", "port": 0, "rtp_port_min": 26000, "rtp_port_max": 27999, **settings}
-        ),
-        lambda event: made[0].take(event),
-        trunks={name: TrunkSettings.model_validate(given) for name, given in trunks.items()},
-        secrets={"line": SecretStr(PASSWORD)},
-        on_trunk=lambda change: made[0].changes.append(change),
-    )
-    made.append(Line(sip))
-    try:
-        made[0].info = await sip.start()
-        yield made[0]
-    finally:
-        await sip.stop()
 
 
 def carrier_trunk(port: int, **given: object) -> dict[str, object]:
@@ -91,9 +26,9 @@ def carrier_trunk(port: int, **given: object) -> dict[str, object]:
 async def test_a_call_to_our_registration_comes_in_through_the_carrier(tmp_path: Path) -> None:
     async with (
         Kamailio(free_port(), tmp_path / "carrier") as carrier,
-        line({"main": carrier_trunk(carrier.port, country="DE")}) as here,
+        sip_agent(trunks={"main": carrier_trunk(carrier.port, country="DE")}) as here,
     ):
-        await until(lambda: "registered" in [change.state for change in here.changes])
+        await until(lambda: "registered" in here.trunk_states)
         steps = (invite(), ANSWERED, EXPECT_BYE)
         async with Sipp(carrier.port, steps, tmp_path / "caller", service=USER) as caller:
             await until(lambda: here.seen(MediaUp))
@@ -134,9 +69,11 @@ async def test_a_call_to_a_number_goes_out_through_the_carrier_with_its_digest(
     tmp_path: Path, given: dict[str, object], shown: str, headers: dict[str, str]
 ) -> None:
     async with (
-        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path / "callee") as callee,
+        Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "callee") as callee,
         Kamailio(free_port(), tmp_path / "carrier", beyond=callee.port) as carrier,
-        line({"main": carrier_trunk(carrier.port, register=False, country="DE", numbers_out="plus", **given)}) as here,
+        sip_agent(
+            trunks={"main": carrier_trunk(carrier.port, register=False, country="DE", numbers_out="plus", **given)}
+        ) as here,
     ):
         leg = here.call("030/123456-78", trunk="main")
         await until(lambda: here.seen(MediaUp))
@@ -156,9 +93,9 @@ async def test_a_call_to_a_number_goes_out_through_the_carrier_with_its_digest(
     [("off", "RTP/AVP", False), ("optional", "RTP/AVP", True), ("required", "RTP/SAVP", True)],
 )
 async def test_each_trunk_has_the_encryption_it_asks_for(tmp_path: Path, srtp: str, profile: str, keyed: bool) -> None:
-    async with SippServer((answered(),), tmp_path) as callee:
+    async with Sipp(NOBODY, (take_call(),), tmp_path) as callee:
         trunks = {"main": {"host": f"127.0.0.1:{callee.port}", "srtp": srtp}}
-        async with line(trunks, srtp="off" if srtp != "off" else "optional") as here:
+        async with sip_agent(trunks=trunks, srtp="off" if srtp != "off" else "optional") as here:
             here.call("1000", trunk="main")
             await until(lambda: callee.received("INVITE"))
             asked = callee.received("INVITE")[0].text
@@ -169,8 +106,8 @@ async def test_each_trunk_has_the_encryption_it_asks_for(tmp_path: Path, srtp: s
 
 async def test_a_call_beyond_the_lines_of_its_trunk_is_not_placed(tmp_path: Path) -> None:
     async with (
-        SippServer((answered(), CALLEE_EXPECTS_BYE), tmp_path) as callee,
-        line({"main": {"host": f"127.0.0.1:{callee.port}", "max_calls": 1}}) as here,
+        Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path) as callee,
+        sip_agent(trunks={"main": {"host": f"127.0.0.1:{callee.port}", "max_calls": 1}}) as here,
     ):
         first = here.call("1000", trunk="main")
         await until(lambda: here.seen(MediaUp))
@@ -186,7 +123,7 @@ async def test_a_call_beyond_the_lines_of_its_trunk_is_not_placed(tmp_path: Path
 
 
 async def test_a_fault_in_an_order_leaves_the_thread_alive(tmp_path: Path) -> None:
-    async with line({}) as here:
+    async with sip_agent() as here:
         here.sip.submit(lambda _table: [][0])
         async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path) as caller:
             await until(lambda: here.seen(MediaUp))
@@ -195,7 +132,7 @@ async def test_a_fault_in_an_order_leaves_the_thread_alive(tmp_path: Path) -> No
 
 
 async def test_a_number_needs_a_trunk_and_the_trunk_must_be_there() -> None:
-    async with line({"main": {"host": "127.0.0.1:9"}}) as here:
+    async with sip_agent(trunks={"main": {"host": "127.0.0.1:9"}}) as here:
         with pytest.raises(SipError, match=r"'\+493012345' is a number and needs a trunk: name one of main"):
             here.call("+493012345")
         with pytest.raises(SipError, match="there is no trunk 'other': name one of main"):
@@ -207,7 +144,7 @@ async def test_a_number_needs_a_trunk_and_the_trunk_must_be_there() -> None:
 
 async def test_the_source_decides_whose_call_it_is_and_not_what_the_caller_writes(tmp_path: Path) -> None:
     trunks = {"pbx": {"host": "127.0.0.1", "trust_identity": True}, "far": {"host": "192.0.2.9", "username": "1000"}}
-    async with line(trunks) as here:
+    async with sip_agent(trunks=trunks) as here:
         steps = (invite(), ANSWERED, EXPECT_BYE)
         async with Sipp(here.port, steps, tmp_path) as caller:
             await until(lambda: here.seen(MediaUp))
@@ -220,7 +157,7 @@ async def test_the_source_decides_whose_call_it_is_and_not_what_the_caller_write
 
 async def test_of_several_accounts_at_one_carrier_the_called_one_has_the_call(tmp_path: Path) -> None:
     trunks = {name: {"host": "127.0.0.1", "username": user} for name, user in (("a", "1000"), ("b", "2000"))}
-    async with line(trunks) as here:
+    async with sip_agent(trunks=trunks) as here:
         for service in ("2000", "1000"):
             async with Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / service, service=service) as caller:
                 await until(
@@ -232,14 +169,13 @@ async def test_of_several_accounts_at_one_carrier_the_called_one_has_the_call(tm
 
 
 async def test_a_stranger_is_refused_once_there_are_trunks(tmp_path: Path) -> None:
-    async with line({"far": {"host": "192.0.2.9"}}) as here:
+    async with sip_agent(trunks={"far": {"host": "192.0.2.9"}}) as here:
         await play(here.port, tmp_path, invite(), refused(403))
         assert here.events == []
 
 
 async def test_with_g722_the_bridge_runs_at_16_khz(tmp_path: Path) -> None:
-    async with line({}, codecs="G722, PCMU") as here:
-        assert here.info is not None
+    async with sip_agent(codecs="G722, PCMU") as here:
         assert here.info.pcm.rate_hz == 16000
         async with Sipp(here.port, (invite(payloads="9 0 101"), ANSWERED, EXPECT_BYE), tmp_path) as caller:
             await until(lambda: here.seen(MediaUp))

@@ -27,7 +27,8 @@ from gateway.web.dialplans import PlanEndpoint
 from gateway.web.secrets import STRANGERS_PER_MINUTE, MintEndpoint
 from gateway.web.server import MALFORMED_PER_MINUTE, ReadStates, WebServer
 from tests.fakes.minting import MintingService
-from tests.integration.redis_server import RedisServer, until
+from tests.rigs.redis_server import RedisServer
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,8 @@ from gateway.web.secrets import MintEndpoint
 from gateway.web.server import WebServer
 from gateway.worker.live_plan import PlanState
 from tests.fakes.minting import MintingService
-from tests.integration.redis_server import RedisServer, until
+from tests.rigs.redis_server import RedisServer
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from gateway.audio.g711 import ulaw_to_pcm
 from gateway.audio.wav import read_wav
 from gateway.errors import ConfigError
+from gateway.free_port import free_port
 from gateway.lab.bench.child import BenchFailed, Child, running
 from gateway.lab.callers.reception import RtpPacket
 from gateway.lab.callers.rtp_peer import RtpPeer
@@ -151,7 +151,7 @@ async def calling(
         log = work_dir / "acked.log"
         log.unlink(missing_ok=True)
         command = [sipp, f"127.0.0.1:{to_port}", "-sf", str(_SCENARIO), "-inf", str(fields), "-i", "127.0.0.1"]
-        command += ["-p", str(_free_udp_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
+        command += ["-p", str(free_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
         command += ["-nostdin", "-trace_logs", "-log_file", str(log), "-trace_err", "-error_file", "/dev/stdout"]
         child = await stack.enter_async_context(running("sipp", command, work_dir))
         yield Callers(peers, child, log, patient=patient, speech=speech)
@@ -168,10 +168,3 @@ def is_speech(packet: RtpPacket) -> bool:
         return False
     samples = np.frombuffer(ulaw_to_pcm(packet.payload), "<i2").astype(np.float64)
     return float(np.mean(samples**2)) > _SPEECH_RMS**2
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

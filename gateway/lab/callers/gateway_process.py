@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import socket
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -14,12 +13,18 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import SipError
+from gateway.free_port import free_port
 from gateway.settings.sections import environment_for_child
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0
 _READY = re.compile(rb"ready: sip:[^ ]*:(\d+)")
 _REMEMBERED_LINES = 200
+
+
+def first_of_rtp_ports() -> int:
+    """Return an even port above 30000 at which a hundred RTP ports may begin: another number for each caller."""
+    return free_port() // 2 * 2 % 20000 + 30000
 
 
 def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
@@ -30,9 +35,7 @@ def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
         dialplan: its file or folder.
         realtime_url: of the voice model's service, a simulator.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        first_rtp_port = probe.getsockname()[1] // 2 * 2 % 20000 + 30000
+    first_rtp_port = first_of_rtp_ports()
     return {
         "GATEWAY_DIALPLAN": str(dialplan.resolve()),
         "GATEWAY_SIP__HOST": "127.0.0.1",

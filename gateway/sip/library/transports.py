@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.errors import SipError
+from gateway.free_port import free_port
 from gateway.settings.sections import SipSettings
 from gateway.sip.library.pj import pj
 from gateway.sip.native.guard import describe
@@ -34,7 +34,7 @@ def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) ->
     Raises:
         SipError: an address, port or certificate cannot be had; the text names the setting.
     """
-    port = settings.port or _free_port(settings.host)
+    port = settings.port or free_port(settings.host)
     opened = []
     for name, kind, wanted in (
         ("UDP", pj.PJSIP_TRANSPORT_UDP, settings.udp),
@@ -45,7 +45,7 @@ def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) ->
             opened.append(name)
     tls_port = 0
     if settings.tls or client_tls:
-        tls_port = (settings.tls_port if settings.tls else 0) or _free_port(settings.host)
+        tls_port = (settings.tls_port if settings.tls else 0) or free_port(settings.host)
         _open(settings, endpoint, "TLS", pj.PJSIP_TRANSPORT_TLS, tls_port)
     if settings.tls:
         opened.append("TLS")
@@ -104,16 +104,3 @@ def _set_tls(tls: Any, settings: SipSettings) -> None:
         tls.CaListFile = str(settings.tls_authorities)
         tls.verifyServer = True
     tls.msecTimeout = 5000
-
-
-def _free_port(host: str) -> int:
-    """Return a port that neither UDP nor TCP uses now."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((host, 0))
-            port = int(udp.getsockname()[1])
-            try:
-                tcp.bind((host, port))
-            except OSError:
-                continue
-            return port

@@ -7,7 +7,6 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -15,17 +14,12 @@ from gateway.audio.g711 import alaw_to_pcm, pcm_to_alaw, pcm_to_ulaw, ulaw_to_pc
 from gateway.errors import ConfigError
 from gateway.lab.callers.reception import Counts
 from gateway.lab.callers.rtp_peer import Codec, RtpPeer
+from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
 FRAMES = 15
 TONE = struct.pack(f"<{160 * FRAMES}h", *(round(9000 * math.sin(n * 0.4)) for n in range(160 * FRAMES)))
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 30) -> None:
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings, environment_for_child
 from gateway.store.calls import RedisSessionStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.record import CallRecord
-from tests.e2e.sipp import Message, free_port, read_messages, until
 
 LIMIT_S = 60
 
@@ -77,7 +76,7 @@ class Desk:
 
     def dial(self, *arguments: str, **variables: str) -> Dialling:
         """Return a call to be placed; each has RTP ports of its own."""
-        first = free_port() // 2 * 2 % 20000 + 30000
+        first = first_of_rtp_ports()
         ports = {"GATEWAY_SIP__RTP_PORT_MIN": str(first), "GATEWAY_SIP__RTP_PORT_MAX": str(first + 99)}
         return Dialling(arguments, {**self.given, **ports, **variables})
 
@@ -109,22 +108,3 @@ async def desk(folder: Path, plan: str, options: SimulatorOptions | None = None)
             yield Desk(simulator, store, given)
         finally:
             await store.close()
-
-
-async def seen_message(folder: Path, start: str) -> Message:
-    """Wait for a message in a running SIPp's trace and return it."""
-    found: list[Message] = []
-
-    def look() -> bool:
-        found[:] = [each for each in read_messages(folder / "messages.log") if each.first_line.startswith(start)]
-        return bool(found)
-
-    await until(look, limit_s=20, what=start)
-    return found[0]
-
-
-def audio_port(message: Message) -> int:
-    """Return the RTP port of the session description in a message."""
-    found = re.search(r"^m=audio (\d+)", message.text, re.MULTILINE)
-    assert found is not None, message.text
-    return int(found.group(1))

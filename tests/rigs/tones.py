@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gateway.audio.pcm import PHONE
 from gateway.lab.callers.rtp_peer import RtpPeer
-from tests.e2e.sipp import until
+from tests.rigs.waiting import until
 
 CALLER_HZ, CALLEE_HZ = 900.0, 1500.0
 WAITING_HZ = (440.0, 554.37)

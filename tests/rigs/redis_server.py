@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from gateway.free_port import free_port
 from gateway.settings.sections import RedisSettings
 from gateway.store.embedded import find_redis_server
-
-
-async def until(condition: Callable[[], Any], limit_s: float = 40.0) -> None:
-    """Wait for a condition, without blocking the loop between looks."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        await asyncio.sleep(0.02)
 
 
 class RedisServer:
@@ -36,11 +26,7 @@ class RedisServer:
         self._password = password
         self._binary = shutil.which("redis-server") or str(find_redis_server())
         self._keep = keep
-        self._port = 0
-        if tcp:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self._port = probe.getsockname()[1]
+        self._port = free_port() if tcp else 0
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 
 from gateway.audio.wav import read_wav, write_wav
-from tests.e2e.sipp import free_port, until
+from gateway.free_port import free_port
+from tests.rigs.waiting import until
 
 BARESIP = "/usr/bin/baresip"
 _STARTS = 3

@@ -10,8 +10,10 @@ from pathlib import Path
 from gateway.lab.callers.relay import CLEAN, Trouble, UdpRelay
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator.transport.connection import Connection
-from tests.e2e.conftest import House
-from tests.e2e.sipp import ANSWERED, BYE, Sipp, invite, pause, until
+from tests.rigs.house import House
+from tests.rigs.sipp import Sipp
+from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.waiting import until
 
 Speak = Callable[[RtpPeer], Awaitable[None]]
 _SETTLE_S = 0.5  # the echo's response has begun by then

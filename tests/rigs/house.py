@@ -1,0 +1,122 @@
+"""A whole house: simulator, Redis and gateway, each real, on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
+from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisSessionStore
+from gateway.store.embedded import EmbeddedRedis
+from tests.rigs.waiting import until
+
+DIALPLAN = """
+agents:
+  tester:
+    instructions: Answer shortly.
+    greeting: Say hello.
+    {profile}
+routes:
+  - name: everyone
+    agent: tester
+"""
+
+
+@dataclass
+class House:
+    """What a test works with."""
+
+    simulator: Simulator
+    gateway: GatewayProcess
+    store: RedisSessionStore
+    redis: EmbeddedRedis
+
+    @property
+    def port(self) -> int:
+        return self.gateway.port
+
+    async def ended_record(self) -> dict[str, str]:
+        """Return the newest event that ended a call; waits for it."""
+        async with asyncio.timeout(40):
+            while True:
+                ends = [event for event in await self.store.events() if event.get("state") == "ended"]
+                if ends:
+                    return ends[-1]
+                await asyncio.sleep(0.01)
+
+    async def end_reasons(self, calls: int) -> list[str]:
+        """Return why so many calls ended, in alphabetical order; waits for them."""
+        async with asyncio.timeout(40):
+            while True:
+                ends = [event["end_reason"] for event in await self.store.events() if event.get("state") == "ended"]
+                if len(ends) >= calls:
+                    return sorted(ends)
+                await asyncio.sleep(0.02)
+
+    async def happened(self, name: str, *, times: int = 1) -> dict[str, str]:
+        """Wait until an event of this name, or a state, has come so often; return the last."""
+        end = time.monotonic() + 40
+        while True:
+            events = await self.store.events()
+            found = [event for event in events if name in (event["event"], event.get("state"))]
+            if len(found) >= times:
+                return found[-1]
+            assert time.monotonic() < end, f"no {name} among {[event['event'] for event in events]}"
+            await asyncio.sleep(0.02)
+
+    async def closed(self, number: int = 1) -> Connection:
+        """Wait until the simulator has seen the end of its connection with this number."""
+        connection = await self.simulator.connection(number)
+        await until(lambda: connection.closed_at is not None, what="the socket to be closed")
+        return connection
+
+    def tool_outputs(self) -> list[str]:
+        """Return what tools gave the agent in the newest connection."""
+        items = self.simulator.connections[-1].items()
+        return [str(item["output"]) for item in items if item["type"] == "function_call_output"]
+
+
+MakeHouse = Callable[..., AbstractAsyncContextManager[House]]
+
+
+def moment(connection: Connection) -> float:
+    """Return when a connection was closed, in Unix seconds."""
+    assert connection.closed_at is not None
+    return connection.closed_at + time.time() - time.monotonic()
+
+
+@asynccontextmanager
+async def open_house(
+    folder: Path,
+    *faults: str,
+    profile: str = "",
+    dialplan: str = "",
+    simulator: SimulatorOptions | None = None,
+    **variables: str,
+) -> AsyncIterator[House]:
+    """Open a house with its dialplan in ``folder``; fails when the gateway logged an error or did not end in order."""
+    plan = folder / "plan.yaml"
+    plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
+    options = simulator or SimulatorOptions(faults=faults)
+    redis = EmbeddedRedis()
+    async with redis as redis_url, Simulator(options) as model:
+        given = on_loopback(plan, model.url) | {
+            "GATEWAY_REDIS__URL": redis_url,
+            **variables,
+        }
+        async with GatewayProcess(given, debug=True) as gateway:
+            store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
+            await store.open()
+            try:
+                yield House(model, gateway, store, redis)
+            finally:
+                await store.close()
+        assert gateway.process.returncode == 0, "\n".join(gateway.output)
+        broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
+        assert not broken, "\n".join(gateway.output)
