@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.call.events import Scalar
 from gateway.call.outcome import Outcome
 from gateway.call.steps import TalkTo
 
@@ -264,7 +265,7 @@ class Note(CallAction):
     """Write an event into the call's history; ``fields`` as in the stream of events."""
 
     name: str
-    fields: Mapping[str, str | int | float]
+    fields: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)

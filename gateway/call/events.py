@@ -7,23 +7,55 @@ They are made where the thing happened (SIP thread, realtime client, timers), ca
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gateway.audio.played import PlayoutPosition
 from gateway.call.steps import Step
 from gateway.errors import AgentError
 from gateway.ids import CallId
 
+Scalar = str | int | float
+"""What a call's record and its stream of events hold."""
+
 # --- time, operators, the gateway itself ---
 
 
 @dataclass(frozen=True, slots=True)
 class CallEvent:
-    """Something that happened to the call ``call_id``."""
+    """
+    Something that happened to the call ``call_id``.
+
+    Attributes:
+        note: the event's name in the call's history; None: it is not noted there.
+    """
+
+    note: ClassVar[str | None] = None
 
     call_id: CallId
+
+    def fields(self) -> dict[str, Scalar]:
+        """
+        Return what is written down of the event, named as in the record and in the stream of events.
+
+        By default all that a noted event has of its own, but for keyword-only fields: those the session stamps.
+        """
+        if self.note is None:
+            return {}
+        own = (each.name for each in dataclasses.fields(self) if not each.kw_only)
+        return {name: getattr(self, name) for name in own if name != "call_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class LegEvent(CallEvent):
+    """Something that happened on the SIP side of a call, on its first or second leg."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentEvent(CallEvent):
+    """Something that happened on the voice model's side of a call, or to what the agent uses there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +93,14 @@ class OrderFailed(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class Noted(CallEvent):
-    """Something for the call's record alone (tokens, latencies, rate limits, errors); ``fields`` go to the stream."""
+    """Something for the call's record alone (tokens, latencies, rate limits, errors), under ``name``."""
 
     name: str
-    fields: Mapping[str, str | int | float]
+    values: Mapping[str, Scalar]
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return dict(self.values)
 
 
 # --- the dialplan ---
@@ -112,6 +148,7 @@ class Planned(CallEvent):
 class ChoiceFailed(CallEvent):
     """The agent that a step names could not be made for this call; ``detail`` says why."""
 
+    note = "choice_failed"
     detail: str
 
 
@@ -190,39 +227,50 @@ class IncomingInvite(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class LegRinging(CallEvent):
+class LegRinging(LegEvent):
     """The far end of a call that we placed answered provisionally with ``code`` (180, 183)."""
 
+    note = "leg_ringing"
     code: int
 
 
 @dataclass(frozen=True, slots=True)
-class MediaUp(CallEvent):
+class MediaUp(LegEvent):
     """
     The call is answered (200 OK went out) and audio flows, or will once the far end takes us off hold.
 
     Told again when the codec changes: ``codec`` as in SDP, e.g. ``PCMU/8000``; empty on hold with no stream yet.
     """
 
+    note = "media_up"
     codec: str
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"codec": self.codec} if self.codec else {}
 
 
 @dataclass(frozen=True, slots=True)
-class EarlyMediaUp(CallEvent):
+class EarlyMediaUp(LegEvent):
     """The caller hears us though the call is not answered (183 with SDP went out); ``codec`` as in SDP."""
 
+    note = "early_media_up"
     codec: str
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"codec": self.codec} if self.codec else {}
 
 
 @dataclass(frozen=True, slots=True)
-class MediaLost(CallEvent):
+class MediaLost(LegEvent):
     """No RTP has come from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
 
     silent_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class LegClosed(CallEvent):
+class LegClosed(LegEvent):
     """
     The SIP dialog is over. Always the leg's last event, exactly once.
 
@@ -242,24 +290,28 @@ class LegClosed(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class LegFailed(CallEvent):
+class LegFailed(LegEvent):
     """The SIP stack could not carry out an order, or a callback raised; ``detail`` says which."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class LegHeld(CallEvent):
+class LegHeld(LegEvent):
     """The far end put us on hold (its media is sendonly, inactive or has no address): it does not listen."""
 
+    note = "held"
+
 
 @dataclass(frozen=True, slots=True)
-class LegResumed(CallEvent):
+class LegResumed(LegEvent):
     """The far end took us off hold."""
 
+    note = "resumed"
+
 
 @dataclass(frozen=True, slots=True)
-class DigitPressed(StampedEvent):
+class DigitPressed(StampedEvent, LegEvent):
     """
     The far end pressed a key, once for each press, however it was told (RFC 4733, SIP INFO).
 
@@ -267,20 +319,20 @@ class DigitPressed(StampedEvent):
         digit: one of ``0-9*#A-D``.
     """
 
+    note = "digit_pressed"
     digit: str
-    item_id: str | None = None
-    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class SecondRinging(CallEvent):
+class SecondRinging(LegEvent):
     """The second leg rings, or sounds already (183): ``code`` is its provisional answer."""
 
+    note = "second_ringing"
     code: int
 
 
 @dataclass(frozen=True, slots=True)
-class SecondUp(StampedEvent):
+class SecondUp(StampedEvent, LegEvent):
     """
     The second leg was answered and audio flows there.
 
@@ -288,13 +340,16 @@ class SecondUp(StampedEvent):
         codec: as in SDP, e.g. ``PCMU/8000``.
     """
 
+    note = "second_up"
     codec: str
-    item_id: str | None = None
-    played_ms: int = 0
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"second_codec": self.codec}
 
 
 @dataclass(frozen=True, slots=True)
-class SecondDigit(StampedEvent):
+class SecondDigit(StampedEvent, LegEvent):
     """
     Whoever is on the second leg pressed a key.
 
@@ -302,13 +357,12 @@ class SecondDigit(StampedEvent):
         digit: one of ``0-9*#A-D``.
     """
 
+    note = "second_digit"
     digit: str
-    item_id: str | None = None
-    played_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class SecondClosed(StampedEvent):
+class SecondClosed(StampedEvent, LegEvent):
     """
     The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``.
 
@@ -319,14 +373,20 @@ class SecondClosed(StampedEvent):
         contacts: URIs that a 3xx points to, the best first.
     """
 
+    note = "second_closed"
     code: int
     reason: str
     cause: int = 0
     contacts: tuple[str, ...] = ()
 
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        contacts = {"contacts": ", ".join(self.contacts)} if self.contacts else {}
+        return {"code": self.code, "reason": self.reason, **contacts}
+
 
 @dataclass(frozen=True, slots=True)
-class TransferEnded(CallEvent):
+class TransferEnded(LegEvent):
     """
     The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here.
 
@@ -336,49 +396,35 @@ class TransferEnded(CallEvent):
         refused: the REFER itself got a final failure: nobody was called yet. False when a NOTIFY told the end.
     """
 
+    note = "transfer_ended"
     code: int
     reason: str
     refused: bool = False
-
-
-OF_THE_LEG: tuple[type[CallEvent], ...] = (
-    LegRinging,
-    MediaUp,
-    EarlyMediaUp,
-    MediaLost,
-    LegClosed,
-    LegFailed,
-    LegHeld,
-    LegResumed,
-    DigitPressed,
-    SecondRinging,
-    SecondUp,
-    SecondDigit,
-    SecondClosed,
-    TransferEnded,
-)
-"""Every event of this file that a call can meet."""
 
 
 # --- the voice model ---
 
 
 @dataclass(frozen=True, slots=True)
-class AgentReady(CallEvent):
+class AgentReady(AgentEvent):
     """The upstream session echoed our configuration and can hear and speak; ``session_id`` is the upstream's own."""
 
     session_id: str
 
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"upstream_session_id": self.session_id}
+
 
 @dataclass(frozen=True, slots=True)
-class AgentFailed(CallEvent):
+class AgentFailed(AgentEvent):
     """The agent was refused or lost, before or after it was ready. No further agent event follows."""
 
     error: AgentError
 
 
 @dataclass(frozen=True, slots=True)
-class AgentClosed(CallEvent):
+class AgentClosed(AgentEvent):
     """The upstream ended the session in an orderly way (close code 1000) without being asked."""
 
     close_code: int
@@ -386,7 +432,7 @@ class AgentClosed(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted(StampedEvent):
+class SpeechStarted(StampedEvent, AgentEvent):
     """
     The caller began to speak, by the upstream's voice activity detection.
 
@@ -395,82 +441,105 @@ class SpeechStarted(StampedEvent):
         responding: the agent was generating, or about to; stamped by the session like ``at``.
     """
 
+    note = "speech_started"
     interrupts: bool = True
-    responding: bool = False
+    responding: bool = field(default=False, kw_only=True)
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {} if self.at is None else {"item_id": self.at.item_id, "played_ms": self.at.played_ms}
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStopped(CallEvent):
+class SpeechStopped(AgentEvent):
     """The caller stopped speaking, by the upstream's voice activity detection."""
 
+    note = "speech_stopped"
+
 
 @dataclass(frozen=True, slots=True)
-class AgentSpoke(CallEvent):
+class AgentSpoke(AgentEvent):
     """A piece of the agent's speech was generated in full (not: played); ``text`` is its transcript."""
 
+    note = "agent_spoke"
     item_id: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallerSpoke(CallEvent):
+class CallerSpoke(AgentEvent):
     """A turn of the caller was transcribed."""
 
+    note = "caller_spoke"
     item_id: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class AgentAway(CallEvent):
+class AgentAway(AgentEvent):
     """The upstream was lost in mid-call and the agent tries to come back: ``AgentBack`` or ``AgentFailed`` follows."""
 
+    note = "agent_away"
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class AgentBack(CallEvent):
+class AgentBack(AgentEvent):
     """The agent goes on in a new upstream session that knows what was said before."""
 
+    note = "agent_back"
     session_id: str
 
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"upstream_session_id": self.session_id}
+
 
 @dataclass(frozen=True, slots=True)
-class AnswerLate(CallEvent):
+class AnswerLate(AgentEvent):
     """The caller waits to hear the agent for longer than one should; ``AnswerCame`` follows once they need not."""
 
+    note = "answer_late"
+
 
 @dataclass(frozen=True, slots=True)
-class AnswerCame(CallEvent):
+class AnswerCame(AgentEvent):
     """What was late can be heard now, or the caller speaks instead."""
 
+    note = "answer_came"
+
 
 @dataclass(frozen=True, slots=True)
-class ApologyAsked(CallEvent):
+class ApologyAsked(AgentEvent):
     """The agent cannot answer, nor say so: a recorded apology takes its place."""
 
+    note = "apology_asked"
     sound: str
 
 
 @dataclass(frozen=True, slots=True)
-class AgentExpiring(CallEvent):
+class AgentExpiring(AgentEvent):
     """The upstream session ends in ``left_s`` seconds and no other takes over."""
 
+    note = "agent_expiring"
     left_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class ToolAsked(CallEvent):
+class ToolAsked(AgentEvent):
     """The agent calls a tool of the profile's own; ``arguments`` is JSON text from the model, not checked yet."""
 
+    note = "tool_asked"
     tool_call_id: str
     name: str
     arguments: str
 
 
 @dataclass(frozen=True, slots=True)
-class ToolFinished(CallEvent):
+class ToolFinished(AgentEvent):
     """A tool came to an end: ``output`` is what the model is told, also when it ``failed``."""
 
+    note = "tool_finished"
     tool_call_id: str
     name: str
     output: str
@@ -479,18 +548,20 @@ class ToolFinished(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class McpCallBegan(CallEvent):
+class McpCallBegan(AgentEvent):
     """The service calls the tool ``name`` of an MCP server; one ``McpCallEnded`` of the same ``item_id`` follows."""
 
+    note = "mcp_call_began"
     item_id: str
     server_label: str
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class McpCallEnded(CallEvent):
+class McpCallEnded(AgentEvent):
     """A call that the service makes to an MCP server came to an end, ``failed`` or not, or is waited for no longer."""
 
+    note = "mcp_call_ended"
     item_id: str
     server_label: str
     name: str
@@ -498,15 +569,22 @@ class McpCallEnded(CallEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class HangUpAsked(CallEvent):
-    """The agent wants the call to end (built-in tool ``hang_up``), once what it said has been heard."""
+class BuiltinToolAsked(AgentEvent):
+    """The agent called a tool of the gateway's own; ``tool_call_id`` is the service's id of that call."""
 
     tool_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpAsked(BuiltinToolAsked):
+    """The agent wants the call to end (built-in tool ``hang_up``), once what it said has been heard."""
+
+    note = "hang_up_asked"
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class TransferAsked(CallEvent):
+class TransferAsked(BuiltinToolAsked):
     """
     The agent wants the caller transferred (built-in tool ``transfer_call``), once what it said has been heard.
 
@@ -517,71 +595,84 @@ class TransferAsked(CallEvent):
         summary: warm: what the agent shall tell them.
     """
 
-    tool_call_id: str
+    note = "transfer_asked"
     target: str
     warm: bool = False
     summary: str = ""
 
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"tool_call_id": self.tool_call_id, "target": self.target, "warm": self.warm}
+
 
 @dataclass(frozen=True, slots=True)
-class DigitsAsked(CallEvent):
+class DigitsAsked(BuiltinToolAsked):
     """The agent wants DTMF digits to be sent to the caller's side (built-in tool ``send_dtmf``)."""
 
-    tool_call_id: str
+    note = "digits_asked"
     digits: str
 
 
 @dataclass(frozen=True, slots=True)
-class WaitAsked(CallEvent):
+class WaitAsked(BuiltinToolAsked):
     """The agent wants to stay silent until it is spoken to (built-in tool ``wait``)."""
 
-    tool_call_id: str
+    note = "wait_asked"
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveMessageAsked(CallEvent):
+class LeaveMessageAsked(BuiltinToolAsked):
     """The agent reached a voicemail (built-in tool ``leave_message``): it says its message, then the call ends."""
 
-    tool_call_id: str
+    note = "leave_message_asked"
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingAsked(CallEvent):
+class RecordingAsked(BuiltinToolAsked):
     """The agent wants the recording to go on, or to pause (built-in tools ``start_recording``, ``pause_recording``)."""
 
-    tool_call_id: str
+    note = "recording_asked"
     on: bool
 
 
 @dataclass(frozen=True, slots=True)
-class AnnouncementSaid(CallEvent):
+class AnnouncementSaid(AgentEvent):
     """The agent said all of the announcement that the call is recorded: generated as speech, not yet heard."""
 
+    note = "announcement_said"
+
 
 @dataclass(frozen=True, slots=True)
-class AnnouncementFailed(CallEvent):
+class AnnouncementFailed(AgentEvent):
     """The agent could not say it, and is not asked again; ``detail`` says why."""
 
+    note = "announcement_failed"
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingFailed(CallEvent):
+class RecordingFailed(AgentEvent):
     """The recording stopped for good (disk full); the call goes on."""
 
+    note = "recording_failed"
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingSaved(CallEvent):
+class RecordingSaved(AgentEvent):
     """The recording is complete at ``path`` and ``seconds`` long; comes while the call is being closed."""
 
+    note = "recording_saved"
     path: str
     seconds: float
 
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"recording": self.path, "seconds": self.seconds}
+
 
 @dataclass(frozen=True, slots=True)
-class PlayedOut(CallEvent):
+class PlayedOut(AgentEvent):
     """
     The agent, if there is one, generates nothing more and everything that was to be heard was clocked out.
 
@@ -592,34 +683,14 @@ class PlayedOut(CallEvent):
     mark: int = 0
 
 
-OF_THE_AGENT: tuple[type[CallEvent], ...] = (
-    AgentReady,
-    AgentFailed,
-    AgentClosed,
-    AgentAway,
-    AgentBack,
-    AgentExpiring,
-    AnswerLate,
-    AnswerCame,
-    ApologyAsked,
-    SpeechStarted,
-    SpeechStopped,
-    AgentSpoke,
-    CallerSpoke,
-    ToolAsked,
-    ToolFinished,
-    McpCallBegan,
-    McpCallEnded,
-    HangUpAsked,
-    TransferAsked,
-    DigitsAsked,
-    WaitAsked,
-    LeaveMessageAsked,
-    RecordingAsked,
-    AnnouncementSaid,
-    AnnouncementFailed,
-    RecordingFailed,
-    RecordingSaved,
-    PlayedOut,
+_BASES = (CallEvent, StampedEvent, LegEvent, AgentEvent, BuiltinToolAsked)
+
+EVENTS: tuple[type[CallEvent], ...] = tuple(
+    kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, CallEvent) and kind not in _BASES
 )
-"""Every event of this file."""
+"""Every event there is."""
+
+OF_THE_LEG: tuple[type[CallEvent], ...] = tuple(kind for kind in EVENTS if issubclass(kind, LegEvent))
+OF_THE_AGENT: tuple[type[CallEvent], ...] = tuple(kind for kind in EVENTS if issubclass(kind, AgentEvent))

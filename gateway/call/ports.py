@@ -12,11 +12,10 @@ from typing import Protocol
 
 from gateway.audio.played import PlayedItem, PlayoutPosition
 from gateway.call.actions import CallSecond
-from gateway.call.events import CallEvent, Routed
+from gateway.call.events import CallEvent, Routed, Scalar
 from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 
-Scalar = str | int | float
 EmitEvent = Callable[[CallEvent], None]
 """Puts a fact into the call's inbox. On the loop thread only."""
 

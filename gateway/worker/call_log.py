@@ -16,8 +16,9 @@ from typing import Protocol
 
 import structlog
 
+from gateway.call.events import Scalar
 from gateway.call.machine.phase import Phase
-from gateway.call.ports import Clock, Scalar, SessionStore, TimerHandle
+from gateway.call.ports import Clock, SessionStore, TimerHandle
 from gateway.ids import CallId
 
 BURST = 60

@@ -14,9 +14,9 @@ import structlog
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, StopAsked
+from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, Scalar, StopAsked
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, Scalar, SessionStore, SipLeg, Sounds
+from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, SessionStore, SipLeg, Sounds
 from gateway.call.session.session import CallSession, no_agents, no_sounds
 from gateway.call.steps import Step, TalkTo
 from gateway.dialplan.model.agent import AgentProfile

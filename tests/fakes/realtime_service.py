@@ -80,7 +80,7 @@ class Call:
         return self.noted(name)[number]
 
     def noted(self, name: str) -> list[Json]:
-        return [dict(note.fields) for note in self.notes if note.name == name]
+        return [dict(note.values) for note in self.notes if note.name == name]
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT_S):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.call.ports import Scalar
+from gateway.call.events import Scalar
 from gateway.ids import CallId
 
 CALL = CallId("call")

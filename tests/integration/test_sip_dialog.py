@@ -546,13 +546,13 @@ async def test_the_quality_is_noted_meanwhile_and_before_the_end(tmp_path: Path)
         assert len(noted) >= 2
         assert isinstance(here.events[-2], Noted)
         assert isinstance(here.events[-1], LegClosed)
-        assert all(event.fields.keys() <= RECORD_FIELDS for event in noted)
-        last = noted[-1].fields
+        assert all(event.values.keys() <= RECORD_FIELDS for event in noted)
+        last = noted[-1].values
         assert 100 <= int(last["rx_packets"]) <= peer.sent_packets
         assert int(last["tx_packets"]) >= 100
         assert last["rx_lost"] == 0
         assert 3.5 <= float(last["mos"]) <= 4.5
-        received = [int(event.fields["rx_packets"]) for event in noted]
+        received = [int(event.values["rx_packets"]) for event in noted]
         assert received == sorted(received)
 
 

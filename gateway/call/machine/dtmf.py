@@ -6,7 +6,6 @@ A part of ``Talk`` and as pure.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from gateway.call.actions import CallAction, CancelTimer, StartTimer, TellAgent
@@ -17,9 +16,6 @@ KEYS = "keys"
 
 MOST_KEYS: Final = 64
 """A longer number is told in parts: whoever leans on the keys cannot fill our memory."""
-
-_SEPARATORS = r"[\s.,;:/()-]*"
-_SHORTEST = 3  # digits that could not stand in any text by chance
 
 
 class KeyCollector:
@@ -60,36 +56,3 @@ class KeyCollector:
         text = f"The caller pressed: {' '.join(self._keys)}"
         self._keys.clear()
         return (TellAgent(text, respond),)
-
-
-class KeyMask:
-    """
-    Hides the numbers a caller pressed from what is written down.
-
-    Finds them in texts too, where the agent or a tool repeats them in figures, with or without blanks between. Spelled
-    out in words they are not found.
-    """
-
-    def __init__(self) -> None:
-        self._open: list[str] = []  # the number being pressed
-        self._numbers: dict[str, None] = {}
-
-    def press(self, digit: str) -> None:
-        """Remember a key."""
-        if digit.isdecimal():
-            self._open.append(digit)
-        if digit == "#" or len(self._open) >= MOST_KEYS:
-            self.end()
-
-    def end(self) -> None:
-        """Begin another number: this one was told."""
-        if len(self._open) >= _SHORTEST:
-            self._numbers["".join(self._open)] = None
-        self._open.clear()
-
-    def hide(self, text: str) -> str:
-        """Return the text with ``*`` for each digit of a number that was pressed, the longest number first."""
-        open_number = ["".join(self._open)] if len(self._open) >= _SHORTEST else []
-        for number in sorted([*self._numbers, *open_number], key=len, reverse=True):
-            text = re.sub(_SEPARATORS.join(number), lambda found: re.sub(r"\d", "*", found.group()), text)
-        return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gateway.audio.played import PlayedItem
@@ -16,19 +17,15 @@ from gateway.call.events import (
     MediaUp,
     Noted,
     Routed,
+    Scalar,
     SpeechStarted,
     SpeechStopped,
 )
-from gateway.call.machine.dtmf import KeyMask
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import Clock, Playout, Price, Scalar, SessionStore
-from gateway.call.session.bill import Bill
-from gateway.call.session.event_fields import NOTABLE, fields_of, heard_text
+from gateway.call.ports import Clock, Playout, Price, SessionStore
+from gateway.call.session.key_mask import KeyMask
 from gateway.ids import CallId
-
-_SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail", "end_detail"})
-"""Fields in which a number may stand that the caller keyed in."""
 
 
 class Journal:
@@ -125,9 +122,9 @@ class Journal:
         if isinstance(event, CallerSpoke):
             self._tell_rest()  # the agent was heard before
         if isinstance(event, Noted):
-            self._note(event.name, {**event.fields, **self._add_up(event)})
-        elif (name := NOTABLE.get(type(event))) is not None:
-            self._note(name, told)
+            self._note(event.name, {**told, **self._add_up(event)})
+        elif event.note is not None:
+            self._note(event.note, told)
         self._note_orders(orders)
         self._follow(event, at, orders)
         self.heard()
@@ -200,11 +197,11 @@ class Journal:
         """Keep what the record says of the whole call; return what it says from now on."""
         if noted.name == "answer_missing":
             self._missing += 1
-            return {"answers_missing": self._missing, "answer_missing_why": noted.fields.get("why", "")}
+            return {"answers_missing": self._missing, "answer_missing_why": noted.values.get("why", "")}
         if noted.name == "usage":
-            self._bill.add(noted.fields)
+            self._bill.add(noted.values)
         elif noted.name == "agent_retry":
-            self._last_retry = str(noted.fields.get("detail", ""))
+            self._last_retry = str(noted.values.get("detail", ""))
         return {}
 
     def _note_turn(self, item: PlayedItem, first_at: float) -> None:
@@ -268,7 +265,7 @@ class Journal:
 
     def _told(self, event: CallEvent, orders: Sequence[CallAction]) -> dict[str, Scalar]:
         """Return what an event says, and what the record says because of it."""
-        told = fields_of(event)
+        told = event.fields()
         rings = isinstance(event, LegRinging) or any(isinstance(order, Ring) for order in orders)
         if rings and not self._rang:
             self._rang = True
@@ -281,17 +278,8 @@ class Journal:
         return told
 
     def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
-        self._store.note(self._call_id, name, **self._masked(fields), **self._first_audio())
-
-    def _masked(self, fields: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-        """Hide keys of the caller in what was said, asked and found."""
-        mask = self._mask
-        if mask is None:
-            return fields
-        return {
-            name: mask.hide(text) if name in _SPOKEN and isinstance(text, str) else text
-            for name, text in fields.items()
-        }
+        written = fields if self._mask is None else self._mask.hide_in(fields)
+        self._store.note(self._call_id, name, **written, **self._first_audio())
 
     def _first_audio(self) -> dict[str, Scalar]:
         """Return ``first_audio_ms`` once, with the first note written after the agent was heard."""
@@ -300,3 +288,49 @@ class Journal:
             return {}
         self._first_audio_noted = True
         return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}
+
+
+class Bill:
+    """Adds up the tokens of one call, each agent's at its own price."""
+
+    def __init__(self) -> None:
+        self._agents: list[tuple[Price, Counter[str]]] = []
+
+    def change_price(self, price: Price) -> None:
+        """Count for another agent from now on."""
+        self._agents.append((price, Counter()))
+
+    def add(self, used: Mapping[str, Scalar]) -> None:
+        """Count tokens and seconds, by kind."""
+        if self._agents:
+            self._agents[-1][1].update({kind: n for kind, n in used.items() if isinstance(n, int | float)})
+
+    def total(self) -> dict[str, Scalar]:
+        """
+        Return the tokens of the whole call and their estimated cost, named as in the record.
+
+        Nothing when none were used; no cost where one of the prices is not known.
+        """
+        used = sum((each for _, each in self._agents), Counter[str]())
+        if not used:
+            return {}
+        tokens: dict[str, Scalar] = {
+            "tokens_in": int(used["text_in"] + used["audio_in"]),
+            "tokens_out": int(used["text_out"] + used["audio_out"]),
+        }
+        costs = [price(each) for price, each in self._agents if each]
+        known = [cost for cost in costs if cost is not None]
+        return tokens if len(known) < len(costs) else tokens | {"cost_usd": round(sum(known), 6)}
+
+
+def heard_text(text: str, played_ms: int, received_ms: int) -> str:
+    """
+    Return the part of an item's transcript that was heard before the item was cut off.
+
+    An estimate: as large a share of the letters as of the audio, up to the end of the last whole word (of the last
+    letter, in writing without blanks). Speech is not even, so it may be a word off.
+    """
+    if played_ms >= received_ms:
+        return text
+    end = len(text) * played_ms // received_ms
+    return text[: max(0, text.rfind(" ", 0, end + 1))] if " " in text else text[:end]

@@ -91,7 +91,7 @@ def events(facts: list[Fact]) -> list[CallEvent]:
 
 
 def notes(facts: list[Fact], name: str) -> list[Json]:
-    return [dict(fact.fields) for fact in facts if isinstance(fact, Noted) and fact.name == name]
+    return [dict(fact.values) for fact in facts if isinstance(fact, Noted) and fact.name == name]
 
 
 def sent(facts: list[Fact] | tuple[str, ...]) -> list[Json]:

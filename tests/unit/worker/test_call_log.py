@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.ports import Scalar
+from gateway.call.events import Scalar
 from gateway.ids import CallId
 from gateway.worker.call_log import BURST, HELD_S, SECONDS_EACH, TOLD_EVERY_S, Journal
 from tests.fakes.clock import FakeClock

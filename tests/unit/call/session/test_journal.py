@@ -10,13 +10,13 @@ from gateway.call.events import (
     EarlyMediaUp,
     MediaUp,
     Noted,
+    Scalar,
     SecondClosed,
     SecondUp,
     TransferAsked,
 )
 from gateway.call.machine.phase import Phase
-from gateway.call.ports import Scalar
-from gateway.call.session.journal import Journal
+from gateway.call.session.journal import Journal, heard_text
 from gateway.ids import CallId
 from tests.fakes.clock import FakeClock
 from tests.fakes.playout import FakePlayout
@@ -156,8 +156,35 @@ def test_an_event_is_written_under_its_name_with_its_fields(form: str) -> None:
     assert written(FORMS[form], Phase.ACTIVE, Phase.ACTIVE) == expected
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form, event in FORMS.items() if not isinstance(event, Noted)])
 def test_an_event_that_changes_the_phase_is_written_under_the_name_of_the_phase(form: str) -> None:
     _, said = WRITTEN[form]
-    said = {} if isinstance(FORMS[form], Noted) else said
     assert written(FORMS[form], Phase.ANSWERING, Phase.ACTIVE) == [("active", [("state", "active"), *said.items()])]
+
+
+@pytest.mark.parametrize(
+    ("played_ms", "heard"),
+    [
+        (0, ""),
+        (200, ""),  # in the middle of the first word
+        (300, "Good"),
+        (400, "Good"),
+        (500, "Good day,"),
+        (600, "Good day,"),
+        (700, "Good day, my"),
+        (999, "Good day, my"),
+        (1000, "Good day, my friend"),
+        (1020, "Good day, my friend"),
+    ],
+)
+def test_a_transcript_is_cut_at_a_word_in_proportion_to_the_audio(played_ms: int, heard: str) -> None:
+    assert heard_text("Good day, my friend", played_ms, 1000) == heard
+
+
+def test_a_transcript_without_blanks_is_cut_at_a_letter() -> None:
+    assert heard_text("こんにちは", 900, 1000) == "こんにち"
+    assert heard_text("こんにちは", 1000, 1000) == "こんにちは"
+
+
+def test_an_item_of_which_nothing_came_has_nothing_to_cut() -> None:
+    assert heard_text("", 0, 0) == ""

@@ -163,7 +163,7 @@ async def test_barge_in_is_stamped_with_what_the_caller_really_heard(stage: Stag
     assert stage.playout.flushes == 1
     assert stage.agent.truncated == [("item_7", 1340)]
     assert stage.store.fields_of("speech_started") == {"item_id": "item_7", "played_ms": 1340}
-    stage.agent.emit(SpeechStarted(CALL, "made up", 1))
+    stage.agent.emit(SpeechStarted(CALL, at=PlayoutPosition("made up", 1)))
     await settle()
     assert stage.agent.truncated == [("item_7", 1340)]
     assert stage.store.fields_of("speech_started") == {}

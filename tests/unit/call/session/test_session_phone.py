@@ -73,7 +73,7 @@ async def test_a_caller_who_keeps_us_on_hold_is_hung_up_on() -> None:
 async def test_a_key_cuts_the_agent_off_where_the_caller_really_was(stage: Stage) -> None:
     await stage.talk()
     stage.playout.playing = PlayoutPosition("item_7", 1340)
-    await stage.post(DigitPressed(CALL, "4", "made up", 1))
+    await stage.post(DigitPressed(CALL, "4", at=PlayoutPosition("made up", 1)))
     assert (stage.agent.cancels, stage.agent.truncated, stage.playout.flushes) == (1, [("item_7", 1340)], 1)
     await stage.post(DigitPressed(CALL, "#"))
     assert stage.agent.told == [("The caller pressed: 4 #", True)]

@@ -159,7 +159,7 @@ def test_another_voice_is_noted_and_taken() -> None:
     assert ready == AgentReady(CALL, "sess_1")
     assert isinstance(note, Noted)
     assert note.name == "session_differs"
-    assert note.fields == {"field": "session.audio.output.voice", "got": "'alloy'", "wanted": "'marin'"}
+    assert note.values == {"field": "session.audio.output.voice", "got": "'alloy'", "wanted": "'marin'"}
     assert [entry["log_level"] for entry in logs] == ["warning"]
 
 
@@ -239,7 +239,7 @@ def test_speech_that_a_response_leaves_open_is_ended_with_the_response() -> None
 
     assert ended == AgentAudioDone("item_a")
     assert isinstance(note, Noted)
-    assert (note.name, note.fields["code"]) == ("response_incomplete", "max_output_tokens")
+    assert (note.name, note.values["code"]) == ("response_incomplete", "max_output_tokens")
     assert end_speech(protocol, "resp_1", "item_a") == []
 
 
@@ -321,7 +321,7 @@ def test_what_was_used_may_be_told_beside_the_response() -> None:
     facts = hear(protocol, "response.done", response=response, usage={"input_token_details": {"audio_tokens": 7}})
 
     [usage] = [fact for fact in facts if isinstance(fact, Noted) and fact.name == "usage"]
-    assert usage.fields["audio_in"] == 7
+    assert usage.values["audio_in"] == 7
 
 
 # Barge-in
@@ -541,7 +541,7 @@ def test_an_error_in_mid_call_is_logged_once_and_the_call_goes_on() -> None:
         ("invalid_value", "audio"),
         ("invalid_value", "type"),
     ]
-    assert [note.fields["param"] for note in facts if isinstance(note, Noted)] == ["audio", "type"]
+    assert [note.values["param"] for note in facts if isinstance(note, Noted)] == ["audio", "type"]
     assert len(facts) == 2
     assert logs[0]["call_id"] == CALL
     assert protocol.ready
@@ -576,7 +576,7 @@ def test_an_odd_message_is_counted_and_each_kind_is_logged_and_noted_once() -> N
         facts = [fact for text in odd for fact in protocol.receive(text)]
 
     assert protocol.odd_messages == 8
-    notes = [note.fields for note in facts if isinstance(note, Noted) and note.name == "odd_message"]
+    notes = [note.values for note in facts if isinstance(note, Noted) and note.name == "odd_message"]
     assert notes == [
         {"detail": "not JSON"},
         {"detail": "no type"},

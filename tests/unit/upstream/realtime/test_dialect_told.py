@@ -271,7 +271,7 @@ def test_a_refused_mute_is_noted_and_asked_for_again() -> None:
     noted, again = told.hear("error", error=error)
 
     assert isinstance(noted, Noted)
-    assert noted.fields["client_event"] == "session.update"
+    assert noted.values["client_event"] == "session.update"
     assert isinstance(again, Send)
     assert json.loads(again.text)["session"] == update["session"]
 
