@@ -297,7 +297,7 @@ class Switchboard:
             store=self._store,
             clock=self._clock,
             begins=begins,
-            facts=facts,
+            first_fields=facts,
             choose=choose,
             sounds=sounds,
         )

@@ -67,7 +67,7 @@ class Stage:
             playout=self.playout,
             store=self.store,
             clock=self.clock,
-            facts={"from_uri": "sip:alice@192.0.2.1", "route": "hello", "worker": "w1"},
+            first_fields={"from_uri": "sip:alice@192.0.2.1", "route": "hello", "worker": "w1"},
         )
         self.leg.emit = self.session.post
         self.task: asyncio.Task[Outcome] | None = None

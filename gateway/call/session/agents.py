@@ -1,28 +1,13 @@
-"""The agents of one call, one after the other: each is opened, spoken to and closed, tools and all."""
+"""The agents of one call, one after the other, each with its own tools."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable
 
 import structlog
 
-from gateway.call.actions import (
-    AnnounceRecording,
-    AnswerTool,
-    CallAction,
-    CancelResponse,
-    CloseAgent,
-    Greet,
-    MuteCaller,
-    OpenAgent,
-    RunTool,
-    SayGoodbye,
-    TellAgent,
-    Truncate,
-    UnmuteCaller,
-)
+from gateway.call.actions import RunTool
 from gateway.call.events import CallEvent, ToolFinished
 from gateway.call.ports import Agent, AgentSetup, EmitEvent
 from gateway.errors import GatewayError
@@ -30,7 +15,7 @@ from gateway.ids import CallId
 
 
 class _Gate:
-    """Lets an agent's events through until it is told to close: what comes later is not for its successor."""
+    """Lets the events of an agent through until it is closed: later ones would be taken for its successor's."""
 
     def __init__(self, emit: EmitEvent) -> None:
         self._emit = emit
@@ -46,7 +31,7 @@ class _Gate:
 
 class Agents:
     """
-    Whoever speaks for the gateway in one call. Thread: loop.
+    The agents that speak for the gateway in one call, at most one at a time. Thread: loop.
 
     Args:
         call_id: our id of the call.
@@ -61,43 +46,33 @@ class Agents:
         self._closings: list[asyncio.Task[None]] = []
 
     @property
-    def responding(self) -> bool:
-        """Whether the agent that is there now generates, or is about to."""
-        return self._setup is not None and self._setup.agent.responding
+    def current(self) -> Agent:
+        """
+        The agent in use.
 
-    def orders(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
-        """Return how each order to an agent is carried out."""
-        return {
-            OpenAgent: lambda _: self._agent.open(self._gate),
-            CloseAgent: lambda _: self._start_closing(),
-            Greet: lambda order: self._agent.greet(order.text),
-            AnnounceRecording: lambda _: self._agent.announce(),
-            Truncate: lambda order: self._agent.truncate(order.item_id, order.played_ms),
-            CancelResponse: lambda _: self._agent.cancel(),
-            SayGoodbye: lambda order: self._agent.say_goodbye(order.detail),
-            AnswerTool: lambda order: self._agent.answer_tool(order.tool_call_id, order.output, respond=order.respond),
-            TellAgent: lambda order: self._agent.tell(order.text, respond=order.respond),
-            MuteCaller: lambda _: self._agent.mute_caller(),
-            UnmuteCaller: lambda _: self._agent.unmute_caller(),
-            RunTool: self._run_tool,
-        }
-
-    def use_agent(self, setup: AgentSetup) -> None:
-        """Take the next agent; the one before it, if any, was told to close."""
-        self._setup = setup
-        self._gate = _Gate(self._post)
-
-    async def closed(self) -> None:
-        """Wait until all that were told to close have closed."""
-        await close_all(self._call_id, *self._closings)
-
-    @property
-    def _agent(self) -> Agent:
+        Raises:
+            GatewayError: there is none. An order to it is a fault of the machine.
+        """
         if self._setup is None:
             raise GatewayError("there is no agent to carry out an order")
         return self._setup.agent
 
-    def _start_closing(self) -> None:
+    @property
+    def responding(self) -> bool:
+        """Whether there is an agent that generates a response, or is about to."""
+        return self._setup is not None and self._setup.agent.responding
+
+    def use_agent(self, setup: AgentSetup) -> None:
+        """Take the next agent. The one before it, if there was one, is closed already, or closing."""
+        self._setup = setup
+        self._gate = _Gate(self._post)
+
+    def open(self) -> None:
+        """Connect the agent in use; its events go to the call's inbox until it is closed."""
+        self.current.open(self._gate)
+
+    def close(self) -> None:
+        """Begin to close the agent in use and its tools; ``closed`` waits for both."""
         setup, self._setup = self._setup, None
         if setup is None:
             return
@@ -106,7 +81,8 @@ class Agents:
         closing = close_all(self._call_id, *closes)  # both at once
         self._closings.append(asyncio.create_task(closing, name=f"close agent {self._call_id}"))
 
-    def _run_tool(self, order: RunTool) -> None:
+    def run_tool(self, order: RunTool) -> None:
+        """Run a tool of the current profile; ``ToolFinished`` follows, also when there is no such tool."""
         tools = self._setup.tools if self._setup is not None else None
         if tools is not None:
             tools.run(order.tool_call_id, order.name, order.arguments, self._gate)
@@ -114,9 +90,13 @@ class Agents:
             words = f"Error: there is no tool named {order.name}."
             self._post(ToolFinished(self._call_id, order.tool_call_id, order.name, words, failed=True, took_ms=0))
 
+    async def closed(self) -> None:
+        """Wait until every agent that began to close has closed."""
+        await close_all(self._call_id, *self._closings)
+
 
 async def close_all(call_id: CallId, *closes: Awaitable[None]) -> None:
-    """Wait for them all; their faults are logged and end here."""
+    """Wait for all of them; an exception is logged and goes no further."""
     for fault in await asyncio.gather(*closes, return_exceptions=True):
         if fault is not None:
             structlog.get_logger().error("close_failed", call_id=call_id, exc_info=fault)

@@ -1,4 +1,25 @@
-"""What is written down of one call: its record, its speech in the order it was heard, its latencies."""
+"""
+What is written down of one call: its record and its stream of events in the store.
+
+Theory of operation
+-------------------
+The session hands over each event once its orders are carried out (``write_down``). An event that has a name in the
+history (``CallEvent.note``) becomes a note of that name, with the fields the event itself gives (``fields``) and what
+the record says because of it; an event that changes the phase is noted under the name of the new phase instead.
+``Note`` orders are what the machine itself wants written. Every note goes through ``_note``, where numbers that the
+caller keyed in are hidden.
+
+Besides that the journal works out what no single event says:
+
+- *What was heard* (``agent_heard``): transcripts come when speech is generated, the playout reports an item when it was
+  played to its end or cut off (``heard``). The journal matches the two, in the order in which they were heard, and cuts
+  the transcript of an interrupted item.
+- *Latencies*: ``setup_ms`` and ``first_audio_ms`` of the call, ``turn_latency_ms`` from the end of the caller's speech
+  to the agent's answer, ``interruption_ms`` from the caller's first word to the agent's last frame.
+- *Cost*: tokens, added up per agent at its own price (``Bill``).
+
+The note of the end is held back until everything of the call is released (``end``): nothing follows it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +27,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gateway.audio.played import PlayedItem
-from gateway.call.actions import CallAction, Note, ResumePlayout, Ring, TalkToCaller, TalkToSecond, TellAgent
-from gateway.call.events import (
-    AgentSpoke,
-    CallerSpoke,
-    CallEvent,
-    DigitPressed,
-    LegClosed,
-    LegRinging,
-    MediaUp,
-    Noted,
-    Routed,
-    Scalar,
-    SpeechStarted,
-    SpeechStopped,
-)
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.events import Scalar
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import Clock, Playout, Price, SessionStore
@@ -30,14 +39,14 @@ from gateway.ids import CallId
 
 class Journal:
     """
-    Writes one call down. Thread: loop.
+    Writes one call down; the module says how. Thread: loop.
 
     Args:
         call_id: our id of the call.
         store: where it is written.
         clock: time.
-        playout: tells what the caller heard.
-        facts: first fields of the call's record, named as in it.
+        playout: knows what the caller heard.
+        first_fields: what the call's record begins with, named as there.
     """
 
     def __init__(
@@ -46,13 +55,13 @@ class Journal:
         store: SessionStore,
         clock: Clock,
         playout: Playout,
-        facts: Mapping[str, Scalar],
+        first_fields: Mapping[str, Scalar],
     ) -> None:
         self._call_id = call_id
         self._store = store
         self._clock = clock
         self._playout = playout
-        self._facts = facts
+        self._first_fields = first_fields
         self._bill = Bill()
         self._missing = 0  # answers that came to nothing
         self._last_retry = ""  # why the agent was not ready at the last attempt
@@ -67,35 +76,35 @@ class Journal:
         self._last: dict[str, Scalar] | None = None  # the last note, held back until everything is released
         self._over = False
         self._texts: dict[str, str] = {}  # transcripts of items that are not played yet
-        self._untold: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
+        self._unnoted: dict[str, PlayedItem] = {}  # items that were heard before their transcript came
         self._interrupted_at: float | None = None  # the caller began to speak over the agent
         self._turns: list[float] = []  # when the caller stopped speaking, and the agent's answer is not known yet
 
     def begin(self) -> None:
-        """Write the first note, with what is known of the call from its INVITE."""
+        """Write the first note, with the first fields of the record."""
         began: dict[str, Scalar] = {"state": Phase.ROUTING.value, "created_at": self._clock.now()}
-        self._note(Phase.ROUTING.value, began | dict(self._facts))
+        self._note(Phase.ROUTING.value, began | dict(self._first_fields))
 
     def change_price(self, price: Price) -> None:
-        """Go on with another agent; ``price`` is what the tokens it uses cost."""
+        """Count tokens for another agent from now on; ``price`` is what they cost."""
         self._bill.change_price(price)
 
     def sound(self, item_id: str, name: str) -> None:
-        """Take an item that will be played for a sound of the dialplan, not for an agent's speech."""
+        """Remember that this item of the playout is a sound of the dialplan, not an agent's speech."""
         self._sounds[item_id] = name
 
     def write_down(
         self,
-        event: CallEvent,
+        event: ev.CallEvent,
         at: float,
-        orders: Sequence[CallAction],
+        orders: Sequence[do.CallAction],
         *,
         before: Phase,
         after: Phase,
         outcome: Outcome | None,
     ) -> None:
         """
-        Write what an event was and what it changed, once its orders are carried out.
+        Write down an event and what it changed, once its orders are carried out.
 
         Args:
             event: what happened.
@@ -105,13 +114,13 @@ class Journal:
             after: phase of the call now.
             outcome: how the call ended; None as long as it has not.
         """
-        if isinstance(event, Routed) and event.keypad.masked and self._mask is None:
+        if isinstance(event, ev.Routed) and event.keypad.masked and self._mask is None:
             self._mask = KeyMask()  # from now on, whoever speaks
-        told = {**self._told(event, orders), **self._answered_by(event, before)}
+        told = {**self._fields_of(event, orders), **self._answered_by(event, before)}
         if after is not before:
             if after in (Phase.ENDING, Phase.ENDED):
                 self.heard()
-                self._tell_rest()
+                self._note_rest()
             self._note_orders(orders)
             fields: dict[str, Scalar] = {"state": after.value, **told, **self._fields_at(after, event, outcome)}
             if after is Phase.ENDED:
@@ -119,9 +128,9 @@ class Journal:
                 return
             self._note(after.value, fields)
             return
-        if isinstance(event, CallerSpoke):
-            self._tell_rest()  # the agent was heard before
-        if isinstance(event, Noted):
+        if isinstance(event, ev.CallerSpoke):
+            self._note_rest()  # the agent was heard before
+        if isinstance(event, ev.Noted):
             self._note(event.name, {**told, **self._add_up(event)})
         elif event.note is not None:
             self._note(event.note, told)
@@ -138,7 +147,7 @@ class Journal:
         self._note(Phase.ENDED.value, fields)
 
     def heard(self) -> None:
-        """Write what the caller heard since the last time, and how long it took."""
+        """Write down what the caller heard since the last time, and how long it took."""
         if self._over:
             return
         for item in self._playout.take_finished():
@@ -152,49 +161,49 @@ class Journal:
             if (sound := self._sounds.pop(item.item_id, None)) is not None:
                 self._note("announced", {"sound": sound, "played_ms": item.played_ms, "cut": not item.complete})
             elif item.played_ms:
-                self._tell(item)
+                self._note_item(item)
             else:
                 self._texts.pop(item.item_id, None)
 
-    def _note_orders(self, orders: Sequence[CallAction]) -> None:
-        """Write what the machine itself wants written."""
+    def _note_orders(self, orders: Sequence[do.CallAction]) -> None:
+        """Write down what the machine itself wants written."""
         for order in orders:
-            if isinstance(order, Note):
+            if isinstance(order, do.Note):
                 self._note(order.name, {**order.fields, **self._announced(order.fields)})
 
     def _announced(self, fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Return whether the caller heard that the call is recorded: of one agent, if there are several."""
+        """Return whether the caller heard that the call is recorded; one agent's announcement is enough."""
         if "announcement" not in fields:
             return {}
         if self._announcement.get("announcement") != "heard":
             self._announcement = {"announcement": fields["announcement"]}
         return self._announcement
 
-    def _follow(self, event: CallEvent, at: float, orders: Sequence[CallAction]) -> None:
-        """Keep what later notes are made of."""
+    def _follow(self, event: ev.CallEvent, at: float, orders: Sequence[do.CallAction]) -> None:
+        """Remember what later notes are made of."""
         for order in orders:
-            if isinstance(order, TalkToSecond | TalkToCaller):
+            if isinstance(order, do.TalkToSecond | do.TalkToCaller):
                 self.heard()  # by the one before
-                self._with_second = isinstance(order, TalkToSecond)
-            elif isinstance(order, TellAgent) and self._mask is not None:
+                self._with_second = isinstance(order, do.TalkToSecond)
+            elif isinstance(order, do.TellAgent) and self._mask is not None:
                 self._mask.end()
         match event:
-            case SpeechStarted(interrupts=interrupts):
+            case ev.SpeechStarted(interrupts=interrupts):
                 self._interrupted_at = at if interrupts else None
-            case SpeechStopped():
+            case ev.SpeechStopped():
                 self._interrupted_at = None
-                if any(isinstance(order, ResumePlayout) for order in orders):
+                if any(isinstance(order, do.ResumePlayout) for order in orders):
                     self._note("false_start", {})
                 else:
                     self._turns.append(at)
-            case AgentSpoke(item_id=item_id, text=text):
+            case ev.AgentSpoke(item_id=item_id, text=text):
                 earlier = self._texts.get(item_id)  # of another part, or the sentence before
                 self._texts[item_id] = text if earlier is None else f"{earlier} {text}"
-                if (item := self._untold.pop(item_id, None)) is not None:
-                    self._tell(item)
+                if (item := self._unnoted.pop(item_id, None)) is not None:
+                    self._note_item(item)
 
-    def _add_up(self, noted: Noted) -> dict[str, Scalar]:
-        """Keep what the record says of the whole call; return what it says from now on."""
+    def _add_up(self, noted: ev.Noted) -> dict[str, Scalar]:
+        """Add to what the record says of the whole call; return what it says from now on."""
         if noted.name == "answer_missing":
             self._missing += 1
             return {"answers_missing": self._missing, "answer_missing_why": noted.values.get("why", "")}
@@ -205,7 +214,7 @@ class Journal:
         return {}
 
     def _note_turn(self, item: PlayedItem, first_at: float) -> None:
-        """Write how long the caller waited for this item, if it is the first one since the caller spoke."""
+        """Write down how long the caller waited for this item, if it is the first one since they spoke."""
         ended = [at for at in self._turns if at <= first_at]
         if not ended:
             return
@@ -213,21 +222,21 @@ class Journal:
         latency_ms = round((first_at - ended[-1]) * 1000)
         self._note("turn", {"item_id": item.item_id, "turn_latency_ms": latency_ms})
 
-    def _tell(self, item: PlayedItem) -> None:
-        """Write what the caller heard of an item; later, if its transcript is still to come."""
+    def _note_item(self, item: PlayedItem) -> None:
+        """Write down what the caller heard of an item; later, if its transcript is still to come."""
         text = self._texts.pop(item.item_id, None)
         if text is None:
-            self._tell_rest()
-            self._untold[item.item_id] = item
+            self._note_rest()
+            self._unnoted[item.item_id] = item
             return
-        self._tell_rest()
+        self._note_rest()
         self._note_heard(item, text)
 
-    def _tell_rest(self) -> None:
-        """Write what was heard without a transcript: from here on the order would be wrong."""
-        for item in self._untold.values():
+    def _note_rest(self) -> None:
+        """Write down what was heard without a transcript: if it waited longer, the order would be wrong."""
+        for item in self._unnoted.values():
             self._note_heard(item, "")
-        self._untold.clear()
+        self._unnoted.clear()
 
     def _note_heard(self, item: PlayedItem, text: str) -> None:
         cut = not item.complete
@@ -237,13 +246,13 @@ class Journal:
             fields["with"] = "second"
         self._note("agent_heard", fields)
 
-    def _fields_at(self, phase: Phase, event: CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
+    def _fields_at(self, phase: Phase, event: ev.CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
         """Return what the record says about entering ``phase``."""
         match phase:
             case Phase.ENDED if outcome is not None:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
                 told = outcome.sip_code
-                if isinstance(event, LegClosed) and outcome.told is None:
+                if isinstance(event, ev.LegClosed) and outcome.told is None:
                     told = event.code
                 return {
                     **self._announcement,
@@ -255,25 +264,25 @@ class Journal:
             case _:
                 return {}
 
-    def _answered_by(self, event: CallEvent, phase: Phase) -> dict[str, Scalar]:
-        """Return what the record says of the answer, with the first media of a call that goes on."""
+    def _answered_by(self, event: ev.CallEvent, phase: Phase) -> dict[str, Scalar]:
+        """Return what the record says of the answer, with the first media of a call that is not ending."""
         going = phase not in (Phase.ENDING, Phase.ENDED)
-        if not isinstance(event, MediaUp) or self._answered is not None or not going:
+        if not isinstance(event, ev.MediaUp) or self._answered is not None or not going:
             return {}
         self._answered = self._clock.monotonic()
         return {"answered_at": self._clock.now(), "setup_ms": round((self._answered - self._began) * 1000)}
 
-    def _told(self, event: CallEvent, orders: Sequence[CallAction]) -> dict[str, Scalar]:
-        """Return what an event says, and what the record says because of it."""
+    def _fields_of(self, event: ev.CallEvent, orders: Sequence[do.CallAction]) -> dict[str, Scalar]:
+        """Return the fields of an event, and what the record says because of it."""
         told = event.fields()
-        rings = isinstance(event, LegRinging) or any(isinstance(order, Ring) for order in orders)
+        rings = isinstance(event, ev.LegRinging) or any(isinstance(order, do.Ring) for order in orders)
         if rings and not self._rang:
             self._rang = True
             told["ringing_at"] = self._clock.now()
-        if isinstance(event, DigitPressed) and self._mask is not None:
+        if isinstance(event, ev.DigitPressed) and self._mask is not None:
             self._mask.press(event.digit)
             told["digit"] = "*"
-        elif isinstance(event, CallerSpoke | AgentSpoke) and self._with_second:
+        elif isinstance(event, ev.CallerSpoke | ev.AgentSpoke) and self._with_second:
             told["with"] = "second"
         return told
 
@@ -327,8 +336,8 @@ def heard_text(text: str, played_ms: int, received_ms: int) -> str:
     """
     Return the part of an item's transcript that was heard before the item was cut off.
 
-    An estimate: as large a share of the letters as of the audio, up to the end of the last whole word (of the last
-    letter, in writing without blanks). Speech is not even, so it may be a word off.
+    An estimate: the same share of the letters as of the audio, up to the end of the last whole word (of the last letter
+    in scripts without spaces). Speech is not even, so it may be a word off.
     """
     if played_ms >= received_ms:
         return text

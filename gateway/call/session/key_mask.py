@@ -16,10 +16,10 @@ _SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail"
 
 class KeyMask:
     """
-    Hides the numbers a caller pressed from what is written down.
+    Hides the numbers a caller keyed in from what is written down.
 
-    Finds them in texts too, where the agent or a tool repeats them in figures, with or without blanks between. Spelled
-    out in words they are not found.
+    It also finds them where the agent or a tool repeats them in digits, with or without separators; numbers spelled out
+    in words are not found.
     """
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class KeyMask:
             self.end()
 
     def end(self) -> None:
-        """Begin another number: this one was told."""
+        """End the number: the agent was told, and the next key begins another."""
         if len(self._open) >= _SHORTEST:
             self._numbers["".join(self._open)] = None
         self._open.clear()
 
     def hide(self, text: str) -> str:
-        """Return the text with ``*`` for each digit of a number that was pressed, the longest number first."""
+        """Return the text with ``*`` for each digit of a number that was keyed in, the longest number first."""
         open_number = ["".join(self._open)] if len(self._open) >= _SHORTEST else []
         for number in sorted([*self._numbers, *open_number], key=len, reverse=True):
             text = re.sub(_SEPARATORS.join(number), lambda found: re.sub(r"\d", "*", found.group()), text)

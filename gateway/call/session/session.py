@@ -1,4 +1,31 @@
-"""One call in progress: one task, one inbox. Carries out what the machine orders, writes down what happened."""
+"""
+One call in progress: the shell around the state machine, with one task and one inbox per call.
+
+Theory of operation
+-------------------
+Everything here runs on the loop thread. Events come from the SIP leg, the agent, its tools, the recorder and the
+session's own timers. ``post`` puts each into the inbox with the time of its arrival; ``run`` takes them out one by one:
+
+1. *Stamp* (``_stamped``): an event that may cut the agent off gets ``at``, the item being played and how many
+   milliseconds of it were clocked out to RTP, as the playout buffer says at this moment.
+2. *Decide*: ``CallMachine.handle`` returns the orders that follow. It does no I/O and holds all state of the call's
+   control; an event that cannot happen in this phase is logged, counted and passed over.
+3. *Carry out*: the table ``_orders`` has one entry for each kind of order. They go to the leg, to the agent in use
+   (``agents.py``), to playout and recorder, or to the timers kept here. An order returns at once; what comes of it
+   arrives as a later event. If one raises, the rest are carried out all the same, and then the call ends.
+4. *Write down* (``journal.py``): what the event says and what it changed goes into the call's record and its stream of
+   events. Keys of the caller that must not be kept are hidden by ``key_mask.py``.
+
+An agent is made when the machine asks for one (``ChooseAgent``): the worker's function ``choose`` builds it, its limits
+come back as ``Routed``. Agents follow one another in a call; events of one that was closed are dropped.
+
+A call ends by one door: ``run`` returns or raises only once the leg was told to hang up, agents, tools and recorder
+were closed (within ``CLOSE_LIMIT_S``), the timers were stopped, and the last note was written.
+
+Speech does not pass through here. The session only looks at the playout: it polls for silence to report ``PlayedOut``
+(``_look_for_quiet``), and the clock thread wakes the journal, by ``call_soon_threadsafe``, when an item was heard to
+its end.
+"""
 
 from __future__ import annotations
 
@@ -8,51 +35,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
-from gateway.call.actions import (
-    Answer,
-    AwaitPlayedOut,
-    CallAction,
-    CallSecond,
-    CancelTimer,
-    ChooseAgent,
-    Dial,
-    DropSecond,
-    Finish,
-    FlushPlayout,
-    HangUp,
-    JoinLegs,
-    Note,
-    PausePlayout,
-    PauseRecording,
-    Play,
-    Progress,
-    ResumePlayout,
-    Ring,
-    SendDigits,
-    StartFiller,
-    StartRecording,
-    StartTimer,
-    StopFiller,
-    TalkToCaller,
-    TalkToSecond,
-    Transfer,
-)
-from gateway.call.events import (
-    CallEvent,
-    ChoiceFailed,
-    OrderFailed,
-    Planned,
-    PlayedOut,
-    Scalar,
-    SpeechStarted,
-    StampedEvent,
-    StopAsked,
-    TimerFired,
-)
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.events import Scalar
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import ENDING, Phase
 from gateway.call.outcome import Outcome
@@ -74,49 +63,62 @@ from gateway.errors import GatewayError, IllegalEvent
 from gateway.ids import CallId
 
 CLOSE_LIMIT_S = 5.0
-"""The agent bounds its own closing more tightly; beyond this it is abandoned."""
+"""How long agents, tools and recorder may take to close; each has tighter limits of its own."""
 
 QUIET_POLL_S = 0.05
 QUIET_S = 0.15
-"""Silence that counts as the end of speech: the last frames are still on their way to RTP, others perhaps to us."""
+"""Silence that counts as the end of speech: its last frames are still on their way to RTP, others perhaps to us."""
 
-_QUIET = "quiet"  # the poll's name among the timers; none of the machine's
+_QUIET = "quiet"  # the poll's name among the timers; the machine has no timer of this name
 
 
 def no_agents(step: TalkTo) -> AgentSetup:
-    """Choose an agent where a plan names none."""
+    """Refuse to make an agent: for calls whose plan names none."""
     raise GatewayError(f"there is no agent {step.agent}")
 
 
 def no_sounds(name: str) -> bytes:
-    """Give a sound where a plan names none."""
+    """Refuse to give a sound: for calls whose plan names none."""
     raise GatewayError(f"there is no sound {name}")
 
 
-class _Inbox(asyncio.Queue[tuple[float, CallEvent]]):
-    """What happened to a call, with the time of arrival. Whoever may post into it holds this, not the session."""
+_Orders = dict[type[do.CallAction], Callable[[Any], None]]
+_Order = TypeVar("_Order", bound=do.CallAction)
+
+
+def _on(kind: type[_Order], carry_out: Callable[[_Order], None]) -> tuple[type[do.CallAction], Callable[[Any], None]]:
+    """Pair an order with what carries it out; the type checker sees that one takes the other."""
+    return kind, carry_out
+
+
+class _Inbox(asyncio.Queue[tuple[float, ev.CallEvent]]):
+    """
+    The events of a call that wait, each with the time of its arrival.
+
+    What posts events holds this, not the session, so that nothing keeps an ended session alive.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self._clock = clock
 
-    def post(self, event: CallEvent) -> None:
-        """Append a fact."""
+    def post(self, event: ev.CallEvent) -> None:
+        """Append an event."""
         self.put_nowait((self._clock.monotonic(), event))
 
 
 class CallSession:
     """
-    Runs one call from its route to its outcome. Thread: loop.
+    Runs one call from its route to its outcome; the module says how. Thread: loop.
 
     Args:
         call_id: our id of the call.
-        leg: the SIP side, already told of us.
+        leg: the SIP side, which posts its events here.
         playout: speech and sounds on their way to the caller.
         store: where the call is written down.
         clock: time.
         begins: what the call begins with: the dialplan's steps, or an agent (a call that we place has one at once).
-        facts: first fields of the call's record, named as in it (``from_uri``, ``route``, ...).
+        first_fields: what the call's record begins with, named as there (``from_uri``, ``route``, ...).
         recorder: records the call; None when it is not to be recorded.
         choose: makes the agents that the steps name. A ``GatewayError`` ends the step alone.
         sounds: gives the sounds that the steps name.
@@ -124,7 +126,7 @@ class CallSession:
     Attributes:
         call_id: our id of the call.
         outcome: how the call ended; None as long as it has not.
-        illegal_events: events that could not happen; each is a fault of the gateway, logged and passed over.
+        illegal_events: how many events could not happen in their phase; each is a fault of the gateway.
     """
 
     def __init__(
@@ -135,8 +137,8 @@ class CallSession:
         playout: Playout,
         store: SessionStore,
         clock: Clock,
-        begins: Planned | AgentSetup,
-        facts: Mapping[str, Scalar],
+        begins: ev.Planned | AgentSetup,
+        first_fields: Mapping[str, Scalar],
         recorder: Recorder | None = None,
         choose: Choose = no_agents,
         sounds: Sounds = no_sounds,
@@ -149,7 +151,7 @@ class CallSession:
         self._clock = clock
         self._inbox = _Inbox(clock)
         self._agents = Agents(call_id, self._inbox.post)
-        self._journal = Journal(call_id, store, clock, playout, facts)
+        self._journal = Journal(call_id, store, clock, playout, first_fields)
         self._machine = CallMachine()
         self._timers: dict[str, TimerHandle] = {}
         self._quiet_since: float | None = None
@@ -157,68 +159,87 @@ class CallSession:
         self._log = structlog.get_logger().bind(call_id=call_id)
         self.outcome: Outcome | None = None
         self.illegal_events = 0
-        self._orders: Mapping[type[CallAction], Callable[[Any], None]] = {
-            **self._orders_to_leg(leg),
-            **self._agents.orders(),
-            **self._orders_to_playout(),
-        }
+        self._orders = {**self._orders_to_leg(leg), **self._orders_to_agents(), **self._orders_to_playout()}
         if isinstance(begins, AgentSetup):
             self._use_agent(begins)
         else:
             self.post(begins)
 
     @staticmethod
-    def _orders_to_leg(leg: SipLeg) -> Mapping[type[CallAction], Callable[[Any], None]]:
-        return {
-            Ring: lambda _: leg.ring(),
-            Progress: lambda _: leg.progress(),
-            Answer: lambda _: leg.answer(),
-            Dial: lambda _: leg.dial(),
-            HangUp: lambda order: leg.hang_up(order.code, order.reason, order.contacts, order.cause),
-            Transfer: lambda order: leg.transfer(order.target),
-            SendDigits: lambda order: leg.send_digits(order.digits),
-            CallSecond: leg.call_second,
-            TalkToSecond: lambda _: leg.talk_to_second(),
-            TalkToCaller: lambda _: leg.talk_to_caller(),
-            JoinLegs: lambda _: leg.join(),
-            DropSecond: lambda _: leg.drop_second(),
-        }
+    def _orders_to_leg(leg: SipLeg) -> _Orders:
+        return dict(
+            (
+                _on(do.Ring, lambda _: leg.ring()),
+                _on(do.Progress, lambda _: leg.progress()),
+                _on(do.Answer, lambda _: leg.answer()),
+                _on(do.Dial, lambda _: leg.dial()),
+                _on(do.HangUp, lambda order: leg.hang_up(order.code, order.reason, order.contacts, order.cause)),
+                _on(do.Transfer, lambda order: leg.transfer(order.target)),
+                _on(do.SendDigits, lambda order: leg.send_digits(order.digits)),
+                _on(do.CallSecond, leg.call_second),
+                _on(do.TalkToSecond, lambda _: leg.talk_to_second()),
+                _on(do.TalkToCaller, lambda _: leg.talk_to_caller()),
+                _on(do.JoinLegs, lambda _: leg.join()),
+                _on(do.DropSecond, lambda _: leg.drop_second()),
+            )
+        )
 
-    def _orders_to_playout(self) -> Mapping[type[CallAction], Callable[[Any], None]]:
+    def _orders_to_agents(self) -> _Orders:
+        agents = self._agents
+        return dict(
+            (
+                _on(do.ChooseAgent, self._choose_agent),
+                _on(do.OpenAgent, lambda _: agents.open()),
+                _on(do.CloseAgent, lambda _: agents.close()),
+                _on(do.Greet, lambda order: agents.current.greet(order.text)),
+                _on(do.AnnounceRecording, lambda _: agents.current.announce()),
+                _on(do.Truncate, lambda order: agents.current.truncate(order.item_id, order.played_ms)),
+                _on(do.CancelResponse, lambda _: agents.current.cancel()),
+                _on(do.SayGoodbye, lambda order: agents.current.say_goodbye(order.detail)),
+                _on(do.RunTool, agents.run_tool),
+                _on(do.AnswerTool, self._answer_tool),
+                _on(do.TellAgent, lambda order: agents.current.tell(order.text, respond=order.respond)),
+                _on(do.MuteCaller, lambda _: agents.current.mute_caller()),
+                _on(do.UnmuteCaller, lambda _: agents.current.unmute_caller()),
+            )
+        )
+
+    def _orders_to_playout(self) -> _Orders:
         playout, recorder = self._playout, self._recorder
-        return {
-            FlushPlayout: lambda _: playout.flush(),
-            PausePlayout: lambda _: playout.pause(),
-            ResumePlayout: lambda _: playout.resume(),
-            StartFiller: lambda _: playout.start_filler(),
-            StopFiller: lambda _: playout.stop_filler(),
-            Play: self._play,
-            AwaitPlayedOut: self._await_quiet,
-            StartRecording: lambda _: recorder.start(self._inbox.post) if recorder is not None else None,
-            PauseRecording: lambda _: recorder.pause() if recorder is not None else None,
-            StartTimer: self._start_timer,
-            CancelTimer: lambda order: self._cancel_timer(order.name),
-            ChooseAgent: self._choose_agent,
-            Note: lambda _: None,  # with the rest of what is written down
-            Finish: self._finish,
-        }
+        return dict(
+            (
+                _on(do.FlushPlayout, lambda _: playout.flush()),
+                _on(do.PausePlayout, lambda _: playout.pause()),
+                _on(do.ResumePlayout, lambda _: playout.resume()),
+                _on(do.StartFiller, lambda _: playout.start_filler()),
+                _on(do.StopFiller, lambda _: playout.stop_filler()),
+                _on(do.Play, self._play),
+                _on(do.AwaitPlayedOut, self._await_quiet),
+                _on(do.StartRecording, lambda _: recorder.start(self._inbox.post) if recorder is not None else None),
+                _on(do.PauseRecording, lambda _: recorder.pause() if recorder is not None else None),
+                _on(do.StartTimer, self._start_timer),
+                _on(do.CancelTimer, lambda order: self._cancel_timer(order.name)),
+                _on(do.Note, lambda _: None),  # the journal writes it, with the event that led to it
+                _on(do.Finish, self._finish),
+            )
+        )
 
     @property
     def phase(self) -> Phase:
-        """Where the call stands now."""
+        """The phase the call is in."""
         return self._machine.phase
 
-    def post(self, event: CallEvent) -> None:
-        """Put a fact into the inbox; returns at once. After the call's end it is never read."""
+    def post(self, event: ev.CallEvent) -> None:
+        """Put an event into the inbox; returns at once. After the end of the call it is never read."""
         self._inbox.post(event)
 
     async def run(self) -> Outcome:
         """
         Run the call to its end.
 
-        Whatever happens here, cancellation and faults of the gateway included, the leg is told to hang up, the
-        agent, tools and recorder are closed, the timers are stopped and the end is written down, last of all; then an
-        exception goes on to the caller of this function, and ``outcome`` is set all the same.
+        Whatever happens, cancellation and faults of the gateway included: the leg is told to hang up, agents, tools and
+        recorder are closed, the timers are stopped, and last of all the end is written down. An exception is raised
+        again only after that, and ``outcome`` is set all the same.
         """
         try:
             self._listen(asyncio.get_running_loop())
@@ -240,7 +261,7 @@ class CallSession:
                     self._note_the_end()
 
     def _note_the_end(self) -> None:
-        """Write what came while the call was being closed (where its recording is), then that it has ended."""
+        """Write down what came while the call was being closed (where its recording is), then that it has ended."""
         with ExitStack() as steps:
             steps.callback(self._let_go)
             steps.callback(self._journal.end)
@@ -248,19 +269,19 @@ class CallSession:
                 self._step(*self._inbox.get_nowait())
 
     def _let_go(self) -> None:
-        """Drop the orders, which refer to this session: without them it is freed at once, not by a full collection."""
+        """Drop the table of orders, which refers to this session: without that cycle it is freed at once."""
         self._orders = {}
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have it written down as soon as an item was heard, not only with the next event."""
+        """Let the journal know as soon as an item was heard, not only with the next event."""
 
         def wake() -> None:
             loop.call_soon_threadsafe(self._journal.heard)
 
         self._playout.listen(wake)
 
-    def _step(self, at: float, event: CallEvent) -> None:
-        """Let the machine see one event, carry out all it orders, then write down what changed."""
+    def _step(self, at: float, event: ev.CallEvent) -> None:
+        """Show one event to the machine, carry out all it orders, then write down what changed."""
         event = self._stamped(event)
         before = self._machine.phase
         try:
@@ -275,37 +296,37 @@ class CallSession:
             for order in reversed(orders):
                 stack.callback(self._orders[type(order)], order)
 
-    def _stamped(self, event: CallEvent) -> CallEvent:
-        """Add what is being played now, for the events that ask for it."""
-        if not isinstance(event, StampedEvent):
+    def _stamped(self, event: ev.CallEvent) -> ev.CallEvent:
+        """Return the event with what is being played now, if it is one that asks for that."""
+        if not isinstance(event, ev.StampedEvent):
             return event
         at = self._playout.position()
-        if isinstance(event, SpeechStarted):
+        if isinstance(event, ev.SpeechStarted):
             return replace(event, at=at, responding=self._agents.responding)
         return replace(event, at=at)
 
-    def _write_down(self, at: float, event: CallEvent, orders: tuple[CallAction, ...], before: Phase) -> None:
+    def _write_down(self, at: float, event: ev.CallEvent, orders: tuple[do.CallAction, ...], before: Phase) -> None:
         after = self._machine.phase
         self._journal.write_down(event, at, orders, before=before, after=after, outcome=self.outcome)
 
     def _end_at_once(self, cause: BaseException | None) -> None:
-        """End a call whose task cannot wait any longer: through the same door, without waiting for the leg."""
+        """End a call whose task cannot wait any longer: by the usual orders, but without waiting for the leg."""
         if isinstance(cause, asyncio.CancelledError):
-            last: CallEvent = StopAsked(self.call_id, "the call's task was cancelled")
+            last: ev.CallEvent = ev.StopAsked(self.call_id, "the call's task was cancelled")
         else:
-            last = OrderFailed(self.call_id, type(cause).__name__)  # its text may hold a secret
+            last = ev.OrderFailed(self.call_id, type(cause).__name__)  # its text may hold a secret
         now = self._clock.monotonic()
         with ExitStack() as steps:
-            steps.callback(self._step, now, TimerFired(self.call_id, ENDING))
+            steps.callback(self._step, now, ev.TimerFired(self.call_id, ENDING))
             steps.callback(self._step, now, last)
 
-    def _choose_agent(self, order: ChooseAgent) -> None:
-        """Make the agent that a step names; a step that cannot have its agent is no fault of the whole call."""
+    def _choose_agent(self, order: do.ChooseAgent) -> None:
+        """Make the agent that a step names. If that fails, the step alone fails."""
         try:
             setup = self._choose(order.step)
         except GatewayError as error:
             self._log.error("agent_not_made", agent=order.step.agent, detail=str(error))
-            self.post(ChoiceFailed(self.call_id, str(error)))
+            self.post(ev.ChoiceFailed(self.call_id, str(error)))
         else:
             self._use_agent(setup)
 
@@ -320,7 +341,7 @@ class CallSession:
         await close_all(self.call_id, self._agents.closed(), *recorder)
 
     async def _finish_closing(self) -> None:
-        """Wait until agents, tools and recording are closed, within ``CLOSE_LIMIT_S``."""
+        """Wait until agents, tools and recording are closed, or ``CLOSE_LIMIT_S`` is over."""
         closing = asyncio.create_task(self._close_rest(), name=f"close {self.call_id}")
         expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         limit = self._clock.call_later(CLOSE_LIMIT_S, partial(expired.set_result, None))
@@ -333,7 +354,10 @@ class CallSession:
                 closing.cancel()
                 self._log.error("not_closed", limit_s=CLOSE_LIMIT_S)
 
-    def _play(self, order: Play) -> None:
+    def _answer_tool(self, order: do.AnswerTool) -> None:
+        self._agents.current.answer_tool(order.tool_call_id, order.output, respond=order.respond)
+
+    def _play(self, order: do.Play) -> None:
         for name in order.sounds:
             self._played += 1
             item_id = f"sound_{self._played}"
@@ -341,31 +365,31 @@ class CallSession:
             self._playout.write(item_id, self._sounds(name))
             self._playout.complete(item_id)
 
-    def _await_quiet(self, order: AwaitPlayedOut) -> None:
+    def _await_quiet(self, order: do.AwaitPlayedOut) -> None:
         self._quiet_since = None
         self._look_for_quiet(order.mark)
 
     def _look_for_quiet(self, mark: int) -> None:
-        """Report ``PlayedOut`` once nothing was generated and nothing queued for ``QUIET_S``; look again till then."""
+        """Report ``PlayedOut`` once nothing was generated or queued for ``QUIET_S``; until then look again."""
         now = self._clock.monotonic()
         if self._agents.responding or self._playout.queued_ms:
             self._quiet_since = None
         elif self._quiet_since is None:
             self._quiet_since = now
         elif now - self._quiet_since >= QUIET_S:
-            self.post(PlayedOut(self.call_id, mark))
+            self.post(ev.PlayedOut(self.call_id, mark))
             return
         self._cancel_timer(_QUIET)
         self._timers[_QUIET] = self._clock.call_later(QUIET_POLL_S, partial(self._look_for_quiet, mark))
 
-    def _start_timer(self, order: StartTimer) -> None:
+    def _start_timer(self, order: do.StartTimer) -> None:
         self._cancel_timer(order.name)
-        fire = partial(self.post, TimerFired(self.call_id, order.name))
+        fire = partial(self.post, ev.TimerFired(self.call_id, order.name))
         self._timers[order.name] = self._clock.call_later(order.seconds, fire)
 
     def _cancel_timer(self, name: str) -> None:
         if (timer := self._timers.pop(name, None)) is not None:
             timer.cancel()
 
-    def _finish(self, order: Finish) -> None:
+    def _finish(self, order: do.Finish) -> None:
         self.outcome = order.outcome

@@ -103,7 +103,7 @@ async def test_without_a_recorder_nothing_is_recorded_and_the_agent_is_told(stag
         store=stage.store,
         clock=stage.clock,
         begins=AgentSetup(stage.agent, replace(ROUTED, recording=True), stage.tools),
-        facts={},
+        first_fields={},
     )
     await stage.talk()
     await stage.post(ON)

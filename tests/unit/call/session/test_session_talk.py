@@ -223,7 +223,7 @@ async def test_a_profile_without_tools_of_its_own_answers_that_there_is_none(sta
         store=stage.store,
         clock=stage.clock,
         begins=AgentSetup(stage.agent, ROUTED),
-        facts={},
+        first_fields={},
     )
     await stage.talk()
     await emit(stage, ToolAsked(CALL, "call_1", "weather", "{}"))
