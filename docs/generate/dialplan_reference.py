@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.dialplan.model import agent, agent_tools, match, steps
+from gateway.dialplan.model import agent, match, steps
 from gateway.dialplan.model import plan as model
 from gateway.dialplan.model import rule as route
 from gateway.dialplan.report import cases
@@ -29,11 +29,11 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`recording`", agent.RecordingRules),
     ("`on_loss`", agent.OnLoss),
     ("`on_no_answer`", agent.OnNoAnswer),
-    ("`tools`", agent_tools.ToolSet),
-    ("`tools.transfer_targets.NAME`", agent_tools.TransferTarget),
-    ("`tools.webhooks[]`", agent_tools.Webhook),
-    ("`tools.plugins[]`", agent_tools.Plugin),
-    ("`tools.mcp[]`", agent_tools.McpServer),
+    ("`tools`", agent.ToolSet),
+    ("`tools.transfer_targets.NAME`", agent.TransferTarget),
+    ("`tools.webhooks[]`", agent.Webhook),
+    ("`tools.plugins[]`", agent.Plugin),
+    ("`tools.mcp[]`", agent.McpServer),
     ("A file of cases", cases.CaseFile),
     ("`cases[]`", cases.Case),
     ("`cases[].call`", cases.CaseCall),

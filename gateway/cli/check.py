@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from gateway.cli.render import fail, say, table
-from gateway.dialplan.model.plan import Dialplan, ToolSet
+from gateway.dialplan.model.agent import ToolSet
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import folder_of, read_files
-from gateway.dialplan.report.words import conditions_in_words, step_in_words
+from gateway.dialplan.report.explain import conditions_in_words, step_in_words
 from gateway.errors import ConfigError, StoreError
 from gateway.settings.sections import Settings, TrunkSettings, load_settings
 from gateway.sip.admission.sources import networks_of
@@ -20,7 +21,7 @@ from gateway.sip.location.resolver import locate_trunks
 from gateway.sip.location.servers import Located, is_address
 from gateway.sip.location.trunk_names import next_hop
 from gateway.store.embedded import find_redis_server
-from gateway.worker.prepared import load_plan
+from gateway.worker.live_plan import load_plan
 
 
 def check(

@@ -17,10 +17,10 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import folder_of, read_files
 from gateway.dialplan.read.loader import load_dialplan
-from gateway.dialplan.report.cases import Outcome, junit, load_cases, parse_moment, run_case
+from gateway.dialplan.report.cases import CaseResult, junit, load_cases, parse_moment, run_case
 from gateway.dialplan.report.explain import NOT_ASKED, Explanation, explain_call
 from gateway.dialplan.report.schema import schema_text
-from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import Rejection
 from gateway.errors import ConfigError, DialplanError, GatewayError, Mistake
 from gateway.settings.sections import load_settings
@@ -30,7 +30,7 @@ from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import CONFIGURE_ID
 from gateway.upstream.realtime.wire.client import SessionUpdate
 from gateway.upstream.realtime.wire.codec import encode
-from gateway.worker.prepared import load_plan
+from gateway.worker.live_plan import load_plan
 
 app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
 
@@ -145,7 +145,7 @@ def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
     return {"type": update.pop("type", "session.update"), **update}
 
 
-def _as_json(plan: Dialplan, call: CallFacts, found: Explanation) -> dict[str, Any]:
+def _as_json(plan: Dialplan, call: RoutingFacts, found: Explanation) -> dict[str, Any]:
     result = found.result
     decided: dict[str, Any]
     if isinstance(result, Rejection):
@@ -172,7 +172,7 @@ def _as_json(plan: Dialplan, call: CallFacts, found: Explanation) -> dict[str, A
     }
 
 
-def _say_explanation(plan: Dialplan, call: CallFacts, found: Explanation) -> None:
+def _say_explanation(plan: Dialplan, call: RoutingFacts, found: Explanation) -> None:
     local = plan.calendar.local(call.at, None)
     say(
         f"call to {call.called or 'nobody'} from {call.caller or 'nobody'}, {local:%A %Y-%m-%d %H:%M} {plan.timezone}\n"
@@ -206,7 +206,7 @@ def run_cases(
     junit_path: Annotated[Path | None, typer.Option("--junit", help="also write JUnit XML to this file")] = None,
 ) -> None:
     """Run cases: given a call, is its route, action, agent and code what was expected? Exit code 1 when not."""
-    outcomes: list[Outcome] = []
+    outcomes: list[CaseResult] = []
     plans: dict[Path, Dialplan] = {}
     for path in files:
         cases = load_cases(path)

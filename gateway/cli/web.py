@@ -30,7 +30,7 @@ from gateway.web.auth import Clients
 from gateway.web.dialplans import PlanEndpoint
 from gateway.web.secrets import Audit, MintEndpoint
 from gateway.web.server import WebServer
-from gateway.worker.live_plan import PlanKeeper
+from gateway.worker.live_plan import LivePlan
 
 
 def web(
@@ -44,7 +44,7 @@ def web(
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
     check_threads(enabled=settings.log.debug_threads)
-    keeper = PlanKeeper(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
+    keeper = LivePlan(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
     _check(settings, keeper.plan)
     uvloop.run(_serve(settings, keeper))
 
@@ -70,7 +70,7 @@ def _check(settings: Settings, plan: Dialplan) -> None:
         raise ConfigError(*problems)
 
 
-async def _serve(settings: Settings, keeper: PlanKeeper[Dialplan]) -> None:
+async def _serve(settings: Settings, keeper: LivePlan[Dialplan]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -100,7 +100,7 @@ async def _serve(settings: Settings, keeper: PlanKeeper[Dialplan]) -> None:
     say("gateway web stopped")
 
 
-async def _own_plan(keeper: PlanKeeper[Dialplan]) -> list[dict[str, str]]:
+async def _own_plan(keeper: LivePlan[Dialplan]) -> list[dict[str, str]]:
     """Return the state of this process's plan, all that is known without a Redis."""
     own = {name: str(value) for name, value in keeper.state.fields().items()}
     return [{**own, "worker": _own_name()}]

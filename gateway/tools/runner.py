@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from gateway.call.events import ToolFinished
 from gateway.call.ports import EmitEvent
-from gateway.dialplan.model.plan import Plugin, ToolSet, Webhook
+from gateway.dialplan.model.agent import Plugin, ToolSet, Webhook
 from gateway.ids import CallId
 from gateway.redact import Redactor
 from gateway.tools.arguments import Parameters

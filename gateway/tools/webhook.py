@@ -14,7 +14,7 @@ import structlog
 from pydantic import SecretStr
 from yarl import URL
 
-from gateway.dialplan.model.plan import Webhook
+from gateway.dialplan.model.agent import Webhook
 from gateway.errors import ConfigError
 from gateway.tools.output import MAX_BYTES, Answer, failed, succeeded
 from gateway.tools.signing import sign

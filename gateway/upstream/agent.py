@@ -34,7 +34,7 @@ from gateway.call.events import (
     SpeechStopped,
 )
 from gateway.call.ports import EmitEvent
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from gateway.call.events import AgentAway, AgentExpiring, AgentReady, CallEvent, Noted
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError, AgentLost
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings

@@ -17,7 +17,8 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.dialplan.model.plan import AgentProfile, Dialplan, ToolSet
+from gateway.dialplan.model.agent import AgentProfile, ToolSet
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.route import profile_without_call
 from gateway.errors import AgentError, AgentLost

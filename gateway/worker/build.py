@@ -21,7 +21,7 @@ from gateway.tools.webhook import WebhookClient
 from gateway.upstream.agent import RealtimeAgent
 from gateway.upstream.breaker import Breakers
 from gateway.upstream.realtime.secrets import SecretMinter
-from gateway.worker.prepared import PreparedPlan
+from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.prices import estimate
 from gateway.worker.switchboard import DialOrder, Line
 

@@ -11,10 +11,10 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.steps import (
     AgentStep,
     AnnounceStep,
-    AnyStep,
     DialStep,
     HuntStep,
     MenuStep,
+    PlanStep,
     RedirectStep,
     RejectStep,
     steps_within,
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Itinerary:
+class CompiledSteps:
     """
     What a route makes of one call.
 
@@ -65,14 +65,14 @@ class Itinerary:
         named = {step.agent for _, step in within if isinstance(step, AgentStep | MenuStep)}
         return any(agents[name].recording.mode != "off" for name in named if name is not None)
 
-    def _step(self, step: AnyStep, fallback: Step | None) -> Step:
+    def _step(self, step: PlanStep, fallback: Step | None) -> Step:
         try:
             return self._filled(step, fallback)
         except TemplateFailed as problem:
             _log.error("step_not_filled_in", route=self.route.name, action=step.action, detail=str(problem))
             return fallback or Refuse(500, "Server Internal Error")
 
-    def _filled(self, step: AnyStep, fallback: Step | None) -> Step:
+    def _filled(self, step: PlanStep, fallback: Step | None) -> Step:
         match step:
             case AgentStep():
                 otherwise = self._perhaps(step.on_failure, fallback)
@@ -82,7 +82,7 @@ class Itinerary:
             case RedirectStep():
                 return Redirect(self.route.contacts(step))
             case DialStep():
-                to = self.route.dialled(step)
+                to = self.route.dial_target(step)
                 otherwise = self._perhaps(step.then, fallback)
                 return DialTo(
                     *(to.target, step.ring_limit_s, to.trunk or "", dict(to.headers), otherwise),
@@ -107,7 +107,7 @@ class Itinerary:
         reader, text = str(step.agent), self.route.text(str(step.say))
         return self._talk(TalkTo(reader, prompt=text, keys=keys, otherwise=otherwise), AgentStep(agent=reader))
 
-    def _perhaps(self, step: AnyStep | None, fallback: Step | None) -> Step | None:
+    def _perhaps(self, step: PlanStep | None, fallback: Step | None) -> Step | None:
         return fallback if step is None else self._step(step, fallback)
 
     def _talk(self, made: TalkTo, step: AgentStep) -> TalkTo:

@@ -7,19 +7,29 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import structlog
 
-from gateway.dialplan.model.plan import Dialplan
+from gateway.audio.filler import load_filler
+from gateway.audio.pcm import PcmFormat
+from gateway.audio.sounds import load_sound
+from gateway.dialplan.model.plan import Dialplan, all_steps
 from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
+from gateway.dialplan.read.lint import sounds_of
+from gateway.dialplan.read.loader import dialplan_of
 from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
+from gateway.settings.sections import Settings
+from gateway.tools.builtin import OwnTool
+from gateway.tools.runner import own_definitions
+from gateway.worker.tool_check import tool_findings
 
 ASKED_EVERY_S = 2.0
 """How often a request from outside is looked for when the files are not."""
@@ -100,13 +110,60 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt(Generic[P]):
+class _LoadAttempt(Generic[P]):
     seen: _Seen
     loaded: tuple[Dialplan, P] | None
     mistakes: tuple[str, ...] = ()
 
 
-class PlanKeeper(Generic[P]):
+@dataclass(frozen=True, slots=True)
+class PreparedPlan:
+    """
+    What calls are made of. A call keeps the one it began with.
+
+    Attributes:
+        dialplan: who answers which call.
+        fillers: agent -> what its callers hear while it is away.
+        own_tools: agent -> the tools of its own.
+        sounds: file as the plan names it -> its PCM in the leg's format.
+    """
+
+    dialplan: Dialplan
+    fillers: Mapping[str, bytes]
+    own_tools: Mapping[str, tuple[OwnTool, ...]]
+    sounds: Mapping[str, bytes]
+
+
+def load_plan(
+    files: list[PlanFile], folder: Path, settings: Settings, phone: PcmFormat, *, is_named_known: bool = True
+) -> PreparedPlan:
+    """
+    Check a dialplan and load what it names. Waits for the disk.
+
+    Args:
+        files: all of them, in their order.
+        folder: where relative paths of WAV files start from.
+        settings: trunks and secrets that a plan may name.
+        phone: format of a leg's audio.
+        is_named_known: trunks and secrets must be among the settings; False only remarks which ones are named.
+
+    Raises:
+        DialplanError: with all mistakes, each with its place.
+        ConfigError: a file went away meanwhile.
+    """
+    trunks, secrets = (settings.trunks, settings.secrets) if is_named_known else (None, None)
+    dialplan = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
+    named = {name for rule in dialplan.routes for _, step in all_steps(rule) for _, name in sounds_of(step)}
+    named |= {sound for agent in dialplan.agents.values() if (sound := agent.on_no_answer.sound) is not None}
+    return PreparedPlan(
+        dialplan,
+        {name: load_filler(agent.filler, folder, phone) for name, agent in dialplan.agents.items()},
+        {name: tuple(own_definitions(agent.tools)) for name, agent in dialplan.agents.items()},
+        {name: load_sound(folder / name, phone) for name in named},
+    )
+
+
+class LivePlan(Generic[P]):
     """
     Keeps the plan in force, and watches its files inside the ``async with`` block.
 
@@ -206,7 +263,7 @@ class PlanKeeper(Generic[P]):
             attempt = await asyncio.to_thread(self._attempt)
             return self._take(attempt)
 
-    def _take(self, attempt: _Attempt[P]) -> Reloaded:
+    def _take(self, attempt: _LoadAttempt[P]) -> Reloaded:
         before, self._seen = self._seen, attempt.seen
         old = self.state
         if attempt.loaded is None:
@@ -228,7 +285,7 @@ class PlanKeeper(Generic[P]):
         self._tell(self.state)
         return Reloaded(dialplan.version, changed)
 
-    def _attempt(self) -> _Attempt[P]:
+    def _attempt(self) -> _LoadAttempt[P]:
         """Try the files as they are now. What is remembered of them was seen before they were read."""
         began, content = time.time(), ""
         files_seen, sounds_seen = plan_stamps(self._path), stamps(())
@@ -240,12 +297,14 @@ class PlanKeeper(Generic[P]):
             files, folder = read_files(self._path), folder_of(self._path)
             content, sounds_seen = version_of(files), stamps(sounds_in(files, folder))
             with _gently():
-                return _Attempt(seen(), self._load(files, folder))
+                return _LoadAttempt(seen(), self._load(files, folder))
         except ConfigError as error:
-            return _Attempt(seen(), None, error.problems)
+            return _LoadAttempt(seen(), None, error.problems)
         except Exception as fault:  # noqa: BLE001 - whatever a file makes of us, the old plan stays and we go on looking
             _log.exception("dialplan_load_failed")
-            return _Attempt(seen(), None, (f"{self._path}: a fault of the gateway: {type(fault).__name__}: {fault}",))
+            return _LoadAttempt(
+                seen(), None, (f"{self._path}: a fault of the gateway: {type(fault).__name__}: {fault}",)
+            )
 
     async def _is_changed(self) -> bool:
         async with self._turn:

@@ -29,8 +29,8 @@ from gateway.ids import CallId, new_call_id
 from gateway.logs import bind_call
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Admission, Caps, RouteLimits
-from gateway.worker.compile import Itinerary
-from gateway.worker.prepared import PreparedPlan
+from gateway.worker.compile import CompiledSteps
+from gateway.worker.live_plan import PreparedPlan
 
 _log = structlog.get_logger(__name__)
 
@@ -237,7 +237,7 @@ class Switchboard:
 
     async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
         """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
-        itinerary, limits = Itinerary(route), route.limits
+        itinerary, limits = CompiledSteps(route), route.limits
         day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
         admission = await self._gate.admit(
             invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits)
@@ -255,7 +255,7 @@ class Switchboard:
         self,
         invite: IncomingInvite,
         plan: PreparedPlan,
-        itinerary: Itinerary,
+        itinerary: CompiledSteps,
         first: Step,
         longest_s: float,
         facts: dict[str, Scalar],

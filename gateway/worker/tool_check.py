@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pydantic import SecretStr
 from pydantic_core import PydanticSerializationError
 
-from gateway.dialplan.model.plan import AgentProfile, Dialplan, McpServer, Webhook
+from gateway.dialplan.model.agent import AgentProfile, McpServer, Webhook
+from gateway.dialplan.model.fields import PlanPath
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.lint import NO_SETTINGS
-from gateway.dialplan.read.loader import Finding
-from gateway.dialplan.read.messages import did_you_mean
+from gateway.dialplan.read.messages import Finding, did_you_mean
 from gateway.dialplan.read.parameters import parameter_mistakes, parameter_remarks
-from gateway.dialplan.read.yaml_tree import NodePath
 from gateway.errors import AgentRefused, ConfigError
 from gateway.tools.plugin import load_plugin
 from gateway.tools.runner import own_definitions
@@ -58,7 +58,7 @@ def _of_agent(agent: AgentProfile, secrets: Secrets | None) -> Iterator[Finding]
         yield from _below(("tools", "mcp", number), _server_findings(server, secrets))
 
 
-def _below(path: NodePath, found: Iterator[Finding]) -> Iterator[Finding]:
+def _below(path: PlanPath, found: Iterator[Finding]) -> Iterator[Finding]:
     return (Finding((*path, *each.path), each.problem, each.is_remark) for each in found)
 
 
@@ -93,7 +93,7 @@ def _server_findings(server: McpServer, secrets: Secrets | None) -> Iterator[Fin
                 yield Finding((key, number), f"the tool {name!r} is not among allowed_tools; {hint}", is_remark=True)
 
 
-def _secret_findings(path: NodePath, name: str, secrets: Secrets | None) -> Iterator[Finding]:
+def _secret_findings(path: PlanPath, name: str, secrets: Secrets | None) -> Iterator[Finding]:
     if secrets is None:
         yield Finding(path, f"not checked: the secret {name!r}; {NO_SETTINGS}", is_remark=True)
     elif name.lower() not in secrets:

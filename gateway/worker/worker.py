@@ -37,8 +37,7 @@ from gateway.upstream.realtime.secrets import SecretMinter
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import Journal
 from gateway.worker.garbage import GarbageCollection
-from gateway.worker.live_plan import PlanKeeper
-from gateway.worker.prepared import PreparedPlan, load_plan
+from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
 from gateway.worker.switchboard import DialOrder, Switchboard
 
 _log = structlog.get_logger(__name__)
@@ -84,7 +83,7 @@ class Worker:
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
-        self._plan = PlanKeeper(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
+        self._plan = LivePlan(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()

@@ -16,7 +16,7 @@ from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import AgentFailed, CallEvent, Noted
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings

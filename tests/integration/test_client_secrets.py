@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RealtimeSettings

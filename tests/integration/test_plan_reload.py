@@ -21,7 +21,7 @@ from gateway.dialplan.read.watch import Stamp
 from gateway.errors import ConfigError
 from gateway.store.calls import RedisSessionStore
 from gateway.store.reload_requests import ReloadRequests
-from gateway.worker.live_plan import PlanKeeper, PlanState
+from gateway.worker.live_plan import LivePlan, PlanState
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
@@ -49,7 +49,7 @@ class Desk:
         self.loads = 0
         self.hold: threading.Event | None = None
         self.fault: Exception | None = None
-        self.keeper = PlanKeeper(path, self.load, every_s=every_s)
+        self.keeper = LivePlan(path, self.load, every_s=every_s)
         self.keeper.report(self.told.append)
 
     def load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, Prepared]:

@@ -6,8 +6,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import AnnouncementFailed, AnnouncementSaid
-from gateway.dialplan.model.agent import OnNoAnswer
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile, OnNoAnswer
 from tests.fakes.realtime_service import (
     CALL,
     Json,

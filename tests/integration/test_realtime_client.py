@@ -35,7 +35,7 @@ from gateway.call.events import (
     SpeechStarted,
     SpeechStopped,
 )
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import link as realtime_socket

@@ -25,7 +25,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 
 from gateway.call.events import AgentAway, AgentBack, AgentReady
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream import link as realtime_socket

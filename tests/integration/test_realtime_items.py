@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 from gateway.audio.pcm import MODEL
 from gateway.audio.resample import Downsampler
 from gateway.call.events import AgentBack, SpeechStarted
-from gateway.dialplan.model.plan import OnLoss
+from gateway.dialplan.model.agent import OnLoss
 from tests.fakes.realtime_service import (
     PROFILE,
     Call,

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import HangUpAsked, McpCallBegan, McpCallEnded, ToolAsked
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from tests.fakes.realtime_service import (
     Json,
     answer_turn,

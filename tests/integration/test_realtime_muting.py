@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import AgentBack, AgentReady, CallerSpoke, SpeechStarted, SpeechStopped
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.transport.connection import Connection

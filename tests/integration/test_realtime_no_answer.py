@@ -6,7 +6,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gateway.call.events import AgentBack, AgentFailed, AnswerCame, AnswerLate, ApologyAsked, SpeechStopped
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from tests.fakes.realtime_service import answer_turn, calling, in_turn, make_ready, send, serving, skip_to, until_closed
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.call.events import AgentAway, AgentBack, AgentReady
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import sessions as succession

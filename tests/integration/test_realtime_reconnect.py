@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from gateway.call.events import AgentAway, AgentBack, AgentClosed, AgentFailed, AgentReady, ToolAsked
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.upstream.agent import RESUMED, UNHEARD_S
 from tests.fakes.realtime_service import (

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from gateway.call.events import AgentFailed, AgentReady, SpeechStarted
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.tools.builtin import ToolDefinition

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.audio.g711 import ulaw_to_pcm
 from gateway.call.events import AgentBack, AgentExpiring, AgentFailed, SpeechStopped
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import agent as client

@@ -18,7 +18,7 @@ from gateway.call.events import (
     RecordingAsked,
     TransferAsked,
 )
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.script import Script

@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.audio.pcm import PHONE
 from gateway.call.events import AgentReady, AgentSpoke, CallerSpoke, HangUpAsked, SpeechStarted, TransferAsked
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream.realtime.wire.session import SessionConfig

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.audio.g711 import pcm_to_ulaw
 from gateway.audio.pcm import PHONE
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.fakes.realtime import PCMU, connected, read_wav

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import CallEvent, ToolFinished
 from gateway.call.ports import Tools
-from gateway.dialplan.model.plan import ToolSet
+from gateway.dialplan.model.agent import ToolSet
 from gateway.ids import CallId
 from gateway.redact import Redactor
 from gateway.tools.builtin import ToolDefinition

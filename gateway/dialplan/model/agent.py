@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, model_validator
 
-from gateway.dialplan.model.agent_tools import ToolSet
-from gateway.dialplan.model.fields import Digit, Part, Seconds, Template, Uri
+from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, Seconds, Template, Text, UriText
 
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
@@ -21,7 +20,7 @@ def _known_voice(name: str) -> str:
     return name
 
 
-class TurnDetection(Part):
+class TurnDetection(PlanPart):
     """When the model thinks the caller's turn is over."""
 
     kind: Literal["server_vad", "semantic_vad"] = Field(
@@ -49,18 +48,18 @@ class TurnDetection(Part):
         return self
 
 
-class KeypadRules(Part):
+class KeypadRules(PlanPart):
     """What the caller's telephone keys do beside the agent."""
 
     to_agent: bool = Field(True, description="the agent is told which keys were pressed")
     pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
-    shortcuts: dict[Digit, Uri] = Field(
+    shortcuts: dict[Digit, UriText] = Field(
         default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
     )
     masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")
 
 
-class RecordingRules(Part):
+class RecordingRules(PlanPart):
     """Whether calls are recorded; where to is a setting."""
 
     mode: Literal["off", "on", "by_tool"] = Field(
@@ -71,14 +70,14 @@ class RecordingRules(Part):
     )
 
 
-class OnLoss(Part):
+class OnLoss(PlanPart):
     """What happens when the model's service is lost in mid-call."""
 
     action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or try to come back")
     give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
 
 
-class OnNoAnswer(Part):
+class OnNoAnswer(PlanPart):
     """What happens when the agent owes the caller speech and none comes."""
 
     limit_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] = Field(
@@ -105,7 +104,102 @@ class OnNoAnswer(Part):
         return self
 
 
-class AgentProfile(Part):
+BuiltinTool = Literal[
+    "hang_up", "transfer_call", "send_dtmf", "wait", "leave_message", "start_recording", "pause_recording"
+]
+
+
+class Webhook(PlanPart):
+    """A tool of your own behind an HTTP request."""
+
+    name: PlanName = Field(description="what the model calls it")
+    description: Text = Field(description="what it does, for the model")
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}}, description="JSON Schema of its arguments"
+    )
+    url: AnyHttpUrl = Field(description="where the request goes")
+    method: Literal["POST", "PUT", "GET"] = Field("POST", description="GET sends the arguments in the query")
+    timeout_s: Seconds = Field(10, description="no answer by then is told to the model as a failure")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="extra headers; ${NAME} is replaced by the secret NAME of the settings"
+    )
+    signed_with: PlanName | None = Field(None, description="name of the secret that signs the body (HMAC-SHA256)")
+
+
+class Plugin(PlanPart):
+    """A tool of your own in Python, found by its entry point in the group ``gateway.tools``."""
+
+    name: PlanName = Field(description="name of the entry point, and what the model calls it")
+    timeout_s: Seconds = Field(10, description="no result by then is told to the model as a failure")
+
+
+ToolNames = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class McpServer(PlanPart):
+    """An MCP server that the Realtime API itself calls."""
+
+    server_label: PlanName = Field(description="name of the server")
+    server_url: AnyHttpUrl = Field(description="where it is")
+    authorization: PlanName | None = Field(None, description="name of the secret that is its access token")
+    allowed_tools: tuple[str, ...] | None = Field(None, description="only these; none is all")
+    timeout_s: Seconds = Field(30, description="a call that is not over by then is waited for no longer")
+    require_approval: Literal["never", "always"] | ToolNames = Field(
+        "never", description="before which tools the service asks the gateway; a list of tools, or one of"
+    )
+    approve: Literal["others", "all", "none"] | ToolNames = Field(
+        "others",
+        description="what is approved when the service asks, as far as allowed_tools has it; `others` is what "
+        "require_approval does not name; a list of tools, or one of",
+    )
+
+
+class TransferTarget(PlanPart):
+    """Somebody the agent may transfer to."""
+
+    uri: Annotated[UriText, Field(min_length=1)] = Field(description="SIP or tel URI")
+    warm: bool = Field(
+        False, description="the agent tells them first what it is about; they take the caller with the key 1"
+    )
+
+
+def _target(value: object) -> object:
+    return {"uri": value} if isinstance(value, str) else value
+
+
+AnyTransferTarget = Annotated[
+    TransferTarget,
+    BeforeValidator(_target, json_schema_input_type=str | TransferTarget),
+]
+
+
+class ToolSet(PlanPart):
+    """What an agent can do beside talking."""
+
+    builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="tools of the gateway that are offered")
+    transfer_targets: dict[PlanName, AnyTransferTarget] = Field(
+        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI, or more of it"
+    )
+    webhooks: tuple[Webhook, ...] = Field((), description="tools behind HTTP requests")
+    plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
+    mcp: tuple[McpServer, ...] = Field((), description="MCP servers, called by the Realtime API")
+    filler_after_s: Seconds | None = Field(2, description="a tool that takes longer lets the caller hear the filler")
+    max_rounds: Annotated[int, Field(ge=1, le=100)] = Field(
+        6, description="answers in a row that call tools and say nothing; the next may call none, and speaks"
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [*self.builtin, *(tool.name for tool in self.webhooks), *(tool.name for tool in self.plugins)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two tools are named {name!r}; rename one")
+        if "transfer_call" in self.builtin and not self.transfer_targets:
+            raise ValueError("transfer_call is offered without transfer_targets; name whom the agent may transfer to")
+        return self
+
+
+class AgentProfile(PlanPart):
     """How one voice agent behaves."""
 
     model: str = Field("gpt-realtime-2.1", min_length=1, description="model (Azure: deployment) of the Realtime API")

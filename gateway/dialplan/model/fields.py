@@ -12,8 +12,10 @@ from gateway.dialplan.model.templates import check_template
 Text = Annotated[str, Field(min_length=1, max_length=32_000)]
 Template = Annotated[Text, AfterValidator(check_template)]
 """Text with places to fill in for each call."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+PlanName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+PlanPath = tuple[str | int, ...]
+"""Keys and indices from the root of a plan, or of a part of it, to a value."""
 Digit = Annotated[str, Field(pattern=r"^[0-9*#A-D]$")]
 _URI = re.compile(r"""(sips?:[^\s@<>"{}]+(@[^\s@<>"{}]+)?|tel:[^\s<>"{}]+)""", re.IGNORECASE)
 
@@ -35,10 +37,10 @@ def check_uri(text: str) -> str:
     return text
 
 
-Uri = Annotated[str, AfterValidator(check_uri)]
+UriText = Annotated[str, AfterValidator(check_uri)]
 
 
-class Part(BaseModel):
+class PlanPart(BaseModel):
     """A part of a dialplan: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from gateway.dialplan.model.fields import Name, Part
+from gateway.dialplan.model.fields import PlanName, PlanPart
 from gateway.dialplan.model.patterns import parse_pattern
 from gateway.dialplan.model.times import find_zone, parse_days, parse_hours, parse_weekdays
 
@@ -57,7 +57,7 @@ _AsList = BeforeValidator(as_list, json_schema_input_type=str | int | list[str |
 _TextAsList = BeforeValidator(as_list, json_schema_input_type=str | list[str])
 _Several = Field(min_length=1, max_length=MAX_VALUES)
 Patterns = Annotated[tuple[Annotated[str, _checked(parse_pattern)], ...], _AsList, _Several]
-Names = Annotated[tuple[Name, ...], _TextAsList, _Several]
+Names = Annotated[tuple[PlanName, ...], _TextAsList, _Several]
 NetworkList = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], _TextAsList, _Several]
 Weekdays = Annotated[tuple[Annotated[str, _checked(parse_weekdays)], ...], _TextAsList, _Several]
 HoursList = Annotated[tuple[Annotated[str, _checked(parse_hours)], ...], _TextAsList, _Several]
@@ -65,7 +65,7 @@ DaysList = Annotated[tuple[Annotated[str, _checked(parse_days)], ...], _TextAsLi
 HeaderToken = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
 
 
-class _Conditions(Part):
+class _Conditions(PlanPart):
     """Keys that are written have a value: an empty one would mean any call, by a slip of the pen."""
 
     @model_validator(mode="before")

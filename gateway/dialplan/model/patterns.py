@@ -21,7 +21,7 @@ MAX_PATTERN = 512
 MAX_TEXT = 256
 """Characters of a value from the network that are compared; longer values match nothing but ``*``."""
 
-Kind = Literal["exact", "prefix", "digits", "regex"]
+PatternKind = Literal["exact", "prefix", "digits", "regex"]
 
 _EVERYTHING = frozenset({"/.*/", "/^.*$/", "/^.*/", "/.*$/", "/.+/", "/^.+$/"})
 _SETS = {"X": frozenset("0123456789"), "Z": frozenset("123456789"), "N": frozenset("23456789")}
@@ -54,7 +54,7 @@ class Pattern:
     """
 
     text: str
-    kind: Kind
+    kind: PatternKind
     head: str = ""
     classes: tuple[frozenset[str], ...] = ()
     tail: str = ""

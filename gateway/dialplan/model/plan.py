@@ -13,70 +13,29 @@ from typing import Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from gateway.dialplan.model.agent import VOICES, AgentProfile, KeypadRules, OnLoss, RecordingRules, TurnDetection
-from gateway.dialplan.model.agent_tools import BuiltinTool, McpServer, Plugin, ToolSet, TransferTarget, Webhook
-from gateway.dialplan.model.fields import Digit, Name, Part, Seconds, Text
-from gateway.dialplan.model.match import DaysList, LoadMatch, Match, TimeMatch, Zone
-from gateway.dialplan.model.rule import CallerLimits, Limits, Rule
+from gateway.dialplan.model.agent import (
+    AgentProfile,
+)
+from gateway.dialplan.model.fields import PlanName, PlanPart, PlanPath
+from gateway.dialplan.model.match import DaysList, Zone
+from gateway.dialplan.model.rule import Rule
 from gateway.dialplan.model.steps import (
     AgentStep,
-    AnnounceStep,
-    AnyStep,
-    DialStep,
-    HuntStep,
     MenuStep,
-    RedirectStep,
-    RejectStep,
-    Step,
+    PlanStep,
     steps_within,
 )
 from gateway.dialplan.model.times import Calendar, find_zone, parse_days
 from gateway.dialplan.routing.index import RouteIndex, compile_routes
 from gateway.errors import Mistake
 
-__all__ = [
-    "VOICES",
-    "AgentProfile",
-    "AgentStep",
-    "AnnounceStep",
-    "AnyStep",
-    "BuiltinTool",
-    "CallerLimits",
-    "DialStep",
-    "Dialplan",
-    "Digit",
-    "HuntStep",
-    "KeypadRules",
-    "Limits",
-    "LoadMatch",
-    "Match",
-    "McpServer",
-    "MenuStep",
-    "Name",
-    "OnLoss",
-    "Part",
-    "Plugin",
-    "RecordingRules",
-    "RedirectStep",
-    "RejectStep",
-    "Rule",
-    "Seconds",
-    "Step",
-    "Text",
-    "TimeMatch",
-    "ToolSet",
-    "TransferTarget",
-    "TurnDetection",
-    "Webhook",
-]
 
-
-class Dialplan(Part):
+class Dialplan(PlanPart):
     """A whole dialplan."""
 
     agents: dict[str, AgentProfile] = Field(min_length=1, description="the agents by name")
     routes: tuple[Rule, ...] = Field(min_length=1, description="in order, the first whose match fits decides")
-    holidays: dict[Name, DaysList] = Field(default_factory=dict, description="name -> list of dates")
+    holidays: dict[PlanName, DaysList] = Field(default_factory=dict, description="name -> list of dates")
     timezone: Zone = Field("UTC", description="IANA time zone of hours, dates and days")
 
     _version: str = PrivateAttr("")
@@ -129,19 +88,16 @@ class Dialplan(Part):
         return self
 
 
-Place = tuple[str | int, ...]
-
-
-def agents_named(rule: Rule) -> list[tuple[Place, str]]:
+def agents_named(rule: Rule) -> list[tuple[PlanPath, str]]:
     """Return the agents a route names, each with its path inside the route."""
-    found: list[tuple[Place, str]] = []
+    found: list[tuple[PlanPath, str]] = []
     for path, step in all_steps(rule):
         if isinstance(step, AgentStep | MenuStep) and step.agent is not None:
             found.append(((*path, "agent"), step.agent))
     return found
 
 
-def all_steps(rule: Rule) -> list[tuple[Place, AnyStep]]:
+def all_steps(rule: Rule) -> list[tuple[PlanPath, PlanStep]]:
     """Return every step of a route, also that of its limits, each with its path inside the route."""
     over = [(("limits", "over", *path), step) for path, step in steps_within(rule.limits.over)]
     return [*steps_within(rule.step), *over]

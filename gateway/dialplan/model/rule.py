@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from gateway.dialplan.model.fields import Name, Part
+from gateway.dialplan.model.fields import PlanName, PlanPart
 from gateway.dialplan.model.match import Match
-from gateway.dialplan.model.steps import RejectStep, ShortTemplate, Step
+from gateway.dialplan.model.steps import AnyStep, RejectStep, ShortTemplate
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Minutes = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
-class CallerLimits(Part):
+class CallerLimits(PlanPart):
     """Limits for each caller's number, on one route."""
 
     max_calls: Count | None = Field(None, description="calls of one caller at once")
@@ -22,7 +22,7 @@ class CallerLimits(Part):
     minutes_per_day: Minutes | None = Field(None, description="minutes of one caller in a day")
 
 
-class Limits(Part):
+class Limits(PlanPart):
     """Limits of a route, counted over all workers."""
 
     max_minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] | None = Field(
@@ -32,25 +32,25 @@ class Limits(Part):
     calls_per_day: Count | None = Field(None, description="calls in a day (the plan's `timezone`)")
     minutes_per_day: Minutes | None = Field(None, description="minutes in a day")
     per_caller: CallerLimits = Field(CallerLimits(), description="the same for each caller's number")
-    over: Step = Field(RejectStep(code=486), description="a step for calls beyond a limit")
+    over: AnyStep = Field(RejectStep(code=486), description="a step for calls beyond a limit")
 
 
-class Rule(Part):
+class Rule(PlanPart):
     """One route: the first whose conditions hold decides about the call."""
 
     name: str = Field(min_length=1, max_length=64, description="shown in logs and in the call's record; only once")
     match: Match = Field(Match(), description="conditions; none fits every call")
     limits: Limits = Field(Limits(), description="how long, how many, how much")
-    metadata: Annotated[dict[Name, ShortTemplate], Field(max_length=50)] = Field(
+    metadata: Annotated[dict[PlanName, ShortTemplate], Field(max_length=50)] = Field(
         default_factory=dict, description="name -> text, a template, for the call's record"
     )
-    step: Step = Field(description="what happens; its keys stand beside the route's own")
+    step: AnyStep = Field(description="what happens; its keys stand beside the route's own")
 
     @model_validator(mode="before")
     @classmethod
     def _step_stands_beside(cls, value: Any) -> Any:
         """Take the step's keys out of the route's, where people write them."""
-        if not isinstance(value, dict) or isinstance(value.get("step"), Part):
+        if not isinstance(value, dict) or isinstance(value.get("step"), PlanPart):
             return value
         own = {key: each for key, each in value.items() if key in ROUTE_KEYS}
         step = {key: each for key, each in value.items() if key not in ROUTE_KEYS}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from gateway.dialplan.model.agent import KeypadRules
-from gateway.dialplan.model.fields import Digit, Name, Part, Seconds, Template, check_uri, is_uri
+from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, Seconds, Template, check_uri, is_uri
 from gateway.dialplan.model.match import HeaderToken, as_list
 from gateway.dialplan.model.templates import check_header_template, check_template, check_uri_template
 
@@ -65,7 +65,7 @@ def _header(name: str) -> str:
 
 Sound = Annotated[str, Field(min_length=1, max_length=400)]
 """Path of a WAV file (8 kHz, mono, 16 bits), from the dialplan's folder."""
-Sounds = Annotated[tuple[Sound, ...], _AsList, Field(min_length=1, max_length=20)]
+SoundFiles = Annotated[tuple[Sound, ...], _AsList, Field(min_length=1, max_length=20)]
 Short = Annotated[str, Field(min_length=1, max_length=500)]
 ShortTemplate = Annotated[Short, AfterValidator(check_template)]
 UriTemplate = Annotated[Short, AfterValidator(check_uri_template)]
@@ -79,7 +79,7 @@ CallerIdTemplate = Annotated[ShortTemplate, AfterValidator(_shown_caller)]
 DivertedTemplate = Annotated[ShortTemplate, AfterValidator(_diverted_from)]
 
 
-class AgentStep(Part):
+class AgentStep(PlanPart):
     """A voice agent answers."""
 
     action: Literal["agent"] = Field("agent", description="a voice agent answers; `agent: NAME` alone is enough")
@@ -88,12 +88,12 @@ class AgentStep(Part):
         0, description="the caller hears ringing for at least so long"
     )
     keypad: KeypadRules | None = Field(None, description="changes the agent's `keypad`; shortcuts are added to its own")
-    on_failure: Step | None = Field(
+    on_failure: AnyStep | None = Field(
         None, description="the agent cannot be had, or was lost; none: the next of a hunt, else 503"
     )
 
 
-class RejectStep(Part):
+class RejectStep(PlanPart):
     """The call is refused."""
 
     action: Literal["reject"] = Field("reject", description="refuse the call; a code alone (`486`) is enough")
@@ -104,19 +104,19 @@ class RejectStep(Part):
     announcement: Sound | None = Field(None, description="WAV file played before it as early media (183), not charged")
 
 
-class RedirectStep(Part):
+class RedirectStep(PlanPart):
     """The caller's side is told to call elsewhere: 302 (RFC 3261 section 21.3.3)."""
 
     action: Literal["redirect"] = Field("redirect", description="302 Moved Temporarily")
     contacts: Contacts = Field(description="URI, a template, or a list of them, the best first")
 
 
-class DialStep(Part):
+class DialStep(PlanPart):
     """Somebody else is called, and both are connected."""
 
     action: Literal["dial"] = Field("dial", description="call somebody and connect them with the caller")
     to: Annotated[UriTemplate, AfterValidator(_target)] = Field(description="SIP or tel URI, or a number; a template")
-    trunk: Name | None = Field(None, description="trunk the call goes out through; a number needs one")
+    trunk: PlanName | None = Field(None, description="trunk the call goes out through; a number needs one")
     ring_limit_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
         30, description="nobody answers by then: it failed"
     )
@@ -128,7 +128,7 @@ class DialStep(Part):
         "called", description="who was called first, told to the trunk: `called`, `nobody`, or a number; a template"
     )
     headers: HeaderTexts = Field(default_factory=dict, description="extra headers of the INVITE, values are templates")
-    then: Step | None = Field(None, description="when it failed; none: the next of a hunt, else the far end's code")
+    then: AnyStep | None = Field(None, description="when it failed; none: the next of a hunt, else the far end's code")
 
     @model_validator(mode="after")
     def _a_number_has_a_trunk(self) -> Self:
@@ -137,17 +137,17 @@ class DialStep(Part):
         return self
 
 
-class MenuStep(Part):
+class MenuStep(PlanPart):
     """The caller chooses with the telephone's keys; no model decides."""
 
     action: Literal["menu"] = Field("menu", description="the caller chooses with the telephone's keys")
     prompt: Sound | None = Field(None, description="WAV file that names the choices")
     say: Template | None = Field(None, description="text that names the choices, read out by the `agent`")
     agent: str | None = Field(None, description="name of the agent that reads `say`")
-    keys: Annotated[dict[Digit, Step], Field(min_length=1)] = Field(description="key -> step")
+    keys: Annotated[dict[Digit, AnyStep], Field(min_length=1)] = Field(description="key -> step")
     timeout_s: Seconds = Field(5, description="how long a key is waited for after the prompt")
     retries: int = Field(2, ge=0, le=10, description="how often the prompt is repeated after no key, or a wrong one")
-    otherwise: Step | None = Field(None, description="after the last repetition; none hangs up")
+    otherwise: AnyStep | None = Field(None, description="after the last repetition; none hangs up")
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -158,30 +158,30 @@ class MenuStep(Part):
         return self
 
 
-class HuntStep(Part):
+class HuntStep(PlanPart):
     """Several steps one after the other, until one succeeds."""
 
     action: Literal["hunt"] = Field("hunt", description="try steps in order, the next when one fails")
-    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)] = Field(description="in order")
+    steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=20)] = Field(description="in order")
 
     @field_validator("steps")
     @classmethod
-    def _each_is_reached(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    def _each_is_reached(cls, steps: tuple[AnyStep, ...]) -> tuple[AnyStep, ...]:
         for number, step in enumerate(steps[:-1], 1):
             if not can_fail(step):
                 raise ValueError(f"step {number} ({step.action}) cannot fail: what follows it is never reached")
         return steps
 
 
-class AnnounceStep(Part):
+class AnnounceStep(PlanPart):
     """Something is played."""
 
     action: Literal["announce"] = Field("announce", description="play, then hang up or go on")
-    files: Sounds = Field(description="WAV file, or a list of them")
+    files: SoundFiles = Field(description="WAV file, or a list of them")
     answer: bool = Field(
         True, description="false plays as early media (183): not charged, but not every network lets it"
     )
-    then: Step | None = Field(None, description="what follows; none hangs up")
+    then: AnyStep | None = Field(None, description="what follows; none hangs up")
 
     @model_validator(mode="after")
     def _unanswered_goes_on(self) -> Self:
@@ -191,7 +191,7 @@ class AnnounceStep(Part):
 
 
 def _tag(value: Any) -> str | None:
-    if isinstance(value, Part):
+    if isinstance(value, PlanPart):
         return str(getattr(value, "action", ""))
     if not isinstance(value, dict):
         return None
@@ -212,8 +212,8 @@ def _written_short(value: object) -> object:
     return {"action": "agent", "agent": value}
 
 
-AnyStep: TypeAlias = AgentStep | RejectStep | RedirectStep | DialStep | MenuStep | HuntStep | AnnounceStep
-Step: TypeAlias = Annotated[
+PlanStep: TypeAlias = AgentStep | RejectStep | RedirectStep | DialStep | MenuStep | HuntStep | AnnounceStep
+AnyStep: TypeAlias = Annotated[
     Annotated[AgentStep, Tag("agent")]
     | Annotated[RejectStep, Tag("reject")]
     | Annotated[RedirectStep, Tag("redirect")]
@@ -226,7 +226,7 @@ Step: TypeAlias = Annotated[
 ]
 """Any step. The number of a SIP status, the name of a WAV file, or that of an agent stand for a whole step."""
 
-STEPS: dict[str, type[AnyStep]] = {
+STEPS: dict[str, type[PlanStep]] = {
     "agent": AgentStep,
     "reject": RejectStep,
     "redirect": RedirectStep,
@@ -240,7 +240,7 @@ for _kind in STEPS.values():
     _kind.model_rebuild()
 
 
-def can_fail(step: AnyStep) -> bool:
+def can_fail(step: PlanStep) -> bool:
     """Return whether a step can end without having dealt with the call, so that a hunt goes on."""
     if isinstance(step, AgentStep):
         return step.on_failure is None or can_fail(step.on_failure)
@@ -249,10 +249,10 @@ def can_fail(step: AnyStep) -> bool:
     return isinstance(step, HuntStep) and can_fail(step.steps[-1])
 
 
-def steps_within(step: AnyStep, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], AnyStep]]:
+def steps_within(step: PlanStep, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], PlanStep]]:
     """Yield a step and all inside it, each with its path from the first."""
     yield path, step
-    inner: list[tuple[tuple[str | int, ...], AnyStep | None]] = []
+    inner: list[tuple[tuple[str | int, ...], PlanStep | None]] = []
     if isinstance(step, AgentStep):
         inner = [(("on_failure",), step.on_failure)]
     elif isinstance(step, DialStep | AnnounceStep):

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from yaml.composer import Composer
 
-from gateway.dialplan.read.scalars import CoreResolver
-from gateway.dialplan.read.yaml_tree import MAX_DEPTH, MAX_NODES, mistake_at
+from gateway.dialplan.read.yaml_tree import MAX_DEPTH, MAX_NODES, CoreResolver, mistake_at
 from gateway.errors import DialplanError, Mistake
 
 MAX_BYTES = 8 << 20

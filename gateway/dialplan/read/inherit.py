@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.dialplan.model.fields import PlanPath
 from gateway.dialplan.read.messages import did_you_mean
-from gateway.dialplan.read.source import Written
-from gateway.dialplan.read.yaml_tree import NodePath
+from gateway.dialplan.read.source import PlanSource
 
 MAX_CHAIN = 32
 """Agents that extend one another."""
 _USUAL_KIND = "server_vad"  # of turn_detection; another kind keeps nothing of the first
 
 
-def inherit(written: Written) -> None:
+def inherit(written: PlanSource) -> None:
     """Give every agent what it has from the one it extends and from the defaults; its own values win."""
     agents = written.plain.get("agents")
     defaults = written.plain.pop("defaults", None)
@@ -29,7 +29,9 @@ def inherit(written: Written) -> None:
         agents[name] = _resolved(written, name, own, defaults)
 
 
-def _resolved(written: Written, name: str, agents: dict[str, Any], defaults: dict[str, Any] | None) -> dict[str, Any]:
+def _resolved(
+    written: PlanSource, name: str, agents: dict[str, Any], defaults: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return one agent with all it inherits; a chain that cannot be followed ends where it breaks."""
     merged: dict[str, Any] = {}
     for source in _chain(written, name, agents):
@@ -39,7 +41,7 @@ def _resolved(written: Written, name: str, agents: dict[str, Any], defaults: dic
     return merged
 
 
-def _chain(written: Written, name: str, agents: dict[str, Any]) -> list[str]:
+def _chain(written: PlanSource, name: str, agents: dict[str, Any]) -> list[str]:
     """Return the agent and those it extends, nearest first."""
     chain = [name]
     while True:
@@ -65,7 +67,7 @@ def _chain(written: Written, name: str, agents: dict[str, Any]) -> list[str]:
 
 
 def _merge(
-    written: Written, own: dict[str, Any], base: dict[str, Any], path: NodePath, source: NodePath
+    written: PlanSource, own: dict[str, Any], base: dict[str, Any], path: PlanPath, source: PlanPath
 ) -> dict[str, Any]:
     """Return ``own`` with what ``base`` adds; mappings are merged, everything else is taken as a whole."""
     if "kind" in own and own["kind"] != base.get("kind", _USUAL_KIND):

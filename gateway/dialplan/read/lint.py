@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from gateway.audio.filler import NONE, TONE, load_filler
 from gateway.audio.wav import read_wav
-from gateway.dialplan.model.plan import AgentProfile, Dialplan, Rule, all_steps
-from gateway.dialplan.model.steps import AgentStep, AnnounceStep, AnyStep, DialStep, MenuStep, RedirectStep, RejectStep
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.fields import PlanPath
+from gateway.dialplan.model.match import LoadMatch, Match
+from gateway.dialplan.model.patterns import Pattern, parse_pattern
+from gateway.dialplan.model.plan import Dialplan, all_steps
+from gateway.dialplan.model.rule import Rule
+from gateway.dialplan.model.steps import AgentStep, AnnounceStep, DialStep, MenuStep, PlanStep, RedirectStep, RejectStep
 from gateway.dialplan.model.templates import TIME_PARTS, Lookup, Use, parse_template
 from gateway.dialplan.read.messages import did_you_mean
 from gateway.dialplan.read.parameters import parameter_mistakes, parameter_remarks
-from gateway.dialplan.read.shadows import shadowed
-from gateway.dialplan.read.source import Written
-from gateway.dialplan.read.yaml_tree import NodePath
+from gateway.dialplan.read.source import PlanSource
+from gateway.dialplan.routing.index import CompiledRoute, RouteIndex
 from gateway.errors import ConfigError, Mistake
 
 SOUND_RATE_HZ = 8000
@@ -23,7 +28,7 @@ NO_SETTINGS = "no settings are given"
 _RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
 
 
-def names_unknown(written: Written) -> Iterator[Mistake]:
+def names_unknown(written: PlanSource) -> Iterator[Mistake]:
     """Yield the agents that routes name and nobody wrote, and route names that stand there twice; before the model."""
     agents, routes = written.plain.get("agents"), written.plain.get("routes")
     if not isinstance(routes, list):
@@ -44,7 +49,7 @@ def names_unknown(written: Written) -> Iterator[Mistake]:
                     yield written.mistake(path, f"there is no agent {agent!r}; {did_you_mean(agent, agents)}")
 
 
-def _agents(step: object, path: NodePath) -> Iterator[tuple[NodePath, str]]:
+def _agents(step: object, path: PlanPath) -> Iterator[tuple[PlanPath, str]]:
     """Yield the agents a step names as it was written, and those of the steps inside it."""
     if isinstance(step, str) and not (step.isascii() and step.isdigit()) and not step.lower().endswith(".wav"):
         yield path, step
@@ -61,7 +66,9 @@ def _agents(step: object, path: NodePath) -> Iterator[tuple[NodePath, str]]:
         yield from _agents(each, (*path, "steps", number))
 
 
-def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[str] | None) -> Iterator[Mistake]:
+def plan_mistakes(
+    plan: Dialplan, written: PlanSource, folder: Path, trunks: Collection[str] | None
+) -> Iterator[Mistake]:
     """
     Yield the mistakes of a plan whose parts are right each by itself.
 
@@ -71,7 +78,7 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
         folder: where relative paths of WAV files start.
         trunks: names of the trunks in the settings; None does not ask.
     """
-    sounds = _Sounds(folder)
+    sounds = _SoundChecks(folder)
     known = None if trunks is None else {name.lower() for name in trunks}
     for name, agent in plan.agents.items():
         if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
@@ -87,7 +94,7 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
                 yield written.mistake((*place, *found.path), found.problem)
         yield from _agent_lookups(name, agent, plan, written)
     for index, rule in enumerate(plan.routes):
-        path: NodePath = ("routes", index)
+        path: PlanPath = ("routes", index)
         yield from _names_of_match(rule, path, plan, written, known)
         for within, step in all_steps(rule):
             yield from _step_mistakes(step, (*path, *within), rule, written, sounds, known)
@@ -98,8 +105,8 @@ def review(plan: Dialplan, written: Written, folder: Path, trunks: Collection[st
         yield written.mistake(("routes", index), problem)
 
 
-def remarks(plan: Dialplan, written: Written, trunks: Collection[str] | None) -> Iterator[Mistake]:
-    """Yield what is odd about a plan that can be used, and what nobody could check; otherwise as ``review``."""
+def plan_remarks(plan: Dialplan, written: PlanSource, trunks: Collection[str] | None) -> Iterator[Mistake]:
+    """Yield what is odd about a plan that can be used, and what nobody could check; otherwise as ``plan_mistakes``."""
     for name, agent in plan.agents.items():
         for number, webhook in enumerate(agent.tools.webhooks):
             place = ("agents", name, "tools", "webhooks", number, "parameters")
@@ -109,7 +116,7 @@ def remarks(plan: Dialplan, written: Written, trunks: Collection[str] | None) ->
         return
     told: dict[str, Mistake] = {}
     for index, rule in enumerate(plan.routes):
-        named: list[tuple[NodePath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
+        named: list[tuple[PlanPath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
         named += [
             ((*path, "trunk"), step.trunk)
             for path, step in all_steps(rule)
@@ -124,7 +131,7 @@ def remarks(plan: Dialplan, written: Written, trunks: Collection[str] | None) ->
 
 
 def _names_of_match(
-    rule: Rule, path: NodePath, plan: Dialplan, written: Written, trunks: Collection[str] | None
+    rule: Rule, path: PlanPath, plan: Dialplan, written: PlanSource, trunks: Collection[str] | None
 ) -> Iterator[Mistake]:
     for number, span in enumerate(rule.match.time or ()):
         for key, names in (("holidays", span.holidays), ("not_holidays", span.not_holidays)):
@@ -142,7 +149,12 @@ def _no_trunk(name: str, trunks: Collection[str]) -> str:
 
 
 def _step_mistakes(
-    step: AnyStep, path: NodePath, rule: Rule, written: Written, sounds: _Sounds, trunks: Collection[str] | None
+    step: PlanStep,
+    path: PlanPath,
+    rule: Rule,
+    written: PlanSource,
+    sounds: _SoundChecks,
+    trunks: Collection[str] | None,
 ) -> Iterator[Mistake]:
     if isinstance(step, DialStep) and step.trunk and trunks is not None and step.trunk.lower() not in trunks:
         yield written.mistake((*path, "trunk"), _no_trunk(step.trunk, trunks))
@@ -153,7 +165,7 @@ def _step_mistakes(
         yield from (written.mistake((*path, *inner), words) for words in _lookups(text, use, rule))
 
 
-def sounds_of(step: AnyStep) -> list[tuple[str, str]]:
+def sounds_of(step: PlanStep) -> list[tuple[str, str]]:
     """Return the WAV files of a step, each with its key."""
     if isinstance(step, RejectStep) and step.announcement is not None:
         return [("announcement", step.announcement)]
@@ -162,7 +174,7 @@ def sounds_of(step: AnyStep) -> list[tuple[str, str]]:
     return [("files", name) for name in step.files] if isinstance(step, AnnounceStep) else []
 
 
-def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
+def templates_of(step: PlanStep) -> list[tuple[PlanPath, str, Use]]:
     """Return the templates of a step, each with its key."""
     if isinstance(step, RejectStep) and step.reason is not None:
         return [(("reason",), step.reason, "text")]
@@ -171,10 +183,10 @@ def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
     if isinstance(step, RedirectStep):
         return [(("contacts",), text, "uri") for text in step.contacts]
     if isinstance(step, DialStep):
-        headers: list[tuple[NodePath, str, Use]] = [
+        headers: list[tuple[PlanPath, str, Use]] = [
             (("headers", name), text, "header") for name, text in step.headers.items()
         ]
-        numbers: list[tuple[NodePath, str, Use]] = [
+        numbers: list[tuple[PlanPath, str, Use]] = [
             (("caller_id",), step.caller_id or "", "text"),
             (("diverted_from",), step.diverted_from, "text"),
         ]
@@ -182,7 +194,7 @@ def templates_of(step: AnyStep) -> list[tuple[NodePath, str, Use]]:
     return []
 
 
-def _metadata_lookups(rule: Rule, path: NodePath, written: Written) -> Iterator[Mistake]:
+def _metadata_lookups(rule: Rule, path: PlanPath, written: PlanSource) -> Iterator[Mistake]:
     for name, text in rule.metadata.items():
         problems = list(_lookups(text, "text", rule))
         if "{" in text and any(each.variable == "metadata" for each in parse_template(text).lookups):
@@ -215,7 +227,7 @@ def _known_parts(lookup: Lookup, rule: Rule) -> Collection[str] | None:
     return parts.get(lookup.variable, ())
 
 
-def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: Written) -> Iterator[Mistake]:
+def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: PlanSource) -> Iterator[Mistake]:
     """Yield what an agent's texts ask for and a route that names the agent does not give."""
     texts = {
         ("instructions",): agent.instructions,
@@ -248,7 +260,7 @@ def _silence(folder: Path, agent: AgentProfile) -> str | None:
     return None
 
 
-class _Sounds:
+class _SoundChecks:
     """WAV files, each looked at once."""
 
     def __init__(self, folder: Path) -> None:
@@ -276,3 +288,84 @@ class _Sounds:
         if rate_hz != SOUND_RATE_HZ:
             return f"{path} has {rate_hz} samples per second; convert it: sox {path} -r {SOUND_RATE_HZ} out.wav"
         return None
+
+
+MAX_COMPARISONS = 1_000_000
+"""Pairs of routes that are compared; in a very large plan the rest is not looked at."""
+
+
+def shadowed(index: RouteIndex) -> Iterator[tuple[int, int]]:
+    """
+    Yield the numbers of routes that are never reached, each with that of the first route that takes all their calls.
+
+    Sure of what it says, but does not see everything: several earlier routes that only together take all, regular
+    expressions that are written differently and mean the same.
+    """
+    left = MAX_COMPARISONS
+    for route in index.routes:
+        for number in _candidates(index, route):
+            left -= 1
+            if number >= route.number or left < 0:
+                break
+            if covers(index.routes[number].rule.match, route.rule.match):
+                yield route.number, number
+                break
+
+
+def _candidates(index: RouteIndex, route: CompiledRoute) -> list[int]:
+    """Return the routes that may take what this one takes, in order: filed under the beginning of its own values."""
+    match = route.rule.match
+    called = [parse_pattern(match.to[0]).head] if match.to else []
+    callers = [parse_pattern(match.from_[0]).head] if match.from_ else []
+    headers = [(name.lower(), parse_pattern(texts[0]).head) for name, texts in (match.headers or {}).items()]
+    return index.candidates(called, callers, headers)
+
+
+def covers(wide: Match, narrow: Match) -> bool:
+    """Return whether every call that fulfils ``narrow`` fulfils ``wide`` too; False where that is not known."""
+    return (
+        _texts_cover(wide.to, narrow.to)
+        and _texts_cover(wide.from_, narrow.from_)
+        and _names_cover(wide.trunk, narrow.trunk)
+        and _networks_cover(wide.source, narrow.source)
+        and _headers_cover(wide, narrow)
+        and (wide.time is None or wide.time == narrow.time)
+        and _load_covers(wide.load, narrow.load)
+        and (wide.percent is None or wide.percent == 100)
+    )
+
+
+def _texts_cover(wide: tuple[str, ...] | None, narrow: tuple[str, ...] | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    patterns: list[Pattern] = [parse_pattern(text) for text in wide]
+    return all(any(each.covers(parse_pattern(text)) for each in patterns) for text in narrow)
+
+
+def _names_cover(wide: tuple[str, ...] | None, narrow: tuple[str, ...] | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    return {name.lower() for name in narrow} <= {name.lower() for name in wide}
+
+
+def _networks_cover(wide: tuple[str, ...] | None, narrow: tuple[str, ...] | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    ours = [ipaddress.ip_network(text) for text in wide]
+    theirs = [ipaddress.ip_network(text) for text in narrow]
+    return all(any(a.version == b.version and b.subnet_of(a) for a in ours) for b in theirs)  # type: ignore[arg-type]
+
+
+def _headers_cover(wide: Match, narrow: Match) -> bool:
+    theirs = {name.lower(): texts for name, texts in (narrow.headers or {}).items()}
+    return all(
+        name.lower() in theirs and _texts_cover(texts, theirs[name.lower()])
+        for name, texts in (wide.headers or {}).items()
+    )
+
+
+def _load_covers(wide: LoadMatch | None, narrow: LoadMatch | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    low = wide.above is None or (narrow.above is not None and narrow.above >= wide.above)
+    return low and (wide.below is None or (narrow.below is not None and narrow.below <= wide.below))

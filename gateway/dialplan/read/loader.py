@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile, compose, folder_of, read_files, version_of
 from gateway.dialplan.read.inherit import inherit
-from gateway.dialplan.read.lint import names_unknown, remarks, review
-from gateway.dialplan.read.messages import explain
-from gateway.dialplan.read.source import Written, in_schema
-from gateway.dialplan.read.yaml_tree import NodePath, YamlTree
+from gateway.dialplan.read.lint import names_unknown, plan_mistakes, plan_remarks
+from gateway.dialplan.read.messages import Finding, mistake_of
+from gateway.dialplan.read.source import PlanSource, in_schema
+from gateway.dialplan.read.yaml_tree import YamlTree
 from gateway.errors import DialplanError, Mistake
 
 MAX_MISTAKES = 500
 """Mistakes that are told at once."""
-
-
-class Finding(NamedTuple):
-    """
-    What somebody else finds about a plan whose parts are right each by itself.
-
-    Attributes:
-        path: where in the plan.
-        problem: what it is, and the cure.
-        is_remark: the plan can be used all the same.
-    """
-
-    path: NodePath
-    problem: str
-    is_remark: bool = False
 
 
 Look = Callable[[Dialplan], Iterable[Finding]]
@@ -80,24 +64,24 @@ def dialplan_of(
             for details in error.errors(include_url=False)
             if (details["loc"] or not mistakes) and not (details["type"] == "too_short" and details["input"])
         ]
-        raise _refusal(files, [*mistakes, *(explain(details, written) for details in told)]) from None
+        raise _refusal(files, [*mistakes, *(mistake_of(details, written) for details in told)]) from None
     found: list[Finding] = []
     if not mistakes:
         found = list(look(plan))
-        mistakes = [*review(plan, written, folder, trunks), *_placed(found, written, are_remarks=False)]
+        mistakes = [*plan_mistakes(plan, written, folder, trunks), *_placed(found, written, are_remarks=False)]
     if mistakes:
         raise _refusal(files, mistakes)
-    odd = [*remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
+    odd = [*plan_remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
     return plan.read_from(folder, version_of(files), _in_order(files, odd))
 
 
-def _placed(found: list[Finding], written: Written, *, are_remarks: bool) -> list[Mistake]:
+def _placed(found: list[Finding], written: PlanSource, *, are_remarks: bool) -> list[Mistake]:
     return [written.mistake(each.path, each.problem) for each in found if each.is_remark is are_remarks]
 
 
-def _written(files: list[PlanFile]) -> Written:
+def _written(files: list[PlanFile]) -> PlanSource:
     """Return what stands in the files, with defaults and extensions put in."""
-    written = Written()
+    written = PlanSource()
     mistakes: list[Mistake] = []
     for file in files:
         tree = YamlTree(file.name, in_schema)

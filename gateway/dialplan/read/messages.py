@@ -11,11 +11,11 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from gateway.dialplan.model.plan import Dialplan, Rule
-from gateway.dialplan.model.rule import ROUTE_KEYS
+from gateway.dialplan.model.fields import PlanPath
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.model.rule import ROUTE_KEYS, Rule
 from gateway.dialplan.model.steps import ACTIONS, STEPS, AgentStep
-from gateway.dialplan.read.source import Written
-from gateway.dialplan.read.yaml_tree import NodePath
+from gateway.dialplan.read.source import PlanSource
 from gateway.errors import Mistake
 
 _KINDS = {
@@ -30,6 +30,21 @@ _HINTS = {"called": "write `match: {to: ...}`", "caller": "write `match: {from: 
 _WHOLE_PLAN = ("defaults",)  # known at the top, but no field of the model
 
 
+class Finding(NamedTuple):
+    """
+    What somebody else finds about a plan whose parts are right each by itself.
+
+    Attributes:
+        path: where in the plan.
+        problem: what it is, and the cure.
+        is_remark: the plan can be used all the same.
+    """
+
+    path: PlanPath
+    problem: str
+    is_remark: bool = False
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the nearest of the known words as a question, or some of them."""
     words = list(known)
@@ -40,7 +55,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"there is {', '.join(map(repr, words[:12]))}{more}" if words else "there is none"
 
 
-def explain(details: ErrorDetails, written: Written) -> Mistake:
+def mistake_of(details: ErrorDetails, written: PlanSource) -> Mistake:
     """Turn one of pydantic's errors into a mistake with its place."""
     place = _place(details["loc"], written.plain)
     path, kind, value = place.path, details["type"], details["input"]
@@ -62,7 +77,7 @@ def explain(details: ErrorDetails, written: Written) -> Mistake:
     return written.mistake(path, problem if bare else f"{problem}, not {_quoted(value)}")
 
 
-def _no_such_action(path: NodePath, value: object, written: Written) -> Mistake:
+def _no_such_action(path: PlanPath, value: object, written: PlanSource) -> Mistake:
     action = value.get("action") if isinstance(value, dict) else None
     if isinstance(action, str):
         return written.mistake((*path, "action"), f"unknown action {action!r}; {did_you_mean(action, ACTIONS)}")
@@ -78,14 +93,14 @@ def _choices(expected: str) -> list[str]:
     return expected.replace("'", "").replace(" or ", ", ").split(", ")
 
 
-class _Place(NamedTuple):
+class _Spot(NamedTuple):
     """Where pydantic's path leads: the path in the files, and the type there."""
 
-    path: NodePath
+    path: PlanPath
     kind: Any
 
 
-def _place(loc: tuple[int | str, ...], plain: object) -> _Place:
+def _place(loc: tuple[int | str, ...], plain: object) -> _Spot:
     """
     Follow pydantic's path through types and written values.
 
@@ -110,7 +125,7 @@ def _place(loc: tuple[int | str, ...], plain: object) -> _Place:
         if written_so:
             path.append(part)
             value = _at(value, part)
-    return _Place(tuple(path), kind)
+    return _Spot(tuple(path), kind)
 
 
 def _inner(kind: Any, part: int | str, value: object) -> tuple[Any, bool]:
@@ -154,7 +169,7 @@ def _bare(kind: Any) -> Any:
     return typing.Any if isinstance(kind, str) else kind
 
 
-def _keys_of(place: _Place) -> list[str]:
+def _keys_of(place: _Spot) -> list[str]:
     """Return the keys the model knows at a place."""
     kind = place.kind
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):

@@ -19,8 +19,8 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from gateway.dialplan.read.messages import did_you_mean
-from gateway.dialplan.read.yaml_tree import NodePath
+from gateway.dialplan.model.fields import PlanPath
+from gateway.dialplan.read.messages import Finding, did_you_mean
 
 MAX_CHARACTERS = 65_536
 """Of the schema as JSON: more than the model could read beside its instructions."""
@@ -43,17 +43,10 @@ _REFERENCES = frozenset({"$ref", "$dynamicRef"})
 _META = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 
 
-class Found(NamedTuple):
-    """A problem and where in the schema it is."""
-
-    path: NodePath
-    problem: str
-
-
-class _Part(NamedTuple):
+class _Subschema(NamedTuple):
     """A schema inside another."""
 
-    path: NodePath
+    path: PlanPath
     schema: Mapping[str, Any]
     around: Mapping[str, Any] | None = None
     """The schema around it, where both hold for the same value."""
@@ -61,7 +54,7 @@ class _Part(NamedTuple):
     """Schemas around it, and itself, that have an ``$id`` which references start from; the outermost first."""
 
 
-def parameter_mistakes(schema: object) -> list[Found]:
+def parameter_mistakes(schema: object) -> list[Finding]:
     """
     Return what is wrong with the schema of a tool's arguments; nothing when it can be used.
 
@@ -70,9 +63,11 @@ def parameter_mistakes(schema: object) -> list[Found]:
     """
     found = list(_json_mistakes(schema, ()))
     if not found and len(json.dumps(schema)) > MAX_CHARACTERS:
-        found = [Found((), f"the schema has more than {MAX_CHARACTERS} characters; that is more than a model can use")]
+        found = [
+            Finding((), f"the schema has more than {MAX_CHARACTERS} characters; that is more than a model can use")
+        ]
     if not found and not isinstance(schema, Mapping):
-        found = [Found((), "a schema is a mapping; write `type: object` and `properties`")]
+        found = [Finding((), "a schema is a mapping; write `type: object` and `properties`")]
     if found or not isinstance(schema, Mapping):
         return found[:MAX_TOLD]
     parts = list(_parts(schema))
@@ -82,18 +77,18 @@ def parameter_mistakes(schema: object) -> list[Found]:
     return list(dict.fromkeys(found))[:MAX_TOLD]
 
 
-def parameter_remarks(schema: Mapping[str, Any]) -> Iterator[Found]:
+def parameter_remarks(schema: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield what is odd about a schema that can be used, or what OpenAI refuses and others may take."""
     if "properties" not in schema:
-        yield Found((), "OpenAI refuses arguments without `properties`; write `properties: {}`")
+        yield Finding((), "OpenAI refuses arguments without `properties`; write `properties: {}`")
     for part in _parts(schema):
         kinds = part.schema.get("type")
         if "array" in (kinds if isinstance(kinds, list) else [kinds]) and "items" not in part.schema:
-            yield Found(part.path, "OpenAI refuses an array without `items`; say what it holds")
+            yield Finding(part.path, "OpenAI refuses an array without `items`; say what it holds")
         properties = part.schema.get("properties", {} if not part.path else None)
         for index, name in enumerate(part.schema.get("required", ()) if properties is not None else ()):
             if name not in properties:
-                yield Found(
+                yield Finding(
                     (*part.path, "required", index), f"there is no property {name!r}; {_near(name, properties)}"
                 )
 
@@ -102,18 +97,18 @@ def _near(name: str, properties: Mapping[str, Any]) -> str:
     return did_you_mean(name, list(properties))
 
 
-def _json_mistakes(value: object, path: NodePath) -> Iterator[Found]:
+def _json_mistakes(value: object, path: PlanPath) -> Iterator[Finding]:
     """Yield what JSON cannot say; what Python code gives may hold anything, itself too."""
     if len(path) > MAX_DEPTH:
-        yield Found(path[:MAX_DEPTH], f"nested more than {MAX_DEPTH} levels deep; put parts of it into $defs")
+        yield Finding(path[:MAX_DEPTH], f"nested more than {MAX_DEPTH} levels deep; put parts of it into $defs")
     elif isinstance(value, Mapping | list):
         for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(value, list) or isinstance(key, str):
                 yield from _json_mistakes(inner, (*path, key))
             else:
-                yield Found(path, f"the key {key!r} is not text")
+                yield Finding(path, f"the key {key!r} is not text")
     elif (problem := _scalar_problem(value)) is not None:
-        yield Found(path, problem)
+        yield Finding(path, problem)
 
 
 def _scalar_problem(value: object) -> str | None:
@@ -126,45 +121,45 @@ def _scalar_problem(value: object) -> str | None:
     return None if value is None else f"a value of the type {type(value).__name__} is no JSON"
 
 
-def _root_mistakes(schema: Mapping[str, Any]) -> Iterator[Found]:
+def _root_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
     if schema.get("type") != "object":
-        place: NodePath = ("type",) if "type" in schema else ()
-        yield Found(place, "the schema is not that of an object; write `type: object` and `properties`")
+        place: PlanPath = ("type",) if "type" in schema else ()
+        yield Finding(place, "the schema is not that of an object; write `type: object` and `properties`")
     for key in _NOT_AT_THE_ROOT:
         if key in schema:
-            yield Found((key,), f"services refuse {key} at the root; write `properties` there, and {key} inside one")
+            yield Finding((key,), f"services refuse {key} at the root; write `properties` there, and {key} inside one")
 
 
-def _meta_mistakes(schema: Mapping[str, Any]) -> Iterator[Found]:
+def _meta_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield where a schema is no JSON Schema 2020-12."""
     for error in _META.iter_errors(schema):
-        path: NodePath = tuple(error.absolute_path)
+        path: PlanPath = tuple(error.absolute_path)
         if error.validator == "anyOf" and path[-1:] == ("type",):
             kinds = error.instance if isinstance(error.instance, list) else [error.instance]
             wrong = next((kind for kind in kinds if kind not in TYPES), error.instance)
-            yield Found(path, f"there is no type {wrong!r}; {did_you_mean(str(wrong), TYPES)}")
+            yield Finding(path, f"there is no type {wrong!r}; {did_you_mean(str(wrong), TYPES)}")
         else:
             words = error.message if len(error.message) <= 200 else f"{error.message[:200]}..."
             is_number = error.validator_value == "string" and isinstance(error.instance, int | float)
-            yield Found(path, f"no JSON Schema: {words}{'; put it into quotes' if is_number else ''}")
+            yield Finding(path, f"no JSON Schema: {words}{'; put it into quotes' if is_number else ''}")
 
 
-def _parts(schema: Mapping[str, Any]) -> Iterator[_Part]:
+def _parts(schema: Mapping[str, Any]) -> Iterator[_Subschema]:
     """Yield a schema and all inside it, in order; data that may look like schemas (``default``, ``enum``) are none."""
-    pending = [_Part((), schema)]
+    pending = [_Subschema((), schema)]
     while pending:
         part = pending.pop()
         own_id = part.path and "$id" in part.schema  # that of the root is the start anyhow
         part = part._replace(ids=(*part.ids, part.schema)) if own_id else part
         yield part
         pending += [
-            _Part((*part.path, *path), inner, part.schema if path[0] in _IN_PLACE else None, part.ids)
+            _Subschema((*part.path, *path), inner, part.schema if path[0] in _IN_PLACE else None, part.ids)
             for path, inner in reversed(list(_inner(part.schema)))
             if isinstance(inner, Mapping)
         ]
 
 
-def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[NodePath, object]]:
+def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[PlanPath, object]]:
     for key, value in schema.items():
         if key in _ONE:
             yield (key,), value
@@ -174,16 +169,16 @@ def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[NodePath, object]]:
             yield from (((key, name), each) for name, each in value.items())
 
 
-def _part_mistakes(parts: list[_Part]) -> Iterator[Found]:
+def _part_mistakes(parts: list[_Subschema]) -> Iterator[Finding]:
     for part in parts:
         if part.schema.get("enum") == []:
-            yield Found((*part.path, "enum"), "is empty: no value could ever fit; name the values")
+            yield Finding((*part.path, "enum"), "is empty: no value could ever fit; name the values")
         named = part.schema.get("patternProperties")
-        patterns: list[tuple[NodePath, object]] = [(("pattern",), part.schema.get("pattern"))]
+        patterns: list[tuple[PlanPath, object]] = [(("pattern",), part.schema.get("pattern"))]
         patterns += [(("patternProperties", key), key) for key in (named if isinstance(named, Mapping) else ())]
         for path, pattern in patterns:
             if isinstance(pattern, str) and (problem := _pattern_problem(pattern)) is not None:
-                yield Found((*part.path, *path), f"{pattern[:60]!r} is no regular expression: {problem}")
+                yield Finding((*part.path, *path), f"{pattern[:60]!r} is no regular expression: {problem}")
 
 
 def _pattern_problem(pattern: str) -> str | None:
@@ -196,7 +191,7 @@ def _pattern_problem(pattern: str) -> str | None:
     return None
 
 
-def _reference_mistakes(schema: Mapping[str, Any], parts: list[_Part]) -> Iterator[Found]:
+def _reference_mistakes(schema: Mapping[str, Any], parts: list[_Subschema]) -> Iterator[Finding]:
     """Yield references that lead nowhere, outside, or round in a circle that no value ends."""
     places = {id(part.schema): part.path for part in reversed(parts)}
     edges: dict[int, set[int]] = {}
@@ -210,12 +205,12 @@ def _reference_mistakes(schema: Mapping[str, Any], parts: list[_Part]) -> Iterat
                 edges.setdefault(id(part.schema), set()).add(id(target))
                 problem = None if id(target) in places else _problem_beside(target)
             if problem is not None:
-                yield Found((*part.path, key), f"the reference {reference[:100]!r} {problem}")
+                yield Finding((*part.path, key), f"the reference {reference[:100]!r} {problem}")
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
         first = next(part.path for part in parts if id(part.schema) in error.args[1])
-        yield Found(first, "refers to itself without end: no value could be checked; go on in a property or in items")
+        yield Finding(first, "refers to itself without end: no value could be checked; go on in a property or in items")
 
 
 def _target(reference: str, root: Mapping[str, Any], ids: tuple[Mapping[str, Any], ...]) -> tuple[object, str | None]:

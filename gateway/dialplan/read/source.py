@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.dialplan.read.yaml_tree import NodePath, YamlTree
+from gateway.dialplan.model.fields import PlanPath
+from gateway.dialplan.read.yaml_tree import YamlTree
 from gateway.errors import Mistake
 
 OF_THE_AUTHOR = "x-"
@@ -10,13 +11,13 @@ OF_THE_AUTHOR = "x-"
 _MAPPINGS = ("agents", "holidays")
 
 
-def in_schema(path: NodePath) -> bool:
+def in_schema(path: PlanPath) -> bool:
     """Return whether a path leads into the JSON Schema of a tool's arguments."""
     agent = path[2:] if path[:1] == ("agents",) else path[1:] if path[:1] == ("defaults",) else ()
     return agent[:2] == ("tools", "webhooks") and agent[3:4] == ("parameters",)
 
 
-class Written:
+class PlanSource:
     """
     One mapping made of all files.
 
@@ -32,9 +33,9 @@ class Written:
         self.plain: dict[str, object] = {}
         self.mistakes: list[Mistake] = []
         self._first: YamlTree | None = None
-        self._owners: dict[NodePath, YamlTree] = {}
+        self._owners: dict[PlanPath, YamlTree] = {}
         self._routes: list[tuple[YamlTree, int]] = []
-        self._origins: dict[NodePath, NodePath] = {}
+        self._origins: dict[PlanPath, PlanPath] = {}
 
     def add(self, tree: YamlTree, plain: dict[str, object]) -> None:
         """Add a file; what an earlier one has already is a mistake."""
@@ -70,23 +71,23 @@ class Written:
                 into[name] = value
                 self._owners[(key, name)] = tree
 
-    def inherited(self, path: NodePath, source: NodePath) -> None:
+    def inherited(self, path: PlanPath, source: PlanPath) -> None:
         """Remember that the value at ``path`` was written at ``source``."""
         self._origins[path] = source
 
-    def mistake(self, path: NodePath, problem: str, *, at_key: bool = False) -> Mistake:
+    def mistake(self, path: PlanPath, problem: str, *, at_key: bool = False) -> Mistake:
         """Return a mistake at the value of ``path`` (or at its key), or at the nearest part around it."""
         tree, local = self._locate(self._source(path))
         return tree.mistake(local, problem, at_key=at_key)
 
-    def index_at(self, route: NodePath, number: int) -> tuple[int, ...]:
+    def index_at(self, route: PlanPath, number: int) -> tuple[int, ...]:
         """Return the index of a span of time when the route's ``time`` was written as a list, else nothing."""
         value: object = self.plain
         for part in (*route, "match", "time"):
             value = value[part] if isinstance(value, dict | list) else None  # type: ignore[index]
         return (number,) if isinstance(value, list) else ()
 
-    def line_of(self, path: NodePath) -> str:
+    def line_of(self, path: PlanPath) -> str:
         """Return ``line 7``, with the file when there are several."""
         tree, local = self._locate(self._source(path))
         several = any(owner is not self._first for owner in self._owners.values()) or any(
@@ -94,7 +95,7 @@ class Written:
         )
         return f"{tree.file}:{tree.line_of(local)}" if several else f"line {tree.line_of(local)}"
 
-    def _source(self, path: NodePath) -> NodePath:
+    def _source(self, path: PlanPath) -> PlanPath:
         for _ in range(len(self._origins) + 1):
             for length in range(len(path), 0, -1):
                 if (source := self._origins.get(path[:length])) is not None:
@@ -104,7 +105,7 @@ class Written:
                 break
         return path
 
-    def _locate(self, path: NodePath) -> tuple[YamlTree, NodePath]:
+    def _locate(self, path: PlanPath) -> tuple[YamlTree, PlanPath]:
         assert self._first is not None
         if len(path) > 1 and path[0] == "routes" and isinstance(path[1], int) and path[1] < len(self._routes):
             tree, index = self._routes[path[1]]

@@ -8,12 +8,14 @@ behind the JSON Schema of a tool's arguments: in there scalars are what the core
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import yaml
+from yaml.resolver import BaseResolver
 
-from gateway.dialplan.read.scalars import json_value
+from gateway.dialplan.model.fields import PlanPath
 from gateway.errors import DialplanError, Mistake
 
 MAX_DEPTH = 64
@@ -26,23 +28,92 @@ _NO_KEYS = frozenset(_YAML + kind for kind in ("int", "float", "bool", "null"))
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # how JSON escapes what lies beyond U+FFFF
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
-NodePath = tuple[str | int, ...]
-"""Keys and indices from the root to a value."""
 
-
-def mistake_at(file: str, mark: yaml.Mark | None, problem: str, path: NodePath = ()) -> Mistake:
+def mistake_at(file: str, mark: yaml.Mark | None, problem: str, path: PlanPath = ()) -> Mistake:
     """Return a mistake at a place PyYAML tells (it counts from 0, or does not know)."""
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     return Mistake(file, line, column, dotted(path), problem)
 
 
-def dotted(path: NodePath) -> str:
+def dotted(path: PlanPath) -> str:
     """Return a path as people write it: ``routes[0].agent``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def _joined(pair: str) -> str:
     return pair.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+_YAML = "tag:yaml.org,2002:"
+_NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
+_BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
+_INT = re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
+
+
+class CoreResolver(BaseResolver):
+    """Gives plain scalars their tags."""
+
+
+for _kind, _pattern, _first in (
+    ("bool", _BOOL, "tTfF"),
+    ("int", _INT, "-+0123456789"),
+    ("float", _FLOAT, "-+0123456789."),
+    ("null", _NULL, ["~", "n", "N", ""]),
+    ("merge", re.compile(r"<<\Z"), "<"),
+):
+    CoreResolver.add_implicit_resolver(_YAML + _kind, _pattern, list(_first))
+
+
+def json_value(tag: str, text: str) -> str | int | float | bool | None:
+    """
+    Return the JSON value of a scalar.
+
+    Args:
+        tag: as the resolver or the author gave it; what is neither null, bool, int nor float is text.
+        text: without quotes, its escapes resolved.
+
+    Raises:
+        ValueError: the text is no such value, or JSON cannot say it; says what to write.
+    """
+    kind = tag.removeprefix(_YAML)
+    pattern, read = _READERS.get(kind, (None, str))
+    if pattern is not None and pattern.match(text) is None:
+        raise ValueError(f"{_short(text)} is no {kind} of YAML 1.2; correct it or take the tag !!{kind} away")
+    return read(text)
+
+
+def _int(text: str) -> int:
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    try:
+        number = int(text[2:] if base != 10 else text, base)
+        float(number)
+    except (ValueError, OverflowError):  # Python reads 4300 digits at most; JSON's readers keep doubles
+        raise ValueError(f"{_short(text)} is too large for a number in JSON; write a smaller one") from None
+    return number
+
+
+def _float(text: str) -> float:
+    if text.lower().lstrip("+-") in (".inf", ".nan"):
+        raise ValueError(f"{text} is no number in JSON; write a finite one, or leave the key out")
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{_short(text)} is too large for a number in JSON; write a smaller one")
+    return number
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+_READERS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | int | float | bool | None]]] = {
+    "null": (_NULL, lambda text: None),
+    "bool": (_BOOL, lambda text: text.lower() == "true"),
+    "int": (_INT, _int),
+    "float": (_FLOAT, _float),
+}
 
 
 class YamlTree:
@@ -58,16 +129,16 @@ class YamlTree:
         mistakes: what cannot be turned: duplicate keys, odd tags, control characters.
     """
 
-    def __init__(self, file: str, is_json: Callable[[NodePath], bool] = lambda path: False) -> None:
+    def __init__(self, file: str, is_json: Callable[[PlanPath], bool] = lambda path: False) -> None:
         self.file = file
         self._is_json = is_json
         self._count = 0
         self._open: set[int] = set()
-        self._values: dict[NodePath, yaml.Mark] = {}
-        self._keys: dict[NodePath, yaml.Mark] = {}
+        self._values: dict[PlanPath, yaml.Mark] = {}
+        self._keys: dict[PlanPath, yaml.Mark] = {}
         self.mistakes: list[Mistake] = []
 
-    def mistake(self, path: NodePath, problem: str, *, at_key: bool = False) -> Mistake:
+    def mistake(self, path: PlanPath, problem: str, *, at_key: bool = False) -> Mistake:
         """Return a mistake at the value of ``path`` (or at its key), or at the nearest part of the file around it."""
         mark = self._keys.get(path) if at_key else None
         known = path
@@ -75,16 +146,16 @@ class YamlTree:
             known = known[:-1]
         return mistake_at(self.file, mark, problem, path)
 
-    def line_of(self, path: NodePath) -> int:
+    def line_of(self, path: PlanPath) -> int:
         """Return the line of the value of ``path``, from 1; 0 when it is not known."""
         mark = self._values.get(path)
         return mark.line + 1 if mark else 0
 
-    def refuse(self, node: yaml.Node, path: NodePath, problem: str) -> None:
+    def refuse(self, node: yaml.Node, path: PlanPath, problem: str) -> None:
         """Add a mistake at ``node``."""
         self.mistakes.append(mistake_at(self.file, node.start_mark, problem, path))
 
-    def value(self, node: yaml.Node, path: NodePath = (), depth: int = 0) -> object:
+    def value(self, node: yaml.Node, path: PlanPath = (), depth: int = 0) -> object:
         """
         Return the node's value; what cannot be turned is None and stands in ``mistakes``.
 
@@ -105,7 +176,7 @@ class YamlTree:
         finally:
             self._open.discard(id(node))
 
-    def _plain(self, node: yaml.Node, path: NodePath, depth: int) -> object:
+    def _plain(self, node: yaml.Node, path: PlanPath, depth: int) -> object:
         if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
@@ -116,14 +187,14 @@ class YamlTree:
         self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
         return None
 
-    def _json(self, node: yaml.ScalarNode, text: str, path: NodePath) -> object:
+    def _json(self, node: yaml.ScalarNode, text: str, path: PlanPath) -> object:
         try:
             return json_value(node.tag, text)
         except ValueError as problem:
             self.refuse(node, path, str(problem))
             return None
 
-    def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> str | None:
+    def _scalar(self, node: yaml.ScalarNode, path: PlanPath) -> str | None:
         if node.tag == _YAML + "null":
             return None
         if node.tag not in _TEXT_TAGS:
@@ -135,7 +206,7 @@ class YamlTree:
             return None
         return text
 
-    def _mapping(self, node: yaml.MappingNode, path: NodePath, depth: int) -> dict[str, object]:
+    def _mapping(self, node: yaml.MappingNode, path: PlanPath, depth: int) -> dict[str, object]:
         found: dict[str, object] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
@@ -160,7 +231,7 @@ class YamlTree:
             self._merge(source, found, path, depth + 1)
         return found
 
-    def _merge(self, source: yaml.Node, into: dict[str, object], path: NodePath, depth: int) -> None:
+    def _merge(self, source: yaml.Node, into: dict[str, object], path: PlanPath, depth: int) -> None:
         """Add what ``<<: *name`` or ``<<: [*one, *two]`` brings; keys that are there already win."""
         for node in source.value if isinstance(source, yaml.SequenceNode) else [source]:
             if not isinstance(node, yaml.MappingNode):

@@ -10,15 +10,26 @@ from xml.etree import ElementTree as ET
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from gateway.dialplan.model.fields import Digit, Part
+from gateway.dialplan.model.fields import Digit, PlanPart
 from gateway.dialplan.model.match import HeaderToken, Names
-from gateway.dialplan.model.plan import AgentStep, AnyStep, Dialplan, MenuStep, RejectStep
-from gateway.dialplan.model.steps import ACTIONS, AnnounceStep, DialStep, HuntStep, RedirectStep, Sounds
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.model.steps import (
+    ACTIONS,
+    AgentStep,
+    AnnounceStep,
+    DialStep,
+    HuntStep,
+    MenuStep,
+    PlanStep,
+    RedirectStep,
+    RejectStep,
+    SoundFiles,
+)
 from gateway.dialplan.model.templates import TemplateFailed, clean
 from gateway.dialplan.read.files import compose, read_files
 from gateway.dialplan.read.messages import did_you_mean
 from gateway.dialplan.read.yaml_tree import YamlTree
-from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 from gateway.errors import DialplanError, Mistake
 
@@ -53,7 +64,7 @@ def _action(text: str) -> str:
     return text
 
 
-class CaseCall(Part):
+class CaseCall(PlanPart):
     """The call of a case."""
 
     to: str = Field("", max_length=256, description="called number, user or URI")
@@ -66,19 +77,21 @@ class CaseCall(Part):
     call_id: str = Field("", description="the gateway's id of the call, which `percent` draws by")
 
 
-class Expected(Part):
+class Expected(PlanPart):
     """What is to come of it; what is left out is not looked at."""
 
     route: str | None = Field(None, description="name of the route; `none` when no route may match")
     action: Annotated[str, AfterValidator(_action)] | None = Field(None, description="action of the step")
     agent: str | None = Field(None, description="name of the agent")
     code: int | None = Field(None, description="SIP status of a refusal")
-    contains: Sounds | None = Field(None, description="texts that must stand in what is said, dialled or refused with")
-    lacks: Sounds | None = Field(None, description="texts that must not")
+    contains: SoundFiles | None = Field(
+        None, description="texts that must stand in what is said, dialled or refused with"
+    )
+    lacks: SoundFiles | None = Field(None, description="texts that must not")
     metadata: dict[str, str] = Field(default_factory=dict, description="entries of the metadata")
 
 
-class Case(Part):
+class Case(PlanPart):
     """One case."""
 
     name: str = Field(min_length=1, max_length=200, description="what it shows")
@@ -89,7 +102,7 @@ class Case(Part):
     expect: Expected = Field(description="what is to come of it")
 
 
-class CaseFile(Part):
+class CaseFile(PlanPart):
     """A file of cases."""
 
     plan: str | None = Field(None, min_length=1, description="the dialplan, from this file's folder")
@@ -97,7 +110,7 @@ class CaseFile(Part):
     cases: Annotated[tuple[Case, ...], Field(min_length=1)] = Field(description="the cases")
 
 
-class Outcome(NamedTuple):
+class CaseResult(NamedTuple):
     """A case and what was wrong; nothing is a pass."""
 
     file: str
@@ -131,15 +144,15 @@ def _mistake(tree: YamlTree, loc: tuple[int | str, ...], message: str) -> Mistak
     return tree.mistake(tuple(part for part in loc if part != "[key]"), message.removeprefix("Value error, "))
 
 
-def run_case(plan: Dialplan, case: Case, file: str) -> Outcome:
+def run_case(plan: Dialplan, case: Case, file: str) -> CaseResult:
     """Return what came of a case."""
     try:
-        return Outcome(file, case.name, tuple(_problems(plan, case)))
+        return CaseResult(file, case.name, tuple(_problems(plan, case)))
     except (TemplateFailed, ValueError) as error:
-        return Outcome(file, case.name, (str(error),))
+        return CaseResult(file, case.name, (str(error),))
 
 
-def _facts(plan: Dialplan, call: CaseCall) -> CallFacts:
+def _facts(plan: Dialplan, call: CaseCall) -> RoutingFacts:
     return facts_of_call(
         to=call.to,
         caller=call.from_,
@@ -182,7 +195,7 @@ def _metadata_problems(wanted: Mapping[str, str], found: Mapping[str, str]) -> l
     ]
 
 
-def _after_keys(step: AnyStep, keys: tuple[str, ...]) -> AnyStep:
+def _after_keys(step: PlanStep, keys: tuple[str, ...]) -> PlanStep:
     """Return the step that pressed keys lead to."""
     for key in keys:
         if not isinstance(step, MenuStep):
@@ -194,7 +207,7 @@ def _after_keys(step: AnyStep, keys: tuple[str, ...]) -> AnyStep:
     return step
 
 
-def _texts(route: Route, step: AnyStep) -> list[str]:
+def _texts(route: Route, step: PlanStep) -> list[str]:
     """Return what is said, dialled, played or refused with in a step."""
     if isinstance(step, AgentStep):
         profile = route.profile_for(step)
@@ -204,7 +217,7 @@ def _texts(route: Route, step: AnyStep) -> list[str]:
     if isinstance(step, RedirectStep):
         return list(route.contacts(step))
     if isinstance(step, DialStep):
-        dialled = route.dialled(step)
+        dialled = route.dial_target(step)
         return [dialled.target, dialled.trunk or "", *dialled.headers.values()]
     if isinstance(step, MenuStep):
         return [step.prompt or route.text(step.say or "")]
@@ -213,7 +226,7 @@ def _texts(route: Route, step: AnyStep) -> list[str]:
     return [text for each in step.steps for text in _texts(route, each)] if isinstance(step, HuntStep) else []
 
 
-def junit(outcomes: list[Outcome], plan: str) -> str:
+def junit(outcomes: list[CaseResult], plan: str) -> str:
     """Return the outcomes as JUnit XML, which most CI systems read."""
     failed = sum(1 for each in outcomes if each.problems)
     suite = ET.Element("testsuite", name=f"dialplan {plan}", tests=str(len(outcomes)), failures=str(failed), errors="0")

@@ -6,11 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.dialplan.model.plan import AgentProfile, AgentStep, AnyStep, Dialplan, MenuStep
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.match import Match
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Limits
-from gateway.dialplan.model.steps import AnnounceStep, DialStep, HuntStep, RedirectStep, RejectStep, steps_within
+from gateway.dialplan.model.steps import (
+    AgentStep,
+    AnnounceStep,
+    DialStep,
+    HuntStep,
+    MenuStep,
+    PlanStep,
+    RedirectStep,
+    RejectStep,
+    steps_within,
+)
 from gateway.dialplan.model.templates import TemplateFailed
-from gateway.dialplan.routing.call_facts import CallFacts
+from gateway.dialplan.routing.call_facts import RoutingFacts
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 
 MATCHES = "matches"
@@ -47,7 +59,7 @@ class Explanation:
     problems: tuple[str, ...] = ()
 
 
-def explain_call(plan: Dialplan, call: CallFacts) -> Explanation:
+def explain_call(plan: Dialplan, call: RoutingFacts) -> Explanation:
     """Return why a call goes where it goes."""
     result = find_route(plan, call)
     considered = tuple(_considered(plan, call, result))
@@ -73,7 +85,7 @@ def explain_call(plan: Dialplan, call: CallFacts) -> Explanation:
     return Explanation(considered, result, lines, tuple(agents.items()), metadata, tuple(problems))
 
 
-def _considered(plan: Dialplan, call: CallFacts, result: Route | Rejection) -> Iterator[Considered]:
+def _considered(plan: Dialplan, call: RoutingFacts, result: Route | Rejection) -> Iterator[Considered]:
     chosen = result.name if isinstance(result, Route) else None
     taken = False
     for route in plan.index.routes:
@@ -88,7 +100,7 @@ def _considered(plan: Dialplan, call: CallFacts, result: Route | Rejection) -> I
             yield Considered(name, False, failing.why_not(call) if failing is not None else MATCHES)
 
 
-def _words(route: Route, step: AnyStep, indent: str = "") -> Iterator[str]:
+def _words(route: Route, step: PlanStep, indent: str = "") -> Iterator[str]:
     """Yield a step in words."""
     inner = indent + "  "
     yield indent + _headline(route, step)
@@ -106,13 +118,13 @@ def _words(route: Route, step: AnyStep, indent: str = "") -> Iterator[str]:
             yield from _named(route, "otherwise:", step.otherwise, inner)
 
 
-def _named(route: Route, name: str, step: AnyStep, indent: str) -> Iterator[str]:
+def _named(route: Route, name: str, step: PlanStep, indent: str) -> Iterator[str]:
     first, *rest = _words(route, step, indent)
     yield f"{indent}{name} {first.strip()}"
     yield from rest
 
 
-def _headline(route: Route, step: AnyStep) -> str:
+def _headline(route: Route, step: PlanStep) -> str:
     if isinstance(step, AgentStep):
         return f"agent {step.agent}" + (f", answers after {step.answer_after_s:g} s" if step.answer_after_s else "")
     if isinstance(step, RejectStep):
@@ -121,7 +133,7 @@ def _headline(route: Route, step: AnyStep) -> str:
     if isinstance(step, RedirectStep):
         return f"redirect with 302 to {', '.join(route.contacts(step))}"
     if isinstance(step, DialStep):
-        dialled = route.dialled(step)
+        dialled = route.dial_target(step)
         through = f" through the trunk {dialled.trunk}" if dialled.trunk else ""
         through += f" as {dialled.caller_id}" if dialled.caller_id else ""
         headers = "".join(f", {name}: {value}" for name, value in dialled.headers.items())
@@ -142,3 +154,31 @@ def _limits_words(limits: Limits) -> Iterator[str]:
         yield f"limits: {', '.join(words)}; beyond: {limits.over.action}" + (
             f" {limits.over.code}" if isinstance(limits.over, RejectStep) else ""
         )
+
+
+def conditions_in_words(match: Match) -> str:
+    """Return what a route asks for: ``to +49*; time weekdays mon-fri``."""
+    given = match.model_dump(by_alias=True, exclude_none=True)
+    return "; ".join(f"{key} {_value_words(value)}" for key, value in given.items()) or "any call"
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value_words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        shown = " or ".join(_value_words(each) for each in value[:6])
+        return f"{shown} or {len(value) - 6} more" if len(value) > 6 else shown
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def step_in_words(step: PlanStep) -> str:
+    """Return a step without those inside it: ``dial sip:desk@pbx.example.com``."""
+    if isinstance(step, AgentStep):
+        return f"agent {step.agent}"
+    if isinstance(step, RejectStep):
+        return f"reject {step.code}"
+    if isinstance(step, DialStep):
+        return f"dial {step.to}"
+    if isinstance(step, MenuStep):
+        return f"menu with {len(step.keys)} keys"
+    return f"announce {', '.join(step.files)}" if isinstance(step, AnnounceStep) else step.action

@@ -63,7 +63,7 @@ def _is_step(schema: Any) -> bool:
 
 
 def _point_to_steps(schema: Any) -> None:
-    """Put a reference to ``Step`` in the place of every union of steps."""
+    """Put a reference to ``AnyStep`` in the place of every union of steps."""
     if isinstance(schema, list):
         for each in schema:
             _point_to_steps(each)

@@ -14,7 +14,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class CallFacts:
+class RoutingFacts:
     """
     One call, in plain values: everything a route may ask about, time and load included.
 
@@ -55,7 +55,7 @@ class CallFacts:
             object.__setattr__(self, "caller_forms", (self.caller,))
 
 
-def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> CallFacts:
+def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> RoutingFacts:
     """
     Return the facts of an INVITE.
 
@@ -67,7 +67,7 @@ def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> Call
     called_forms = _forms(invite.called, invite.to_uri)
     # What anybody can write into From does not stand beside what the trunk vouches for.
     caller_forms = _forms(invite.caller, "" if invite.asserted else invite.from_uri)
-    return CallFacts(
+    return RoutingFacts(
         called=called_forms[0] if called_forms else "",
         caller=caller_forms[0] if caller_forms else "",
         at=at,
@@ -93,10 +93,10 @@ def facts_of_call(
     headers: Mapping[str, str] | None = None,
     load: float = 0.0,
     call_id: str = "",
-) -> CallFacts:
+) -> RoutingFacts:
     """Return the facts of a call that nobody made; ``to`` and ``caller`` are numbers, users or whole URIs."""
     called_forms, caller_forms = _written(to), _written(caller)
-    return CallFacts(
+    return RoutingFacts(
         called=called_forms[0] if called_forms else "",
         caller=caller_forms[0] if caller_forms else "",
         at=at,

@@ -22,7 +22,7 @@ from gateway.dialplan.model.times import (
     parse_hours,
     parse_weekdays,
 )
-from gateway.dialplan.routing.call_facts import CallFacts
+from gateway.dialplan.routing.call_facts import RoutingFacts
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NO_GROUPS: Mapping[str, str] = {}
@@ -31,10 +31,10 @@ _NO_GROUPS: Mapping[str, str] = {}
 class Condition(Protocol):
     """One key of a match."""
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """Return the named groups it found when it holds; None when it does not."""
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """Return in words why it does not hold for this call."""
 
 
@@ -57,11 +57,11 @@ class ToCondition:
 
     patterns: tuple[Pattern, ...]
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         return _first(self.patterns, call.called_forms)
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return f"to is {call.called or 'nobody'}, not {_any_of(self.patterns)}"
 
@@ -72,11 +72,11 @@ class FromCondition:
 
     patterns: tuple[Pattern, ...]
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         return _first(self.patterns, call.caller_forms)
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return f"from is {call.caller or 'nobody'}, not {_any_of(self.patterns)}"
 
@@ -87,11 +87,11 @@ class TrunkCondition:
 
     names: frozenset[str]
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         return _NO_GROUPS if call.trunk.lower() in self.names else None
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return f"it came through {call.trunk or 'no trunk'}, not {_any_of(tuple(sorted(self.names)))}"
 
@@ -102,7 +102,7 @@ class SourceCondition:
 
     networks: tuple[Network, ...]
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         try:
             address = ipaddress.ip_address(call.source)
@@ -110,7 +110,7 @@ class SourceCondition:
             return None
         return _NO_GROUPS if any(address in network for network in self.networks) else None
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return f"it came from {call.source or 'no address'}, not {_any_of(self.networks)}"
 
@@ -122,12 +122,12 @@ class HeaderCondition:
     name: str
     patterns: tuple[Pattern, ...]
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         value = call.headers.get(self.name)
         return None if value is None else _first(self.patterns, (value.strip(),))
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         value = call.headers.get(self.name)
         if value is None:
@@ -174,11 +174,11 @@ class TimeCondition:
     spans: tuple[TimeSpan, ...]
     calendar: Calendar
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         return _NO_GROUPS if any(span.problem(call.at, self.calendar) is None for span in self.spans) else None
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return "; ".join(dict.fromkeys(filter(None, (span.problem(call.at, self.calendar) for span in self.spans))))
 
@@ -190,12 +190,12 @@ class LoadCondition:
     above: float | None
     below: float | None
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         low = self.above is None or call.load > self.above
         return _NO_GROUPS if low and (self.below is None or call.load < self.below) else None
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         if self.above is not None and not call.load > self.above:
             return f"the load is {call.load:.0%}, not above {self.above:.0%}"
@@ -214,11 +214,11 @@ class PercentCondition:
         digest = hashlib.sha256(f"{self.route}\0{call_id}".encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:6]) / (1 << 48) * 100
 
-    def groups(self, call: CallFacts) -> Mapping[str, str] | None:
+    def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """See ``Condition``."""
         return _NO_GROUPS if self.draw(call.call_id) < self.percent else None
 
-    def why_not(self, call: CallFacts) -> str:
+    def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
         return f"this call drew {self.draw(call.call_id):.1f}, not below {self.percent:g} percent"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gateway.dialplan.model.patterns import Pattern, parse_pattern
 from gateway.dialplan.model.rule import Rule
 from gateway.dialplan.model.times import Calendar
-from gateway.dialplan.routing.call_facts import CallFacts
+from gateway.dialplan.routing.call_facts import RoutingFacts
 from gateway.dialplan.routing.conditions import Condition, conditions_of
 
 
@@ -25,11 +25,11 @@ class CompiledRoute:
     rule: Rule
     conditions: tuple[Condition, ...]
 
-    def failing(self, call: CallFacts) -> Condition | None:
+    def failing(self, call: RoutingFacts) -> Condition | None:
         """Return the first condition that does not hold; None when all do."""
         return next((each for each in self.conditions if each.groups(call) is None), None)
 
-    def groups(self, call: CallFacts) -> dict[str, str] | None:
+    def groups(self, call: RoutingFacts) -> dict[str, str] | None:
         """Return the named groups of all conditions; None when one does not hold."""
         found: dict[str, str] = {}
         for condition in self.conditions:
@@ -99,7 +99,7 @@ class RouteIndex:
         filled = [numbers for numbers in found if numbers]
         return filled[0] if len(filled) == 1 else sorted({number for numbers in filled for number in numbers})
 
-    def find(self, call: CallFacts) -> tuple[CompiledRoute, dict[str, str]] | None:
+    def find(self, call: RoutingFacts) -> tuple[CompiledRoute, dict[str, str]] | None:
         """Return the first route whose conditions hold, and the named groups they found."""
         headers = ((name, value.strip()) for name, value in call.headers.items()) if self._headers else ()
         for number in self.candidates(call.called_forms, call.caller_forms, headers):

@@ -11,9 +11,9 @@ from gateway.dialplan.model.agent import AgentProfile, KeypadRules
 from gateway.dialplan.model.fields import is_uri
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Limits
-from gateway.dialplan.model.steps import AgentStep, AnyStep, DialStep, RedirectStep, RejectStep, is_number
+from gateway.dialplan.model.steps import AgentStep, DialStep, PlanStep, RedirectStep, RejectStep, is_number
 from gateway.dialplan.model.templates import MAX_VALUE, WHOLE, TemplateFailed, Values, clean, fill, fill_header
-from gateway.dialplan.routing.call_facts import CallFacts, facts_of
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of
 
 NO_ROUTE = 404
 _NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialled:
+class DialTarget:
     """
     Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in.
 
@@ -59,10 +59,10 @@ class Route:
     """
 
     name: str
-    step: AnyStep
+    step: PlanStep
     groups: Mapping[str, str]
     limits: Limits
-    call: CallFacts
+    call: RoutingFacts
     plan: Dialplan = field(repr=False)
     _texts: Mapping[str, str] = field(repr=False)
 
@@ -145,7 +145,7 @@ class Route:
                 raise TemplateFailed(f"the contact {contact[:80]!r} is no URI in this call")
         return contacts
 
-    def dialled(self, step: DialStep) -> Dialled:
+    def dial_target(self, step: DialStep) -> DialTarget:
         """
         Return whom a step calls.
 
@@ -159,7 +159,7 @@ class Route:
             raise TemplateFailed(f"{target[:80]!r} can not be dialled: no URI, or no trunk for a number")
         caller_id = _one_of(fill(step.caller_id or "", values), "caller_id", ("", "caller", "trunk"))
         diverted_from = _one_of(fill(step.diverted_from, values), "diverted_from", ("called", "nobody"))
-        return Dialled(target, step.trunk, headers, caller_id, diverted_from)
+        return DialTarget(target, step.trunk, headers, caller_id, diverted_from)
 
     def _metadata(self, longest: int) -> Mapping[str, str]:
         values = self._values({}, longest)
@@ -171,7 +171,7 @@ class Route:
         return Values(call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name, metadata, longest)
 
 
-def find_route(dialplan: Dialplan, call: CallFacts | IncomingInvite) -> Route | Rejection:
+def find_route(dialplan: Dialplan, call: RoutingFacts | IncomingInvite) -> Route | Rejection:
     """
     Return the first route whose conditions hold, or a rejection with 404 (RFC 3261 section 21.4.5).
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.loader import load_dialplan
-from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import find_route
 
 ROUTES = 10_000
@@ -91,7 +91,7 @@ def _regexes(routes: int) -> Iterator[str]:
     yield "  - {name: rest, agent: desk}"
 
 
-def _call(to: str) -> CallFacts:
+def _call(to: str) -> RoutingFacts:
     return facts_of_call(to=to, caller="+4930999", at=_AT, headers={"X-Campaign": "spring"}, call_id="bench")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import SecretStr, ValidationError
 
-from gateway.dialplan.model.plan import AgentProfile, McpServer
+from gateway.dialplan.model.agent import AgentProfile, McpServer
 from gateway.errors import AgentRefused
 from gateway.tools.builtin import OfferedTools, OwnTool, ToolDefinition, builtin_definitions, own_definition
 from gateway.upstream.debts import Policy

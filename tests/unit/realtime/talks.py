@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.call.events import AgentReady, CallEvent, Noted
-from gateway.dialplan.model.plan import AgentProfile, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
 from gateway.upstream.dialect import Alarm, Fact, Send

@@ -16,7 +16,7 @@ from gateway.call.events import (
     TransferAsked,
     WaitAsked,
 )
-from gateway.dialplan.model.plan import TransferTarget
+from gateway.dialplan.model.agent import TransferTarget
 from gateway.ids import CallId
 from gateway.tools.builtin import (
     MAX_ARGUMENTS,

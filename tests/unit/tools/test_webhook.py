@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from gateway.dialplan.model.plan import Webhook
+from gateway.dialplan.model.agent import Webhook
 from gateway.errors import ConfigError
 from gateway.tools.webhook import headers_of
 

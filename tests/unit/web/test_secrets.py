@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.dialplan.model.plan import AgentProfile, ToolSet
+from gateway.dialplan.model.agent import AgentProfile, ToolSet
 from gateway.upstream.realtime.wire.session import McpTool
 from gateway.web import secrets as mint
 

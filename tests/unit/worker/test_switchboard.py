@@ -22,7 +22,7 @@ from gateway.errors import ConfigError
 from gateway.ids import CallId
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Admission, Caps, RouteLimits
-from gateway.worker.prepared import PreparedPlan
+from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.switchboard import DialOrder, Line, Switchboard
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from gateway.dialplan.model.plan import Dialplan, ToolSet
+from gateway.dialplan.model.agent import ToolSet
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.yaml_tree import dotted
 from gateway.tools.runner import own_definitions
 from gateway.worker.tool_check import tool_findings

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialplan.model.header_values import in_their_places, marked
+from gateway.dialplan.model.templates import in_their_places, marked
 from gateway.sip.core.address import parse_address, split_list
 
 pytestmark = pytest.mark.unit

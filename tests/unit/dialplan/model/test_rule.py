@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.call.events import IncomingInvite
-from gateway.dialplan.model.plan import AgentStep, Dialplan, DialStep, RedirectStep, RejectStep
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.model.steps import AgentStep, DialStep, RedirectStep, RejectStep
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.call_facts import facts_of
-from gateway.dialplan.routing.route import Dialled, Route, find_route, profile_without_call
+from gateway.dialplan.routing.route import DialTarget, Route, find_route, profile_without_call
 from gateway.ids import CallId
 from gateway.sip.core.address import parse_address, split_list
 
@@ -69,7 +70,7 @@ def test_whom_to_dial_is_filled_in_and_cannot_be_led_elsewhere() -> None:
     step = {"action": "dial", "to": "sip:{{ caller }}@pbx", "headers": {"X-To": "{{ called }} {{ headers['X-Name'] }}"}}
     found = route(step, X_Name="a\r\nVia: b")
     assert isinstance(found.step, DialStep)
-    assert found.dialled(found.step) == Dialled("sip:evil%40h@pbx", None, {"X-To": "+4930 a Via: b"})
+    assert found.dial_target(found.step) == DialTarget("sip:evil%40h@pbx", None, {"X-To": "+4930 a Via: b"})
     assert found.agent_name == ""
     with pytest.raises(TypeError, match="begins with dial"):
         _ = found.profile
@@ -83,7 +84,7 @@ def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
     }
     found = route(step, X_Name="T%2B" * 350, X_Team="S" * 1400)
     assert isinstance(found.step, DialStep)
-    assert found.dialled(found.step).headers == {"X-Token": "T%2B" * 350, "X-Again": "S" * 1400}
+    assert found.dial_target(found.step).headers == {"X-Token": "T%2B" * 350, "X-Again": "S" * 1400}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
 def test_a_step_says_who_is_shown_as_calling(keys: dict[str, str], shown: tuple[str, str]) -> None:
     found = route({"action": "dial", "to": "sip:desk@pbx", **keys})
     assert isinstance(found.step, DialStep)
-    dialled = found.dialled(found.step)
+    dialled = found.dial_target(found.step)
     assert (dialled.caller_id, dialled.diverted_from) == shown
 
 
@@ -108,7 +109,7 @@ def test_a_caller_id_that_is_no_number_fails_the_step() -> None:
     )
     assert isinstance(found.step, DialStep)
     with pytest.raises(TemplateFailed, match="caller_id: 'a <sip:b@c>' is no number in this call"):
-        found.dialled(found.step)
+        found.dial_target(found.step)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ def test_no_value_of_a_caller_becomes_an_identity_of_its_own(template: str, valu
     found = route(step, X_Name=value)
     assert isinstance(found.step, DialStep)
     try:
-        (written,) = found.dialled(found.step).headers.values()
+        (written,) = found.dial_target(found.step).headers.values()
     except TemplateFailed:
         return
     assert written.isprintable()
@@ -161,10 +162,10 @@ def test_a_number_to_dial_must_be_one_and_have_a_trunk(trunk: str | None, to: st
     found = route({"action": "dial", "to": "{{ " + to + " }}", **({"trunk": trunk} if trunk else {})})
     assert isinstance(found.step, DialStep)
     if good:
-        assert found.dialled(found.step) == Dialled("+4930", "main", {})
+        assert found.dial_target(found.step) == DialTarget("+4930", "main", {})
     else:
         with pytest.raises(TemplateFailed, match="can not be dialled"):
-            found.dialled(found.step)
+            found.dial_target(found.step)
 
 
 def test_contacts_and_reasons_are_filled_in() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dialplan.model.plan import AgentStep, RejectStep
+from gateway.dialplan.model.steps import AgentStep, RejectStep
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.errors import DialplanError
 

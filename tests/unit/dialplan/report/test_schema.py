@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from docs.generate.dialplan_reference import reference
-from gateway.dialplan.model.fields import Part
+from gateway.dialplan.model.fields import PlanPart
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.dialplan.report.cases import load_cases, run_case
 from gateway.dialplan.report.schema import json_schema, schema_text
@@ -82,14 +82,14 @@ def test_the_reference_in_the_docs_is_that_of_the_models() -> None:
     )
 
 
-def parts_of(kind: type[Part] = Part) -> list[type[Part]]:
+def parts_of(kind: type[PlanPart] = PlanPart) -> list[type[PlanPart]]:
     """Return what plans are made of; bases that only others are made of begin with an underscore."""
     found = [each for sub in kind.__subclasses__() for each in (sub, *parts_of(sub))]
     return [each for each in found if not each.__name__.startswith("_")]
 
 
 @pytest.mark.parametrize("kind", parts_of(), ids=lambda kind: str(kind.__name__))
-def test_every_part_of_a_dialplan_stands_in_the_reference(kind: type[Part]) -> None:
+def test_every_part_of_a_dialplan_stands_in_the_reference(kind: type[PlanPart]) -> None:
     first_line = (kind.__doc__ or "").strip().splitlines()[0]
     assert f"\n\n{first_line}\n\n" in reference()
 

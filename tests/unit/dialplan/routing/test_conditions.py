@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.report.explain import explain_call
-from gateway.dialplan.routing.call_facts import CallFacts, facts_of_call
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 
 pytestmark = pytest.mark.unit
@@ -22,11 +22,11 @@ def plan(*matches: object) -> Dialplan:
     return Dialplan.model_validate({"agents": {"a": {"instructions": "x"}}, "routes": routes, "holidays": holidays})
 
 
-def call(to: str = "1000", caller: str = "+4930123", at: datetime = NOON, **more: object) -> CallFacts:
+def call(to: str = "1000", caller: str = "+4930123", at: datetime = NOON, **more: object) -> RoutingFacts:
     return facts_of_call(to=to, caller=caller, at=at, **more)  # type: ignore[arg-type]
 
 
-def why(match: object, facts: CallFacts) -> str:
+def why(match: object, facts: RoutingFacts) -> str:
     return explain_call(plan(match), facts).considered[0].why
 
 
@@ -68,7 +68,7 @@ def why(match: object, facts: CallFacts) -> str:
         ({"load": {"below": 0.5}}, call(load=0.5), "the load is 50%, not below 50%"),
     ],
 )
-def test_each_condition_holds_or_says_why_not(match: object, facts: CallFacts, words: str) -> None:
+def test_each_condition_holds_or_says_why_not(match: object, facts: RoutingFacts, words: str) -> None:
     assert why(match, facts) == words
     assert isinstance(find_route(plan(match), facts), Route if words == "matches" else Rejection)
 

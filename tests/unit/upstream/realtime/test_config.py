@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.dialplan.model.plan import AgentProfile, RecordingRules, ToolSet, TransferTarget, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, RecordingRules, ToolSet, TransferTarget, TurnDetection
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.errors import AgentRefused
 from gateway.tools.arguments import Parameters

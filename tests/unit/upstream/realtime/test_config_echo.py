@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dialplan.model.plan import AgentProfile, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.config_echo import Difference, beta_field, find_differences
 from gateway.upstream.realtime.wire.objects import Session

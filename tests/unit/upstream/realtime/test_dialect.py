@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.audio.pcm import MODEL
 from gateway.call.events import AgentFailed, AgentReady, AgentSpoke, CallerSpoke, Noted, SpeechStarted, SpeechStopped
-from gateway.dialplan.model.plan import AgentProfile, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.ids import CallId
 from gateway.upstream.dialect import AgentAudio, AgentAudioDone, Alarm, Fact, Send, SessionBegan

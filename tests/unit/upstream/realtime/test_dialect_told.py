@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from gateway.audio.pcm import MODEL
 from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped, ToolAsked
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
 from gateway.upstream.dialect import Alarm, Fact, Send

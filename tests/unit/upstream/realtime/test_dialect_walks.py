@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.call.events import CallEvent, Noted, ToolAsked
-from gateway.dialplan.model.plan import AgentProfile, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
 from gateway.upstream.debts import Cause

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from gateway.call.events import AgentFailed, AgentReady, Noted
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.upstream.dialect import AgentAudio, AgentAudioDone, Fact
 from gateway.upstream.realtime.config import session_config

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.audio.g711 import alaw_to_pcm, ulaw_to_pcm
-from gateway.dialplan.model.plan import AgentProfile, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.turn_detection import CLEAR_EVERY_MS, Listening
 from gateway.upstream.realtime.wire.client import ClientEvent

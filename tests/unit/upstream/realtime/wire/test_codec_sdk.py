@@ -16,7 +16,7 @@ from openai.types.realtime import (
 )
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
-from gateway.dialplan.model.plan import AgentProfile
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import ToolDefinition
 from gateway.upstream.history import History
