@@ -95,7 +95,7 @@ def test_there_are_commands_and_examples() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_dialplan_loads(path: Path) -> None:
-    assert load_dialplan(path).routes
+    assert load_dialplan(path).dialplan.routes
 
 
 def headings(path: Path) -> set[str]:

@@ -10,9 +10,9 @@ import typer
 
 from gateway.cli.render import fail, say, table
 from gateway.dialplan.model.agent import ToolSet
-from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import folder_of, read_files
-from gateway.dialplan.report.explain import conditions_in_words, step_in_words
+from gateway.dialplan.read.loader import LoadedPlan
+from gateway.dialplan.report.explain import conditions_in_words
 from gateway.errors import ConfigError, StoreError
 from gateway.settings.sections import Settings, TrunkSettings, load_settings
 from gateway.sip.admission.sources import networks_of
@@ -47,7 +47,7 @@ def check(
     try:
         path = settings.dialplan
         phone = phone_format(settings.sip, settings.trunks)
-        plan = load_plan(read_files(path), folder_of(path), settings, phone).dialplan
+        plan = load_plan(read_files(path), folder_of(path), settings, phone)
         redis = _redis_words(settings)
     except (ConfigError, StoreError) as error:
         fail(str(error))
@@ -96,14 +96,15 @@ def _sources_of(trunk: TrunkSettings, located: Located) -> list[str]:
     return list(dict.fromkeys((*networks_of(trunk), *(server.address for server in located.servers))))
 
 
-def _say_dialplan(path: Path, plan: Dialplan) -> None:
+def _say_dialplan(path: Path, loaded: LoadedPlan) -> None:
+    plan = loaded.dialplan
     agents = (
         (name, agent.model, agent.voice, agent.greeting or "none", _tools_words(agent.tools))
         for name, agent in plan.agents.items()
     )
     table(f"Agents of {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
-    routes = ((rule.name, conditions_in_words(rule.match), step_in_words(rule.step)) for rule in plan.routes)
-    table(f"Routes, the first match decides (version {plan.version})", ("route", "match", "step"), routes)
+    routes = ((rule.name, conditions_in_words(rule.match), rule.step.summary()) for rule in plan.routes)
+    table(f"Routes, the first match decides (version {loaded.version})", ("route", "match", "step"), routes)
 
 
 def _tools_words(tools: ToolSet) -> str:

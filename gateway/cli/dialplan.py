@@ -16,7 +16,7 @@ from gateway.cli.render import fail, say
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import folder_of, read_files
-from gateway.dialplan.read.loader import load_dialplan
+from gateway.dialplan.read.loader import LoadedPlan, load_dialplan
 from gateway.dialplan.report.cases import CaseResult, junit, load_cases, parse_moment, run_case
 from gateway.dialplan.report.explain import NOT_ASKED, Explanation, explain_call
 from gateway.dialplan.report.schema import schema_text
@@ -41,7 +41,7 @@ Config = Annotated[Path | None, typer.Option(help="configuration file (TOML); de
 Plan = Annotated[Path | None, typer.Option("--plan", help="dialplan file or folder instead of the configured one")]
 
 
-def _load(path: Path | None, config: Path | None) -> Dialplan:
+def _load(path: Path | None, config: Path | None) -> LoadedPlan:
     """Read the plan that is named, or the configured one; trunks are known where the settings name any."""
     settings = load_settings(config=config, overrides={"dialplan": path})
     return load_dialplan(settings.dialplan, settings.trunks if settings.trunks or path is None else None)
@@ -66,20 +66,21 @@ def check(
     try:
         files, folder = read_files(settings.dialplan), folder_of(settings.dialplan)
         phone = phone_format(settings.sip, settings.trunks)
-        plan = load_plan(files, folder, settings, phone, is_named_known=is_named_known).dialplan
+        plan = load_plan(files, folder, settings, phone, is_named_known=is_named_known)
     except DialplanError as error:
         if form == "json":
             say(json.dumps({"ok": False, "mistakes": _plain(error.mistakes), "notes": []}, indent=2))
         else:
             fail(f"{error}\n{len(error.mistakes)} mistake{'s' if len(error.mistakes) > 1 else ''}")
         raise typer.Exit(1) from None
+    agents, routes = len(plan.dialplan.agents), len(plan.dialplan.routes)
     if form == "json":
-        found = {"ok": True, "version": plan.version, "agents": len(plan.agents), "routes": len(plan.routes)}
+        found = {"ok": True, "version": plan.version, "agents": agents, "routes": routes}
         say(json.dumps({**found, "mistakes": [], "notes": _plain(plan.remarks)}, indent=2))
         return
     for remark in plan.remarks:
         say(f"note: {remark}")
-    say(f"good: {len(plan.agents)} agents, {len(plan.routes)} routes, version {plan.version}")
+    say(f"good: {agents} agents, {routes} routes, version {plan.version}")
 
 
 def _plain(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
@@ -109,18 +110,18 @@ def explain(
     """Tell route by route why a call goes where it goes, and the exact ``session.update`` an agent would get."""
     plan = _load(plan_path, config)
     try:
-        moment = datetime.now(UTC) if at is None else parse_moment(at, plan)
+        moment = datetime.now(UTC) if at is None else parse_moment(at, plan.dialplan)
         headers = dict(_header(text) for text in header or ())
     except ValueError as error:
         raise ConfigError(str(error)) from None
     call = facts_of_call(
         to=to, caller=caller, at=moment, trunk=trunk, source=source, headers=headers, load=load, call_id=call_id
     )
-    explanation = explain_call(plan, call)
+    explanation = explain_call(plan.index, call)
     if as_json:
-        say(json.dumps(_as_json(plan, call, explanation), indent=2, ensure_ascii=False))
+        say(json.dumps(_as_json(plan.version, call, explanation), indent=2, ensure_ascii=False))
     else:
-        _say_explanation(plan, call, explanation)
+        _say_explanation(plan.dialplan, call, explanation)
     if explanation.problems:
         raise typer.Exit(1)
 
@@ -145,16 +146,16 @@ def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
     return {"type": update.pop("type", "session.update"), **update}
 
 
-def _as_json(plan: Dialplan, call: RoutingFacts, found: Explanation) -> dict[str, Any]:
+def _as_json(version: str, call: RoutingFacts, found: Explanation) -> dict[str, Any]:
     result = found.result
     decided: dict[str, Any]
     if isinstance(result, Rejection):
         decided = {"route": None, "action": "reject", "code": result.sip_code, "steps": [result.detail], "groups": {}}
     else:
-        decided = {"route": result.name, "action": result.step.action, "code": getattr(result.step, "code", None)}
+        decided = {"route": result.name, "action": result.step.action, "code": result.step.refusal_code}
         decided |= {"steps": list(found.lines), "groups": dict(result.groups)}
     return {
-        "version": plan.version,
+        "version": version,
         "at": call.at.isoformat(),
         "routes": [each._asdict() for each in found.considered],
         **decided,
@@ -207,14 +208,14 @@ def run_cases(
 ) -> None:
     """Run cases: given a call, is its route, action, agent and code what was expected? Exit code 1 when not."""
     outcomes: list[CaseResult] = []
-    plans: dict[Path, Dialplan] = {}
+    plans: dict[Path, LoadedPlan] = {}
     for path in files:
         cases = load_cases(path)
         if plan_path is None and cases.plan is None:
             raise ConfigError(f"{path}: names no plan; add `plan: FILE`, or give --plan")
         found = plan_path or path.parent / str(cases.plan)
         plan = plans.get(found) or plans.setdefault(found, load_dialplan(found, cases.trunks))
-        outcomes += [run_case(plan, case, str(path)) for case in cases.cases]
+        outcomes += [run_case(plan.index, case, str(path)) for case in cases.cases]
     for outcome in outcomes:
         say(f"{'FAIL' if outcome.problems else 'ok  '} {outcome.file}: {outcome.name}")
         for problem in outcome.problems:

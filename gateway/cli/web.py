@@ -18,7 +18,7 @@ import uvloop
 from gateway.cli.render import say
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile
-from gateway.dialplan.read.loader import dialplan_of
+from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.errors import ConfigError
 from gateway.logs import configure_logs
 from gateway.settings.sections import Settings, load_settings
@@ -45,14 +45,13 @@ def web(
     configure_logs(settings.log)
     check_threads(enabled=settings.log.debug_threads)
     keeper = LivePlan(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
-    _check(settings, keeper.plan)
+    _check(settings, keeper.plan.dialplan)
     uvloop.run(_serve(settings, keeper))
 
 
-def _load(settings: Settings, files: list[PlanFile], folder: Path) -> tuple[Dialplan, Dialplan]:
+def _load(settings: Settings, files: list[PlanFile], folder: Path) -> LoadedPlan:
     """Return the plan whose agents secrets are minted for; tools are not run here, so theirs are not asked for."""
-    plan = dialplan_of(files, folder, settings.trunks)
-    return plan, plan
+    return dialplan_of(files, folder, settings.trunks)
 
 
 def _check(settings: Settings, plan: Dialplan) -> None:
@@ -70,7 +69,7 @@ def _check(settings: Settings, plan: Dialplan) -> None:
         raise ConfigError(*problems)
 
 
-async def _serve(settings: Settings, keeper: LivePlan[Dialplan]) -> None:
+async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -84,7 +83,7 @@ async def _serve(settings: Settings, keeper: LivePlan[Dialplan]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
         audit = _audit_in(store)
-        mint = MintEndpoint(settings=settings.web, dialplan=lambda: keeper.plan, minter=minter, audit=audit)
+        mint = MintEndpoint(settings=settings.web, dialplan=lambda: keeper.plan.dialplan, minter=minter, audit=audit)
         about_plans = PlanEndpoint(
             clients=Clients(settings.web.clients),
             plans=store.dialplans if store is not None else partial(_own_plan, keeper),
@@ -100,7 +99,7 @@ async def _serve(settings: Settings, keeper: LivePlan[Dialplan]) -> None:
     say("gateway web stopped")
 
 
-async def _own_plan(keeper: LivePlan[Dialplan]) -> list[dict[str, str]]:
+async def _own_plan(keeper: LivePlan[LoadedPlan]) -> list[dict[str, str]]:
     """Return the state of this process's plan, all that is known without a Redis."""
     own = {name: str(value) for name, value in keeper.state.fields().items()}
     return [{**own, "worker": _own_name()}]

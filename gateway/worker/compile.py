@@ -1,52 +1,65 @@
-"""From a route of the dialplan to the steps of one call: everything filled in, fallbacks put in their places."""
+"""
+From a matched route to the steps of one call: templates filled in, fallbacks put in their places.
+
+A dialplan's step (``dialplan/model/steps.py``) is what was written; a step of a call (``call/steps.py``) is what the
+machine carries out. ``compile_steps`` makes one of the other when the call arrives, for all steps inside it at once, so
+that nothing is filled in while a caller waits for the next step. This is the one place that knows every kind of step on
+both sides.
+
+- Where a step says nothing about its failure it gets the step that follows it in the hunt around it.
+- A step whose templates cannot be filled in for this call is replaced by its fallback, or by a refusal with 500, and
+  logged; the rest of the route stays.
+- The profile of an agent is filled in when its turn comes (``CompiledSteps.profile``): most agents of a menu never
+  speak.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
+from gateway.call.events import Keypad, Routed
 from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.steps import (
     AgentStep,
     AnnounceStep,
+    AnyStep,
     DialStep,
     HuntStep,
     MenuStep,
     PlanStep,
     RedirectStep,
     RejectStep,
-    steps_within,
 )
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.route import Route
+from gateway.ids import CallId
+from gateway.settings.sections import CallSettings
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class CompiledSteps:
     """
     What a route makes of one call.
 
-    Args:
-        route: the route that matched.
-
     Attributes:
+        route: the route that matched.
         first: the first step.
         over: the step for a call beyond the route's limits.
+        may_record: whether an agent that this call may reach records, or can be told to; also one for calls beyond a
+            limit.
     """
 
     route: Route
-    first: Step = field(init=False)
-    over: Step = field(init=False)
-    _agents: dict[int, AgentStep] = field(init=False, default_factory=dict)
-    _steps: list[TalkTo] = field(init=False, default_factory=list)  # kept, or their ids could be given again
-
-    def __post_init__(self) -> None:
-        self.first = self._step(self.route.step, None)
-        self.over = self._step(self.route.limits.over, None)
+    first: Step
+    over: Step
+    may_record: bool
+    _talks: tuple[tuple[TalkTo, PlanStep], ...]
 
     def profile(self, step: TalkTo) -> AgentProfile:
         """
@@ -55,34 +68,46 @@ class CompiledSteps:
         Raises:
             TemplateFailed: a text cannot be filled in.
         """
-        return self.route.profile_for(self._agents[id(step)])
+        written = next(written for made, written in self._talks if made is step)
+        profile = written.profile(self.route)
+        assert profile is not None
+        return profile
 
-    @property
-    def may_record(self) -> bool:
-        """Whether an agent that this call may come to records, or can be told to; also one for calls beyond a limit."""
-        agents = self.route.plan.agents
-        within = (*steps_within(self.route.step), *steps_within(self.route.limits.over))
-        named = {step.agent for _, step in within if isinstance(step, AgentStep | MenuStep)}
-        return any(agents[name].recording.mode != "off" for name in named if name is not None)
 
-    def _step(self, step: PlanStep, fallback: Step | None) -> Step:
+def compile_steps(route: Route) -> CompiledSteps:
+    """Return the steps of a call that a route takes."""
+    compiler = _Compiler(route)
+    first = compiler.step(route.step, None)
+    over = compiler.step(route.limits.over, None)
+    agents = route.plan.agents
+    named = {step.named_agent for top in (route.step, route.limits.over) for _, step in top.within()}
+    may_record = any(agents[name].recording.mode != "off" for name in named if name is not None)
+    return CompiledSteps(route, first, over, may_record, tuple(compiler.talks))
+
+
+class _Compiler:
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.talks: list[tuple[TalkTo, PlanStep]] = []
+
+    def step(self, step: AnyStep, fallback: Step | None) -> Step:
         try:
             return self._filled(step, fallback)
         except TemplateFailed as problem:
             _log.error("step_not_filled_in", route=self.route.name, action=step.action, detail=str(problem))
             return fallback or Refuse(500, "Server Internal Error")
 
-    def _filled(self, step: PlanStep, fallback: Step | None) -> Step:
+    def _filled(self, step: AnyStep, fallback: Step | None) -> Step:
         match step:
             case AgentStep():
                 otherwise = self._perhaps(step.on_failure, fallback)
                 return self._talk(TalkTo(step.agent, step.answer_after_s, otherwise=otherwise), step)
             case RejectStep():
-                return Refuse(step.code, self.route.reason(step) or "", step.announcement or "")
+                return Refuse(step.code, step.phrase(self.route) or "", step.announcement or "")
             case RedirectStep():
-                return Redirect(self.route.contacts(step))
+                return Redirect(step.uris(self.route))
             case DialStep():
-                to = self.route.dial_target(step)
+                to = step.target(self.route)
                 otherwise = self._perhaps(step.then, fallback)
                 return DialTo(
                     *(to.target, step.ring_limit_s, to.trunk or "", dict(to.headers), otherwise),
@@ -94,23 +119,63 @@ class CompiledSteps:
             case HuntStep():
                 following = fallback
                 for each in reversed(step.steps):
-                    following = self._step(each, following)
+                    following = self.step(each, following)
                 return following or Refuse(480)
             case AnnounceStep():
                 return Announce(step.files, early=not step.answer, then=self._perhaps(step.then, None))
 
     def _menu(self, step: MenuStep) -> Step:
-        keys = {key: self._step(each, None) for key, each in step.keys.items()}
+        keys = {key: self.step(each, None) for key, each in step.keys.items()}
         otherwise = self._perhaps(step.otherwise, None)
         if step.prompt is not None:
             return Menu(step.prompt, keys, step.timeout_s, step.retries, otherwise)
-        reader, text = str(step.agent), self.route.text(str(step.say))
-        return self._talk(TalkTo(reader, prompt=text, keys=keys, otherwise=otherwise), AgentStep(agent=reader))
+        text = self.route.text(str(step.say))
+        return self._talk(TalkTo(str(step.agent), prompt=text, keys=keys, otherwise=otherwise), step)
 
-    def _perhaps(self, step: PlanStep | None, fallback: Step | None) -> Step | None:
-        return fallback if step is None else self._step(step, fallback)
+    def _perhaps(self, step: AnyStep | None, fallback: Step | None) -> Step | None:
+        return fallback if step is None else self.step(step, fallback)
 
-    def _talk(self, made: TalkTo, step: AgentStep) -> TalkTo:
-        self._agents[id(made)] = step
-        self._steps.append(made)
+    def _talk(self, made: TalkTo, written: PlanStep) -> TalkTo:
+        self.talks.append((made, written))
         return made
+
+
+def talk_with(
+    profile: AgentProfile,
+    limits: CallSettings,
+    *,
+    call_id: CallId,
+    longest_s: float,
+    outbound: bool,
+    transfers: Literal["refer", "refer_or_bridge", "bridge"],
+) -> Routed:
+    """
+    Return what the machine is told of an agent that is to speak in a call.
+
+    Args:
+        profile: how the agent behaves, filled in for the call.
+        limits: limits of every call.
+        call_id: the call.
+        longest_s: longest duration of this call.
+        outbound: whether we place the call.
+        transfers: how calls of its trunk are transferred.
+    """
+    turns, keypad = profile.turn_detection, profile.keypad
+    # The service reports the end of a sound only after its own silence.
+    silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
+    return Routed(
+        call_id,
+        setup_limit_s=limits.setup_limit_s,
+        max_length_s=longest_s,
+        refusal_code=limits.refusal_code,
+        guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
+        goodbye_limit_s=profile.goodbye_limit_s,
+        tool_filler_after_s=profile.tools.filler_after_s,
+        outbound=outbound,
+        ring_limit_s=limits.ring_limit_s,
+        hold_limit_s=limits.hold_limit_s,
+        keypad=Keypad(keypad.to_agent, keypad.pause_s, keypad.shortcuts, keypad.masked),
+        transfers=transfers,
+        recording=profile.recording.mode == "on",
+        announces=profile.recording.announcement is not None,
+    )

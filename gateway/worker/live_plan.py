@@ -1,4 +1,17 @@
-"""The dialplan in force: replaced as a whole when its files change, kept when the new ones have mistakes."""
+"""
+The dialplan in force: loaded with all it names, replaced as a whole when its files change.
+
+``load_plan`` is the only way from files to calls: at start, at each reload, and in the commands that check. What one of
+them refuses is what all refuse. It gives a ``PreparedPlan``: the agents and routes, the index that decides about calls,
+and the sounds and tools that they name, so that no call waits for a disk.
+
+``LivePlan`` keeps the plan in force. It lives on the loop; files are read and checked in a thread of their own, gently,
+because audio waits for the interpreter's lock 50 times a second. Every ``every_s`` it compares the stamps of the files
+(``dialplan/read/watch.py``) and of the WAV files named in them with those of the last load, and reads the files only
+when a stamp changed, or could have changed unseen. SIGHUP (``ask``) and requests in Redis (``newest_request``) reload
+at once. A plan with mistakes changes nothing: the old one stays in force, and the mistakes go to the log and, as
+``PlanState``, to Redis.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +33,8 @@ import structlog
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.sounds import load_sound
-from gateway.dialplan.model.plan import Dialplan, all_steps
 from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
-from gateway.dialplan.read.lint import sounds_of
-from gateway.dialplan.read.loader import dialplan_of
+from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
 from gateway.settings.sections import Settings
@@ -41,7 +52,7 @@ TOLD_IN_ALL = 8000
 GENTLE_SWITCH_S = 0.0005
 
 NewestRequest = Callable[[], Awaitable[str | None]]
-P = TypeVar("P")
+P = TypeVar("P", bound=LoadedPlan)
 _log = structlog.get_logger(__name__)
 
 
@@ -112,23 +123,21 @@ class _Seen:
 @dataclass(frozen=True, slots=True)
 class _LoadAttempt(Generic[P]):
     seen: _Seen
-    loaded: tuple[Dialplan, P] | None
+    plan: P | None
     mistakes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedPlan:
+class PreparedPlan(LoadedPlan):
     """
-    What calls are made of. A call keeps the one it began with.
+    A plan with all it names loaded, so that no call waits for a disk. A call keeps the one it began with.
 
     Attributes:
-        dialplan: who answers which call.
         fillers: agent -> what its callers hear while it is away.
         own_tools: agent -> the tools of its own.
         sounds: file as the plan names it -> its PCM in the leg's format.
     """
 
-    dialplan: Dialplan
     fillers: Mapping[str, bytes]
     own_tools: Mapping[str, tuple[OwnTool, ...]]
     sounds: Mapping[str, bytes]
@@ -152,14 +161,15 @@ def load_plan(
         ConfigError: a file went away meanwhile.
     """
     trunks, secrets = (settings.trunks, settings.secrets) if is_named_known else (None, None)
-    dialplan = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
-    named = {name for rule in dialplan.routes for _, step in all_steps(rule) for _, name in sounds_of(step)}
-    named |= {sound for agent in dialplan.agents.values() if (sound := agent.on_no_answer.sound) is not None}
+    loaded = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
+    plan = loaded.dialplan
+    named = {name for rule in plan.routes for _, step in rule.steps() for _, name in step.sounds()}
+    named |= {name for agent in plan.agents.values() for _, name in agent.sounds()}
     return PreparedPlan(
-        dialplan,
-        {name: load_filler(agent.filler, folder, phone) for name, agent in dialplan.agents.items()},
-        {name: tuple(own_definitions(agent.tools)) for name, agent in dialplan.agents.items()},
-        {name: load_sound(folder / name, phone) for name in named},
+        *(loaded.index, loaded.version, loaded.remarks),
+        fillers={name: load_filler(agent.filler, folder, phone) for name, agent in plan.agents.items()},
+        own_tools={name: tuple(own_definitions(agent.tools)) for name, agent in plan.agents.items()},
+        sounds={name: load_sound(folder / name, phone) for name in named},
     )
 
 
@@ -171,8 +181,8 @@ class LivePlan(Generic[P]):
 
     Args:
         path: the YAML file, or the folder of them.
-        load: makes of its files and their folder a plan, and what calls are made of; at start here, later in that
-            thread. Raises ``ConfigError`` for what it cannot use.
+        load: makes a plan of its files and their folder; at start on the loop's thread, later in that other one.
+            Raises ``ConfigError`` for what it cannot use.
         every_s: how often the files are looked at; 0 reloads when asked only.
 
     Raises:
@@ -186,7 +196,7 @@ class LivePlan(Generic[P]):
     def __init__(
         self,
         path: Path,
-        load: Callable[[list[PlanFile], Path], tuple[Dialplan, P]],
+        load: Callable[[list[PlanFile], Path], P],
         *,
         every_s: float = 2.0,
     ) -> None:
@@ -200,11 +210,11 @@ class LivePlan(Generic[P]):
         self._logged: tuple[str, ...] = ()
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
-        dialplan, self.plan = load(read_files(path), folder_of(path))
+        self.plan = load(read_files(path), folder_of(path))
         # It was read before we look: not settled, so its content is compared at the first look.
-        self._seen = _Seen(dialplan.version, (), (), settled=False)
-        self.state = PlanState(dialplan.version, time.time(), len(dialplan.agents), len(dialplan.routes))
-        _log_remarks(dialplan)
+        self._seen = _Seen(self.plan.version, (), (), settled=False)
+        self.state = _state_of(self.plan)
+        _log_remarks(self.plan)
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -266,7 +276,7 @@ class LivePlan(Generic[P]):
     def _take(self, attempt: _LoadAttempt[P]) -> Reloaded:
         before, self._seen = self._seen, attempt.seen
         old = self.state
-        if attempt.loaded is None:
+        if attempt.plan is None:
             self.state = replace(old, failures=old.failures + 1, mistakes=attempt.mistakes)
             if attempt.mistakes != self._logged or before.content != attempt.seen.content:
                 told = attempt.mistakes[:TOLD_MISTAKES]
@@ -274,16 +284,15 @@ class LivePlan(Generic[P]):
             self._logged = attempt.mistakes
             self._tell(self.state)
             return Reloaded(old.version, False, attempt.mistakes)
-        dialplan, self.plan = attempt.loaded
+        self.plan = plan = attempt.plan
         new_sounds = bool(before.files) and before.sounds != attempt.seen.sounds
-        changed = dialplan.version != old.version or new_sounds
-        counts = (len(dialplan.agents), len(dialplan.routes))
-        self.state = PlanState(dialplan.version, time.time(), *counts, failures=old.failures)
+        changed = plan.version != old.version or new_sounds
+        self.state = _state_of(plan, failures=old.failures)
         self._logged = ()
-        _log.info("dialplan_reloaded", version=dialplan.version, before=old.version, changed=changed)
-        _log_remarks(dialplan)
+        _log.info("dialplan_reloaded", version=plan.version, before=old.version, changed=changed)
+        _log_remarks(plan)
         self._tell(self.state)
-        return Reloaded(dialplan.version, changed)
+        return Reloaded(plan.version, changed)
 
     def _attempt(self) -> _LoadAttempt[P]:
         """Try the files as they are now. What is remembered of them was seen before they were read."""
@@ -340,10 +349,14 @@ class LivePlan(Generic[P]):
             return known
 
 
-def _log_remarks(dialplan: Dialplan) -> None:
-    if dialplan.remarks:
-        told = [str(remark) for remark in dialplan.remarks[:TOLD_MISTAKES]]
-        _log.warning("dialplan_remarks", version=dialplan.version, remarks=told, count=len(dialplan.remarks))
+def _state_of(plan: LoadedPlan, failures: int = 0) -> PlanState:
+    return PlanState(plan.version, time.time(), len(plan.dialplan.agents), len(plan.dialplan.routes), failures)
+
+
+def _log_remarks(plan: LoadedPlan) -> None:
+    if plan.remarks:
+        told = [str(remark) for remark in plan.remarks[:TOLD_MISTAKES]]
+        _log.warning("dialplan_remarks", version=plan.version, remarks=told, count=len(plan.remarks))
 
 
 @contextmanager

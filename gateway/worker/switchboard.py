@@ -14,7 +14,7 @@ import structlog
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import CallEvent, IncomingInvite, Keypad, MediaUp, Planned, Routed, Scalar, StopAsked
+from gateway.call.events import CallEvent, IncomingInvite, MediaUp, Planned, Routed, Scalar, StopAsked
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, SessionStore, SipLeg, Sounds
 from gateway.call.session.session import CallSession, no_agents, no_sounds
@@ -23,13 +23,13 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.rule import Limits
 from gateway.dialplan.model.templates import TemplateFailed, Values
 from gateway.dialplan.routing.call_facts import facts_of
-from gateway.dialplan.routing.route import Rejection, Route, filled_profile, find_route
+from gateway.dialplan.routing.route import Rejection, Route, find_route
 from gateway.errors import ConfigError
 from gateway.ids import CallId, new_call_id
 from gateway.logs import bind_call
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Admission, Caps, RouteLimits
-from gateway.worker.compile import CompiledSteps
+from gateway.worker.compile import CompiledSteps, compile_steps, talk_with
 from gateway.worker.live_plan import PreparedPlan
 
 _log = structlog.get_logger(__name__)
@@ -191,13 +191,13 @@ class Switchboard:
             raise ConfigError(f"agent: there is no agent {order.agent_name!r}; name one of {known}")
         local = plan.dialplan.calendar.local(self._time(), None)
         values = Values(order.caller_id, order.target, {}, {}, local, order.trunk, "", {})
-        profile = filled_profile(profile, values)
+        profile = profile.filled(values)
         line = self._builder.line(order, may_record=profile.recording.mode != "off")
         routed = self._routed(order, profile, self._limits.max_length_s)
         setup = self._builder.agent_setup(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
         facts |= {"caller": order.caller_id, "called": order.target}
-        facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.dialplan.version}
+        facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.version}
         session = self._session(order.call_id, line, setup, {**_known(facts), **self._common_facts()})
         return await asyncio.shield(self._begin(order.call_id, session.run()))
 
@@ -224,7 +224,7 @@ class Switchboard:
         plan = self._plan()
         facts = facts_of(invite, at=self._time(), load=len(self._sessions) / self.capacity)
         try:
-            route = find_route(plan.dialplan, facts)
+            route = find_route(plan.index, facts)
         except Exception as fault:  # noqa: BLE001 - the boundary of a call, as in _run
             _log.exception("route_not_looked_for", call_id=invite.call_id)
             self._turn_away(invite, Outcome(EndReason.INTERNAL_ERROR, type(fault).__name__, 500))
@@ -237,16 +237,16 @@ class Switchboard:
 
     async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
         """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
-        itinerary, limits = CompiledSteps(route), route.limits
+        steps, limits = compile_steps(route), route.limits
         day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
         admission = await self._gate.admit(
             invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits)
         )
-        first = itinerary.first if admission.admitted else itinerary.over
+        first = steps.first if admission.admitted else steps.over
         minutes = [each for each in (limits.max_minutes, admission.minutes_left) if each is not None]
         longest_s = min([self._limits.max_length_s, *(60 * each for each in minutes)])
         facts = {**self._facts(invite), **_known(self._facts_of_route(plan, route, admission.exceeded))}
-        session = self._planned(invite, plan, itinerary, first, max(longest_s, _LEAST_S), facts)
+        session = self._planned(invite, plan, steps, first, max(longest_s, _LEAST_S), facts)
         for event in self._waiting.pop(invite.call_id):
             session.post(event)
         return await session.run()
@@ -255,13 +255,13 @@ class Switchboard:
         self,
         invite: IncomingInvite,
         plan: PreparedPlan,
-        itinerary: CompiledSteps,
+        steps: CompiledSteps,
         first: Step,
         longest_s: float,
         facts: dict[str, Scalar],
     ) -> CallSession:
-        line = self._builder.line(invite, may_record=itinerary.may_record)
-        line.route = itinerary.route.name
+        line = self._builder.line(invite, may_record=steps.may_record)
+        line.route = steps.route.name
         planned = Planned(
             invite.call_id,
             step=first,
@@ -272,7 +272,7 @@ class Switchboard:
         )
 
         def choose(step: TalkTo) -> AgentSetup:
-            profile = itinerary.profile(step)
+            profile = steps.profile(step)
             routed = self._routed(invite, profile, longest_s)
             return self._builder.agent_setup(invite, line, plan, step.agent, profile, routed)
 
@@ -312,24 +312,12 @@ class Switchboard:
         return task
 
     def _routed(self, asked: IncomingInvite | DialOrder, profile: AgentProfile, longest_s: float) -> Routed:
-        turns, keypad = profile.turn_detection, profile.keypad
-        # The upstream tells the end of a sound only after its own silence.
-        silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
-        return Routed(
-            asked.call_id,
-            setup_limit_s=self._limits.setup_limit_s,
-            max_length_s=longest_s,
-            refusal_code=self._limits.refusal_code,
-            guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
-            goodbye_limit_s=profile.goodbye_limit_s,
-            tool_filler_after_s=profile.tools.filler_after_s,
+        return talk_with(
+            *(profile, self._limits),
+            call_id=asked.call_id,
+            longest_s=longest_s,
             outbound=isinstance(asked, DialOrder),
-            ring_limit_s=self._limits.ring_limit_s,
-            hold_limit_s=self._limits.hold_limit_s,
-            keypad=Keypad(keypad.to_agent, keypad.pause_s, keypad.shortcuts, keypad.masked),
             transfers=self._builder.transfers(asked.trunk),
-            recording=profile.recording.mode == "on",
-            announces=profile.recording.announcement is not None,
         )
 
     async def _run(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> Outcome:
@@ -384,7 +372,7 @@ class Switchboard:
             _log.warning("metadata_not_filled_in", route=route.name, detail=str(problem))
             metadata = {}
         told = json.dumps(metadata, ensure_ascii=False) if metadata else ""
-        return {"route": route.name, "dialplan": plan.dialplan.version, "metadata": told, "limit_exceeded": exceeded}
+        return {"route": route.name, "dialplan": plan.version, "metadata": told, "limit_exceeded": exceeded}
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

@@ -18,7 +18,6 @@ import structlog
 from gateway.audio.uplink import Doorbell
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
-from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError, StoreError
 from gateway.recording.recorder import RecordingWriter
@@ -88,9 +87,8 @@ class Worker:
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
 
-    def _load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, PreparedPlan]:
-        plan = load_plan(files, folder, self._settings, self._phone)
-        return plan.dialplan, plan
+    def _load(self, files: list[PlanFile], folder: Path) -> PreparedPlan:
+        return load_plan(files, folder, self._settings, self._phone)
 
     async def run(self) -> None:
         """

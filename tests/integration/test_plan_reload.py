@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile
-from gateway.dialplan.read.loader import dialplan_of, load_dialplan
+from gateway.dialplan.read.loader import LoadedPlan, dialplan_of, load_dialplan
 from gateway.dialplan.read.watch import Stamp
 from gateway.errors import ConfigError
 from gateway.store.calls import RedisSessionStore
@@ -31,13 +31,11 @@ PLAN = "agents:\n  {name}:\n    instructions: Be kind.\nroutes:\n  - name: all\n
 BROKEN = "agents:\n  hello:\n    instructons: Be kind.\nroutes:\n  - name: all\n    agent: hello\n"
 
 
-class Prepared:
+@dataclass(frozen=True, slots=True)
+class Prepared(LoadedPlan):
     """A dialplan, and what else was read for it."""
 
-    def __init__(self, dialplan: Dialplan) -> None:
-        self.dialplan = dialplan
-        self.agent = next(iter(dialplan.agents))
-        self.sounds = {path.name: path.read_bytes() for path in dialplan.folder.glob("*.wav")}
+    sounds: dict[str, bytes]
 
 
 class Desk:
@@ -52,17 +50,18 @@ class Desk:
         self.keeper = LivePlan(path, self.load, every_s=every_s)
         self.keeper.report(self.told.append)
 
-    def load(self, files: list[PlanFile], folder: Path) -> tuple[Dialplan, Prepared]:
-        dialplan = dialplan_of(files, folder)
+    def load(self, files: list[PlanFile], folder: Path) -> Prepared:
+        loaded = dialplan_of(files, folder)
         self.loads += 1
         if self.hold is not None:
             assert self.hold.wait(10)
         if self.fault is not None:
             raise self.fault
-        return dialplan, Prepared(dialplan)
+        sounds = {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+        return Prepared(loaded.index, loaded.version, loaded.remarks, sounds)
 
     def agent(self) -> str:
-        return self.keeper.plan.agent
+        return next(iter(self.keeper.plan.dialplan.agents))
 
     async def has(self, agent: str) -> None:
         await until(lambda: self.agent() == agent)
@@ -103,7 +102,7 @@ async def test_a_change_is_in_force_soon_and_is_told(plan: Path) -> None:
             began = desk.keeper.state
             plan.write_text(PLAN.format(name="second"))
             await desk.has("second")
-            assert first.agent == "first"  # whoever holds it keeps it
+            assert next(iter(first.dialplan.agents)) == "first"  # whoever holds it keeps it
             replace(plan, PLAN.format(name="third"))
             await desk.has("third")
             state = desk.keeper.state

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, model_validator
 
-from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, Seconds, Template, Text, UriText
+from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, PlanPath, Seconds, Template, Text, UriText
+from gateway.dialplan.model.templates import Values, fill
 
+P = TypeVar("P", bound=PlanPart)
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 
 
@@ -252,3 +255,44 @@ class AgentProfile(PlanPart):
     filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
     roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
     client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")
+
+    def sounds(self) -> Iterator[tuple[PlanPath, str]]:
+        """Yield the WAV files it names, each with its path; ``filler`` is not among them, as it may be a word."""
+        if self.on_no_answer.sound is not None:
+            yield ("on_no_answer", "sound"), self.on_no_answer.sound
+
+    def templates(self) -> Iterator[tuple[PlanPath, str]]:
+        """Yield its texts that may be templates, each with its path."""
+        yield ("instructions",), self.instructions
+        if self.greeting is not None:
+            yield ("greeting",), self.greeting
+        yield ("goodbye",), self.goodbye
+        if self.recording.announcement is not None:
+            yield ("recording", "announcement"), self.recording.announcement
+        yield ("on_no_answer", "apology"), self.on_no_answer.apology
+
+    def filled(self, values: Values) -> AgentProfile:
+        """
+        Return it with its texts filled in; the very same one when it has no places to fill in.
+
+        Raises:
+            TemplateFailed: a text cannot be filled in.
+        """
+        profile = self
+        for path, text in self.templates():
+            if (filled := fill(text, values)) != text:
+                profile = _replaced(profile, path, filled)
+        return profile
+
+    def with_keypad(self, keypad: KeypadRules) -> AgentProfile:
+        """Return it with what a step changes of its keypad; shortcuts are added."""
+        update = {name: getattr(keypad, name) for name in keypad.model_fields_set}
+        if "shortcuts" in update:
+            update["shortcuts"] = {**self.keypad.shortcuts, **keypad.shortcuts}
+        return self.model_copy(update={"keypad": self.keypad.model_copy(update=update)})
+
+
+def _replaced(part: P, path: PlanPath, text: str) -> P:
+    """Return a part of a plan with another text at ``path``."""
+    name, *rest = path
+    return part.model_copy(update={str(name): _replaced(getattr(part, str(name)), tuple(rest), text) if rest else text})

@@ -1,33 +1,33 @@
 """
 A whole dialplan: agents (how a voice behaves) and routes (what happens to which call).
 
-Its parts: ``agent.py`` and ``agent_tools.py``, ``route.py``, ``match.py``, ``steps.py``.
+A dialplan is a tree of frozen pydantic models, and nothing else: no files, no places, no router. Its parts:
+
+- ``agent.py``: one voice agent, with its tools;
+- ``rule.py``: one route as it is written: ``match``, ``limits``, ``metadata``, and a step;
+- ``match.py``: the conditions of a route, checked by ``patterns.py`` (numbers) and ``times.py`` (hours and dates);
+- ``steps.py``: what is done with a call, steps inside steps;
+- ``templates.py``: texts with places that each call fills in;
+- ``fields.py``: the types of single values that all of them share.
+
+``read/loader.py`` makes the tree of YAML files and finds the place of each mistake in it, ``routing/`` decides by it,
+``worker/compile.py`` turns a matched route into the steps of one call, ``report/`` explains it to people. Every text of
+the model is for them too: ``description`` becomes the reference in docs/dialplan.md and the hints of the JSON Schema.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
-from gateway.dialplan.model.agent import (
-    AgentProfile,
-)
-from gateway.dialplan.model.fields import PlanName, PlanPart, PlanPath
+from gateway.dialplan.model.agent import AgentProfile
+from gateway.dialplan.model.fields import PlanName, PlanPart
 from gateway.dialplan.model.match import DaysList, Zone
 from gateway.dialplan.model.rule import Rule
-from gateway.dialplan.model.steps import (
-    AgentStep,
-    MenuStep,
-    PlanStep,
-    steps_within,
-)
 from gateway.dialplan.model.times import Calendar, find_zone, parse_days
-from gateway.dialplan.routing.index import RouteIndex, compile_routes
-from gateway.errors import Mistake
 
 
 class Dialplan(PlanPart):
@@ -38,25 +38,6 @@ class Dialplan(PlanPart):
     holidays: dict[PlanName, DaysList] = Field(default_factory=dict, description="name -> list of dates")
     timezone: Zone = Field("UTC", description="IANA time zone of hours, dates and days")
 
-    _version: str = PrivateAttr("")
-    _folder: Path = PrivateAttr(Path())
-    _remarks: tuple[Mistake, ...] = PrivateAttr(())
-
-    @property
-    def version(self) -> str:
-        """The first 12 hexadecimal digits of the SHA-256 of its files; empty when it was not read from files."""
-        return self._version
-
-    @property
-    def folder(self) -> Path:
-        """The folder that relative paths of WAV files start from."""
-        return self._folder
-
-    @property
-    def remarks(self) -> tuple[Mistake, ...]:
-        """What is odd about it, or could not be checked, though it can be used."""
-        return self._remarks
-
     @cached_property
     def calendar(self) -> Calendar:
         """Zone and holidays."""
@@ -65,16 +46,6 @@ class Dialplan(PlanPart):
         holidays = {name: tuple(map(parse_days, days)) for name, days in self.holidays.items()}
         return Calendar(zone, holidays)
 
-    @cached_property
-    def index(self) -> RouteIndex:
-        """The routes made ready for deciding."""
-        return compile_routes(self.routes, self.calendar)
-
-    def read_from(self, folder: Path, version: str, remarks: tuple[Mistake, ...]) -> Self:
-        """Remember where it came from; for the loader."""
-        self._folder, self._version, self._remarks = folder, version, remarks
-        return self
-
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         twice = [name for name, count in Counter(rule.name for rule in self.routes).items() if count > 1]
@@ -82,22 +53,7 @@ class Dialplan(PlanPart):
             raise ValueError(f"two routes are named {twice[0]!r}; rename one")
         known = ", ".join(map(repr, self.agents))
         for rule in self.routes:
-            for _, name in agents_named(rule):
-                if name not in self.agents:
+            for _, step in rule.steps():
+                if (name := step.named_agent) is not None and name not in self.agents:
                     raise ValueError(f"route {rule.name!r} names the agent {name!r}; there is {known}")
         return self
-
-
-def agents_named(rule: Rule) -> list[tuple[PlanPath, str]]:
-    """Return the agents a route names, each with its path inside the route."""
-    found: list[tuple[PlanPath, str]] = []
-    for path, step in all_steps(rule):
-        if isinstance(step, AgentStep | MenuStep) and step.agent is not None:
-            found.append(((*path, "agent"), step.agent))
-    return found
-
-
-def all_steps(rule: Rule) -> list[tuple[PlanPath, PlanStep]]:
-    """Return every step of a route, also that of its limits, each with its path inside the route."""
-    over = [(("limits", "over", *path), step) for path, step in steps_within(rule.limits.over)]
-    return [*steps_within(rule.step), *over]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from gateway.dialplan.model.fields import PlanName, PlanPart
+from gateway.dialplan.model.fields import PlanName, PlanPart, PlanPath
 from gateway.dialplan.model.match import Match
-from gateway.dialplan.model.steps import AnyStep, RejectStep, ShortTemplate
+from gateway.dialplan.model.steps import AnyStep, PlanStep, RejectStep, ShortTemplate
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Minutes = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
@@ -55,6 +56,11 @@ class Rule(PlanPart):
         own = {key: each for key, each in value.items() if key in ROUTE_KEYS}
         step = {key: each for key, each in value.items() if key not in ROUTE_KEYS}
         return {**own, "step": step}
+
+    def steps(self) -> Iterator[tuple[PlanPath, PlanStep]]:
+        """Yield every step of the route, also those of its limits, each with its path inside the route."""
+        yield from self.step.within()
+        yield from self.limits.over.within(("limits", "over"))
 
 
 ROUTE_KEYS = frozenset({"name", "match", "limits", "metadata"})

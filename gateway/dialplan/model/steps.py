@@ -1,19 +1,42 @@
-"""What a route does with a call: steps, told apart by ``action``, one inside the other."""
+"""
+What a route does with a call: steps, told apart by ``action``, one inside the other.
+
+A kind of step is one class below and one entry in ``AnyStep``. Whatever the rest of the gateway asks about a step, the
+class answers itself: which steps are inside it, which WAV files, agents and trunks it names, which of its texts are
+templates, whether it can fail, and how it reads once its templates are filled in for a call (by a ``Filling``, which is
+``routing/route.py``). So the loader, the linter, the explanations and the cases know no kinds of steps. What carries a
+step out in a call is made of it in ``worker/compile.py``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, Protocol, Self, TypeAlias, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from gateway.dialplan.model.agent import KeypadRules
-from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, Seconds, Template, check_uri, is_uri
+from gateway.dialplan.model.agent import AgentProfile, KeypadRules
+from gateway.dialplan.model.fields import (
+    Digit,
+    PlanName,
+    PlanPart,
+    PlanPath,
+    Seconds,
+    Template,
+    check_uri,
+    is_uri,
+)
 from gateway.dialplan.model.match import HeaderToken, as_list
-from gateway.dialplan.model.templates import check_header_template, check_template, check_uri_template
-
-ACTIONS = ("agent", "reject", "redirect", "dial", "menu", "hunt", "announce")
+from gateway.dialplan.model.templates import (
+    TemplateFailed,
+    Use,
+    check_header_template,
+    check_template,
+    check_uri_template,
+    clean,
+)
 
 _AsList = BeforeValidator(as_list, json_schema_input_type=str | list[str])
 _NUMBER = re.compile(r"\+?[0-9*#]{1,64}")
@@ -79,7 +102,130 @@ CallerIdTemplate = Annotated[ShortTemplate, AfterValidator(_shown_caller)]
 DivertedTemplate = Annotated[ShortTemplate, AfterValidator(_diverted_from)]
 
 
-class AgentStep(PlanPart):
+class Filling(Protocol):
+    """Fills in the templates of a step for one call. Each method raises ``TemplateFailed`` when it cannot."""
+
+    def text(self, source: str, use: Use = "text", *, whole: bool = False) -> str:
+        """Return a text filled in; ``whole``: values of the call are not shortened."""
+
+    def header(self, name: str, source: str) -> str:
+        """Return the value of a SIP header filled in; values of the call are not shortened."""
+
+    def agent(self, name: str) -> AgentProfile:
+        """Return the profile of an agent, its texts filled in."""
+
+
+class Branch(NamedTuple):
+    """
+    A step inside another.
+
+    Attributes:
+        path: from the outer step to it.
+        when: under which circumstances it is taken, for explanations.
+        step: the inner step.
+    """
+
+    path: PlanPath
+    when: str
+    step: PlanStep
+
+
+@dataclass(frozen=True, slots=True)
+class DialTarget:
+    """
+    Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in.
+
+    Attributes:
+        caller_id: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: ``called``, ``nobody`` or a number.
+    """
+
+    target: str
+    trunk: str | None
+    headers: Mapping[str, str]
+    caller_id: str = ""
+    diverted_from: str = "called"
+
+
+class PlanStep(PlanPart):
+    """
+    One thing to do with a call. A kind of step overrides what it has an answer to.
+
+    What is named here by one word is a property; what takes a ``Filling`` raises ``TemplateFailed`` when a template
+    cannot be filled in for the call.
+    """
+
+    action: str
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether it can end without having dealt with the call, so that a hunt goes on."""
+        return False
+
+    @property
+    def named_agent(self) -> str | None:
+        """The agent it names, under the key ``agent``."""
+        return None
+
+    @property
+    def named_trunk(self) -> str | None:
+        """The trunk it names, under the key ``trunk``."""
+        return None
+
+    @property
+    def refusal_code(self) -> int | None:
+        """The SIP status it refuses the call with."""
+        return None
+
+    def inner(self) -> tuple[Branch, ...]:
+        """Return the steps right inside it."""
+        return ()
+
+    def sounds(self) -> tuple[tuple[PlanPath, str], ...]:
+        """Return the WAV files it names, each with its path in the step."""
+        return ()
+
+    def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
+        """Return its templates, each with its path in the step and its use."""
+        return ()
+
+    def summary(self) -> str:
+        """Return it in a few words, without the steps inside it and with its templates as they are."""
+        return self.action
+
+    def headline(self, call: Filling) -> str:
+        """Return what it does in this call, without the steps inside it."""
+        return self.action
+
+    def texts(self, call: Filling) -> list[str]:
+        """Return what it says, plays, dials or refuses with in this call."""
+        return []
+
+    def profile(self, call: Filling) -> AgentProfile | None:
+        """Return how the agent it names behaves in this call; None when it names none."""
+        return None if self.named_agent is None else call.agent(self.named_agent)
+
+    def after_key(self, key: str) -> PlanStep:
+        """
+        Return the step that a pressed key leads to.
+
+        Raises:
+            ValueError: none; says why.
+        """
+        raise ValueError(f"key {key}: this is not a menu, but {self.action}")
+
+    def within(self, path: PlanPath = ()) -> Iterator[tuple[PlanPath, PlanStep]]:
+        """Yield this step and all inside it, each with its path from the outermost."""
+        yield path, self
+        for branch in self.inner():
+            yield from branch.step.within((*path, *branch.path))
+
+
+def _branch(key: str, when: str, step: PlanStep | None) -> tuple[Branch, ...]:
+    return () if step is None else (Branch((key,), when, step),)
+
+
+class AgentStep(PlanStep):
     """A voice agent answers."""
 
     action: Literal["agent"] = Field("agent", description="a voice agent answers; `agent: NAME` alone is enough")
@@ -92,8 +238,40 @@ class AgentStep(PlanPart):
         None, description="the agent cannot be had, or was lost; none: the next of a hunt, else 503"
     )
 
+    @property
+    def can_fail(self) -> bool:
+        """See ``PlanStep``."""
+        return self.on_failure is None or self.on_failure.can_fail
 
-class RejectStep(PlanPart):
+    @property
+    def named_agent(self) -> str:
+        """See ``PlanStep``."""
+        return self.agent
+
+    def inner(self) -> tuple[Branch, ...]:
+        """See ``PlanStep``."""
+        return _branch("on_failure", "if the agent fails:", self.on_failure)
+
+    def summary(self) -> str:
+        """See ``PlanStep``."""
+        return f"agent {self.agent}"
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        return self.summary() + (f", answers after {self.answer_after_s:g} s" if self.answer_after_s else "")
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        profile = self.profile(call)
+        return [profile.instructions, profile.greeting or "", profile.voice, profile.language or ""]
+
+    def profile(self, call: Filling) -> AgentProfile:
+        """Return the agent's profile with its texts filled in and the step's keypad merged."""
+        profile = call.agent(self.agent)
+        return profile if self.keypad is None else profile.with_keypad(self.keypad)
+
+
+class RejectStep(PlanStep):
     """The call is refused."""
 
     action: Literal["reject"] = Field("reject", description="refuse the call; a code alone (`486`) is enough")
@@ -103,15 +281,65 @@ class RejectStep(PlanPart):
     )
     announcement: Sound | None = Field(None, description="WAV file played before it as early media (183), not charged")
 
+    @property
+    def refusal_code(self) -> int:
+        """See ``PlanStep``."""
+        return self.code
 
-class RedirectStep(PlanPart):
+    def sounds(self) -> tuple[tuple[PlanPath, str], ...]:
+        """See ``PlanStep``."""
+        return () if self.announcement is None else ((("announcement",), self.announcement),)
+
+    def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
+        """See ``PlanStep``."""
+        return () if self.reason is None else ((("reason",), self.reason, "text"),)
+
+    def summary(self) -> str:
+        """See ``PlanStep``."""
+        return f"reject {self.code}"
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        first = f"play {self.announcement} as early media, then " if self.announcement else ""
+        return f"{first}reject with {self.code} {self.phrase(call) or ''}".rstrip()
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        return [self.phrase(call) or "", self.announcement or ""]
+
+    def phrase(self, call: Filling) -> str | None:
+        """Return the reason phrase on one line; None for the usual one."""
+        return None if self.reason is None else clean(call.text(self.reason))
+
+
+class RedirectStep(PlanStep):
     """The caller's side is told to call elsewhere: 302 (RFC 3261 section 21.3.3)."""
 
     action: Literal["redirect"] = Field("redirect", description="302 Moved Temporarily")
     contacts: Contacts = Field(description="URI, a template, or a list of them, the best first")
 
+    def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
+        """See ``PlanStep``."""
+        return tuple((("contacts",), text, "uri") for text in self.contacts)
 
-class DialStep(PlanPart):
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        return f"redirect with 302 to {', '.join(self.uris(call))}"
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        return list(self.uris(call))
+
+    def uris(self, call: Filling) -> tuple[str, ...]:
+        """Return the URIs the caller is sent to."""
+        contacts = tuple(call.text(text, "uri").strip() for text in self.contacts)
+        for contact in contacts:
+            if not is_uri(contact):
+                raise TemplateFailed(f"the contact {contact[:80]!r} is not a URI in this call")
+        return contacts
+
+
+class DialStep(PlanStep):
     """Somebody else is called, and both are connected."""
 
     action: Literal["dial"] = Field("dial", description="call somebody and connect them with the caller")
@@ -136,8 +364,62 @@ class DialStep(PlanPart):
             raise ValueError(f"to: {self.to} is a number; name the trunk it is called through, or give a SIP URI")
         return self
 
+    @property
+    def can_fail(self) -> bool:
+        """See ``PlanStep``."""
+        return self.then is None or self.then.can_fail
 
-class MenuStep(PlanPart):
+    @property
+    def named_trunk(self) -> str | None:
+        """See ``PlanStep``."""
+        return self.trunk
+
+    def inner(self) -> tuple[Branch, ...]:
+        """See ``PlanStep``."""
+        return _branch("then", "if that fails:", self.then)
+
+    def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
+        """See ``PlanStep``."""
+        return (
+            (("to",), self.to, "uri"),
+            (("caller_id",), self.caller_id or "", "text"),
+            (("diverted_from",), self.diverted_from, "text"),
+            *((("headers", name), text, "header") for name, text in self.headers.items()),
+        )
+
+    def summary(self) -> str:
+        """See ``PlanStep``."""
+        return f"dial {self.to}"
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        found = self.target(call)
+        through = f" through the trunk {found.trunk}" if found.trunk else ""
+        through += f" as {found.caller_id}" if found.caller_id else ""
+        headers = "".join(f", {name}: {value}" for name, value in found.headers.items())
+        return f"dial {found.target}{through}, {self.ring_limit_s:g} s{headers}"
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        found = self.target(call)
+        return [found.target, found.trunk or "", *found.headers.values()]
+
+    def target(self, call: Filling) -> DialTarget:
+        """Return whom it calls, and how."""
+        headers = {name: call.header(name, text) for name, text in self.headers.items()}
+        target = call.text(self.to, "uri", whole=True).strip()
+        if not (is_uri(target) or (self.trunk is not None and is_number(target))):
+            raise TemplateFailed(f"{target[:80]!r} cannot be dialled: not a URI, or no trunk for a number")
+        caller_id = call.text(self.caller_id or "", whole=True)
+        diverted_from = call.text(self.diverted_from, whole=True)
+        return DialTarget(
+            *(target, self.trunk, headers),
+            caller_id=_one_of(caller_id, "caller_id", ("", "caller", "trunk")),
+            diverted_from=_one_of(diverted_from, "diverted_from", ("called", "nobody")),
+        )
+
+
+class MenuStep(PlanStep):
     """The caller chooses with the telephone's keys; no model decides."""
 
     action: Literal["menu"] = Field("menu", description="the caller chooses with the telephone's keys")
@@ -157,8 +439,46 @@ class MenuStep(PlanPart):
             raise ValueError("say and agent go together: the text, and who reads it")
         return self
 
+    @property
+    def named_agent(self) -> str | None:
+        """See ``PlanStep``."""
+        return self.agent
 
-class HuntStep(PlanPart):
+    def inner(self) -> tuple[Branch, ...]:
+        """See ``PlanStep``."""
+        keys = (Branch(("keys", key), f"key {key}:", step) for key, step in self.keys.items())
+        return (*keys, *_branch("otherwise", "otherwise:", self.otherwise))
+
+    def sounds(self) -> tuple[tuple[PlanPath, str], ...]:
+        """See ``PlanStep``."""
+        return () if self.prompt is None else ((("prompt",), self.prompt),)
+
+    def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
+        """See ``PlanStep``."""
+        return () if self.say is None else ((("say",), self.say, "text"),)
+
+    def summary(self) -> str:
+        """See ``PlanStep``."""
+        return f"menu with {len(self.keys)} keys"
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        prompt = self.prompt or f"{self.agent} says {call.text(self.say or '')!r}"
+        return f"menu ({prompt}), {self.timeout_s:g} s for a key, {self.retries} more times"
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        return [self.prompt or call.text(self.say or "")]
+
+    def after_key(self, key: str) -> PlanStep:
+        """See ``PlanStep``."""
+        chosen = self.keys.get(key, self.otherwise)
+        if chosen is None:
+            raise ValueError(f"key {key}: the menu has no such key, and no otherwise")
+        return chosen
+
+
+class HuntStep(PlanStep):
     """Several steps one after the other, until one succeeds."""
 
     action: Literal["hunt"] = Field("hunt", description="try steps in order, the next when one fails")
@@ -168,12 +488,29 @@ class HuntStep(PlanPart):
     @classmethod
     def _each_is_reached(cls, steps: tuple[AnyStep, ...]) -> tuple[AnyStep, ...]:
         for number, step in enumerate(steps[:-1], 1):
-            if not can_fail(step):
+            if not step.can_fail:
                 raise ValueError(f"step {number} ({step.action}) cannot fail: what follows it is never reached")
         return steps
 
+    @property
+    def can_fail(self) -> bool:
+        """See ``PlanStep``."""
+        return self.steps[-1].can_fail
 
-class AnnounceStep(PlanPart):
+    def inner(self) -> tuple[Branch, ...]:
+        """See ``PlanStep``."""
+        return tuple(Branch(("steps", index), f"{index + 1}.", step) for index, step in enumerate(self.steps))
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        return "hunt: the next when one fails"
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        return [text for each in self.steps for text in each.texts(call)]
+
+
+class AnnounceStep(PlanStep):
     """Something is played."""
 
     action: Literal["announce"] = Field("announce", description="play, then hang up or go on")
@@ -189,18 +526,36 @@ class AnnounceStep(PlanPart):
             raise ValueError("answer: false without then; use action: reject with an announcement, or add then")
         return self
 
+    def inner(self) -> tuple[Branch, ...]:
+        """See ``PlanStep``."""
+        return _branch("then", "then:", self.then)
 
-def _tag(value: Any) -> str | None:
-    if isinstance(value, PlanPart):
-        return str(getattr(value, "action", ""))
-    if not isinstance(value, dict):
-        return None
-    action = value.get("action", "agent" if "agent" in value else None)
-    return action if isinstance(action, str) else None
+    def sounds(self) -> tuple[tuple[PlanPath, str], ...]:
+        """See ``PlanStep``."""
+        return tuple((("files",), name) for name in self.files)
+
+    def summary(self) -> str:
+        """See ``PlanStep``."""
+        return f"announce {', '.join(self.files)}"
+
+    def headline(self, call: Filling) -> str:
+        """See ``PlanStep``."""
+        return f"{'answer and play' if self.answer else 'play as early media'} {', '.join(self.files)}"
+
+    def texts(self, call: Filling) -> list[str]:
+        """See ``PlanStep``."""
+        return list(self.files)
 
 
-def _written_short(value: object) -> object:
-    """Let ``486`` stand for a rejection, ``sorry.wav`` for an announcement, another word for an agent."""
+def expand_short(value: object) -> object:
+    """
+    Return a step that was written short in full.
+
+    ``486`` stands for a rejection, ``sorry.wav`` for an announcement, another word for an agent; a mapping with an
+    ``agent`` needs no ``action``.
+    """
+    if isinstance(value, dict):
+        return {**value, "action": "agent"} if "agent" in value and "action" not in value else value
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
@@ -212,55 +567,23 @@ def _written_short(value: object) -> object:
     return {"action": "agent", "agent": value}
 
 
-PlanStep: TypeAlias = AgentStep | RejectStep | RedirectStep | DialStep | MenuStep | HuntStep | AnnounceStep
+def _one_of(text: str, key: str, words: Collection[str]) -> str:
+    if (word := text.strip()) in words or is_number(word):
+        return word
+    raise TemplateFailed(f"{key}: {word[:80]!r} is not a number in this call")
+
+
 AnyStep: TypeAlias = Annotated[
-    Annotated[AgentStep, Tag("agent")]
-    | Annotated[RejectStep, Tag("reject")]
-    | Annotated[RedirectStep, Tag("redirect")]
-    | Annotated[DialStep, Tag("dial")]
-    | Annotated[MenuStep, Tag("menu")]
-    | Annotated[HuntStep, Tag("hunt")]
-    | Annotated[AnnounceStep, Tag("announce")],
-    Discriminator(_tag),
-    BeforeValidator(_written_short),
+    AgentStep | RejectStep | RedirectStep | DialStep | MenuStep | HuntStep | AnnounceStep,
+    Field(discriminator="action"),
+    BeforeValidator(expand_short),
 ]
 """Any step. The number of a SIP status, the name of a WAV file, or that of an agent stand for a whole step."""
 
 STEPS: dict[str, type[PlanStep]] = {
-    "agent": AgentStep,
-    "reject": RejectStep,
-    "redirect": RedirectStep,
-    "dial": DialStep,
-    "menu": MenuStep,
-    "hunt": HuntStep,
-    "announce": AnnounceStep,
+    kind.model_fields["action"].default: kind for kind in get_args(get_args(AnyStep)[0])
 }
+"""The kinds of steps by their ``action``."""
 
 for _kind in STEPS.values():
     _kind.model_rebuild()
-
-
-def can_fail(step: PlanStep) -> bool:
-    """Return whether a step can end without having dealt with the call, so that a hunt goes on."""
-    if isinstance(step, AgentStep):
-        return step.on_failure is None or can_fail(step.on_failure)
-    if isinstance(step, DialStep):
-        return step.then is None or can_fail(step.then)
-    return isinstance(step, HuntStep) and can_fail(step.steps[-1])
-
-
-def steps_within(step: PlanStep, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], PlanStep]]:
-    """Yield a step and all inside it, each with its path from the first."""
-    yield path, step
-    inner: list[tuple[tuple[str | int, ...], PlanStep | None]] = []
-    if isinstance(step, AgentStep):
-        inner = [(("on_failure",), step.on_failure)]
-    elif isinstance(step, DialStep | AnnounceStep):
-        inner = [(("then",), step.then)]
-    elif isinstance(step, MenuStep):
-        inner = [*((("keys", key), each) for key, each in step.keys.items()), (("otherwise",), step.otherwise)]
-    elif isinstance(step, HuntStep):
-        inner = [(("steps", index), each) for index, each in enumerate(step.steps)]
-    for more, each in inner:
-        if each is not None:
-            yield from steps_within(each, (*path, *more))

@@ -12,11 +12,11 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.fields import PlanPath
 from gateway.dialplan.model.match import LoadMatch, Match
 from gateway.dialplan.model.patterns import Pattern, parse_pattern
-from gateway.dialplan.model.plan import Dialplan, all_steps
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Rule
-from gateway.dialplan.model.steps import AgentStep, AnnounceStep, DialStep, MenuStep, PlanStep, RedirectStep, RejectStep
+from gateway.dialplan.model.steps import PlanStep, expand_short
 from gateway.dialplan.model.templates import TIME_PARTS, Lookup, Use, parse_template
-from gateway.dialplan.read.messages import did_you_mean
+from gateway.dialplan.read.messages import did_you_mean, keys_with_steps
 from gateway.dialplan.read.parameters import parameter_mistakes, parameter_remarks
 from gateway.dialplan.read.source import PlanSource
 from gateway.dialplan.routing.index import CompiledRoute, RouteIndex
@@ -25,6 +25,7 @@ from gateway.errors import ConfigError, Mistake
 SOUND_RATE_HZ = 8000
 MAX_SOUND_BYTES = 32 << 20
 NO_SETTINGS = "no settings are given"
+_INNER_STEPS = keys_with_steps()
 _RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
 
 
@@ -51,58 +52,68 @@ def names_unknown(written: PlanSource) -> Iterator[Mistake]:
 
 def _agents(step: object, path: PlanPath) -> Iterator[tuple[PlanPath, str]]:
     """Yield the agents a step names as it was written, and those of the steps inside it."""
-    if isinstance(step, str) and not (step.isascii() and step.isdigit()) and not step.lower().endswith(".wav"):
-        yield path, step
-    if not isinstance(step, dict):
+    full = expand_short(step)
+    if not isinstance(full, dict):
         return
-    if isinstance(step.get("agent"), str):
-        yield (*path, "agent"), step["agent"]
-    for key in ("on_failure", "then", "otherwise"):
-        yield from _agents(step.get(key), (*path, key))
-    keys, steps = step.get("keys"), step.get("steps")
-    for key, each in keys.items() if isinstance(keys, dict) else ():
-        yield from _agents(each, (*path, "keys", key))
-    for number, each in enumerate(steps) if isinstance(steps, list) else ():
-        yield from _agents(each, (*path, "steps", number))
+    if isinstance(full.get("agent"), str):
+        yield (path if isinstance(step, str) else (*path, "agent")), full["agent"]
+    for key, value in full.items():
+        if key not in _INNER_STEPS:
+            continue
+        if isinstance(value, list):
+            inner: list[tuple[PlanPath, object]] = [((number,), each) for number, each in enumerate(value)]
+        elif _INNER_STEPS[key] and isinstance(value, dict):
+            inner = [((name,), each) for name, each in value.items()]
+        else:
+            inner = [((), value)]
+        for more, each in inner:
+            yield from _agents(each, (*path, key, *more))
 
 
 def plan_mistakes(
-    plan: Dialplan, written: PlanSource, folder: Path, trunks: Collection[str] | None
+    index: RouteIndex, written: PlanSource, folder: Path, trunks: Collection[str] | None
 ) -> Iterator[Mistake]:
     """
     Yield the mistakes of a plan whose parts are right each by itself.
 
     Args:
-        plan: the plan.
+        index: the plan, its routes made ready.
         written: where everything stands.
         folder: where relative paths of WAV files start.
         trunks: names of the trunks in the settings; None does not ask.
     """
-    sounds = _SoundChecks(folder)
+    plan, sounds = index.plan, _SoundChecks(folder)
     known = None if trunks is None else {name.lower() for name in trunks}
     for name, agent in plan.agents.items():
-        if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
-            yield written.mistake(("agents", name, "filler"), problem)
-        if (sound := agent.on_no_answer.sound) is not None and (problem := sounds.problem(sound)):
-            yield written.mistake(("agents", name, "on_no_answer", "sound"), problem)
-        if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
-            problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
-            yield written.mistake(("agents", name, "tools", "builtin"), problem)
-        for number, webhook in enumerate(agent.tools.webhooks):
-            place = ("agents", name, "tools", "webhooks", number, "parameters")
-            for found in parameter_mistakes(webhook.parameters):
-                yield written.mistake((*place, *found.path), found.problem)
+        yield from _agent_mistakes(name, agent, written, folder, sounds)
         yield from _agent_lookups(name, agent, plan, written)
-    for index, rule in enumerate(plan.routes):
-        path: PlanPath = ("routes", index)
+    for number, rule in enumerate(plan.routes):
+        path: PlanPath = ("routes", number)
         yield from _names_of_match(rule, path, plan, written, known)
-        for within, step in all_steps(rule):
+        for within, step in rule.steps():
             yield from _step_mistakes(step, (*path, *within), rule, written, sounds, known)
         yield from _metadata_lookups(rule, path, written)
-    for index, earlier in shadowed(plan.index):
+    for hidden, earlier in shadowed(index):
         name, where = plan.routes[earlier].name, written.line_of(("routes", earlier))
         problem = f"never reached: the route {name!r} ({where}) takes every such call before; exchange or remove one"
-        yield written.mistake(("routes", index), problem)
+        yield written.mistake(("routes", hidden), problem)
+
+
+def _agent_mistakes(
+    name: str, agent: AgentProfile, written: PlanSource, folder: Path, sounds: _SoundChecks
+) -> Iterator[Mistake]:
+    if agent.filler not in (TONE, NONE) and (problem := sounds.problem(agent.filler) or _silence(folder, agent)):
+        yield written.mistake(("agents", name, "filler"), problem)
+    for place, sound in agent.sounds():
+        if problem := sounds.problem(sound):
+            yield written.mistake(("agents", name, *place), problem)
+    if agent.recording.mode == "off" and (useless := _RECORDING_TOOLS.intersection(agent.tools.builtin)):
+        problem = f"{', '.join(sorted(useless))}: this agent never records; write `recording: {{mode: by_tool}}`"
+        yield written.mistake(("agents", name, "tools", "builtin"), problem)
+    for number, webhook in enumerate(agent.tools.webhooks):
+        place = ("agents", name, "tools", "webhooks", number, "parameters")
+        for found in parameter_mistakes(webhook.parameters):
+            yield written.mistake((*place, *found.path), found.problem)
 
 
 def plan_remarks(plan: Dialplan, written: PlanSource, trunks: Collection[str] | None) -> Iterator[Mistake]:
@@ -117,11 +128,7 @@ def plan_remarks(plan: Dialplan, written: PlanSource, trunks: Collection[str] | 
     told: dict[str, Mistake] = {}
     for index, rule in enumerate(plan.routes):
         named: list[tuple[PlanPath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
-        named += [
-            ((*path, "trunk"), step.trunk)
-            for path, step in all_steps(rule)
-            if isinstance(step, DialStep) and step.trunk
-        ]
+        named += [((*path, "trunk"), step.named_trunk) for path, step in rule.steps() if step.named_trunk]
         for path, name in named:
             if name not in told:
                 told[name] = written.mistake(
@@ -156,42 +163,14 @@ def _step_mistakes(
     sounds: _SoundChecks,
     trunks: Collection[str] | None,
 ) -> Iterator[Mistake]:
-    if isinstance(step, DialStep) and step.trunk and trunks is not None and step.trunk.lower() not in trunks:
-        yield written.mistake((*path, "trunk"), _no_trunk(step.trunk, trunks))
-    for key, name in sounds_of(step):
+    trunk = step.named_trunk
+    if trunk and trunks is not None and trunk.lower() not in trunks:
+        yield written.mistake((*path, "trunk"), _no_trunk(trunk, trunks))
+    for inner, name in step.sounds():
         if problem := sounds.problem(name):
-            yield written.mistake((*path, key), problem)
-    for inner, text, use in templates_of(step):
+            yield written.mistake((*path, *inner), problem)
+    for inner, text, use in step.templates():
         yield from (written.mistake((*path, *inner), words) for words in _lookups(text, use, rule))
-
-
-def sounds_of(step: PlanStep) -> list[tuple[str, str]]:
-    """Return the WAV files of a step, each with its key."""
-    if isinstance(step, RejectStep) and step.announcement is not None:
-        return [("announcement", step.announcement)]
-    if isinstance(step, MenuStep) and step.prompt is not None:
-        return [("prompt", step.prompt)]
-    return [("files", name) for name in step.files] if isinstance(step, AnnounceStep) else []
-
-
-def templates_of(step: PlanStep) -> list[tuple[PlanPath, str, Use]]:
-    """Return the templates of a step, each with its key."""
-    if isinstance(step, RejectStep) and step.reason is not None:
-        return [(("reason",), step.reason, "text")]
-    if isinstance(step, MenuStep) and step.say is not None:
-        return [(("say",), step.say, "text")]
-    if isinstance(step, RedirectStep):
-        return [(("contacts",), text, "uri") for text in step.contacts]
-    if isinstance(step, DialStep):
-        headers: list[tuple[PlanPath, str, Use]] = [
-            (("headers", name), text, "header") for name, text in step.headers.items()
-        ]
-        numbers: list[tuple[PlanPath, str, Use]] = [
-            (("caller_id",), step.caller_id or "", "text"),
-            (("diverted_from",), step.diverted_from, "text"),
-        ]
-        return [(("to",), step.to, "uri"), *numbers, *headers]
-    return []
 
 
 def _metadata_lookups(rule: Rule, path: PlanPath, written: PlanSource) -> Iterator[Mistake]:
@@ -229,26 +208,15 @@ def _known_parts(lookup: Lookup, rule: Rule) -> Collection[str] | None:
 
 def _agent_lookups(name: str, agent: AgentProfile, plan: Dialplan, written: PlanSource) -> Iterator[Mistake]:
     """Yield what an agent's texts ask for and a route that names the agent does not give."""
-    texts = {
-        ("instructions",): agent.instructions,
-        ("greeting",): agent.greeting or "",
-        ("goodbye",): agent.goodbye,
-        ("recording", "announcement"): agent.recording.announcement or "",
-        ("on_no_answer", "apology"): agent.on_no_answer.apology,
-    }
-    templates = {key: text for key, text in texts.items() if "{" in text and parse_template(text).lookups}
+    templates = {path: text for path, text in agent.templates() if "{" in text and parse_template(text).lookups}
     if not templates:
         return
-    users = [rule for rule in plan.routes if _names_agent(rule, name)]
+    users = [rule for rule in plan.routes if any(step.named_agent == name for _, step in rule.steps())]
     for key, text in templates.items():
         for rule in users:
             if words := next(_lookups(text, "text", rule), None):
                 yield written.mistake(("agents", name, *key), words)
                 break
-
-
-def _names_agent(rule: Rule, name: str) -> bool:
-    return any(isinstance(step, AgentStep | MenuStep) and step.agent == name for _, step in all_steps(rule))
 
 
 def _silence(folder: Path, agent: AgentProfile) -> str | None:

@@ -1,8 +1,28 @@
-"""A dialplan read from disk: a ``Dialplan``, or every mistake in it with its line."""
+"""
+A dialplan read from disk: a plan that can be used, or every mistake in it with its file, line and column.
+
+From files to a plan it is one way, in seven stages; each one tells all mistakes of its kind at once and the next begins
+only when there are none, so that one slip does not hide behind twenty that follow from it.
+
+1. ``files.py`` reads the bytes, and composes YAML nodes: no such file, not UTF-8, not YAML, too large.
+2. ``yaml_tree.py`` turns the nodes of one file into plain values. Every scalar stays the text it was written as, and
+   the place of every key and value is remembered: duplicate keys, odd tags, control characters.
+3. ``source.py`` joins the files into one mapping (``PlanSource``) that finds the place of any path: keys in two files.
+4. ``inherit.py`` puts in what agents have from ``extends`` and ``defaults``.
+5. ``lint.py`` looks for names that are unknown or used twice, and pydantic checks the whole by ``model/``.
+   ``messages.py`` says each of pydantic's errors in words for the author, at the place in the file: pydantic's own path
+   has parts that were never written (tags of unions, indices of a value that stands for a list).
+6. ``routing/index.py`` makes the routes ready for deciding.
+7. ``lint.py`` and ``look`` (the tools of the worker, which this folder cannot know) check what only the whole can show:
+   WAV files, trunks, template variables, JSON Schemas, routes that are never reached.
+
+``load_dialplan`` is for whoever looks at a plan alone. What takes calls goes through ``worker/live_plan.load_plan``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,22 +34,44 @@ from gateway.dialplan.read.lint import names_unknown, plan_mistakes, plan_remark
 from gateway.dialplan.read.messages import Finding, mistake_of
 from gateway.dialplan.read.source import PlanSource, in_schema
 from gateway.dialplan.read.yaml_tree import YamlTree
+from gateway.dialplan.routing.index import RouteIndex, compile_routes
 from gateway.errors import DialplanError, Mistake
 
 MAX_MISTAKES = 500
-"""Mistakes that are told at once."""
+"""Mistakes reported at once."""
 
 
 Look = Callable[[Dialplan], Iterable[Finding]]
 
 
-def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan:
+@dataclass(frozen=True, slots=True)
+class LoadedPlan:
+    """
+    A dialplan that can be used.
+
+    Attributes:
+        index: its routes made ready for deciding.
+        version: the first 12 hexadecimal digits of the SHA-256 of its files.
+        remarks: what is odd about it, or could not be checked, though it can be used.
+    """
+
+    index: RouteIndex
+    version: str
+    remarks: tuple[Mistake, ...]
+
+    @property
+    def dialplan(self) -> Dialplan:
+        """The agents and routes as they were written."""
+        return self.index.plan
+
+
+def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> LoadedPlan:
     """
     Read and check a dialplan.
 
     Args:
         path: a YAML file, or a folder whose ``*.yaml`` files make one plan in the order of their names.
-        trunks: names of the trunks in the settings; None does not ask whether those of the plan are there.
+        trunks: names of the trunks in the settings; None does not check those that the plan names.
 
     Raises:
         DialplanError: with all mistakes of the first kind found: file, syntax, structure and content.
@@ -39,40 +81,47 @@ def load_dialplan(path: Path, trunks: Collection[str] | None = None) -> Dialplan
 
 def dialplan_of(
     files: list[PlanFile], folder: Path, trunks: Collection[str] | None = None, look: Look = lambda plan: ()
-) -> Dialplan:
+) -> LoadedPlan:
     """
     Check the files of a dialplan that were read already.
 
     Args:
         files: all of them, in their order.
         folder: where relative paths of WAV files start from.
-        trunks: names of the trunks in the settings; None does not ask.
-        look: finds more, which is told together with what is found here.
+        trunks: names of the trunks in the settings; None does not check them.
+        look: finds more, which is reported together with what is found here.
 
     Raises:
         DialplanError: as ``load_dialplan``.
     """
     written = _written(files)
+    plan = _validated(files, written)
+    index = compile_routes(plan)
+    found = list(look(plan))
+    mistakes = [*plan_mistakes(index, written, folder, trunks), *_placed(found, written, are_remarks=False)]
+    if mistakes:
+        raise _refusal(files, mistakes)
+    odd = [*plan_remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
+    return LoadedPlan(index, version_of(files), _in_order(files, odd))
+
+
+def _validated(files: list[PlanFile], written: PlanSource) -> Dialplan:
+    """Return what was written as a plan whose parts are right each by itself."""
     mistakes = [*written.mistakes, *names_unknown(written)]
     try:
         plan = Dialplan.model_validate(written.plain)
     except ValidationError as error:
-        # The model itself speaks of one unknown name without a place; found here already, all and with their lines.
+        # The model itself reports one unknown name without a place; found here already, all and with their lines.
         # A list whose entries are all wrong counts as empty for it besides.
-        told = [
+        kept = [
             details
             for details in error.errors(include_url=False)
             if (details["loc"] or not mistakes) and not (details["type"] == "too_short" and details["input"])
         ]
-        raise _refusal(files, [*mistakes, *(mistake_of(details, written) for details in told)]) from None
-    found: list[Finding] = []
-    if not mistakes:
-        found = list(look(plan))
-        mistakes = [*plan_mistakes(plan, written, folder, trunks), *_placed(found, written, are_remarks=False)]
+        raise _refusal(files, [*mistakes, *(mistake_of(details, written) for details in kept)]) from None
     if mistakes:
         raise _refusal(files, mistakes)
-    odd = [*plan_remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
-    return plan.read_from(folder, version_of(files), _in_order(files, odd))
+    return plan
 
 
 def _placed(found: list[Finding], written: PlanSource, *, are_remarks: bool) -> list[Mistake]:
@@ -80,7 +129,7 @@ def _placed(found: list[Finding], written: PlanSource, *, are_remarks: bool) -> 
 
 
 def _written(files: list[PlanFile]) -> PlanSource:
-    """Return what stands in the files, with defaults and extensions put in."""
+    """Return what the files hold, with defaults and extensions put in."""
     written = PlanSource()
     mistakes: list[Mistake] = []
     for file in files:

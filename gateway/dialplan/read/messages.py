@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from gateway.dialplan.model.fields import PlanPath
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import ROUTE_KEYS, Rule
-from gateway.dialplan.model.steps import ACTIONS, STEPS, AgentStep
+from gateway.dialplan.model.steps import STEPS
 from gateway.dialplan.read.source import PlanSource
 from gateway.errors import Mistake
 
@@ -80,8 +80,8 @@ def mistake_of(details: ErrorDetails, written: PlanSource) -> Mistake:
 def _no_such_action(path: PlanPath, value: object, written: PlanSource) -> Mistake:
     action = value.get("action") if isinstance(value, dict) else None
     if isinstance(action, str):
-        return written.mistake((*path, "action"), f"unknown action {action!r}; {did_you_mean(action, ACTIONS)}")
-    return written.mistake(path, f"does nothing; give agent: NAME, or action: with one of {', '.join(ACTIONS)}")
+        return written.mistake((*path, "action"), f"unknown action {action!r}; {did_you_mean(action, STEPS)}")
+    return written.mistake(path, f"does nothing; give agent: NAME, or action: with one of {', '.join(STEPS)}")
 
 
 def _quoted(value: object) -> str:
@@ -163,10 +163,22 @@ def _bare(kind: Any) -> Any:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, UnionType):
         members = [_bare(each) for each in get_args(kind) if each is not type(None)]
-        if AgentStep in members:
+        if set(STEPS.values()) <= set(members):
             return _STEP
         return members[0] if len(members) == 1 else None
     return typing.Any if isinstance(kind, str) else kind
+
+
+def keys_with_steps() -> dict[str, bool]:
+    """Return the keys of steps that hold other steps: True for a mapping of them, False for one or a list of them."""
+    found: dict[str, bool] = {}
+    for step in STEPS.values():
+        for name, field in step.model_fields.items():
+            kind = _bare(field.annotation)
+            held = [kind, *map(_bare, get_args(kind))]
+            if any(each is _STEP for each in held):
+                found[name] = get_origin(kind) is dict
+    return found
 
 
 def _keys_of(place: _Spot) -> list[str]:

@@ -13,24 +13,14 @@ from pydantic import AfterValidator, Field, ValidationError
 from gateway.dialplan.model.fields import Digit, PlanPart
 from gateway.dialplan.model.match import HeaderToken, Names
 from gateway.dialplan.model.plan import Dialplan
-from gateway.dialplan.model.steps import (
-    ACTIONS,
-    AgentStep,
-    AnnounceStep,
-    DialStep,
-    HuntStep,
-    MenuStep,
-    PlanStep,
-    RedirectStep,
-    RejectStep,
-    SoundFiles,
-)
+from gateway.dialplan.model.steps import STEPS, PlanStep, SoundFiles
 from gateway.dialplan.model.templates import TemplateFailed, clean
 from gateway.dialplan.read.files import compose, read_files
 from gateway.dialplan.read.messages import did_you_mean
 from gateway.dialplan.read.yaml_tree import YamlTree
 from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
-from gateway.dialplan.routing.route import Rejection, Route, find_route
+from gateway.dialplan.routing.index import RouteIndex
+from gateway.dialplan.routing.route import Rejection, find_route
 from gateway.errors import DialplanError, Mistake
 
 
@@ -59,8 +49,8 @@ Moment = Annotated[str, AfterValidator(_moment)]
 
 
 def _action(text: str) -> str:
-    if text not in ACTIONS:
-        raise ValueError(f"unknown action {text!r}; {did_you_mean(text, ACTIONS)}")
+    if text not in STEPS:
+        raise ValueError(f"unknown action {text!r}; {did_you_mean(text, STEPS)}")
     return text
 
 
@@ -144,10 +134,10 @@ def _mistake(tree: YamlTree, loc: tuple[int | str, ...], message: str) -> Mistak
     return tree.mistake(tuple(part for part in loc if part != "[key]"), message.removeprefix("Value error, "))
 
 
-def run_case(plan: Dialplan, case: Case, file: str) -> CaseResult:
+def run_case(index: RouteIndex, case: Case, file: str) -> CaseResult:
     """Return what came of a case."""
     try:
-        return CaseResult(file, case.name, tuple(_problems(plan, case)))
+        return CaseResult(file, case.name, tuple(_problems(index, case)))
     except (TemplateFailed, ValueError) as error:
         return CaseResult(file, case.name, (str(error),))
 
@@ -165,17 +155,16 @@ def _facts(plan: Dialplan, call: CaseCall) -> RoutingFacts:
     )
 
 
-def _problems(plan: Dialplan, case: Case) -> list[str]:
+def _problems(index: RouteIndex, case: Case) -> list[str]:
     expect = case.expect
-    result = find_route(plan, _facts(plan, case.call))
+    result = find_route(index, _facts(index.plan, case.call))
     if isinstance(result, Rejection):
         found: dict[str, object] = {"route": "none", "action": "reject", "agent": None, "code": result.sip_code}
         texts, metadata = result.detail, {}
     else:
         step = _after_keys(result.step, case.keys)
-        found = {"route": result.name, "action": step.action, "agent": getattr(step, "agent", None)}
-        found["code"] = step.code if isinstance(step, RejectStep) else None
-        texts, metadata = "\n".join(_texts(result, step)), dict(result.metadata)
+        found = {"route": result.name, "action": step.action, "agent": step.named_agent, "code": step.refusal_code}
+        texts, metadata = "\n".join(step.texts(result)), dict(result.metadata)
     wanted = {"route": expect.route, "action": expect.action, "agent": expect.agent, "code": expect.code}
     problems = [
         f"{key} is {found[key]}, not {value}"
@@ -198,32 +187,8 @@ def _metadata_problems(wanted: Mapping[str, str], found: Mapping[str, str]) -> l
 def _after_keys(step: PlanStep, keys: tuple[str, ...]) -> PlanStep:
     """Return the step that pressed keys lead to."""
     for key in keys:
-        if not isinstance(step, MenuStep):
-            raise ValueError(f"key {key}: there is no menu, but {step.action}")
-        chosen = step.keys.get(key, step.otherwise)
-        if chosen is None:
-            raise ValueError(f"key {key}: the menu has no such key, and no otherwise")
-        step = chosen
+        step = step.after_key(key)
     return step
-
-
-def _texts(route: Route, step: PlanStep) -> list[str]:
-    """Return what is said, dialled, played or refused with in a step."""
-    if isinstance(step, AgentStep):
-        profile = route.profile_for(step)
-        return [profile.instructions, profile.greeting or "", profile.voice, profile.language or ""]
-    if isinstance(step, RejectStep):
-        return [route.reason(step) or "", step.announcement or ""]
-    if isinstance(step, RedirectStep):
-        return list(route.contacts(step))
-    if isinstance(step, DialStep):
-        dialled = route.dial_target(step)
-        return [dialled.target, dialled.trunk or "", *dialled.headers.values()]
-    if isinstance(step, MenuStep):
-        return [step.prompt or route.text(step.say or "")]
-    if isinstance(step, AnnounceStep):
-        return list(step.files)
-    return [text for each in step.steps for text in _texts(route, each)] if isinstance(step, HuntStep) else []
 
 
 def junit(outcomes: list[CaseResult], plan: str) -> str:

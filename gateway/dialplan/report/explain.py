@@ -8,21 +8,11 @@ from typing import NamedTuple
 
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.match import Match
-from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Limits
-from gateway.dialplan.model.steps import (
-    AgentStep,
-    AnnounceStep,
-    DialStep,
-    HuntStep,
-    MenuStep,
-    PlanStep,
-    RedirectStep,
-    RejectStep,
-    steps_within,
-)
+from gateway.dialplan.model.steps import PlanStep
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.call_facts import RoutingFacts
+from gateway.dialplan.routing.index import RouteIndex
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 
 MATCHES = "matches"
@@ -59,10 +49,10 @@ class Explanation:
     problems: tuple[str, ...] = ()
 
 
-def explain_call(plan: Dialplan, call: RoutingFacts) -> Explanation:
+def explain_call(index: RouteIndex, call: RoutingFacts) -> Explanation:
     """Return why a call goes where it goes."""
-    result = find_route(plan, call)
-    considered = tuple(_considered(plan, call, result))
+    result = find_route(index, call)
+    considered = tuple(_considered(index, call, result))
     if isinstance(result, Rejection):
         return Explanation(considered, result)
     problems: list[str] = []
@@ -70,11 +60,9 @@ def explain_call(plan: Dialplan, call: RoutingFacts) -> Explanation:
     metadata: tuple[tuple[str, str], ...] = ()
     try:
         metadata = tuple(result.metadata.items())
-        for _, step in steps_within(result.step):
-            if isinstance(step, AgentStep):
-                agents.setdefault(step.agent, result.profile_for(step))
-            elif isinstance(step, MenuStep) and step.agent is not None:
-                agents.setdefault(step.agent, result.agent(step.agent))
+        for _, step in result.step.within():
+            if (profile := step.profile(result)) is not None and step.named_agent is not None:
+                agents.setdefault(step.named_agent, profile)
     except TemplateFailed as error:
         problems.append(str(error))
     try:
@@ -85,10 +73,10 @@ def explain_call(plan: Dialplan, call: RoutingFacts) -> Explanation:
     return Explanation(considered, result, lines, tuple(agents.items()), metadata, tuple(problems))
 
 
-def _considered(plan: Dialplan, call: RoutingFacts, result: Route | Rejection) -> Iterator[Considered]:
+def _considered(index: RouteIndex, call: RoutingFacts, result: Route | Rejection) -> Iterator[Considered]:
     chosen = result.name if isinstance(result, Route) else None
     taken = False
-    for route in plan.index.routes:
+    for route in index.routes:
         name = route.rule.name
         if taken:
             yield Considered(name, False, NOT_ASKED)
@@ -101,49 +89,12 @@ def _considered(plan: Dialplan, call: RoutingFacts, result: Route | Rejection) -
 
 
 def _words(route: Route, step: PlanStep, indent: str = "") -> Iterator[str]:
-    """Yield a step in words."""
-    inner = indent + "  "
-    yield indent + _headline(route, step)
-    if isinstance(step, AgentStep) and step.on_failure is not None:
-        yield from _named(route, "if the agent fails:", step.on_failure, inner)
-    elif isinstance(step, DialStep | AnnounceStep) and step.then is not None:
-        yield from _named(route, "if that fails:" if isinstance(step, DialStep) else "then:", step.then, inner)
-    elif isinstance(step, HuntStep):
-        for number, each in enumerate(step.steps, 1):
-            yield from _named(route, f"{number}.", each, inner)
-    elif isinstance(step, MenuStep):
-        for key, each in step.keys.items():
-            yield from _named(route, f"key {key}:", each, inner)
-        if step.otherwise is not None:
-            yield from _named(route, "otherwise:", step.otherwise, inner)
-
-
-def _named(route: Route, name: str, step: PlanStep, indent: str) -> Iterator[str]:
-    first, *rest = _words(route, step, indent)
-    yield f"{indent}{name} {first.strip()}"
-    yield from rest
-
-
-def _headline(route: Route, step: PlanStep) -> str:
-    if isinstance(step, AgentStep):
-        return f"agent {step.agent}" + (f", answers after {step.answer_after_s:g} s" if step.answer_after_s else "")
-    if isinstance(step, RejectStep):
-        first = f"play {step.announcement} as early media, then " if step.announcement else ""
-        return f"{first}reject with {step.code} {route.reason(step) or ''}".rstrip()
-    if isinstance(step, RedirectStep):
-        return f"redirect with 302 to {', '.join(route.contacts(step))}"
-    if isinstance(step, DialStep):
-        dialled = route.dial_target(step)
-        through = f" through the trunk {dialled.trunk}" if dialled.trunk else ""
-        through += f" as {dialled.caller_id}" if dialled.caller_id else ""
-        headers = "".join(f", {name}: {value}" for name, value in dialled.headers.items())
-        return f"dial {dialled.target}{through}, {step.ring_limit_s:g} s{headers}"
-    if isinstance(step, MenuStep):
-        prompt = step.prompt or f"{step.agent} says {route.text(step.say or '')!r}"
-        return f"menu ({prompt}), {step.timeout_s:g} s for a key, {step.retries} more times"
-    if isinstance(step, AnnounceStep):
-        return f"{'answer and play' if step.answer else 'play as early media'} {', '.join(step.files)}"
-    return "hunt, the next when one fails"
+    """Yield a step in words, a line each, inner ones indented."""
+    yield indent + step.headline(route)
+    for branch in step.inner():
+        first, *rest = _words(route, branch.step, indent + "  ")
+        yield f"{indent}  {branch.when} {first.strip()}"
+        yield from rest
 
 
 def _limits_words(limits: Limits) -> Iterator[str]:
@@ -151,9 +102,7 @@ def _limits_words(limits: Limits) -> Iterator[str]:
     each = {f"{name} per caller": value for name, value in limits.per_caller if value is not None}
     words = [f"{name.replace('_', ' ')} {value:g}" for name, value in {**given, **each}.items()]
     if words:
-        yield f"limits: {', '.join(words)}; beyond: {limits.over.action}" + (
-            f" {limits.over.code}" if isinstance(limits.over, RejectStep) else ""
-        )
+        yield f"limits: {', '.join(words)}; beyond: {limits.over.summary()}"
 
 
 def conditions_in_words(match: Match) -> str:
@@ -169,16 +118,3 @@ def _value_words(value: object) -> str:
         shown = " or ".join(_value_words(each) for each in value[:6])
         return f"{shown} or {len(value) - 6} more" if len(value) > 6 else shown
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def step_in_words(step: PlanStep) -> str:
-    """Return a step without those inside it: ``dial sip:desk@pbx.example.com``."""
-    if isinstance(step, AgentStep):
-        return f"agent {step.agent}"
-    if isinstance(step, RejectStep):
-        return f"reject {step.code}"
-    if isinstance(step, DialStep):
-        return f"dial {step.to}"
-    if isinstance(step, MenuStep):
-        return f"menu with {len(step.keys)} keys"
-    return f"announce {', '.join(step.files)}" if isinstance(step, AnnounceStep) else step.action

@@ -59,7 +59,8 @@ def _need_action(step: dict[str, Any]) -> None:
 
 def _is_step(schema: Any) -> bool:
     """Return whether this is the union of all steps as pydantic writes it."""
-    return isinstance(schema, dict) and {"$ref": "#/$defs/AgentStep"} in schema.get("oneOf", [])
+    refs = {each.get("$ref") for each in schema.get("oneOf", ())} if isinstance(schema, dict) else set()
+    return {f"#/$defs/{kind.__name__}" for kind in STEPS.values()} <= refs
 
 
 def _point_to_steps(schema: Any) -> None:

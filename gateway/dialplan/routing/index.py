@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gateway.dialplan.model.patterns import Pattern, parse_pattern
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Rule
-from gateway.dialplan.model.times import Calendar
 from gateway.dialplan.routing.call_facts import RoutingFacts
 from gateway.dialplan.routing.conditions import Condition, conditions_of
 
@@ -75,9 +75,11 @@ class RouteIndex:
     All routes of a plan.
 
     Attributes:
-        routes: in order.
+        plan: the plan.
+        routes: its routes, in order.
     """
 
+    plan: Dialplan
     routes: tuple[CompiledRoute, ...]
     _called: _Drawer = field(default_factory=_Drawer)
     _callers: _Drawer = field(default_factory=_Drawer)
@@ -127,12 +129,13 @@ class RouteIndex:
             drawer.close()
 
 
-def compile_routes(rules: tuple[Rule, ...], calendar: Calendar) -> RouteIndex:
-    """Return the rules made ready."""
+def compile_routes(plan: Dialplan) -> RouteIndex:
+    """Return the routes of a plan made ready."""
     routes = (
-        CompiledRoute(number, rule, conditions_of(rule.match, rule.name, calendar)) for number, rule in enumerate(rules)
+        CompiledRoute(number, rule, conditions_of(rule.match, rule.name, plan.calendar))
+        for number, rule in enumerate(plan.routes)
     )
-    index = RouteIndex(tuple(routes))
+    index = RouteIndex(plan, tuple(routes))
     for route in index.routes:
         index.file(route)
     index.close()

@@ -1,47 +1,46 @@
-"""Which route of a dialplan takes a call, and everything of it filled in for this call."""
+"""
+Which route of a dialplan takes a call, and everything of it filled in for this call.
+
+Routing is pure: the same plan and the same facts give the same route, on every worker and in ``gateway dialplan
+explain``. It goes in three steps.
+
+1. ``compile_routes`` (``index.py``), once for a plan: each route becomes a tuple of conditions (``conditions.py``) and
+   is filed under what it asks for first. The loader does this, and its ``LoadedPlan`` (in a worker the ``PreparedPlan``
+   of ``worker/live_plan.py``) keeps the index.
+2. ``facts_of`` (``call_facts.py``), once for a call: the INVITE, the time and the load become ``RoutingFacts``, the
+   only thing a condition may look at.
+3. ``find_route``, once for a call, on the loop: of the few candidates the index names, the first in the plan's order
+   whose conditions all hold becomes a ``Route``.
+
+A ``Route`` holds the rule, the facts and the plan, so a call goes on by what it began with however the plan may change
+meanwhile. Nothing is filled in yet: ``text``, ``header`` and ``agent`` do it when somebody asks (the steps of
+``model/steps.py`` know which of their texts to ask for), and raise ``TemplateFailed`` when a call lacks what a template
+needs. ``worker/compile.py`` asks for every step of a call, ``report/`` for people.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from gateway.call.events import IncomingInvite
-from gateway.dialplan.model.agent import AgentProfile, KeypadRules
-from gateway.dialplan.model.fields import is_uri
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.rule import Limits
-from gateway.dialplan.model.steps import AgentStep, DialStep, PlanStep, RedirectStep, RejectStep, is_number
-from gateway.dialplan.model.templates import MAX_VALUE, WHOLE, TemplateFailed, Values, clean, fill, fill_header
-from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of
+from gateway.dialplan.model.steps import AnyStep
+from gateway.dialplan.model.templates import MAX_VALUE, WHOLE, Use, Values, clean, fill, fill_header
+from gateway.dialplan.routing.call_facts import RoutingFacts
+from gateway.dialplan.routing.index import RouteIndex
 
 NO_ROUTE = 404
-_NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Nobody answers this call: the caller gets ``sip_code``; ``detail`` is for the log and the call's record."""
+    """No route takes this call: it is refused with ``sip_code``; ``detail`` is for the log and the call's record."""
 
     sip_code: int
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class DialTarget:
-    """
-    Whom a ``dial`` step calls in this call: a SIP or tel URI, or a number for ``trunk``; headers are filled in.
-
-    Attributes:
-        caller_id: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
-        diverted_from: ``called``, ``nobody`` or a number.
-    """
-
-    target: str
-    trunk: str | None
-    headers: Mapping[str, str]
-    caller_id: str = ""
-    diverted_from: str = "called"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Route:
 
     Attributes:
         name: the rule's.
-        step: what happens first; steps inside it hold templates, which the methods below fill in.
+        step: what happens first; it fills in its templates by the methods below (``model/steps.py``, ``Filling``).
         groups: what the named groups of its regular expressions found; empty for those that took no part.
         limits: the rule's.
         call: the facts it was decided by.
@@ -59,12 +58,13 @@ class Route:
     """
 
     name: str
-    step: PlanStep
+    step: AnyStep
     groups: Mapping[str, str]
     limits: Limits
     call: RoutingFacts
     plan: Dialplan = field(repr=False)
     _texts: Mapping[str, str] = field(repr=False)
+    _filled: dict[int, Values] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -74,139 +74,65 @@ class Route:
         Raises:
             TemplateFailed: a text cannot be filled in.
         """
-        return self._metadata(MAX_VALUE)
-
-    @property
-    def agent_name(self) -> str:
-        """Name of the agent that answers first; empty when the step is another."""
-        return self.step.agent if isinstance(self.step, AgentStep) else ""
-
-    @property
-    def profile(self) -> AgentProfile:
-        """
-        Profile of the agent that answers first, filled in.
-
-        Raises:
-            TypeError: the step is another; ask ``step`` first.
-            TemplateFailed: a text cannot be filled in.
-        """
-        if not isinstance(self.step, AgentStep):
-            raise TypeError(f"route {self.name} begins with {self.step.action}, not with an agent")
-        return self.profile_for(self.step)
-
-    def profile_for(self, step: AgentStep) -> AgentProfile:
-        """
-        Return the profile of a step's agent with its texts filled in and the step's keypad merged.
-
-        Raises:
-            TemplateFailed: a text cannot be filled in for this call.
-        """
-        profile = self.agent(step.agent)
-        return profile if step.keypad is None else _with_keypad(profile, step.keypad)
+        return self._values(MAX_VALUE).metadata
 
     def agent(self, name: str) -> AgentProfile:
         """
-        Return the profile of an agent with its texts filled in; also for the agent of a menu.
+        Return the profile of an agent with its texts filled in.
 
         Raises:
             TemplateFailed: a text cannot be filled in for this call.
         """
-        return filled_profile(self.plan.agents[name], self._values(self.metadata))
+        return self.plan.agents[name].filled(self._values(MAX_VALUE))
 
-    def text(self, source: str) -> str:
+    def text(self, source: str, use: Use = "text", *, whole: bool = False) -> str:
         """
-        Return a text of the route filled in: what a menu says.
+        Return a text of the route filled in.
+
+        Args:
+            source: the text.
+            use: what becomes of it.
+            whole: values of the call are not shortened.
 
         Raises:
             TemplateFailed: it cannot be filled in for this call.
         """
-        return fill(source, self._values(self.metadata))
+        return fill(source, self._values(WHOLE if whole else MAX_VALUE), use)
 
-    def reason(self, step: RejectStep) -> str | None:
+    def header(self, name: str, source: str) -> str:
         """
-        Return the reason phrase of a refusal on one line; None for the usual one.
+        Return the value of a SIP header filled in; values of the call are not shortened.
 
         Raises:
             TemplateFailed: it cannot be filled in for this call.
         """
-        return None if step.reason is None else clean(self.text(step.reason))
+        return fill_header(name, source, self._values(WHOLE))
 
-    def contacts(self, step: RedirectStep) -> tuple[str, ...]:
-        """
-        Return the URIs of a redirection.
-
-        Raises:
-            TemplateFailed: one cannot be filled in for this call.
-        """
-        values = self._values(self.metadata)
-        contacts = tuple(fill(text, values, "uri").strip() for text in step.contacts)
-        for contact in contacts:
-            if not is_uri(contact):
-                raise TemplateFailed(f"the contact {contact[:80]!r} is no URI in this call")
-        return contacts
-
-    def dial_target(self, step: DialStep) -> DialTarget:
-        """
-        Return whom a step calls.
-
-        Raises:
-            TemplateFailed: something cannot be filled in for this call.
-        """
-        values = self._values(self._metadata(WHOLE), WHOLE)
-        headers = {name: fill_header(name, text, values) for name, text in step.headers.items()}
-        target = fill(step.to, values, "uri").strip()
-        if not (is_uri(target) or (step.trunk is not None and is_number(target))):
-            raise TemplateFailed(f"{target[:80]!r} can not be dialled: no URI, or no trunk for a number")
-        caller_id = _one_of(fill(step.caller_id or "", values), "caller_id", ("", "caller", "trunk"))
-        diverted_from = _one_of(fill(step.diverted_from, values), "diverted_from", ("called", "nobody"))
-        return DialTarget(target, step.trunk, headers, caller_id, diverted_from)
-
-    def _metadata(self, longest: int) -> Mapping[str, str]:
-        values = self._values({}, longest)
-        return {name: clean(fill(text, values), longest) for name, text in self._texts.items()}
-
-    def _values(self, metadata: Mapping[str, str], longest: int = MAX_VALUE) -> Values:
-        call = self.call
-        at = self.plan.calendar.local(call.at, None)
-        return Values(call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name, metadata, longest)
+    def _values(self, longest: int) -> Values:
+        """Return what templates are filled in with; the metadata among it is made of the rest."""
+        if longest not in self._filled:
+            call = self.call
+            at = self.plan.calendar.local(call.at, None)
+            known = (call.caller, call.called, call.headers, self.groups, at, call.trunk, self.name)
+            bare = Values(*known, {}, longest)
+            metadata = {name: clean(fill(text, bare), longest) for name, text in self._texts.items()}
+            self._filled[longest] = bare._replace(metadata=metadata)
+        return self._filled[longest]
 
 
-def find_route(dialplan: Dialplan, call: RoutingFacts | IncomingInvite) -> Route | Rejection:
+def find_route(index: RouteIndex, call: RoutingFacts) -> Route | Rejection:
     """
     Return the first route whose conditions hold, or a rejection with 404 (RFC 3261 section 21.4.5).
 
-    Asks no clock: the time and the load are the call's facts. A bare ``IncomingInvite`` has neither and counts as a
-    call in 1970 on an idle worker; with conditions of time or load pass ``facts_of(invite, at=..., load=...)``.
+    Asks no clock: the time and the load are among the facts of the call.
     """
-    if isinstance(call, IncomingInvite):
-        call = facts_of(call, at=_NO_TIME)
-    found = dialplan.index.find(call)
+    found = index.find(call)
     if found is None:
         return Rejection(NO_ROUTE, f"no route for {call.to_uri}")
     compiled, groups = found
     rule = compiled.rule
     groups = dict.fromkeys(rule.match.group_names, "") | groups
-    return Route(rule.name, rule.step, groups, rule.limits, call, dialplan, rule.metadata)
-
-
-def filled_profile(profile: AgentProfile, values: Values) -> AgentProfile:
-    """
-    Return a profile with its texts filled in; the very same one when it has no places to fill in.
-
-    Raises:
-        TemplateFailed: a text cannot be filled in.
-    """
-    texts = {"instructions": profile.instructions, "greeting": profile.greeting, "goodbye": profile.goodbye}
-    changed: dict[str, object] = {
-        name: filled for name, text in texts.items() if text is not None and (filled := fill(text, values)) != text
-    }
-    spoken = profile.recording.announcement
-    if spoken is not None and (filled := fill(spoken, values)) != spoken:
-        changed["recording"] = profile.recording.model_copy(update={"announcement": filled})
-    apology = profile.on_no_answer.apology
-    if (filled := fill(apology, values)) != apology:
-        changed["on_no_answer"] = profile.on_no_answer.model_copy(update={"apology": filled})
-    return profile.model_copy(update=changed) if changed else profile
+    return Route(rule.name, rule.step, groups, rule.limits, call, index.plan, rule.metadata)
 
 
 def profile_without_call(dialplan: Dialplan, name: str, at: datetime) -> AgentProfile:
@@ -222,17 +148,4 @@ def profile_without_call(dialplan: Dialplan, name: str, at: datetime) -> AgentPr
         TemplateFailed: its texts need what only a call has.
     """
     local = dialplan.calendar.local(at, None)
-    return filled_profile(dialplan.agents[name], Values("", "", {}, {}, local, "", "", {}))
-
-
-def _with_keypad(profile: AgentProfile, keypad: KeypadRules) -> AgentProfile:
-    update = {name: getattr(keypad, name) for name in keypad.model_fields_set}
-    if "shortcuts" in update:
-        update["shortcuts"] = {**profile.keypad.shortcuts, **keypad.shortcuts}
-    return profile.model_copy(update={"keypad": profile.keypad.model_copy(update=update)})
-
-
-def _one_of(text: str, key: str, words: Collection[str]) -> str:
-    if (word := text.strip()) in words or is_number(word):
-        return word
-    raise TemplateFailed(f"{key}: {word[:80]!r} is no number in this call")
+    return dialplan.agents[name].filled(Values("", "", {}, {}, local, "", "", {}))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
+from gateway.dialplan.routing.index import RouteIndex
 from gateway.dialplan.routing.route import find_route
 
 ROUTES = 10_000
@@ -57,17 +57,17 @@ def measure_routes(*, routes: int = ROUTES, rounds: int = 500) -> RoutesResult:
         path = Path(folder) / "plan.yaml"
         path.write_text("\n".join(_plan(routes)), encoding="utf-8")
         began = time.perf_counter()
-        plan = load_dialplan(path)
+        index = load_dialplan(path).index
         load_s = time.perf_counter() - began
         path.write_text("\n".join(_regexes(1000)), encoding="utf-8")
-        regexes = load_dialplan(path)
+        regexes = load_dialplan(path).index
     half = routes // 8 * 4  # the number of a pattern; the next one is exact
     return RoutesResult(
         routes=routes,
         load_s=load_s,
-        exact_us=_cost_us(plan, f"+4930{half + 1:06d}", f"exact-{half + 1}", rounds),
-        pattern_us=_cost_us(plan, f"+44{half:06d}7", f"pattern-{half}", rounds),
-        default_us=_cost_us(plan, "+15550100", "rest", rounds),
+        exact_us=_cost_us(index, f"+4930{half + 1:06d}", f"exact-{half + 1}", rounds),
+        pattern_us=_cost_us(index, f"+44{half:06d}7", f"pattern-{half}", rounds),
+        default_us=_cost_us(index, "+15550100", "rest", rounds),
         regex_us=_cost_us(regexes, "+15550100", "rest", max(1, rounds // 20)),
     )
 
@@ -95,12 +95,12 @@ def _call(to: str) -> RoutingFacts:
     return facts_of_call(to=to, caller="+4930999", at=_AT, headers={"X-Campaign": "spring"}, call_id="bench")
 
 
-def _cost_us(plan: Dialplan, to: str, expected: str, rounds: int) -> float:
+def _cost_us(index: RouteIndex, to: str, expected: str, rounds: int) -> float:
     call = _call(to)
-    found = find_route(plan, call)
+    found = find_route(index, call)
     if getattr(found, "name", None) != expected:
         raise AssertionError(f"{to} went to {found}, not to {expected}")
     began = time.perf_counter()
     for _ in range(rounds):
-        find_route(plan, call)
+        find_route(index, call)
     return (time.perf_counter() - began) / rounds * 1e6

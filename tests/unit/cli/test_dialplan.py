@@ -219,7 +219,7 @@ cases:
     assert (suite.get("tests"), suite.get("failures")) == ("4", "2")
     failures = [failure.get("message", "") for failure in suite.iter("failure")]
     assert "'Bye' does not stand in 'Hello" in failures[0]
-    assert failures[1] == "key 1: there is no menu, but agent"
+    assert failures[1] == "key 1: this is not a menu, but agent"
 
 
 def test_a_wrong_file_of_cases_is_told_with_its_places(bare: Path) -> None:

@@ -18,6 +18,7 @@ from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import AgentSetup
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.routing.index import compile_routes
 from gateway.errors import ConfigError
 from gateway.ids import CallId
 from gateway.settings.sections import CallSettings
@@ -90,7 +91,7 @@ class House:
         self.fault: Exception | None = None
         self.clock = FakeClock()
         self.switchboard = Switchboard(
-            plan=lambda: PreparedPlan(PLAN, {}, {}, {"bye.wav": bytes(320)}),
+            plan=lambda: PreparedPlan(compile_routes(PLAN), "", (), {}, {}, {"bye.wav": bytes(320)}),
             limits=CallSettings(ring_limit_s=20, hold_limit_s=60),
             builder=self,
             gate=self.gate,

@@ -9,10 +9,11 @@ import pytest
 
 from gateway.call.events import IncomingInvite
 from gateway.dialplan.model.plan import Dialplan
-from gateway.dialplan.model.steps import AgentStep, DialStep, RedirectStep, RejectStep
+from gateway.dialplan.model.steps import AgentStep, DialStep, DialTarget, RedirectStep, RejectStep
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.call_facts import facts_of
-from gateway.dialplan.routing.route import DialTarget, Route, find_route, profile_without_call
+from gateway.dialplan.routing.index import compile_routes
+from gateway.dialplan.routing.route import Route, find_route, profile_without_call
 from gateway.ids import CallId
 from gateway.sip.core.address import parse_address, split_list
 
@@ -32,7 +33,7 @@ def route(step: dict[str, Any], to_uri: str = "sip:%2B4930@h", called: str = "",
     plan = Dialplan.model_validate({"agents": {"a": AGENT}, "routes": [rule], "timezone": "Europe/Berlin"})
     folded = {name.lower().replace("_", "-"): value for name, value in headers.items()}
     invite = IncomingInvite(CallId("c1"), "x@y", "sip:evil%40h@x", to_uri, "192.0.2.1:5060", folded, called=called)
-    found = find_route(plan, facts_of(invite, at=AT, load=0.5))
+    found = find_route(compile_routes(plan), facts_of(invite, at=AT, load=0.5))
     assert isinstance(found, Route)
     return found
 
@@ -45,13 +46,14 @@ def test_facts_are_those_of_the_invite() -> None:
 
 def test_the_profile_is_filled_in_and_the_keypad_merged() -> None:
     found = route({"agent": "a", "keypad": {"shortcuts": {"0": "sip:zero@h"}, "pause_s": 3}}, X_Name="Ex\r\nample")
-    profile = found.profile
+    assert isinstance(found.step, AgentStep)
+    profile = found.step.profile(found)
     assert profile.instructions == "It is 11:00, you talk to evil@h of north."
     assert profile.greeting == "Hello Ex ample"
     assert profile.recording.announcement == "On Thursday we record."
     assert profile.keypad.shortcuts == {"1": "sip:one@h", "0": "sip:zero@h"}
     assert (profile.keypad.masked, profile.keypad.pause_s) == (True, 3)
-    assert (found.agent_name, found.metadata) == ("a", {"team": "north"})
+    assert (found.step.named_agent, found.metadata) == ("a", {"team": "north"})
     assert found.plan.agents["a"].instructions.startswith("It is {{")
 
 
@@ -70,10 +72,8 @@ def test_whom_to_dial_is_filled_in_and_cannot_be_led_elsewhere() -> None:
     step = {"action": "dial", "to": "sip:{{ caller }}@pbx", "headers": {"X-To": "{{ called }} {{ headers['X-Name'] }}"}}
     found = route(step, X_Name="a\r\nVia: b")
     assert isinstance(found.step, DialStep)
-    assert found.dial_target(found.step) == DialTarget("sip:evil%40h@pbx", None, {"X-To": "+4930 a Via: b"})
-    assert found.agent_name == ""
-    with pytest.raises(TypeError, match="begins with dial"):
-        _ = found.profile
+    assert found.step.target(found) == DialTarget("sip:evil%40h@pbx", None, {"X-To": "+4930 a Via: b"})
+    assert (found.step.named_agent, found.step.profile(found)) == (None, None)
 
 
 def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
@@ -84,7 +84,7 @@ def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
     }
     found = route(step, X_Name="T%2B" * 350, X_Team="S" * 1400)
     assert isinstance(found.step, DialStep)
-    assert found.dial_target(found.step).headers == {"X-Token": "T%2B" * 350, "X-Again": "S" * 1400}
+    assert found.step.target(found).headers == {"X-Token": "T%2B" * 350, "X-Again": "S" * 1400}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_long_header_is_passed_on_whole_also_by_way_of_the_metadata() -> None:
 def test_a_step_says_who_is_shown_as_calling(keys: dict[str, str], shown: tuple[str, str]) -> None:
     found = route({"action": "dial", "to": "sip:desk@pbx", **keys})
     assert isinstance(found.step, DialStep)
-    dialled = found.dial_target(found.step)
+    dialled = found.step.target(found)
     assert (dialled.caller_id, dialled.diverted_from) == shown
 
 
@@ -108,8 +108,8 @@ def test_a_caller_id_that_is_no_number_fails_the_step() -> None:
         {"action": "dial", "to": "sip:desk@pbx", "caller_id": "{{ headers['X-Name'] }}"}, X_Name="a <sip:b@c>"
     )
     assert isinstance(found.step, DialStep)
-    with pytest.raises(TemplateFailed, match="caller_id: 'a <sip:b@c>' is no number in this call"):
-        found.dial_target(found.step)
+    with pytest.raises(TemplateFailed, match="caller_id: 'a <sip:b@c>' is not a number in this call"):
+        found.step.target(found)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_no_value_of_a_caller_becomes_an_identity_of_its_own(template: str, valu
     found = route(step, X_Name=value)
     assert isinstance(found.step, DialStep)
     try:
-        (written,) = found.dial_target(found.step).headers.values()
+        (written,) = found.step.target(found).headers.values()
     except TemplateFailed:
         return
     assert written.isprintable()
@@ -162,28 +162,21 @@ def test_a_number_to_dial_must_be_one_and_have_a_trunk(trunk: str | None, to: st
     found = route({"action": "dial", "to": "{{ " + to + " }}", **({"trunk": trunk} if trunk else {})})
     assert isinstance(found.step, DialStep)
     if good:
-        assert found.dial_target(found.step) == DialTarget("+4930", "main", {})
+        assert found.step.target(found) == DialTarget("+4930", "main", {})
     else:
-        with pytest.raises(TemplateFailed, match="can not be dialled"):
-            found.dial_target(found.step)
+        with pytest.raises(TemplateFailed, match="cannot be dialled"):
+            found.step.target(found)
 
 
 def test_contacts_and_reasons_are_filled_in() -> None:
     found = route({"action": "redirect", "contacts": ["sip:{{ called }}@new", "tel:+4940"]})
     assert isinstance(found.step, RedirectStep)
-    assert found.contacts(found.step) == ("sip:+4930@new", "tel:+4940")
+    assert found.step.uris(found) == ("sip:+4930@new", "tel:+4940")
     found = route({"action": "redirect", "contacts": "{{ headers['X-Name'] }}"}, X_Name="sip:a@b")
     assert isinstance(found.step, RedirectStep)
-    with pytest.raises(TemplateFailed, match="is no URI"):
-        found.contacts(found.step)
+    with pytest.raises(TemplateFailed, match="is not a URI"):
+        found.step.uris(found)
     found = route({"action": "reject", "code": "480", "reason": "No {{ headers['X-Name'] }}"}, X_Name="x\ny")
     assert isinstance(found.step, RejectStep)
-    assert found.reason(found.step) == "No x y"
-    assert found.reason(RejectStep(code=486)) is None
-
-
-def test_a_bare_invite_is_taken_as_an_idle_call_without_time() -> None:
-    plan = Dialplan.model_validate({"agents": {"a": {"instructions": "x"}}, "routes": [{"name": "r", "agent": "a"}]})
-    found = find_route(plan, IncomingInvite(CallId("c"), "x", "sip:a@h", "sip:1@h", "192.0.2.1:1"))
-    assert isinstance(found, Route)
-    assert found.step == AgentStep(agent="a")
+    assert found.step.phrase(found) == "No x y"
+    assert RejectStep(code=486).phrase(found) is None

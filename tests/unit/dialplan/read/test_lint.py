@@ -39,7 +39,7 @@ agents:
 routes:
   - {name: all, agent: calm}
 """)
-    agents = load_dialplan(file).agents
+    agents = load_dialplan(file).dialplan.agents
     assert (agents["base"].voice, agents["night"].voice, agents["calm"].voice) == ("cedar", "coral", "coral")
     assert agents["night"].turn_detection.threshold == 0.2
     assert agents["night"].turn_detection.silence_duration_ms == 900
@@ -74,10 +74,10 @@ def test_a_folder_is_one_plan_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "20-first.yaml").write_text("routes:\n  - {name: one, match: {to: '1'}, agent: front}\n")
     (tmp_path / "30-last.yaml").write_text("agents: {night: {extends: front}}\nroutes: [{name: rest, agent: night}]\n")
     (tmp_path / "notes.txt").write_text("not: {yaml")
-    plan = load_dialplan(tmp_path)
+    loaded = load_dialplan(tmp_path)
+    plan, version = loaded.dialplan, loaded.version
     assert [rule.name for rule in plan.routes] == ["one", "rest"]
-    assert (plan.agents["night"].instructions, plan.folder) == ("x", tmp_path)
-    version = plan.version
+    assert plan.agents["night"].instructions == "x"
     (tmp_path / "30-last.yaml").write_text("agents: {night: {extends: front}}\nroutes: [{name: last, agent: night}]\n")
     assert load_dialplan(tmp_path).version != version
 
@@ -114,7 +114,7 @@ def test_what_two_files_both_have_is_told_with_both_places(tmp_path: Path) -> No
 def test_a_route_that_an_earlier_one_covers_is_told(file: Path, earlier: str, later: str, reached: bool) -> None:
     file.write_text(AGENTS + f"  - {{name: one, {earlier}agent: front}}\n  - {{name: two, {later}agent: front}}\n")
     if reached:
-        assert len(load_dialplan(file).routes) == 2
+        assert len(load_dialplan(file).dialplan.routes) == 2
     else:
         assert told(file) == [
             "plan.yaml:5:5: routes[1]: never reached: the route 'one' (line 4) takes every such call before; "
@@ -223,6 +223,6 @@ def test_what_an_agent_could_never_do_is_told(file: Path, given: str, expected: 
 
 def test_a_step_may_be_written_short(file: Path) -> None:
     file.write_text(AGENTS + "  - {name: a, agent: front, on_failure: 503, limits: {over: front}}\n")
-    (rule,) = load_dialplan(file).routes
+    (rule,) = load_dialplan(file).dialplan.routes
     assert rule.step == AgentStep(agent="front", on_failure=RejectStep(code=503))
     assert rule.limits.over == AgentStep(agent="front")

@@ -34,7 +34,7 @@ def hook(parameters: str) -> str:
 
 def parameters_of(file: Path, parameters: str, agent: str = "a") -> Any:
     file.write_text(HEAD + hook(parameters) + TAIL)
-    return load_dialplan(file).agents[agent].tools.webhooks[0].parameters
+    return load_dialplan(file).dialplan.agents[agent].tools.webhooks[0].parameters
 
 
 def value_of(file: Path, written: str) -> Any:
@@ -113,7 +113,7 @@ def test_a_schema_is_the_same_in_every_style(file: Path, style: str) -> None:
     if style == "block":
         text = "        - name: t\n          description: x\n          url: https://h/x\n          parameters:" + block
         file.write_text(HEAD + text + TAIL)
-        found = load_dialplan(file).agents["b"].tools.webhooks[0].parameters
+        found = load_dialplan(file).dialplan.agents["b"].tools.webhooks[0].parameters
     else:
         found = parameters_of(file, flow if style == "flow" else json.dumps(schema), "b")
     assert json.dumps(found) == json.dumps(schema)
@@ -123,13 +123,13 @@ def test_anchors_merges_and_defaults_bring_values_as_they_are(file: Path) -> Non
     found = parameters_of(file, "{type: object, properties: {n: {<<: *shared, maximum: 5}, m: *shared}}")
     assert found["properties"] == {"n": {"minimum": 1, "maximum": 5}, "m": {"minimum": 1, "maximum": 9}}
     file.write_text(HEAD + "        - {<<: *hook, name: t}" + TAIL)
-    assert load_dialplan(file).agents["a"].tools.webhooks[0].parameters["properties"] == {"n": {"const": 7}}
+    assert load_dialplan(file).dialplan.agents["a"].tools.webhooks[0].parameters["properties"] == {"n": {"const": 7}}
     file.write_text(
         "defaults: {tools: {webhooks: [{name: t, description: x, url: https://h/x, timeout_s: 5, "
         "parameters: {type: object, properties: {n: {const: 7}}}}]}}\n"
         "agents: {a: {instructions: x}}\nroutes: [{name: all, agent: a}]\n"
     )
-    webhook = load_dialplan(file).agents["a"].tools.webhooks[0]
+    webhook = load_dialplan(file).dialplan.agents["a"].tools.webhooks[0]
     assert (webhook.parameters["properties"], webhook.timeout_s) == ({"n": {"const": 7}}, 5)
 
 
@@ -138,7 +138,7 @@ def test_outside_of_a_schema_everything_is_still_the_text_that_was_written(file:
         "agents: {parameters: {instructions: yes, greeting: 0x1F}}\n"
         "routes: [{name: 007, match: {to: 0123}, metadata: {parameters: true}, agent: parameters}]\n"
     )
-    plan = load_dialplan(file)
+    plan = load_dialplan(file).dialplan
     assert (plan.agents["parameters"].instructions, plan.agents["parameters"].greeting) == ("yes", "0x1F")
     assert (plan.routes[0].name, plan.routes[0].metadata["parameters"]) == ("007", "true")
 

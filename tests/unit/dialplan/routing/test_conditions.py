@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.report.explain import explain_call
 from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
+from gateway.dialplan.routing.index import RouteIndex, compile_routes
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 
 pytestmark = pytest.mark.unit
@@ -16,10 +17,11 @@ pytestmark = pytest.mark.unit
 NOON = datetime(2026, 12, 22, 12, tzinfo=UTC)  # a Tuesday
 
 
-def plan(*matches: object) -> Dialplan:
+def plan(*matches: object) -> RouteIndex:
     routes = [{"name": f"r{n}", "match": match, "agent": "a"} for n, match in enumerate(matches)]
     holidays = {"xmas": ["12-24..12-26"], "once": ["2026-12-22"]}
-    return Dialplan.model_validate({"agents": {"a": {"instructions": "x"}}, "routes": routes, "holidays": holidays})
+    plain = {"agents": {"a": {"instructions": "x"}}, "routes": routes, "holidays": holidays}
+    return compile_routes(Dialplan.model_validate(plain))
 
 
 def call(to: str = "1000", caller: str = "+4930123", at: datetime = NOON, **more: object) -> RoutingFacts:
@@ -123,6 +125,6 @@ def test_the_index_finds_what_asking_one_route_after_the_other_finds(
 ) -> None:
     many = plan(*matches)
     facts = call(to, caller, trunk=trunk, headers={} if header is None else {"X-A": header})
-    first = next((each.rule.name for each in many.index.routes if each.groups(facts) is not None), None)
+    first = next((each.rule.name for each in many.routes if each.groups(facts) is not None), None)
     found = find_route(many, facts)
     assert (found.name if isinstance(found, Route) else None) == first

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.call.events import IncomingInvite
 from gateway.dialplan.model.plan import Dialplan
-from gateway.dialplan.routing.call_facts import facts_of, user_forms
+from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of, user_forms
+from gateway.dialplan.routing.index import RouteIndex, compile_routes
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 from gateway.ids import CallId
 
@@ -16,12 +17,13 @@ pytestmark = pytest.mark.unit
 AGENTS = {"front": {"instructions": "Be kind."}, "night": {"instructions": "Be brief."}}
 
 
-def plan(*routes: object) -> Dialplan:
-    return Dialplan.model_validate({"agents": AGENTS, "routes": routes})
+def plan(*routes: object) -> RouteIndex:
+    return compile_routes(Dialplan.model_validate({"agents": AGENTS, "routes": routes}))
 
 
-def invite(to_uri: str) -> IncomingInvite:
-    return IncomingInvite(CallId("c1"), "x@y", "sip:caller@example.com", to_uri, "192.0.2.1:5060")
+def call(to_uri: str) -> RoutingFacts:
+    invite = IncomingInvite(CallId("c1"), "x@y", "sip:caller@example.com", to_uri, "192.0.2.1:5060")
+    return facts_of(invite, at=datetime(2026, 1, 5, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,9 @@ def invite(to_uri: str) -> IncomingInvite:
     ],
 )
 def test_the_user_part_of_the_called_uri_is_compared(called: str, to_uri: str) -> None:
-    route = find_route(plan({"name": "r", "match": {"to": called}, "agent": "night"}), invite(to_uri))
+    route = find_route(plan({"name": "r", "match": {"to": called}, "agent": "night"}), call(to_uri))
     assert isinstance(route, Route)
-    assert (route.name, route.agent_name, route.profile.instructions) == ("r", "night", "Be brief.")
+    assert (route.name, route.step.named_agent, route.agent("night").instructions) == ("r", "night", "Be brief.")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_the_user_part_of_the_called_uri_is_compared(called: str, to_uri: str) -
     ],
 )
 def test_what_differs_is_turned_away_with_404(called: str, to_uri: str) -> None:
-    answer = find_route(plan({"name": "r", "match": {"to": called}, "agent": "front"}), invite(to_uri))
+    answer = find_route(plan({"name": "r", "match": {"to": called}, "agent": "front"}), call(to_uri))
     assert answer == Rejection(404, f"no route for {to_uri}")
 
 
@@ -71,12 +73,12 @@ def test_the_first_rule_that_fits_answers() -> None:
         {"name": "rest", "agent": "night"},
         {"name": "never", "match": {"to": "2"}, "agent": "front"},
     )
-    names = [find_route(rules, invite(f"sip:{user}@h")) for user in "12"]
+    names = [find_route(rules, call(f"sip:{user}@h")) for user in "12"]
     assert [route.name for route in names if isinstance(route, Route)] == ["one", "rest"]
 
 
 def test_a_rule_without_conditions_takes_a_uri_without_user() -> None:
-    assert isinstance(find_route(plan({"name": "any", "agent": "front"}), invite("sip:192.0.2.1")), Route)
+    assert isinstance(find_route(plan({"name": "any", "agent": "front"}), call("sip:192.0.2.1")), Route)
 
 
 @pytest.mark.parametrize(("uri", "names"), [("sip:@h", ()), ("sip:%@h", ("%",)), ("sip:%ff@h", ("�",))])

@@ -209,7 +209,7 @@ def test_numbers_and_booleans_of_a_schema_reach_the_wire_as_they_are(tmp_path: P
     file.write_text(
         f"agents: {{a: {{instructions: x, tools: {{webhooks: [{tool}]}}}}}}\nroutes: [{{name: all, agent: a}}]\n"
     )
-    (profile,) = load_dialplan(file).agents.values()
+    (profile,) = load_dialplan(file).dialplan.agents.values()
     assert f'"parameters":{schema}' in encode(SessionUpdate(session=session_config(profile)))
     arguments = Parameters(profile.tools.webhooks[0].parameters)
     assert arguments.read('{"n": 2, "f": -1.5, "u": true, "z": null, "t": "yes"}') == {
