@@ -59,13 +59,23 @@ from gateway.call.events import (
     TransferEnded,
     WaitAsked,
 )
-from gateway.call.machine.barge_in import GUARD
-from gateway.call.machine.dtmf import KEYS
-from gateway.call.machine.ivr import MENU
-from gateway.call.machine.phase import ENDING, HOLD, MAX_LENGTH, PATIENCE, RINGING, SETUP, Phase
-from gateway.call.machine.second_leg import SECOND
-from gateway.call.machine.tool_calls import FILLER
-from gateway.call.machine.transfer import BRIEFING, GOODBYE, TRANSFER
+from gateway.call.machine.phase import (
+    BRIEFING,
+    ENDING,
+    FILLER,
+    GOODBYE,
+    GUARD,
+    HOLD,
+    KEYS,
+    MAX_LENGTH,
+    MENU,
+    PATIENCE,
+    RINGING,
+    SECOND,
+    SETUP,
+    TRANSFER,
+    Phase,
+)
 from gateway.call.steps import Announce, DialTo, Menu, Step, TalkTo
 from gateway.errors import AgentLost, AgentRefused
 from gateway.ids import CallId

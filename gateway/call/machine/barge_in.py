@@ -1,151 +1,117 @@
 """
-Whether the agent's speech goes out and whether the agent hears: interruptions, hold, a second leg, a voicemail.
+Barge-in: whether the agent's speech goes out and whether the agent hears, through interruptions, hold and second legs.
 
-A part of ``Talk`` and as pure. What is ordered follows from what holds now: speech is held while the caller's is not
-told from a cough, or while the caller has us on hold; the agent is deaf on hold, too, and where it must not be cut off.
+What is ordered follows from what is true now: speech is held while the guard cannot tell the caller's speech from a
+cough, and while the caller has us on hold; the agent is deaf on hold, too, and where it must not be cut off.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.audio.played import PlayoutPosition
-from gateway.call.actions import (
-    CallAction,
-    CancelResponse,
-    CancelTimer,
-    FlushPlayout,
-    MuteCaller,
-    PausePlayout,
-    ResumePlayout,
-    StartTimer,
-    Truncate,
-    UnmuteCaller,
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.machine import recording
+from gateway.call.machine.ending import await_anew
+from gateway.call.machine.phase import GOODBYE, GUARD, Stage
+from gateway.call.machine.playback import flush, pause
+from gateway.call.machine.state import CallState, Orders, cancel_timer, start_timer
+from gateway.call.outcome import EndReason
+
+GOES_ON: Final = (
+    "The caller began to speak before the call ended, so the call goes on. "
+    "Answer, and call hang_up again when the conversation is over."
 )
-from gateway.call.events import SpeechStarted
+ENDS_ALL_THE_SAME: Final = (
+    "The caller spoke over the goodbye. The call has to end all the same: answer in one sentence and say goodbye."
+)
 
-GUARD = "guard"
-"""Timer: how long the caller's speech may be taken for a false start."""
+
+def speech_started(call: CallState, event: ev.SpeechStarted) -> Orders:
+    """Let the caller interrupt the agent, at once or when the guard has run out; a deaf agent hears nobody."""
+    before = call.agent.interrupted
+    orders = _started(call, event)
+    call.agent.spoken_over |= call.agent.caller_speaks
+    if call.agent.interrupted:
+        recording.cut(call, cancelled=False)
+    return orders if before else (*orders, *_give_way(call))
 
 
-class Speech:
+def speech_stopped(call: CallState, _event: ev.SpeechStopped) -> Orders:
+    """End the caller's turn. A short one was a cough."""
+    return (*end_turn(call), *await_anew(call))
+
+
+def guard_fired(call: CallState, event: ev.TimerFired) -> Orders:
+    """Take it for speech: it lasts."""
+    recording.cut(call, cancelled=True)
+    call.agent.interrupted = True
+    return (*stop(call, event.at), *_give_way(call))
+
+
+def stop(call: CallState, at: PlayoutPosition | None) -> Orders:
+    """Cut the agent off whose upstream does not do so by itself."""
+    return (do.CancelResponse(), *_cut(call, at))
+
+
+def end_turn(call: CallState) -> Orders:
+    """Take the caller's turn for over: it is, or nobody is left who could tell, or the agent turns to somebody else."""
+    call.agent.caller_speaks = call.agent.interrupted = False
+    return (*cancel_timer(call, GUARD), *settle(call))
+
+
+def settle(call: CallState) -> Orders:
+    """Order what follows from what is true now, as far as it is not so already."""
+    unheard = call.leg.on_hold and not call.with_second
+    deaf = call.calls_blind or call.message_left  # a ringing tone, or a voicemail that goes on talking
+    return (*_mute(call, muted=unheard or deaf), *pause(call, paused=unheard or GUARD in call.timers))
+
+
+def _mute(call: CallState, *, muted: bool) -> Orders:
+    if muted is call.agent.muted:
+        return ()
+    call.agent.muted = muted
+    return (do.MuteCaller() if muted else do.UnmuteCaller(),)
+
+
+def _started(call: CallState, event: ev.SpeechStarted) -> Orders:
+    if call.agent.muted:
+        return ()
+    call.agent.caller_speaks = True
+    if not event.interrupts:
+        return ()
+    if not call.agent.routed.guard_ms:
+        call.agent.interrupted = True
+        return _cut(call, event.at)
+    speechless = event.at is None and not event.responding
+    if GUARD in call.timers or (speechless and not call.awaits_words):
+        return ()
+    guard = start_timer(call, GUARD, call.agent.routed.guard_ms / 1000)
+    return (*settle(call), *guard)
+
+
+def _cut(call: CallState, at: PlayoutPosition | None) -> Orders:
+    """Drop what waits; the upstream is not told of what was played to its end already."""
+    stopped = cancel_timer(call, GUARD)
+    told = () if at is None else (do.Truncate(at.item_id, at.played_ms),)
+    return (*stopped, *flush(call), *told, *settle(call))
+
+
+def _give_way(call: CallState) -> Orders:
     """
-    What is held of the agent's speech and ears.
+    Hear a caller who interrupts the goodbye.
 
-    Args:
-        guard_s: speech of the caller shorter than this was none; 0 takes all for speech.
+    A hang-up that the agent itself wanted is given up. Where the call must end it ends once the caller was answered,
+    within the time that the goodbye has.
     """
-
-    def __init__(self, guard_s: float) -> None:
-        self._guard_s = guard_s
-        self._speaks = False  # a turn of the caller is open
-        self._interrupted = False  # and it is no cough
-        self._guarding = False  # and it may be one
-        self._on_hold = False
-        self._with_second = False
-        self._deaf = False
-        self._paused = False  # as ordered
-        self._muted = False
-
-    @property
-    def on_hold(self) -> bool:
-        """The caller does not listen."""
-        return self._on_hold
-
-    @property
-    def with_second(self) -> bool:
-        """The agent is connected with the second leg."""
-        return self._with_second
-
-    @property
-    def caller_speaks(self) -> bool:
-        """The caller speaks to the agent, or coughs."""
-        return self._speaks
-
-    @property
-    def interrupted(self) -> bool:
-        """The caller speaks, and that interrupts the agent: it is no cough."""
-        return self._interrupted
-
-    def started(self, event: SpeechStarted, *, parting: bool) -> tuple[CallAction, ...]:
-        """Someone speaks to the agent; ``parting``: over its last words, or right behind them."""
-        if self._muted:
-            return ()
-        self._speaks = True
-        if not event.interrupts:
-            return ()
-        if not self._guard_s:
-            self._interrupted = True
-            return self.cut(event.at)
-        speechless = event.at is None and not event.responding
-        if self._guarding or (speechless and not parting):
-            return ()
-        self._guarding = True
-        return (*self._settle(), StartTimer(GUARD, self._guard_s))
-
-    def let_go(self) -> tuple[CallAction, ...]:
-        """End the caller's turn: it was told to be over, or nobody is left who could tell. A short one was a cough."""
-        return (*self._end_turn(), *self._settle())
-
-    def guard_fired(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
-        """Take it for speech: it lasts."""
-        self._guarding, self._interrupted = False, True
-        return self.stop(at)
-
-    def stop(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
-        """Cut the agent off whose upstream does not do so by itself."""
-        return (CancelResponse(), *self.cut(at))
-
-    def cut(self, at: PlayoutPosition | None) -> tuple[CallAction, ...]:
-        """Drop what waits; what was played to its end already is not told as cut."""
-        told = () if at is None else (Truncate(at.item_id, at.played_ms),)
-        stopped = self._stop_guard()
-        self._paused = False  # a flush ends it
-        return (*stopped, FlushPlayout(), *told, *self._settle())
-
-    def hold(self) -> tuple[CallAction, ...]:
-        """Pause: the caller put us on hold. What began as an interruption was none that anybody could tell."""
-        if self._on_hold:
-            return ()
-        self._on_hold = True
-        return (*self._end_turn(), *self._settle())
-
-    def resume(self) -> tuple[CallAction, ...]:
-        """Go on: the caller listens again."""
-        if not self._on_hold:
-            return ()
-        self._on_hold = False
-        return self._settle()
-
-    def deafen(self) -> tuple[CallAction, ...]:
-        """Let the agent hear nothing, so that nothing cuts it off."""
-        self._deaf = True
-        return (*self._end_turn(), *self._settle())
-
-    def turn_to_second(self, *, deaf: bool) -> tuple[CallAction, ...]:
-        """Speak with the second leg, whatever the caller does; ``deaf`` as long as nobody is there."""
-        self._with_second, self._deaf = True, deaf
-        return (*self._end_turn(), *self._settle())
-
-    def turn_to_caller(self) -> tuple[CallAction, ...]:
-        """Speak with the caller again."""
-        self._with_second = self._deaf = False
-        return (*self._end_turn(), *self._settle())
-
-    def _end_turn(self) -> tuple[CallAction, ...]:
-        self._speaks = self._interrupted = False
-        return self._stop_guard()
-
-    def _stop_guard(self) -> tuple[CallAction, ...]:
-        guarding, self._guarding = self._guarding, False
-        return (CancelTimer(GUARD),) if guarding else ()
-
-    def _settle(self) -> tuple[CallAction, ...]:
-        """Order what follows from what holds now, as far as it is not so already."""
-        unheard = self._on_hold and not self._with_second
-        orders: list[CallAction] = []
-        if (muted := unheard or self._deaf) is not self._muted:
-            self._muted = muted
-            orders.append(MuteCaller() if muted else UnmuteCaller())
-        if (paused := unheard or self._guarding) is not self._paused:
-            self._paused = paused
-            orders.append(PausePlayout() if paused else ResumePlayout())
-        return tuple(orders)
+    if call.leaving is None or not call.agent.interrupted:
+        return ()
+    if call.leaving.reason is not EndReason.AGENT_HUNG_UP:
+        return (do.TellAgent(ENDS_ALL_THE_SAME, respond=False),)
+    given_up = do.Note("hang_up_given_up", {})
+    if call.agent.overdue is not None:
+        (call.outcome, _), call.agent.overdue = call.agent.overdue, None
+        return given_up, do.TellAgent(ENDS_ALL_THE_SAME, respond=False)
+    call.stage = Stage.NONE
+    return (*cancel_timer(call, GOODBYE), given_up, do.TellAgent(GOES_ON, respond=False))

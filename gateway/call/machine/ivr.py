@@ -1,368 +1,320 @@
 """
 What a dialplan wants done around the agent: announcements, menus, somebody else called, redirects, refusals.
 
-A part of ``CallMachine`` and as pure. One step at a time, with one timer at the most; a step ends with the next one,
-with an agent that is to speak now, with the caller joined to somebody else, or with the call.
+One step at a time, with one timer at the most. A step ends with the next one, with an agent that is to be chosen, with
+the caller joined to a second leg, or with the call. What a step needs comes first: a sound waits for the media, the
+media for the answer. A step that fails is followed by its ``otherwise``, an agent that is lost likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import Enum, auto
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import replace
 
-from gateway.call.actions import (
-    AwaitPlayedOut,
-    CallAction,
-    CallSecond,
-    CancelTimer,
-    FlushPlayout,
-    PausePlayout,
-    Play,
-    ResumePlayout,
-    StartFiller,
-    StartTimer,
-    StopFiller,
-    Transfer,
-)
-from gateway.call.events import (
-    CallEvent,
-    DigitPressed,
-    PlayedOut,
-    SecondClosed,
-    SecondUp,
-    TimerFired,
-    TransferEnded,
-)
-from gateway.call.machine.legs import Line
-from gateway.call.machine.phase import SETUP
-from gateway.call.machine.second_leg import SECOND, SecondLeg
-from gateway.call.machine.story import told
-from gateway.call.machine.transfer import TRANSFER, TRANSFER_LIMIT_S
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.machine import legs
+from gateway.call.machine.ending import close_agent, end, join
+from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER, TRANSFER_LIMIT_S, Phase, Stage
+from gateway.call.machine.playback import fall_silent, fill, flush, pause
+from gateway.call.machine.state import CallState, Orders, SecondLeg, cancel_stage_timers, enter, start_timer
 from gateway.call.outcome import EndReason, Outcome, Side, outcome_of_no_answer
 from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
 
-MENU = "menu"
-"""Timer: how long a key is awaited."""
+# From step to step
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """The caller is to be joined with the second leg; ``outcome`` is how the call ends when either leaves."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """
-    What the attendant does next.
-
-    Attributes:
-        orders: in their order.
-        then: what follows them; None: the attendant goes on.
-    """
-
-    orders: tuple[CallAction, ...] = ()
-    then: Outcome | TalkTo | Connected | None = None
-
-    def after(self, *orders: CallAction) -> Turn:
-        """Return the same with other orders before."""
-        return Turn((*orders, *self.orders), self.then)
+def planned(call: CallState, event: ev.Planned) -> Orders:
+    """Take the first step of the dialplan."""
+    if call.stage is Stage.CHOOSING:
+        return ()
+    call.limits = event
+    return take(call, event.step)
 
 
-class _Stage(Enum):
-    NONE = auto()
-    EARLY = auto()  # waits until the caller hears us unanswered
-    MEDIA = auto()  # waits until the answered call has audio
-    PLAYING = auto()
-    KEY = auto()
-    FREEING = auto()  # waits until the second leg before is over
-    CALLING = auto()
-    REFERRED = auto()
+def take(call: CallState, step: Step, cause: str = "") -> Orders:
+    """Leave the step before, whose end is the ``cause``, and take this one."""
+    left = (*cancel_stage_timers(call), *fall_silent(call))
+    call.ivr.step, call.ivr.tries, call.stage = step, 0, Stage.NONE
+    return (*left, _note(step, cause), *_begin(call, step))
 
 
-class Attendant:
-    """
-    Takes the steps of one call's dialplan that need no agent.
+def move_on(call: CallState, step: Step, cause: str) -> Orders:
+    """Leave the agent, if there is one, and take the next step: nothing of this agent is heard, or recorded, there."""
+    left = _part(call) if call.phase is Phase.ACTIVE else ()
+    orders = (*left, *fall_silent(call), *close_agent(call), *cancel_stage_timers(call))
+    return (*orders, *take(call, step, cause))
 
-    Args:
-        line: the caller's leg.
-        second: the second leg.
-        setup_limit_s: how long the media of a leg may take to be up.
-    """
 
-    def __init__(self, line: Line, second: SecondLeg, setup_limit_s: float) -> None:
-        self._line = line
-        self._second = second
-        self._setup_limit_s = setup_limit_s
-        self._step: Step | None = None
-        self._stage = _Stage.NONE
-        self._timer: str | None = None
-        self._mark = 0  # of the sounds being played: what is told of earlier ones is stale
-        self._playing = False
-        self._paused = False
-        self._filling = False
-        self._tries = 0  # prompts of a menu, or contacts, tried so far
+def without_agent(call: CallState, outcome: Outcome) -> Orders:
+    """Take the step for a call whose agent is not there, or end it."""
+    step = call.ivr.agent.otherwise if call.ivr.agent is not None else None
+    if step is None:
+        return end(call, outcome)
+    if call.leg.up and MAX_LENGTH not in call.timers:  # it ran out while a transfer was under way
+        return end(call, too_long(call))
+    return move_on(call, step, f"{outcome.reason}: {outcome.detail}")
 
-    def take(self, step: Step, cause: str = "") -> Turn:
-        """Leave the step before, whose end is the ``cause``, and take this one."""
-        left = (*self._stop_timer(), *self.close())
-        self._step, self._stage, self._tries = step, _Stage.NONE, 0
-        return self._BEGIN[type(step)](self, step).after(*left, told(step, cause))
 
-    def handle(self, event: CallEvent) -> Turn:
-        """Take one fact of those in ``RULES``."""
-        return self.RULES[type(event)](self, event)
+def too_long(call: CallState) -> Outcome:
+    """Return how a call ends that has reached its longest permitted length."""
+    return Outcome(EndReason.MAX_LENGTH, f"longer than {call.limits.max_length_s:g} s")
 
-    def media_up(self) -> Turn:
-        """Go on: audio flows both ways."""
-        return self._heard() if self._stage is _Stage.MEDIA else Turn()
 
-    def early_media_up(self) -> Turn:
-        """Go on: the caller hears us."""
-        return self._heard() if self._stage is _Stage.EARLY else Turn()
+def choice_failed(call: CallState, event: ev.ChoiceFailed) -> Orders:
+    """Go on without the agent that was to be chosen."""
+    if call.stage is not Stage.CHOOSING:
+        return ()
+    call.stage = Stage.NONE
+    return without_agent(call, Outcome(EndReason.INTERNAL_ERROR, event.detail, 500))
 
-    def timer_fired(self, event: TimerFired) -> Turn:
-        """Take the end of the attendant's timer."""
-        self._timer = None
-        return self._TIMERS[event.name](self)
 
-    def hold(self) -> tuple[CallAction, ...]:
-        """Pause: the caller does not listen."""
-        if self._stage is _Stage.KEY:
-            return self._stop_timer()
-        if not self._playing or self._paused:
-            return ()
-        self._paused = True
-        return (PausePlayout(),)
+def _part(call: CallState) -> Orders:
+    back = (do.TalkToCaller(),) if call.with_second else ()
+    pause_recording = (do.PauseRecording(),) if call.agent.recording.runs else ()
+    return (*flush(call), *fill(call, on=False), *back, *legs.drop_second(call), *pause_recording)
 
-    def resume(self) -> tuple[CallAction, ...]:
-        """Go on: the caller listens again, and has the whole time for a key."""
-        resumed = (ResumePlayout(),) if self._paused else ()
-        self._paused = False
-        return (*resumed, *self._await_key())
 
-    def bridge_silence(self) -> tuple[CallAction, ...]:
-        """Let an answered caller hear that it goes on, while somebody is waited for."""
-        if self._filling or not self._line.answered:
-            return ()
-        self._filling = True
-        return (StartFiller(),)
+def _begin(call: CallState, step: Step) -> Orders:
+    match step:
+        case TalkTo():
+            call.stage = Stage.CHOOSING
+            if call.phase is not Phase.ROUTING:
+                enter(call, Phase.ATTENDING)
+            return (do.ChooseAgent(step),)
+        case Refuse(sound=""):
+            return end(call, _refusal(step))
+        case Redirect() if not call.leg.answered:
+            contacts = ", ".join(step.contacts)
+            phrase = "Moved Temporarily"
+            return end(call, Outcome(EndReason.REDIRECTED, contacts, 302, phrase=phrase, contacts=step.contacts))
+        case DialTo():
+            return _dial(call, step)
+        case Refuse() | Announce(early=True):
+            return _be_heard(call, early=True)
+        case _:
+            return _be_heard(call)
 
-    def close(self) -> tuple[CallAction, ...]:
-        """Let go of what sounds."""
-        flush = (FlushPlayout(),) if self._playing or self._paused else ()
-        stop = (StopFiller(),) if self._filling else ()
-        self._playing = self._paused = self._filling = False
-        return (*flush, *stop)
 
-    # Timers and media
+# Heard by the caller
 
-    def _start_timer(self, name: str, seconds: float) -> tuple[CallAction, ...]:
-        self._timer = name
-        return (StartTimer(name, seconds),)
 
-    def _stop_timer(self) -> tuple[CallAction, ...]:
-        timer, self._timer = self._timer, None
-        return (CancelTimer(timer),) if timer is not None else ()
+def heard_early(call: CallState) -> Orders:
+    """Go on if this was waited for: the caller hears us unanswered."""
+    return _heard(call) if call.stage is Stage.EARLY else ()
 
-    def _be_heard(self, *, early: bool = False) -> Turn:
-        """Go on as soon as the caller hears us."""
-        if self._line.up or (early and self._line.early_up):
-            return self._heard()
-        early = early and not self._line.answered
-        self._stage = _Stage.EARLY if early else _Stage.MEDIA
-        orders = self._line.progress() if early else self._line.answer()
-        return Turn((*orders, *self._start_timer(SETUP, self._setup_limit_s)))
 
-    def _heard(self) -> Turn:
-        """Do what the media was needed for."""
-        stopped = self._stop_timer()
-        match self._step:
-            case Announce(sounds=sounds):
-                turn = self._play(*sounds)
-            case Refuse(sound=sound) | Menu(sound=sound):
-                turn = self._play(sound)
-            case Redirect():
-                turn = self._refer()
-            case _:
-                turn = self._connect()
-        return turn.after(*stopped)
+def heard(call: CallState) -> Orders:
+    """Go on if this was waited for: audio flows both ways."""
+    return _heard(call) if call.stage is Stage.MEDIA else ()
 
-    def _set_up_overdue(self) -> Turn:
-        if self._stage is _Stage.EARLY:  # the network lets nothing through before the answer: go on without
-            return self._sounded()
-        detail = f"no media within {self._setup_limit_s:g} s"
-        return Turn(then=Outcome(EndReason.SETUP_TIMEOUT, detail))
 
-    # Sounds and keys
+def bridge_silence(call: CallState) -> Orders:
+    """Let an answered caller hear that it goes on, while somebody is waited for."""
+    return fill(call, on=True) if call.leg.answered else ()
 
-    def _play(self, *sounds: str) -> Turn:
-        self._stage, self._playing, self._mark = _Stage.PLAYING, True, self._mark + 1
-        pause = self.hold() if self._line.on_hold else ()
-        return Turn((Play(sounds), *pause, AwaitPlayedOut(self._mark)))
 
-    def _played_out(self, event: PlayedOut) -> Turn:
-        if self._stage is not _Stage.PLAYING or event.mark != self._mark:
-            return Turn()
-        self._playing = False
-        return self._sounded()
+def hold(call: CallState) -> Orders:
+    """Pause: the caller does not listen."""
+    if call.stage is Stage.KEY:
+        return cancel_stage_timers(call)
+    return pause(call, paused=True) if call.stage is Stage.PLAYING else ()
 
-    def _sounded(self) -> Turn:
-        """Go on after the sounds of a step."""
-        match self._step:
-            case Refuse() as step:
-                return Turn(then=_refusal(step))
-            case Announce(then=Step() as following):
-                return self.take(following)
-            case Announce():
-                code = 200 if self._line.answered else 480
-                return Turn(then=Outcome(EndReason.COMPLETED, "the announcement was played", code))
-            case _:
-                self._stage = _Stage.KEY
-                return Turn(self._await_key())
 
-    def _await_key(self) -> tuple[CallAction, ...]:
-        if self._stage is not _Stage.KEY or self._timer is not None or self._line.on_hold:
-            return ()
-        return self._start_timer(MENU, self._step.timeout_s if isinstance(self._step, Menu) else 0)
+def resume(call: CallState) -> Orders:
+    """Go on: the caller listens again, and has the whole time for a key."""
+    return (*pause(call, paused=False), *_await_key(call))
 
-    def _pressed(self, event: DigitPressed) -> Turn:
-        step = self._step
-        listening = self._stage in (_Stage.PLAYING, _Stage.KEY) and not self._line.on_hold  # hold music has tones too
-        if not isinstance(step, Menu) or not listening:
-            return Turn()
-        chosen = step.keys.get(event.digit)
-        return self._ask_again() if chosen is None else self.take(chosen, f"key {event.digit}")
 
-    def _ask_again(self) -> Turn:
-        """Play the prompt once more: no key came, or another."""
-        step = self._step
-        if not isinstance(step, Menu):
-            return Turn()
-        self._tries += 1
-        if self._tries <= step.retries:
-            left = (*self._stop_timer(), *self.close())
-            return self._play(step.sound).after(*left)
-        cause = "no key was pressed"
-        if step.otherwise is not None:
-            return self.take(step.otherwise, cause)
-        return Turn(self._stop_timer(), Outcome(EndReason.COMPLETED, cause, 200))
+def set_up_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
+    """Go on without early media, which the network lets through for nobody; end a call that gets no media at all."""
+    if call.stage is Stage.EARLY:
+        return _sounded(call)
+    return end(call, Outcome(EndReason.SETUP_TIMEOUT, f"no media within {call.limits.setup_limit_s:g} s"))
 
-    # Somebody else
 
-    def _dial(self, step: DialTo) -> Turn:
-        waiting = (*self._line.ring(), *self.bridge_silence())
-        if self._second.is_free:
-            return self._call(step).after(*waiting)
-        self._stage = _Stage.FREEING
-        return Turn((*waiting, *self._start_timer(SECOND, step.ring_limit_s)))
+def _be_heard(call: CallState, *, early: bool = False) -> Orders:
+    """Go on as soon as the caller hears us."""
+    enter(call, Phase.ATTENDING)
+    if call.leg.up or (early and call.leg.early_up):
+        return _heard(call)
+    early = early and not call.leg.answered
+    call.stage = Stage.EARLY if early else Stage.MEDIA
+    orders = legs.progress(call) if early else legs.answer(call)
+    return (*orders, *start_timer(call, SETUP, call.limits.setup_limit_s))
 
-    def _call(self, step: DialTo) -> Turn:
-        self._stage = _Stage.CALLING
-        called = self._second.call(
-            CallSecond(step.target, step.trunk, step.headers, step.caller_id, step.diverted_from)
-        )
-        return Turn((*self._stop_timer(), *called, *self._start_timer(SECOND, step.ring_limit_s)))
 
-    def _second_up(self, _event: SecondUp) -> Turn:
-        if self._stage is not _Stage.CALLING:
-            return Turn()
-        stopped = self._stop_timer()
-        return self._be_heard().after(*stopped)
+def _heard(call: CallState) -> Orders:
+    """Do what the media was needed for."""
+    stopped = cancel_stage_timers(call)
+    match call.ivr.step:
+        case Announce(sounds=sounds):
+            orders = _play(call, *sounds)
+        case Refuse(sound=sound) | Menu(sound=sound):
+            orders = _play(call, sound)
+        case Redirect() as step:
+            orders = _refer(call, step)
+        case DialTo() as step:
+            orders = (*fall_silent(call), *join(call, _connected(step)))
+        case _:
+            orders = ()
+    return (*stopped, *orders)
 
-    def _second_closed(self, event: SecondClosed) -> Turn:
-        was_open, step = self._second.closed(), self._step
-        if not isinstance(step, DialTo):
-            return Turn()
-        if self._stage is _Stage.FREEING:
-            return self._call(step)
-        if not was_open:
-            return Turn()
-        if self._stage is _Stage.MEDIA:  # they answered, and did not wait for the caller
-            return Turn(then=_connected(step))
-        return self._not_reached(step, outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts))
 
-    def _second_overdue(self) -> Turn:
-        step = self._step
-        if not isinstance(step, DialTo):
-            return Turn()
-        if self._stage is _Stage.FREEING:
-            busy = outcome_of_no_answer(480, "the call to somebody else before it is still being ended")
-            return self._not_reached(step, busy)
-        dropped = self._second.drop()
-        silent = outcome_of_no_answer(480, f"no answer within {step.ring_limit_s:g} s")
-        return self._not_reached(step, silent).after(*dropped)
+# Sounds and keys
 
-    def _not_reached(self, step: DialTo, outcome: Outcome) -> Turn:
-        if step.otherwise is not None:
-            return self.take(step.otherwise, outcome.detail)
-        return Turn(self._stop_timer(), _unreached(outcome))
 
-    def _connect(self) -> Turn:
-        if not isinstance(self._step, DialTo):
-            return Turn()
-        return Turn(self.close(), Connected(_connected(self._step)))
+def played_out(call: CallState, event: ev.PlayedOut) -> Orders:
+    """Go on after the sounds of this step."""
+    if call.stage is not Stage.PLAYING or event.mark != call.ivr.mark:
+        return ()
+    call.stage = Stage.NONE
+    return _sounded(call)
 
-    # Redirects and refusals
 
-    def _refuse(self, step: Refuse) -> Turn:
-        return self._be_heard(early=True) if step.sound else Turn(then=_refusal(step))
+def digit_pressed(call: CallState, event: ev.DigitPressed) -> Orders:
+    """Take a key of a menu's; hold music has tones, too."""
+    step = call.ivr.step
+    listening = call.stage in (Stage.PLAYING, Stage.KEY) and not call.leg.on_hold
+    if not isinstance(step, Menu) or not listening:
+        return ()
+    chosen = step.keys.get(event.digit)
+    return _ask_again(call, step) if chosen is None else take(call, chosen, f"key {event.digit}")
 
-    def _redirect(self, step: Redirect) -> Turn:
-        if self._line.answered:
-            return self._be_heard()
-        detail = ", ".join(step.contacts)
-        outcome = Outcome(EndReason.REDIRECTED, detail, 302, phrase="Moved Temporarily", contacts=step.contacts)
-        return Turn(then=outcome)
 
-    def _refer(self) -> Turn:
-        if not isinstance(self._step, Redirect):
-            return Turn()
-        self._stage = _Stage.REFERRED
-        transfer = Transfer(self._step.contacts[self._tries])
-        return Turn((transfer, *self._start_timer(TRANSFER, TRANSFER_LIMIT_S)))
+def menu_fired(call: CallState, _event: ev.TimerFired) -> Orders:
+    """Ask again: no key came."""
+    return _ask_again(call, call.ivr.step) if isinstance(call.ivr.step, Menu) else ()
 
-    def _transfer_ended(self, event: TransferEnded) -> Turn:
-        step = self._step
-        if self._stage is not _Stage.REFERRED or not isinstance(step, Redirect):
-            return Turn()
-        stopped = self._stop_timer()
-        if 200 <= event.code < 300:
-            return Turn(stopped, Outcome(EndReason.REDIRECTED, step.contacts[self._tries], 200))
-        self._tries += 1
-        if self._tries < len(step.contacts):
-            return self._refer().after(*stopped)
-        return Turn(stopped, _unreached(outcome_of_no_answer(event.code, event.reason)))
 
-    def _transfer_overdue(self) -> Turn:
-        return Turn(then=_unreached(outcome_of_no_answer(408, f"no answer within {TRANSFER_LIMIT_S:g} s")))
+def _play(call: CallState, *sounds: str) -> Orders:
+    call.stage = Stage.PLAYING
+    call.ivr.mark += 1
+    paused = hold(call) if call.leg.on_hold else ()
+    return (do.Play(sounds), *paused, do.AwaitPlayedOut(call.ivr.mark))
 
-    _BEGIN: ClassVar[Mapping[type[Step], Callable[[Attendant, Any], Turn]]] = {
-        TalkTo: lambda _self, step: Turn(then=step),
-        Refuse: _refuse,
-        Redirect: _redirect,
-        DialTo: _dial,
-        Announce: lambda self, step: self._be_heard(early=step.early),
-        Menu: lambda self, _step: self._be_heard(),
-    }
 
-    RULES: ClassVar[Mapping[type[CallEvent], Callable[[Attendant, Any], Turn]]] = {
-        PlayedOut: _played_out,
-        DigitPressed: _pressed,
-        SecondUp: _second_up,
-        SecondClosed: _second_closed,
-        TransferEnded: _transfer_ended,
-    }
+def _sounded(call: CallState) -> Orders:
+    match call.ivr.step:
+        case Refuse() as step:
+            return end(call, _refusal(step))
+        case Announce(then=Step() as following):
+            return take(call, following)
+        case Announce():
+            code = 200 if call.leg.answered else 480
+            return end(call, Outcome(EndReason.COMPLETED, "the announcement was played", code))
+        case _:
+            call.stage = Stage.KEY
+            return _await_key(call)
 
-    _TIMERS: ClassVar[Mapping[str, Callable[[Attendant], Turn]]] = {
-        SETUP: _set_up_overdue,
-        MENU: _ask_again,
-        SECOND: _second_overdue,
-        TRANSFER: _transfer_overdue,
-    }
+
+def _await_key(call: CallState) -> Orders:
+    step = call.ivr.step
+    if call.stage is not Stage.KEY or MENU in call.timers or call.leg.on_hold or not isinstance(step, Menu):
+        return ()
+    return start_timer(call, MENU, step.timeout_s)
+
+
+def _ask_again(call: CallState, step: Menu) -> Orders:
+    """Play the prompt once more: no key came, or another."""
+    call.ivr.tries += 1
+    if call.ivr.tries <= step.retries:
+        left = (*cancel_stage_timers(call), *fall_silent(call))
+        return (*left, *_play(call, step.sound))
+    cause = "no key was pressed"
+    if step.otherwise is not None:
+        return take(call, step.otherwise, cause)
+    return (*cancel_stage_timers(call), *end(call, Outcome(EndReason.COMPLETED, cause, 200)))
+
+
+# Somebody else
+
+
+def second_up(call: CallState, _event: ev.SecondUp) -> Orders:
+    """Connect the caller, who may have to be answered first, with the person who was called."""
+    if call.stage is not Stage.CALLING:
+        return ()
+    stopped = cancel_stage_timers(call)
+    return (*stopped, *_be_heard(call))
+
+
+def second_closed(call: CallState, event: ev.SecondClosed) -> Orders:
+    """Call the next one, now that the leg is free; or go on without the one who was called."""
+    was_open, step = legs.second_closed(call), call.ivr.step
+    if not isinstance(step, DialTo):
+        return ()
+    if call.stage is Stage.FREEING:
+        return _call(call, step)
+    if not was_open:
+        return ()
+    if call.stage is Stage.MEDIA:  # they answered, and did not wait for the caller
+        return end(call, _connected(step))
+    return _not_reached(call, step, outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts))
+
+
+def second_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
+    """Go on without somebody who does not answer, or whose call would need the leg that is still in use."""
+    step = call.ivr.step
+    if not isinstance(step, DialTo):
+        return ()
+    if call.stage is Stage.FREEING:
+        busy = outcome_of_no_answer(480, "the call to somebody else before it is still being ended")
+        return _not_reached(call, step, busy)
+    dropped = legs.drop_second(call)
+    silent = outcome_of_no_answer(480, f"no answer within {step.ring_limit_s:g} s")
+    return (*dropped, *_not_reached(call, step, silent))
+
+
+def _dial(call: CallState, step: DialTo) -> Orders:
+    enter(call, Phase.ATTENDING)
+    waiting = (*legs.ring(call), *bridge_silence(call))
+    if call.second is SecondLeg.CLOSED:
+        return (*waiting, *_call(call, step))
+    call.stage = Stage.FREEING
+    return (*waiting, *start_timer(call, SECOND, step.ring_limit_s))
+
+
+def _call(call: CallState, step: DialTo) -> Orders:
+    stopped = cancel_stage_timers(call)
+    call.stage = Stage.CALLING
+    order = do.CallSecond(step.target, step.trunk, step.headers, step.caller_id, step.diverted_from)
+    return (*stopped, *legs.call_second(call, order), *start_timer(call, SECOND, step.ring_limit_s))
+
+
+def _not_reached(call: CallState, step: DialTo, outcome: Outcome) -> Orders:
+    if step.otherwise is not None:
+        return take(call, step.otherwise, outcome.detail)
+    return (*cancel_stage_timers(call), *end(call, _unreached(outcome)))
+
+
+# Redirects after the answer
+
+
+def transfer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
+    """End the call with a REFER that went through, or try the next contact."""
+    step = call.ivr.step
+    if call.stage is not Stage.REFERRED or not isinstance(step, Redirect):
+        return ()
+    stopped = cancel_stage_timers(call)
+    if 200 <= event.code < 300:
+        return (*stopped, *end(call, Outcome(EndReason.REDIRECTED, step.contacts[call.ivr.tries], 200)))
+    call.ivr.tries += 1
+    if call.ivr.tries < len(step.contacts):
+        return (*stopped, *_refer(call, step))
+    return (*stopped, *end(call, _unreached(outcome_of_no_answer(event.code, event.reason))))
+
+
+def transfer_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
+    """End a call whose REFER was never heard of."""
+    return end(call, _unreached(outcome_of_no_answer(408, f"no answer within {TRANSFER_LIMIT_S:g} s")))
+
+
+def _refer(call: CallState, step: Redirect) -> Orders:
+    call.stage = Stage.REFERRED
+    return (do.Transfer(step.contacts[call.ivr.tries]), *start_timer(call, TRANSFER, TRANSFER_LIMIT_S))
+
+
+# Outcomes and what is noted
 
 
 def _refusal(step: Refuse) -> Outcome:
@@ -374,9 +326,33 @@ def _connected(step: DialTo) -> Outcome:
 
 
 def _unreached(outcome: Outcome) -> Outcome:
-    """Return how a call ends because somebody else could not be had."""
+    """Return how a call ends because somebody else could not be reached."""
     # What another server wants of us (to call elsewhere, a password) is not for the caller to do. Nor has a caller
     # cancelled who would be told 487 (RFC 3261 section 21.4.25).
     code = outcome.sip_code
     told = 480 if code < 400 or code == 487 else 503 if code in (401, 407) else outcome.told
     return replace(outcome, told=told, by=Side.GATEWAY)
+
+
+def _note(step: Step, cause: str) -> do.Note:
+    """Return what the call's history says of a step that is taken."""
+    fields = {**_story(step), "detail": cause}
+    return do.Note("step", {name: text for name, text in fields.items() if text})
+
+
+def _story(step: Step) -> Mapping[str, str]:
+    match step:
+        case TalkTo(agent=agent):
+            return {"action": "agent", "target": agent, "agent": agent}
+        case Refuse(code=code, reason=reason):
+            return {"action": "reject", "target": f"{code} {reason}".rstrip()}
+        case Redirect(contacts=contacts):
+            return {"action": "redirect", "target": ", ".join(contacts)}
+        case DialTo(target=target):
+            return {"action": "dial", "target": target}
+        case Announce(sounds=sounds):
+            return {"action": "announce", "target": ", ".join(sounds)}
+        case Menu(sound=sound):
+            return {"action": "menu", "target": sound}
+        case _:
+            return {"action": type(step).__name__}

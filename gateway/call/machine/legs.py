@@ -1,86 +1,80 @@
-"""
-What the caller's side was told of the call: ringing, early media, the answer; and whether it has us on hold.
-
-A part of ``CallMachine`` and as pure. Nothing is told twice, and nothing that an earlier order has overtaken.
-"""
+"""The caller's leg, as far as orders depend on it, and the second leg. Nothing is signalled twice, or too late."""
 
 from __future__ import annotations
 
-from gateway.call.actions import Answer, CallAction, CancelTimer, Progress, Ring, StartTimer
-from gateway.call.machine.phase import HOLD
+from gateway.call import actions as do
+from gateway.call.machine.phase import HOLD, MAX_LENGTH
+from gateway.call.machine.state import CallState, Orders, SecondLeg, Signal, cancel_timer, start_timer
 
 
-class Line:
-    """The caller's leg of one call, as far as orders depend on it."""
+def ring(call: CallState) -> Orders:
+    """Let the caller hear ringing, unless there is more to hear already."""
+    return _tell(call, Signal.RINGING, do.Ring())
 
-    def __init__(self) -> None:
-        self._rung = False
-        self._progressed = False
-        self._answered = False
-        self._early_up = False
-        self._up = False
-        self._held = False
 
-    @property
-    def answered(self) -> bool:
-        """200 OK went out, or is on its way."""
-        return self._answered
+def progress(call: CallState) -> Orders:
+    """Let the caller hear us without an answer."""
+    return _tell(call, Signal.PROGRESS, do.Progress())
 
-    @property
-    def up(self) -> bool:
-        """The call is answered and audio flows both ways."""
-        return self._up
 
-    @property
-    def early_up(self) -> bool:
-        """The caller hears us, unanswered."""
-        return self._early_up and not self._answered
+def answer(call: CallState) -> Orders:
+    """Answer the call."""
+    return _tell(call, Signal.ANSWERED, do.Answer())
 
-    @property
-    def on_hold(self) -> bool:
-        """The caller does not listen."""
-        return self._held and self._up
 
-    def ring(self) -> tuple[CallAction, ...]:
-        """Let the caller hear ringing, unless there is more to hear already."""
-        if self._rung or self._progressed or self._answered:
-            return ()
-        self._rung = True
-        return (Ring(),)
+def _tell(call: CallState, signal: Signal, order: do.CallAction) -> Orders:
+    if call.leg.signal >= signal:
+        return ()
+    call.leg.signal = signal
+    return (order,)
 
-    def progress(self) -> tuple[CallAction, ...]:
-        """Let the caller hear us without an answer."""
-        if self._progressed or self._answered:
-            return ()
-        self._progressed = True
-        return (Progress(),)
 
-    def answer(self) -> tuple[CallAction, ...]:
-        """Answer the call."""
-        if self._answered:
-            return ()
-        self._answered = True
-        return (Answer(),)
+def early_media_up(call: CallState) -> None:
+    """Take note that the caller hears us unanswered."""
+    if call.leg.signal is Signal.PROGRESS:
+        call.leg.signal = Signal.EARLY_MEDIA
 
-    def early_media_up(self) -> None:
-        """Take that the caller hears us."""
-        self._early_up = self._progressed
 
-    def media_up(self, hold_limit_s: float) -> tuple[CallAction, ...]:
-        """Take that audio flows. A hold that began before counts from now on."""
-        self._answered = self._up = True
-        return (StartTimer(HOLD, hold_limit_s),) if self._held else ()
+def media_up(call: CallState) -> None:
+    """Take note that the call is answered and audio flows."""
+    call.leg.signal = Signal.MEDIA
 
-    def hold(self, limit_s: float) -> tuple[CallAction, ...]:
-        """Take that the caller put us on hold."""
-        if self._held:
-            return ()
-        self._held = True
-        return (StartTimer(HOLD, limit_s),) if self._up else ()
 
-    def resume(self) -> tuple[CallAction, ...]:
-        """Take that the caller listens again."""
-        if not self._held:
-            return ()
-        self._held = False
-        return (CancelTimer(HOLD),) if self._up else ()
+def bound(call: CallState) -> Orders:
+    """Bound a call whose media has come up. A hold that began before counts from now on."""
+    hold = start_timer(call, HOLD, call.limits.hold_limit_s) if call.leg.held else ()
+    return (*hold, *start_timer(call, MAX_LENGTH, call.limits.max_length_s))
+
+
+def hold(call: CallState) -> Orders:
+    """Take note that the caller put us on hold."""
+    if call.leg.held:
+        return ()
+    call.leg.held = True
+    return start_timer(call, HOLD, call.limits.hold_limit_s) if call.leg.up else ()
+
+
+def resume(call: CallState) -> Orders:
+    """Take note that the caller listens again."""
+    call.leg.held = False
+    return cancel_timer(call, HOLD)
+
+
+def call_second(call: CallState, order: do.CallSecond) -> Orders:
+    """Call somebody on a second leg; only when there is none."""
+    call.second = SecondLeg.OPEN
+    return (order,)
+
+
+def drop_second(call: CallState) -> Orders:
+    """End the second leg, if there is one."""
+    if call.second is not SecondLeg.OPEN:
+        return ()
+    call.second = SecondLeg.DROPPED
+    return (do.DropSecond(),)
+
+
+def second_closed(call: CallState) -> bool:
+    """Take note that the second leg is over; return whether that is news."""
+    was_open, call.second = call.second is SecondLeg.OPEN, SecondLeg.CLOSED
+    return was_open

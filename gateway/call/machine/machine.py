@@ -1,61 +1,60 @@
 """
-The state machine of one call: facts in, orders out, nothing performed.
+The state machine of one call: events in, orders out, nothing performed.
 
-``RULES`` says what may happen when; ``docs/call-states.md`` is printed from it. What follows is in ``decisions.py``.
+Theory of operation. ``CallMachine.handle`` takes one event (``call/events.py``: what happened) and returns the orders
+that follow from it (``call/actions.py``: what to do), in the order in which they are to be carried out. It is
+synchronous, knows no clock and does no I/O. Its only caller is ``call/session/session.py``, on the loop, with one
+event after the other. What comes of an order returns as a later event; time returns as ``TimerFired``, asked for with
+``StartTimer``.
+
+All that the machine remembers is one ``CallState`` (``state.py``). Where the call is, is its *phase*; what it waits
+for inside the phases ``attending`` and ``active`` is its *stage* (``phase.py``). Rules are functions of the state and
+an event; they change the state and return orders. A fact is kept once and everything else is derived from it: the
+agent's speech is held because the guard's timer runs, the agent is deaf because the caller has us on hold.
+
+``RULES``, below, is the one table: the rule for each event in each phase. Three answers exist: a rule; *ignored*: the
+event may come there and changes nothing; absent: it cannot come there, ``IllegalEvent`` is raised and the call stays
+as it was. A timer that is running has a key of its own, its name. ``TimerFired`` itself is the key of a timer that ran
+out just before it was cancelled, and ignored.
+
+A call goes like this. A caller rings (``routing``), and the dialplan's steps are taken (``attending``): sounds, menus,
+second legs. A step for an agent asks for it (``ChooseAgent``), ``Routed`` opens it, and the caller is answered only
+when the agent is ready (``ringing``, ``answering``), so that no caller pays for dead air; a caller whom an earlier
+step answered waits for it (``waiting``). A call that we place opens its agent first, too (``preparing``, ``dialing``).
+With agent and media there, the conversation begins (``active``). It ends with the call, with the dialplan's next step
+(a key, or the ``otherwise`` of an agent that was lost: back to ``attending``), or with the caller joined to a second
+leg (``joined``). Every ending passes one door, ``ending.end``: it closes the agent, stops timers, sounds and the
+second leg, and hangs up. Then the call waits for its SIP side (``ending``); ``Finish`` is its last order (``ended``).
+The first cause of an ending stands.
+
+The rules by subject; each module imports only those above it:
+
+    playback      what the caller hears of us: pauses, flushes, the filler
+    legs          what the caller's side was told, hold, the second leg
+    tool_calls    the agent's tools, and the silences that the filler bridges
+    recording     the recording, with the announcement before it
+    ending        last words, the join with a second leg, the one door out
+    barge_in      interruptions: who is heard by whom
+    ivr           the dialplan's steps, and what follows an agent that was lost
+    transfer      by REFER or over a second leg, blind or warm
+    dtmf          the caller's keys beside an agent
+    conversation  from the agent's choice to its end
+    rules         media, hold, ends and limits, in any phase
+
+``docs/call-states.md`` shows it all, drawn from this table and from random calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from gateway.call.actions import CallAction
-from gateway.call.events import (
-    OF_THE_AGENT,
-    OF_THE_LEG,
-    AgentAway,
-    AgentBack,
-    AgentClosed,
-    AgentExpiring,
-    AgentFailed,
-    AgentReady,
-    AgentSpoke,
-    AnswerCame,
-    AnswerLate,
-    ApologyAsked,
-    CallerSpoke,
-    CallEvent,
-    ChoiceFailed,
-    DigitPressed,
-    EarlyMediaUp,
-    LegClosed,
-    LegFailed,
-    LegHeld,
-    LegResumed,
-    LegRinging,
-    MediaLost,
-    MediaUp,
-    Noted,
-    OrderFailed,
-    Planned,
-    RecordingFailed,
-    Routed,
-    SecondClosed,
-    SecondDigit,
-    SecondRinging,
-    SecondUp,
-    SpeechStarted,
-    SpeechStopped,
-    StopAsked,
-    TimerFired,
-    TransferEnded,
-)
-from gateway.call.machine.conversation import Talk
-from gateway.call.machine.ivr import Attendant
-from gateway.call.machine.phase import Phase
-from gateway.call.machine.rules import Decision, Decisions
-from gateway.call.machine.timers import running_after
+from gateway.call import events as ev
+from gateway.call.machine import barge_in, conversation, dtmf, ending, ivr, recording, rules, tool_calls, transfer
+from gateway.call.machine import phase as timer
+from gateway.call.machine.phase import Phase, Stage
+from gateway.call.machine.state import CallState, Orders
 from gateway.errors import IllegalEvent
 
 
@@ -63,29 +62,34 @@ class CallMachine:
     """Decides what one call does; holds all its control state."""
 
     def __init__(self) -> None:
-        self._decisions = Decisions()
+        self._call = CallState()
 
     @property
     def phase(self) -> Phase:
-        """Where the call stands now."""
-        return self._decisions.phase
+        """Where the call is now."""
+        return self._call.phase
 
-    def handle(self, event: CallEvent) -> tuple[CallAction, ...]:
+    @property
+    def stage(self) -> Stage:
+        """What the call waits for inside its phase."""
+        inside = self.phase in (Phase.ROUTING, Phase.ATTENDING, Phase.ACTIVE)
+        return self._call.stage if inside else Stage.NONE
+
+    def handle(self, event: ev.CallEvent) -> Orders:
         """
-        Take one fact and return the orders that follow from it, to be carried out in this order.
+        Take one event and return the orders that follow from it, to be carried out in this order.
 
         Raises:
-            IllegalEvent: the event cannot happen in this phase. The call stands as it stood.
+            IllegalEvent: the event cannot happen in this phase. The call stays as it was.
         """
-        rule = RULES[self.phase].get(type(event))
+        call = self._call
+        key = _key(call, event)
+        rule = RULES.get((call.phase, key))
         if rule is None:
-            raise IllegalEvent(self.phase, type(event).__name__)
-        if isinstance(rule, Ignored):
-            return ()
-        decisions = self._decisions
-        decisions.phase, actions = rule(decisions, event)
-        decisions.timers = running_after(actions, decisions.timers)
-        return actions
+            raise IllegalEvent(call.phase, type(event).__name__)
+        if isinstance(key, str):
+            del call.timers[key]
+        return () if isinstance(rule, Ignored) else rule(call, event)
 
 
 class Ignored(Enum):
@@ -96,123 +100,158 @@ class Ignored(Enum):
 
 IGNORED: Final = Ignored.IGNORED
 
-Rule = Callable[[Decisions, Any], Decision] | Ignored
-_Rules = Mapping[type[CallEvent], Rule]
+Event = TypeVar("Event", bound=ev.CallEvent)
+Key = tuple[Phase, type[ev.CallEvent] | str]
+"""A phase, and the class of an event or the name of a timer that runs."""
 
-_FAULTS: _Rules = {
-    LegClosed: Decisions.leg_closed,
-    LegFailed: Decisions.leg_failed,
-    StopAsked: Decisions.stop_asked,
-    OrderFailed: Decisions.order_failed,
-}
+_Row = Iterable[tuple[Key, Callable[[CallState, Any], Orders]]]
 
-_FAULTS_WITH_AGENT: _Rules = {
-    **_FAULTS,
-    AgentFailed: Decisions.agent_failed,
-    AgentClosed: Decisions.agent_closed,
-    TimerFired: Decisions.timer_fired,
-}
 
-_HOLD: _Rules = {LegHeld: Decisions.held, LegResumed: Decisions.resumed}
+def _key(call: CallState, event: ev.CallEvent) -> type[ev.CallEvent] | str:
+    return event.name if isinstance(event, ev.TimerFired) and event.name in call.timers else type(event)
 
-_FOR_THE_RECORD: _Rules = dict.fromkeys((CallerSpoke, AgentSpoke, Noted), IGNORED)
 
-# Of a leg whose call is not up yet: a hold takes effect when it is, keys mean nothing to anybody.
-_EARLY: _Rules = {**_HOLD, DigitPressed: IGNORED}
+def _on(kind: type[Event], rule: Callable[[CallState, Event], Orders], *phases: Phase) -> _Row:
+    """Return the row of an event; its type and the rule's have to agree."""
+    return [((phase, kind), rule) for phase in phases]
 
-# What is left of a step that was taken before the agent's.
-_LEFT: _Rules = {
-    **dict.fromkeys((SecondRinging, SecondUp, SecondDigit, TransferEnded), IGNORED),
-    SecondClosed: Decisions.second_closed,
-    EarlyMediaUp: Decisions.early_media_up,
-}
 
-# Of an agent that is ready before the call is up. Whoever is heard upstream then, nothing is being played yet.
-_EARLY_WITH_AGENT: _Rules = {
-    **_EARLY,
-    **_FOR_THE_RECORD,
-    **dict.fromkeys((AnswerLate, AnswerCame, ApologyAsked), IGNORED),
-    AgentAway: Decisions.talked,
-    AgentBack: Decisions.talked,
-    AgentExpiring: Decisions.expires_early,
-    SpeechStarted: IGNORED,
-    SpeechStopped: IGNORED,
-}
+def _fired(name: str, rule: Callable[[CallState, ev.TimerFired], Orders], *phases: Phase) -> _Row:
+    """Return the row of a timer that runs."""
+    return [((phase, name), rule) for phase in phases]
 
-# Whatever was on its way when the end was decided.
-_LATE: _Rules = dict.fromkeys(
-    (*OF_THE_AGENT, *OF_THE_LEG, Planned, Routed, ChoiceFailed, TimerFired, StopAsked, OrderFailed, Noted), IGNORED
+
+def _ignored(phases: Iterable[Phase], *kinds: type[ev.CallEvent] | str) -> Iterable[Key]:
+    """Return what may come in these phases and, where there is no rule for it, changes nothing."""
+    return [(phase, kind) for phase in phases for kind in kinds]
+
+
+def _table(
+    ignored: Iterable[Iterable[Key]], rows: Iterable[_Row]
+) -> Mapping[Key, Callable[[CallState, Any], Orders] | Ignored]:
+    return {**{key: IGNORED for keys in ignored for key in keys}, **{key: rule for row in rows for key, rule in row}}
+
+
+_OPEN = tuple(phase for phase in Phase if phase not in (Phase.ENDING, Phase.ENDED))
+_OPENING = (Phase.RINGING, Phase.PREPARING, Phase.WAITING)
+"""The agent's session is being opened."""
+_READY = (Phase.ANSWERING, Phase.DIALING)
+"""The agent is ready, the call is not up."""
+_WITH_AGENT = (*_OPENING, *_READY, Phase.ACTIVE)
+_WITHOUT = (Phase.ATTENDING, Phase.JOINED, Phase.ENDING, Phase.ENDED)
+"""No agent is there, or none that matters: what is late of one says nothing new."""
+_AFTER_STEPS = (Phase.RINGING, Phase.ANSWERING, Phase.WAITING)
+"""Steps without an agent may have come before: what is left of them says nothing new."""
+_UP = (Phase.ATTENDING, Phase.WAITING, Phase.ACTIVE, Phase.JOINED)
+"""The call may be answered, with its media up."""
+
+RULES = _table(
+    ignored=(
+        _ignored(_WITHOUT, *ev.OF_THE_AGENT, *ev.OF_THE_LEG, ev.Noted),
+        _ignored((Phase.ENDING, Phase.ENDED), ev.Planned, ev.Routed, ev.ChoiceFailed, ev.StopAsked, ev.OrderFailed),
+        _ignored(_WITH_AGENT, ev.Noted),
+        _ignored((*_READY, Phase.ACTIVE), ev.CallerSpoke, ev.AgentSpoke),
+        # Whoever is heard upstream before the call is up, nothing is being played yet.
+        _ignored(_READY, ev.SpeechStarted, ev.SpeechStopped, ev.AnswerLate, ev.AnswerCame, ev.ApologyAsked),
+        # Keys mean nothing to anybody before the call is up.
+        _ignored((*_AFTER_STEPS, Phase.DIALING), ev.DigitPressed),
+        _ignored(_AFTER_STEPS, ev.SecondRinging, ev.SecondUp, ev.SecondDigit, ev.TransferEnded),
+        _ignored((Phase.WAITING, Phase.DIALING), ev.LegRinging),
+        # A re-INVITE brings the media up anew, and another branch of a call that was answered may ring.
+        _ignored((Phase.ACTIVE,), ev.MediaUp, ev.EarlyMediaUp, ev.LegRinging, ev.SecondRinging),
+        # A timer that ran out just before it was cancelled; no timer runs while the call is being routed.
+        _ignored(set(Phase) - {Phase.ROUTING}, ev.TimerFired),
+        _ignored((Phase.RINGING,), timer.PATIENCE),
+    ),
+    rows=(
+        # The dialplan's steps
+        _on(ev.Planned, ivr.planned, Phase.ROUTING),
+        _on(ev.ChoiceFailed, ivr.choice_failed, Phase.ROUTING, Phase.ATTENDING),
+        _on(ev.PlayedOut, ivr.played_out, Phase.ATTENDING),
+        _on(ev.DigitPressed, ivr.digit_pressed, Phase.ATTENDING),
+        _on(ev.SecondUp, ivr.second_up, Phase.ATTENDING),
+        _on(ev.SecondClosed, ivr.second_closed, Phase.ATTENDING),
+        _on(ev.TransferEnded, ivr.transfer_ended, Phase.ATTENDING),
+        _fired(timer.SETUP, ivr.set_up_overdue, Phase.ATTENDING),
+        _fired(timer.MENU, ivr.menu_fired, Phase.ATTENDING),
+        _fired(timer.SECOND, ivr.second_overdue, Phase.ATTENDING),
+        _fired(timer.TRANSFER, ivr.transfer_overdue, Phase.ATTENDING),
+        # To a conversation with an agent
+        _on(ev.Routed, conversation.routed, Phase.ROUTING, Phase.ATTENDING),
+        _on(ev.AgentReady, conversation.answer, Phase.RINGING),
+        _on(ev.AgentReady, conversation.dial, Phase.PREPARING),
+        _on(ev.AgentReady, conversation.take_over, Phase.WAITING),
+        _on(ev.AgentExpiring, conversation.expires_early, *_READY),
+        _on(ev.MediaUp, conversation.media_up, *_READY),
+        _fired(timer.SETUP, conversation.agent_overdue, *_OPENING),
+        _fired(timer.SETUP, conversation.media_overdue, Phase.ANSWERING),
+        _fired(timer.PATIENCE, conversation.rung_enough, Phase.ANSWERING),
+        _fired(timer.RINGING, conversation.answer_overdue, Phase.DIALING),
+        # The agent, wherever there is one
+        _on(ev.AgentFailed, conversation.agent_failed, *_WITH_AGENT),
+        _on(ev.AgentClosed, conversation.agent_closed, *_WITH_AGENT),
+        _on(ev.AgentAway, conversation.agent_away, *_READY, Phase.ACTIVE),
+        _on(ev.AgentBack, conversation.agent_back, *_READY, Phase.ACTIVE),
+        # The conversation: interruptions
+        _on(ev.SpeechStarted, barge_in.speech_started, Phase.ACTIVE),
+        _on(ev.SpeechStopped, barge_in.speech_stopped, Phase.ACTIVE),
+        _fired(timer.GUARD, barge_in.guard_fired, Phase.ACTIVE),
+        # keys
+        _on(ev.DigitPressed, dtmf.digit_pressed, Phase.ACTIVE),
+        _fired(timer.KEYS, dtmf.keys_fired, Phase.ACTIVE),
+        # tools and silences
+        _on(ev.ToolAsked, tool_calls.tool_asked, Phase.ACTIVE),
+        _on(ev.ToolFinished, tool_calls.tool_finished, Phase.ACTIVE),
+        _on(ev.McpCallBegan, tool_calls.mcp_call_began, Phase.ACTIVE),
+        _on(ev.McpCallEnded, tool_calls.mcp_call_ended, Phase.ACTIVE),
+        _on(ev.DigitsAsked, tool_calls.digits_asked, Phase.ACTIVE),
+        _on(ev.WaitAsked, tool_calls.wait_asked, Phase.ACTIVE),
+        _on(ev.AnswerLate, tool_calls.answer_late, Phase.ACTIVE),
+        _on(ev.AnswerCame, tool_calls.answer_came, Phase.ACTIVE),
+        _on(ev.ApologyAsked, tool_calls.apology_asked, Phase.ACTIVE),
+        _fired(timer.FILLER, tool_calls.filler_fired, Phase.ACTIVE),
+        # the recording
+        _on(ev.RecordingAsked, recording.recording_asked, Phase.ACTIVE),
+        _on(ev.AnnouncementSaid, recording.announcement_said, Phase.ACTIVE),
+        _on(ev.AnnouncementFailed, recording.announcement_failed, Phase.ACTIVE),
+        _on(ev.RecordingFailed, recording.recording_failed, Phase.ATTENDING, Phase.WAITING, Phase.ACTIVE),
+        # its end, and transfers
+        _on(ev.HangUpAsked, conversation.hang_up_asked, Phase.ACTIVE),
+        _on(ev.LeaveMessageAsked, conversation.leave_message_asked, Phase.ACTIVE),
+        _on(ev.TransferAsked, conversation.transfer_asked, Phase.ACTIVE),
+        _on(ev.AgentExpiring, conversation.agent_expiring, Phase.ACTIVE),
+        _on(ev.PlayedOut, conversation.played_out, Phase.ACTIVE),
+        _fired(timer.GOODBYE, conversation.goodbye_fired, Phase.ACTIVE),
+        _on(ev.TransferEnded, transfer.refer_ended, Phase.ACTIVE),
+        _on(ev.SecondUp, transfer.second_up, Phase.ACTIVE),
+        _on(ev.SecondDigit, transfer.second_digit, Phase.ACTIVE),
+        _on(ev.SecondClosed, transfer.second_closed, Phase.ACTIVE),
+        _fired(timer.TRANSFER, transfer.refer_overdue, Phase.ACTIVE),
+        _fired(timer.SECOND, transfer.second_overdue, Phase.ACTIVE),
+        _fired(timer.BRIEFING, transfer.briefing_overdue, Phase.ACTIVE),
+        # Media and hold
+        _on(ev.MediaUp, rules.media_up, Phase.ATTENDING, Phase.WAITING),
+        _on(ev.EarlyMediaUp, rules.early_media_up, Phase.ATTENDING, *_AFTER_STEPS),
+        _on(ev.MediaLost, rules.media_lost, *_UP),
+        _on(ev.LegHeld, rules.held, *_AFTER_STEPS, Phase.DIALING, Phase.JOINED),
+        _on(ev.LegHeld, rules.held_in_ivr, Phase.ATTENDING),
+        _on(ev.LegHeld, rules.held_in_conversation, Phase.ACTIVE),
+        _on(ev.LegResumed, rules.resumed, *_AFTER_STEPS, Phase.DIALING, Phase.JOINED),
+        _on(ev.LegResumed, rules.resumed_in_ivr, Phase.ATTENDING),
+        _on(ev.LegResumed, rules.resumed_in_conversation, Phase.ACTIVE),
+        # Ends
+        _on(ev.SecondClosed, rules.second_gone, *_AFTER_STEPS),
+        _on(ev.SecondClosed, rules.partner_gone, Phase.JOINED),
+        _on(ev.LegFailed, rules.leg_failed, *_OPEN),
+        _on(ev.StopAsked, rules.stop_asked, *_OPEN),
+        _on(ev.OrderFailed, rules.order_failed, *_OPEN),
+        _on(ev.LegClosed, rules.leg_closed, *(set(_OPEN) - {Phase.DIALING})),
+        _on(ev.LegClosed, rules.not_answered, Phase.DIALING),
+        _fired(timer.HOLD, rules.held_too_long, *_UP),
+        _fired(timer.MAX_LENGTH, rules.lasted_too_long, Phase.ATTENDING, Phase.WAITING, Phase.JOINED),
+        _fired(timer.MAX_LENGTH, rules.talked_too_long, Phase.ACTIVE),
+        _on(ev.LegClosed, ending.finish, Phase.ENDING),
+        _fired(timer.ENDING, ending.finish, Phase.ENDING),
+    ),
 )
-
-RULES: Mapping[Phase, _Rules] = {
-    Phase.ROUTING: {
-        **_FAULTS,
-        Planned: Decisions.planned,
-        Routed: Decisions.routed,
-        ChoiceFailed: Decisions.choice_failed,
-    },
-    Phase.ATTENDING: {
-        # What is late of an agent that was closed says nothing new.
-        **dict.fromkeys((*OF_THE_AGENT, *OF_THE_LEG, Noted), IGNORED),
-        **_FAULTS,
-        **_HOLD,
-        **dict.fromkeys(Attendant.RULES, Decisions.attended),
-        TimerFired: Decisions.timer_fired,
-        MediaUp: Decisions.media_up_early,
-        EarlyMediaUp: Decisions.early_media_up,
-        MediaLost: Decisions.media_lost,
-        RecordingFailed: Decisions.recording_failed,
-        Routed: Decisions.routed,
-        ChoiceFailed: Decisions.choice_failed,
-    },
-    Phase.RINGING: {
-        **_FAULTS_WITH_AGENT,
-        **_EARLY,
-        **_LEFT,
-        AgentReady: Decisions.answer,
-        Noted: IGNORED,
-    },
-    Phase.ANSWERING: {**_FAULTS_WITH_AGENT, **_EARLY_WITH_AGENT, **_LEFT, MediaUp: Decisions.media_up},
-    Phase.PREPARING: {**_FAULTS_WITH_AGENT, AgentReady: Decisions.dial, Noted: IGNORED},
-    Phase.DIALING: {
-        **_FAULTS_WITH_AGENT,
-        **_EARLY_WITH_AGENT,
-        LegRinging: IGNORED,
-        LegClosed: Decisions.not_answered,
-        MediaUp: Decisions.media_up,
-    },
-    Phase.WAITING: {
-        **dict.fromkeys(OF_THE_LEG, IGNORED),
-        **_FAULTS_WITH_AGENT,
-        **_HOLD,
-        **_LEFT,
-        AgentReady: Decisions.take_over,
-        MediaUp: Decisions.media_up_early,
-        MediaLost: Decisions.media_lost,
-        RecordingFailed: Decisions.recording_failed,
-        Noted: IGNORED,
-    },
-    Phase.ACTIVE: {
-        **_FAULTS_WITH_AGENT,
-        **_FOR_THE_RECORD,
-        **dict.fromkeys(Talk.RULES, Decisions.talked),
-        **_HOLD,
-        RecordingFailed: Decisions.recording_failed,
-        MediaLost: Decisions.media_lost,
-        MediaUp: IGNORED,  # a re-INVITE brings the media up anew
-        EarlyMediaUp: IGNORED,
-        LegRinging: IGNORED,  # another branch of a call that was answered
-    },
-    Phase.JOINED: {
-        # What is late of the agent says nothing new, and the keys they press are for each other.
-        **dict.fromkeys((*OF_THE_AGENT, *OF_THE_LEG, Noted), IGNORED),
-        **_FAULTS,
-        **_HOLD,
-        SecondClosed: Decisions.second_closed,
-        TimerFired: Decisions.timer_fired,
-        MediaLost: Decisions.media_lost,
-    },
-    Phase.ENDING: {**_LATE, LegClosed: Decisions.leg_closed, TimerFired: Decisions.timer_fired},
-    Phase.ENDED: _LATE,
-}
-"""Phase -> event -> rule. What is absent cannot happen and raises ``IllegalEvent``."""
+"""(Phase, event) -> rule. What is absent cannot happen and raises ``IllegalEvent``."""

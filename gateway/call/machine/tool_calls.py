@@ -1,116 +1,114 @@
 """
-What the agent has others do: its own tools while they run, and the filler that bridges a silence.
+What the agent has others do: its own tools while they run, digits, and the filler that bridges a silence.
 
-A part of ``Talk`` and as pure.
+The filler is on as long as there is a reason for it: a slow tool, an agent that is away or owes an answer, the target
+of a warm transfer that rings.
 """
 
 from __future__ import annotations
 
-from gateway.call.actions import (
-    AnswerTool,
-    CallAction,
-    CancelTimer,
-    RunTool,
-    StartFiller,
-    StartTimer,
-    StopFiller,
-)
-from gateway.call.events import McpCallBegan, McpCallEnded, ToolAsked, ToolFinished
-
-FILLER = "filler"
-"""Timer: how long a tool may run in silence."""
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.machine.phase import FILLER
+from gateway.call.machine.playback import fill
+from gateway.call.machine.state import CallState, Orders, cancel_timer, start_timer
 
 
-class Errands:
-    """
-    Tools that run, and the silences there are.
+def is_new(call: CallState, tool_call_id: str) -> bool:
+    """Return whether this tool call was not seen before, and remember it."""
+    if tool_call_id in call.agent.tool_calls:
+        return False
+    call.agent.tool_calls.add(tool_call_id)
+    return True
 
-    Args:
-        filler_after_s: a tool that runs longer lets the caller hear the filler; None: never.
-    """
 
-    def __init__(self, filler_after_s: float | None) -> None:
-        self._filler_after_s = filler_after_s
-        self._asked: set[str] = set()  # every tool call, so that none is answered twice
-        self._running: set[str] = set()  # tools that have not finished, and calls that the service makes itself
-        self._patient = False  # the filler's timer runs
-        self._slow = False  # it ran out
-        self._away = False
-        self._calling = False
-        self._late = False
-        self._filler_on = False
+def tool_asked(call: CallState, event: ev.ToolAsked) -> Orders:
+    """Run a tool of the profile's own."""
+    if not is_new(call, event.tool_call_id):
+        return ()
+    run = do.RunTool(event.tool_call_id, event.name, event.arguments)
+    return (run, *_began(call, event.tool_call_id))
 
-    def is_new(self, tool_call_id: str) -> bool:
-        """Return whether this tool call was not seen before, and remember it."""
-        if tool_call_id in self._asked:
-            return False
-        self._asked.add(tool_call_id)
-        return True
 
-    def run(self, event: ToolAsked) -> tuple[CallAction, ...]:
-        """Run a tool of the profile's own."""
-        return RunTool(event.tool_call_id, event.name, event.arguments), *self._begin(event.tool_call_id)
+def tool_finished(call: CallState, event: ev.ToolFinished) -> Orders:
+    """Hand on what a tool found."""
+    if event.tool_call_id not in call.agent.running:
+        return ()
+    return (do.AnswerTool(event.tool_call_id, event.output), *_over(call, event.tool_call_id))
 
-    def finished(self, event: ToolFinished) -> tuple[CallAction, ...]:
-        """Hand on what a tool found."""
-        if event.tool_call_id not in self._running:
-            return ()
-        return AnswerTool(event.tool_call_id, event.output), *self._end(event.tool_call_id)
 
-    def mcp_began(self, event: McpCallBegan) -> tuple[CallAction, ...]:
-        """Wait for a tool that the service runs, as for one of ours."""
-        return self._begin(_of_mcp(event.item_id))
+def mcp_call_began(call: CallState, event: ev.McpCallBegan) -> Orders:
+    """Wait for a tool that the service runs, as for one of ours."""
+    return _began(call, _of_mcp(event.item_id))
 
-    def mcp_ended(self, event: McpCallEnded) -> tuple[CallAction, ...]:
-        """Wait no longer; what was found, the service hands on itself."""
-        return self._end(_of_mcp(event.item_id))
 
-    def filler_fired(self) -> tuple[CallAction, ...]:
-        """Bridge the silence of a slow tool."""
-        self._patient, self._slow = False, True
-        return self._filler()
+def mcp_call_ended(call: CallState, event: ev.McpCallEnded) -> Orders:
+    """Wait no longer; the service hands on itself what was found."""
+    return _over(call, _of_mcp(event.item_id))
 
-    def away(self, *, away: bool) -> tuple[CallAction, ...]:
-        """Bridge the silence of an agent that lost its session, until it is back."""
-        self._away = away
-        return self._filler()
 
-    def late(self, *, late: bool) -> tuple[CallAction, ...]:
-        """Bridge the silence of an agent that owes an answer, until it can be heard."""
-        self._late = late
-        return self._filler()
+def digits_asked(call: CallState, event: ev.DigitsAsked) -> Orders:
+    """Send digits to the caller's side."""
+    if not is_new(call, event.tool_call_id):
+        return ()
+    return do.SendDigits(event.digits), do.AnswerTool(event.tool_call_id, "sent")
 
-    def calling(self, *, calling: bool) -> tuple[CallAction, ...]:
-        """Bridge the silence while the caller and the agent wait for somebody to answer."""
-        self._calling = calling
-        return self._filler()
 
-    def close(self) -> tuple[CallAction, ...]:
-        """Let go of what sounds."""
-        filler_on, self._filler_on = self._filler_on, False
-        return (StopFiller(),) if filler_on else ()
+def wait_asked(call: CallState, event: ev.WaitAsked) -> Orders:
+    """Let the agent stay silent until it is spoken to."""
+    if not is_new(call, event.tool_call_id):
+        return ()
+    return (do.AnswerTool(event.tool_call_id, "waiting", respond=False),)
 
-    def _begin(self, errand: str) -> tuple[CallAction, ...]:
-        self._running.add(errand)
-        if self._filler_after_s is None or self._patient or self._slow:
-            return ()
-        self._patient = True
-        return (StartTimer(FILLER, self._filler_after_s),)
 
-    def _end(self, errand: str) -> tuple[CallAction, ...]:
-        self._running.discard(errand)
-        if self._running:
-            return ()
-        stop_timer = (CancelTimer(FILLER),) if self._patient else ()
-        self._patient = self._slow = False
-        return (*stop_timer, *self._filler())
+def filler_fired(call: CallState, _event: ev.TimerFired) -> Orders:
+    """Bridge the silence of a slow tool."""
+    return settle_filler(call)
 
-    def _filler(self) -> tuple[CallAction, ...]:
-        wanted = self._away or self._slow or self._calling or self._late
-        if wanted is self._filler_on:
-            return ()
-        self._filler_on = wanted
-        return (StartFiller() if wanted else StopFiller(),)
+
+def answer_late(call: CallState, _event: ev.AnswerLate) -> Orders:
+    """Bridge the silence of an agent that owes an answer, until it can be heard."""
+    return _late(call, late=True)
+
+
+def answer_came(call: CallState, _event: ev.AnswerCame) -> Orders:
+    """Bridge it no longer."""
+    return _late(call, late=False)
+
+
+def apology_asked(call: CallState, event: ev.ApologyAsked) -> Orders:
+    """Let the caller hear that the agent cannot answer; not a second leg, and not a caller on hold."""
+    stopped = _late(call, late=False)
+    elsewhere = call.leg.on_hold or call.with_second
+    return stopped if elsewhere else (*stopped, do.Play((event.sound,)))
+
+
+def settle_filler(call: CallState) -> Orders:
+    """Let the caller hear the filler while there is a reason for it."""
+    return fill(call, on=call.agent.away or call.agent.late or call.calls_warm or _slow(call))
+
+
+def _late(call: CallState, *, late: bool) -> Orders:
+    call.agent.late = late
+    return settle_filler(call)
+
+
+def _slow(call: CallState) -> bool:
+    """Return whether a tool has run for longer than it may in silence."""
+    bridged = call.agent.routed.tool_filler_after_s is not None
+    return bridged and bool(call.agent.running) and FILLER not in call.timers
+
+
+def _began(call: CallState, running: str) -> Orders:
+    first = not call.agent.running
+    call.agent.running.add(running)
+    after_s = call.agent.routed.tool_filler_after_s
+    return start_timer(call, FILLER, after_s) if first and after_s is not None else ()
+
+
+def _over(call: CallState, running: str) -> Orders:
+    call.agent.running.discard(running)
+    return () if call.agent.running else (*cancel_timer(call, FILLER), *settle_filler(call))
 
 
 def _of_mcp(item_id: str) -> str:

@@ -1,273 +1,208 @@
 """
-A transfer from its wish to its end: by REFER, or over a second leg of our own; blind, or with words to whoever answers.
+A transfer from request to end: by REFER, or over a second leg of our own; blind, or with words to the target first.
 
-A part of ``Talk`` and as pure. One transfer at a time: the last words are heard, then it goes out by REFER, or the
-target is called on a second leg. There a blind one joins caller and target as soon as they answer; a warm one lets the
-agent speak with them first, and they take the call with 1 or decline with 2.
+One transfer at a time: the last words are heard, then it goes out by REFER, or the target is called on a second leg.
+There a blind one joins caller and target as soon as they answer; a warm one lets the agent speak with them first, and
+they take the call with 1 or decline with 2. One that fails returns to the caller, if the agent is still there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
+from typing import Final
 
 from gateway.audio.played import PlayoutPosition
-from gateway.call.actions import (
-    AwaitPlayedOut,
-    CallAction,
-    CallSecond,
-    CancelTimer,
-    FlushPlayout,
-    StartTimer,
-    TalkToCaller,
-    TalkToSecond,
-    TellAgent,
-    Transfer,
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.machine import legs, recording
+from gateway.call.machine.barge_in import end_turn, stop
+from gateway.call.machine.ending import end, join, say_goodbye
+from gateway.call.machine.ivr import without_agent
+from gateway.call.machine.phase import (
+    BRIEFING,
+    BRIEFING_LIMIT_S,
+    GOODBYE,
+    SECOND,
+    TRANSFER,
+    TRANSFER_LIMIT_S,
+    Stage,
 )
-from gateway.call.events import Routed, SecondClosed, SecondDigit, SecondUp, TimerFired, TransferAsked, TransferEnded
-from gateway.call.machine.barge_in import Speech
-from gateway.call.machine.second_leg import SECOND, SecondLeg
-from gateway.call.machine.tool_calls import Errands
+from gateway.call.machine.playback import fill, flush
+from gateway.call.machine.state import CallState, Orders, SecondLeg, cancel_timer, start_timer
+from gateway.call.machine.tool_calls import settle_filler
 from gateway.call.outcome import EndReason, Outcome
 
-GOODBYE = "goodbye"
-"""Timer: how long the agent's last words may take."""
-
-TRANSFER = "transfer"
-"""Timer: how long the far end may take to say what became of a transfer."""
-
-TRANSFER_LIMIT_S = 30.0
-
-BRIEFING = "briefing"
-"""Timer: how long whoever answered the second leg may take to take the call."""
-
-BRIEFING_LIMIT_S = 60.0
-
 TAKE, DECLINE = "1", "2"
+_TIMERS: Final = (GOODBYE, TRANSFER, SECOND, BRIEFING)
+"""Of the stages of a transfer; one of them runs."""
 
 
-class _Stage(Enum):
-    NONE = auto()
-    LAST_WORDS = auto()
-    REFERRED = auto()
-    CALLING = auto()
-    BRIEFING = auto()
-    JOINED = auto()
+def ask(call: CallState, asked: ev.TransferAsked) -> Orders:
+    """Transfer the caller once the last words were heard."""
+    call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
+    return (do.AwaitPlayedOut(), *start_timer(call, GOODBYE, call.agent.routed.goodbye_limit_s))
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
-    """
-    The agent has done its part: after these orders the caller is joined with the second leg.
-
-    Attributes:
-        orders: in their order.
-        outcome: how the call ends when either of them leaves.
-    """
-
-    orders: tuple[CallAction, ...]
-    outcome: Outcome
+def ask_at_once(call: CallState, asked: ev.TransferAsked) -> Orders:
+    """Transfer the caller without last words."""
+    call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
+    return words_over(call)
 
 
-@dataclass(frozen=True, slots=True)
-class Back:
-    """The transfer failed because of ``cause``; after these orders the caller is with the agent again."""
-
-    orders: tuple[CallAction, ...]
-    asked: TransferAsked
-    cause: str
-    spoke: bool = False  # the agent spoke with somebody else meanwhile
-
-
-Course = tuple[CallAction, ...] | Outcome | Join | Back
-"""How a transfer goes on: orders, its success by REFER, a join, or its failure."""
-
-
-class Handover:
-    """
-    The transfers of one call.
-
-    Args:
-        routed: how to transfer, and the limits.
-        speech: the agent's speech and ears.
-        errands: the filler.
-        second: the second leg.
-    """
-
-    def __init__(self, routed: Routed, speech: Speech, errands: Errands, second: SecondLeg) -> None:
-        self._policy = routed.transfers
-        self._goodbye_limit_s = routed.goodbye_limit_s
-        self._ring_limit_s = routed.ring_limit_s
-        self._speech = speech
-        self._errands = errands
-        self._stage = _Stage.NONE
-        self._second = second
-        self._asked: TransferAsked | None = None
-        self._given_up: TransferAsked | None = None  # by REFER, and not heard of in time
-        self._alone = False  # the agent is gone
-
-    @property
-    def under_way(self) -> bool:
-        """A transfer was asked for and has neither failed nor ended the call."""
-        return self._asked is not None
-
-    @property
-    def awaits_words(self) -> bool:
-        """The transfer waits until the last words were heard."""
-        return self._stage is _Stage.LAST_WORDS
-
-    def ask(self, asked: TransferAsked) -> tuple[CallAction, ...]:
-        """Transfer the caller once the last words were heard."""
-        self._asked, self._stage = asked, _Stage.LAST_WORDS
-        return AwaitPlayedOut(), StartTimer(GOODBYE, self._goodbye_limit_s)
-
-    def ask_at_once(self, asked: TransferAsked) -> Course:
-        """Transfer the caller without last words."""
-        self._asked, self._stage = asked, _Stage.LAST_WORDS
-        return self._send(asked)
-
-    def words_heard(self) -> Course:
-        """Go on: everything the agent said was heard."""
-        if self._asked is None or self._stage is not _Stage.LAST_WORDS:
-            return ()
-        return _after((CancelTimer(GOODBYE),), self._send(self._asked))
-
-    def words_overdue(self, event: TimerFired) -> Course:
-        """Go on: they took too long."""
-        if self._asked is None or self._stage is not _Stage.LAST_WORDS:
-            return ()
-        return self._send(self._asked, event.at)
-
-    def lose_agent(self) -> Course:
-        """Go on without the agent: whoever answers is joined with the caller, there is nobody to say more."""
-        self._alone = True
-        if self._asked is None or self._stage is not _Stage.BRIEFING:
-            return ()
-        return self._join(self._asked, (CancelTimer(BRIEFING),))
-
-    # By REFER
-
-    def refer_ended(self, event: TransferEnded) -> Course:
-        """Take the end of a REFER, or of what came of it, however late."""
-        given_up = self._given_up
-        if self._asked is None and given_up is not None and 200 <= event.code < 300:
-            return Outcome(EndReason.TRANSFERRED, given_up.target, 200)
-        if self._asked is None or self._stage is not _Stage.REFERRED:
-            return ()
-        if 200 <= event.code < 300:
-            return Outcome(EndReason.TRANSFERRED, self._asked.target, 200)
-        stopped = (CancelTimer(TRANSFER),)
-        # A target that was called and is busy would be busy for us, too.
-        if event.refused and self._policy == "refer_or_bridge":
-            return _after(stopped, self._call(self._asked))
-        return self._back(stopped, f"{event.code} {event.reason}".rstrip())
-
-    def refer_overdue(self) -> Course:
-        """Give up waiting for news of a transfer: it may still go through, and be told so later."""
-        self._given_up = self._asked
-        return self._back((), f"no answer within {TRANSFER_LIMIT_S:g} s")
-
-    # Over a second leg
-
-    def second_up(self, event: SecondUp) -> Course:
-        """Take the answer of whoever was called."""
-        if self._asked is None or self._stage is not _Stage.CALLING:
-            return ()
-        stopped = (CancelTimer(SECOND),)
-        if self._alone or not self._asked.warm:
-            return self._join(self._asked, stopped)
-        self._stage = _Stage.BRIEFING
-        return (
-            *stopped,
-            *self._errands.calling(calling=False),
-            *self._speech.stop(event.at),
-            TalkToSecond(),
-            *self._speech.turn_to_second(deaf=False),
-            TellAgent(_briefing(self._asked), respond=True),
-            StartTimer(BRIEFING, BRIEFING_LIMIT_S),
-        )
-
-    def second_digit(self, event: SecondDigit) -> Course:
-        """Take the decision of whoever the agent speaks with."""
-        if self._asked is None or self._stage is not _Stage.BRIEFING or event.digit not in (TAKE, DECLINE):
-            return ()
-        stopped = (CancelTimer(BRIEFING),)
-        if event.digit == TAKE:
-            return self._join(self._asked, stopped)
-        return self._back(stopped, "they declined the call", event)
-
-    def second_closed(self, event: SecondClosed) -> Course:
-        """Take the end of the second leg."""
-        if not self._second.closed() or self._asked is None:
-            return ()
-        if self._stage is _Stage.CALLING:
-            return self._back((CancelTimer(SECOND),), f"{event.code} {event.reason}".rstrip(), event)
-        if self._stage is _Stage.BRIEFING:
-            return self._back((CancelTimer(BRIEFING),), "they hung up", event)
+def words_over(call: CallState, at: PlayoutPosition | None = None) -> Orders:
+    """Go on: everything the agent said was heard, or it took too long and is cut off ``at`` this position."""
+    asked = call.agent.transfer
+    if asked is None or call.stage is not Stage.LAST_WORDS:
         return ()
-
-    def second_overdue(self, event: TimerFired) -> Course:
-        """Give up a target that does not answer."""
-        return self._back((), f"no answer within {self._ring_limit_s:g} s", event)
-
-    def briefing_overdue(self, event: TimerFired) -> Course:
-        """Give up somebody who does not decide."""
-        return self._back((), f"they did not take the call within {BRIEFING_LIMIT_S:g} s", event)
-
-    def _send(self, asked: TransferAsked, at: PlayoutPosition | None = None) -> Course:
-        if asked.warm or self._policy == "bridge":
-            return self._call(asked, at)
-        self._stage = _Stage.REFERRED
-        return Transfer(asked.target), StartTimer(TRANSFER, TRANSFER_LIMIT_S)
-
-    def _call(self, asked: TransferAsked, at: PlayoutPosition | None = None) -> Course:
-        if not self._second.is_free:
-            return self._back((), "the call to somebody else before it is still being ended")
-        self._stage = _Stage.CALLING
-        called = (*self._second.call(CallSecond(asked.target)), StartTimer(SECOND, self._ring_limit_s))
-        if asked.warm:  # the caller stays with the agent while it rings
-            return (*called, *self._errands.calling(calling=True))
-        # The caller hears that it rings; the agent is not to answer announcements.
-        cut = self._speech.stop(at)
-        return (*called, *cut, TalkToSecond(), *self._speech.turn_to_second(deaf=True))
-
-    def _join(self, asked: TransferAsked, stopped: tuple[CallAction, ...]) -> Join:
-        self._stage = _Stage.JOINED
-        orders = (*stopped, *self._errands.close(), FlushPlayout())
-        return Join(orders, Outcome(EndReason.TRANSFERRED, asked.target, 200))
-
-    def _back(
-        self, stopped: tuple[CallAction, ...], cause: str, event: SecondDigit | SecondClosed | TimerFired | None = None
-    ) -> Course:
-        """Return to the caller, whatever was reached so far."""
-        asked, stage = self._asked, self._stage
-        if asked is None:
-            return ()
-        if self._alone:  # nobody is left to return to: the call's end lets go of it all
-            return Back((), asked, cause)
-        self._asked, self._stage = None, _Stage.NONE
-        orders = stopped
-        if stage is _Stage.CALLING:
-            orders += self._errands.calling(calling=False)
-        if stage is _Stage.BRIEFING and event is not None:  # what was meant for others is not for the caller
-            orders += self._speech.stop(event.at)
-        if self._speech.with_second:
-            orders += (TalkToCaller(), *self._speech.turn_to_caller())
-        return Back((*orders, *self._second.drop()), asked, cause, spoke=stage is _Stage.BRIEFING)
+    if asked.warm or call.agent.routed.transfers == "bridge":
+        return _call(call, asked, at)
+    call.stage = Stage.REFERRED
+    return (*_stop_timer(call), do.Transfer(asked.target), *start_timer(call, TRANSFER, TRANSFER_LIMIT_S))
 
 
-def _after(orders: tuple[CallAction, ...], course: Course) -> Course:
-    """Put orders before what comes of a transfer's next step."""
-    match course:
-        case tuple():
-            return (*orders, *course)
-        case Back():
-            return Back((*orders, *course.orders), course.asked, course.cause, course.spoke)
-        case _:
-            return course
+def agent_lost(call: CallState) -> Orders:
+    """Join a target that is being briefed with the caller: there is nobody to say more."""
+    asked = call.agent.transfer
+    return () if asked is None or call.stage is not Stage.BRIEFING else _join(call, asked)
 
 
-def _briefing(asked: TransferAsked) -> str:
+# By REFER
+
+
+def refer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
+    """Take the end of a REFER, or of what came of it, however late."""
+    asked, given_up = call.agent.transfer, call.agent.given_up
+    if asked is None and given_up is not None and 200 <= event.code < 300:
+        return end(call, _transferred(given_up))
+    if asked is None or call.stage is not Stage.REFERRED:
+        return ()
+    if 200 <= event.code < 300:
+        return end(call, _transferred(asked))
+    # A target that was called and is busy would be busy for us, too.
+    if event.refused and call.agent.routed.transfers == "refer_or_bridge":
+        return _call(call, asked)
+    return _fail(call, f"{event.code} {event.reason}".rstrip())
+
+
+def refer_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
+    """Give up waiting for news of a transfer: it may still go through, and be told so later."""
+    call.agent.given_up = call.agent.transfer
+    return _fail(call, f"no answer within {TRANSFER_LIMIT_S:g} s")
+
+
+# Over a second leg
+
+
+def second_up(call: CallState, event: ev.SecondUp) -> Orders:
+    """Join the target that answered with the caller, or let the agent speak with them first."""
+    asked = call.agent.transfer
+    if asked is None or call.stage is not Stage.CALLING:
+        return ()
+    if call.agent.lost is not None or not asked.warm:
+        return _join(call, asked)
+    cut, stopped = stop(call, event.at), _stop_timer(call)
+    call.stage = Stage.BRIEFING
+    return (
+        *stopped,
+        *settle_filler(call),
+        *cut,
+        do.TalkToSecond(),
+        *end_turn(call),
+        do.TellAgent(_briefing(asked), respond=True),
+        *start_timer(call, BRIEFING, BRIEFING_LIMIT_S),
+    )
+
+
+def second_digit(call: CallState, event: ev.SecondDigit) -> Orders:
+    """Do as the target decides that the agent speaks with."""
+    asked = call.agent.transfer
+    if asked is None or call.stage is not Stage.BRIEFING or event.digit not in (TAKE, DECLINE):
+        return ()
+    return _join(call, asked) if event.digit == TAKE else _fail(call, "they declined the call", event)
+
+
+def second_closed(call: CallState, event: ev.SecondClosed) -> Orders:
+    """Return to the caller: the target cannot be reached, or hung up on the agent."""
+    if not legs.second_closed(call):
+        return ()
+    if call.stage is Stage.CALLING:
+        return _fail(call, f"{event.code} {event.reason}".rstrip(), event)
+    return _fail(call, "they hung up", event) if call.stage is Stage.BRIEFING else ()
+
+
+def second_overdue(call: CallState, event: ev.TimerFired) -> Orders:
+    """Give up a target that does not answer."""
+    return _fail(call, f"no answer within {call.agent.routed.ring_limit_s:g} s", event)
+
+
+def briefing_overdue(call: CallState, event: ev.TimerFired) -> Orders:
+    """Give up a target that does not decide."""
+    return _fail(call, f"they did not take the call within {BRIEFING_LIMIT_S:g} s", event)
+
+
+def _call(call: CallState, asked: ev.TransferAsked, at: PlayoutPosition | None = None) -> Orders:
+    if call.second is not SecondLeg.CLOSED:
+        return _fail(call, "the call to somebody else before it is still being ended")
+    # Blind: the caller hears that it rings; the agent is not to answer announcements. Warm: they stay together.
+    cut = () if asked.warm else stop(call, at)
+    stopped = _stop_timer(call)
+    call.stage = Stage.CALLING
+    ring = start_timer(call, SECOND, call.agent.routed.ring_limit_s)
+    called = (*stopped, *legs.call_second(call, do.CallSecond(asked.target)), *ring)
+    return (*called, *settle_filler(call)) if asked.warm else (*called, *cut, do.TalkToSecond(), *end_turn(call))
+
+
+def _join(call: CallState, asked: ev.TransferAsked) -> Orders:
+    quiet = (*_stop_timer(call), *fill(call, on=False), *flush(call))
+    return (*quiet, *join(call, _transferred(asked)))
+
+
+# Back
+
+
+def _fail(call: CallState, cause: str, event: ev.StampedEvent | None = None) -> Orders:
+    """Return to the caller, whatever was reached so far; without the agent there is nobody to return to."""
+    asked, spoke = call.agent.transfer, call.stage is Stage.BRIEFING
+    if asked is None:
+        return ()
+    if call.agent.lost is not None:
+        return without_agent(call, call.agent.lost)
+    orders = _turn_back(call, event)
+    overdue, call.agent.overdue = call.agent.overdue, None
+    here = "You speak with the caller again." if spoke else "The caller is still here."
+    told = _tell(asked, f"The transfer failed: {cause}. {here}", respond=overdue is None)
+    recording.cut(call, cancelled=True)  # what was to be heard before was not, or not by the caller
+    if overdue is None:
+        return (*orders, told, *recording.await_quiet(call))
+    return (*orders, told, *say_goodbye(call, *overdue))
+
+
+def _turn_back(call: CallState, event: ev.StampedEvent | None) -> Orders:
+    """Connect the agent with the caller again and drop the target."""
+    stopped = _stop_timer(call)
+    # What was meant for others is not for the caller.
+    cut = stop(call, event.at) if call.stage is Stage.BRIEFING and event is not None else ()
+    elsewhere = call.with_second
+    call.agent.transfer, call.stage = None, Stage.NONE
+    orders = (*stopped, *settle_filler(call), *cut)
+    back = (do.TalkToCaller(), *end_turn(call)) if elsewhere else ()
+    return (*orders, *back, *legs.drop_second(call))
+
+
+def _tell(asked: ev.TransferAsked, words: str, *, respond: bool) -> do.CallAction:
+    if asked.tool_call_id:
+        return do.AnswerTool(asked.tool_call_id, words, respond=respond)
+    return do.TellAgent(words, respond=respond)
+
+
+def _stop_timer(call: CallState) -> Orders:
+    return cancel_timer(call, *_TIMERS)
+
+
+def _transferred(asked: ev.TransferAsked) -> Outcome:
+    return Outcome(EndReason.TRANSFERRED, asked.target, 200)
+
+
+def _briefing(asked: ev.TransferAsked) -> str:
     summary = asked.summary or "who is calling, and why."
     return (
         f"You now speak with {asked.target}, not with the caller, who is waiting and does not hear you. "

@@ -39,7 +39,7 @@ from gateway.call.events import (
     TimerFired,
     TransferAsked,
 )
-from gateway.call.machine.conversation import ENDS_ALL_THE_SAME, GOES_ON
+from gateway.call.machine.barge_in import ENDS_ALL_THE_SAME, GOES_ON
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
 from gateway.errors import AgentLost

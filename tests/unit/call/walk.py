@@ -133,7 +133,8 @@ class Walk:
         try:
             actions = self.machine.handle(event)
         except IllegalEvent:
-            assert type(event) not in RULES[before]
+            key = event.name if isinstance(event, TimerFired) and event.name in self.running else type(event)
+            assert (before, key) not in RULES
             assert self.machine.phase is before
             return
         if before is Phase.ENDED:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,6 @@ from gateway.call.events import (
     TimerFired,
 )
 from gateway.call.machine import machine as machine_module
-from gateway.call.machine import rules as decisions_module
 from gateway.call.machine.machine import RULES, CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
@@ -330,14 +330,14 @@ def test_nothing_follows_the_end(event: CallEvent) -> None:
 
 
 def test_every_phase_has_its_row() -> None:
-    assert set(RULES) == set(Phase)
+    assert {phase for phase, _ in RULES} == set(Phase)
 
 
 def test_the_phase_is_written_in_one_place() -> None:
     writes = [
         node
-        for module in (machine_module, decisions_module)
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        for path in Path(inspect.getfile(machine_module)).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "phase" and isinstance(node.ctx, ast.Store)
     ]
     assert len(writes) == 1

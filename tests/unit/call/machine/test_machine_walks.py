@@ -31,7 +31,7 @@ from gateway.call.events import (
     TimerFired,
     ToolFinished,
 )
-from gateway.call.machine.conversation import Talk
+from gateway.call.machine.machine import IGNORED, RULES
 from gateway.call.machine.phase import Phase
 from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, TalkTo
 from gateway.ids import CallId
@@ -46,7 +46,7 @@ EVENTS: tuple[CallEvent, ...] = (
     TimerFired(CALL, "never started"),
     SpeechStarted(CALL, responding=True),
 )
-LIKELY = EVENTS + 4 * tuple(event for event in EVENTS if type(event) in Talk.RULES)
+LIKELY = EVENTS + 4 * tuple(event for event in EVENTS if RULES.get((Phase.ACTIVE, type(event)), IGNORED) is not IGNORED)
 """The same, with fewer endings, so that talks go on for a while."""
 
 _ROUTE = Routed(CALL, setup_limit_s=8, max_length_s=600)

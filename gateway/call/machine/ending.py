@@ -1,0 +1,113 @@
+"""
+How a conversation and a call are left: last words, the join with a second leg, and the one door that every end passes.
+
+Last words: whoever wants the call to end, or the caller transferred, has the agent's speech heard first. A caller who
+speaks meanwhile is heard, and the wait begins anew once they are silent.
+"""
+
+from __future__ import annotations
+
+from gateway.call import actions as do
+from gateway.call import events as ev
+from gateway.call.machine import legs, recording
+from gateway.call.machine.phase import ENDING, ENDING_LIMIT_S, GOODBYE, MAX_LENGTH, OF_THE_CALL, Phase, Stage
+from gateway.call.machine.playback import fall_silent, flush
+from gateway.call.machine.state import CallState, Orders, cancel_timer, enter, start_timer
+from gateway.call.outcome import Outcome
+
+# Last words
+
+
+def leave(call: CallState, outcome: Outcome, detail: str) -> Orders:
+    """
+    End the call once the agent has said goodbye; ``detail`` tells it why.
+
+    A hang-up or a transfer under way goes first. A caller on hold would not hear a goodbye.
+    """
+    if call.leaving is not None or call.agent.transfer is not None:
+        call.agent.overdue = call.agent.overdue or (outcome, detail)
+        return ()
+    return end(call, outcome) if call.leg.on_hold else say_goodbye(call, outcome, detail)
+
+
+def say_goodbye(call: CallState, outcome: Outcome, detail: str) -> Orders:
+    """Let the agent say goodbye, then end the call."""
+    call.stage, call.outcome = Stage.GOODBYE, outcome
+    return (do.SayGoodbye(detail), *await_words(call, call.agent.routed.goodbye_limit_s))
+
+
+def await_words(call: CallState, limit_s: float) -> Orders:
+    """Wait until the last words were heard."""
+    call.agent.spoken_over = call.agent.caller_speaks
+    return (do.AwaitPlayedOut(), *start_timer(call, GOODBYE, limit_s))
+
+
+def await_anew(call: CallState) -> Orders:
+    """Wait for quiet again once a turn of the caller is over, which the agent may answer."""
+    if not call.agent.spoken_over or call.agent.caller_speaks:
+        return ()
+    call.agent.spoken_over = False
+    return (do.AwaitPlayedOut(),) if call.awaits_words else recording.await_quiet(call)
+
+
+def parting(call: CallState) -> str | None:
+    """Return why the call cannot be ended or transferred once more; None when it can."""
+    if call.leaving is not None:
+        return "Error: the call is ending already."
+    return "Error: a transfer is under way already." if call.agent.transfer is not None else None
+
+
+# Joined with the second leg
+
+
+def join(call: CallState, outcome: Outcome) -> Orders:
+    """
+    Let the caller talk with the second leg, without an agent; the limits of the whole call still hold.
+
+    Args:
+        call: its second leg is up.
+        outcome: how the call ends when either of them leaves.
+    """
+    call.outcome = outcome
+    cancelled = cancel_timer(call, *sorted(call.timers.keys() - OF_THE_CALL))
+    # A call that got too long while it was being joined has the same time once more.
+    limit = () if MAX_LENGTH in call.timers else start_timer(call, MAX_LENGTH, call.limits.max_length_s)
+    enter(call, Phase.JOINED)
+    return (*cancelled, *limit, do.JoinLegs(), *close_agent(call))
+
+
+def close_agent(call: CallState) -> Orders:
+    """Close the agent, if it is open."""
+    was_open, call.agent.open = call.agent.open, False
+    return (do.CloseAgent(),) if was_open else ()
+
+
+# The end
+
+
+def end(call: CallState, outcome: Outcome, *, leg_open: bool = True) -> Orders:
+    """
+    Close what was opened: the one door that every ending passes, whoever caused it.
+
+    Args:
+        call: not ending yet.
+        outcome: how the call ends.
+        leg_open: the SIP side has to be hung up; the call waits until it is over.
+    """
+    call.outcome = outcome
+    closed = (*close_agent(call), *cancel_timer(call, *call.timers))
+    unheard = flush(call) if call.phase is Phase.ACTIVE else ()  # what was not heard by now never will be
+    orders = (*closed, *unheard, *fall_silent(call), *legs.drop_second(call))
+    if not leg_open:
+        enter(call, Phase.ENDED)
+        return (*orders, do.Finish(outcome))
+    hang_up = do.HangUp(outcome.code(answered=call.leg.answered), outcome.words, outcome.contacts, outcome.cause)
+    enter(call, Phase.ENDING)
+    return (*orders, hang_up, *start_timer(call, ENDING, ENDING_LIMIT_S))
+
+
+def finish(call: CallState, _event: ev.CallEvent) -> Orders:
+    """Let go of a call that passed ``end`` and waited for its leg; the first cause of an end stands."""
+    assert call.outcome is not None
+    enter(call, Phase.ENDED)
+    return (*cancel_timer(call, *call.timers), do.Finish(call.outcome))
