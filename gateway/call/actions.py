@@ -1,7 +1,8 @@
 """
-Everything a call can ask for: frozen orders, in the imperative.
+Everything a call can ask for: frozen orders, named in the imperative.
 
-``CallMachine.handle`` returns them, ``call/session/session.py`` carries them out; what comes of it returns as an event.
+``CallMachine.handle`` returns them and ``call/session/session.py`` carries them out. An order reports nothing back:
+what comes of it arrives as a later event (``events.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gateway.call.steps import TalkTo
 
 @dataclass(frozen=True, slots=True)
 class CallAction:
-    """Something the call wants done."""
+    """An order of the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Ring(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class Progress(CallAction):
-    """Send 183 Session Progress with SDP, so that the caller hears us unanswered; ``EarlyMediaUp`` follows."""
+    """Send 183 Session Progress with SDP, so that the caller hears us before the answer; ``EarlyMediaUp`` follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class HangUp(CallAction):
 
     Attributes:
         code: SIP status.
-        reason: its phrase; empty takes the usual one of the code.
+        reason: its reason phrase; empty takes the usual one of the code.
         contacts: where a 3xx sends the caller, the best first.
-        cause: ITU-T Q.850 cause that is told; 0 takes the usual one of the code.
+        cause: ITU-T Q.850 cause to send; 0 takes the usual one of the code.
     """
 
     code: int
@@ -59,24 +60,24 @@ class HangUp(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class ChooseAgent(CallAction):
-    """Make the agent that a step names; ``Routed`` or ``ChoiceFailed`` follows."""
+    """Set up the agent that a step names; ``Routed`` or ``ChoiceFailed`` follows."""
 
     step: TalkTo
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAgent(CallAction):
-    """Open the upstream socket of the agent that was chosen last, and configure its session."""
+    """Connect the agent that was chosen last to the upstream, and configure its session."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseAgent(CallAction):
-    """Close the upstream socket with a proper CLOSE. Matches each ``OpenAgent`` exactly once."""
+    """Close the agent's upstream session in an orderly way. Exactly one for each ``OpenAgent``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Greet(CallAction):
-    """Let the agent speak first; ``text`` is what it shall say instead of its greeting."""
+    """Let the agent speak first; ``text`` is what to say instead of its greeting."""
 
     text: str = ""
 
@@ -88,7 +89,7 @@ class AnnounceRecording(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class Play(CallAction):
-    """Queue sounds for the caller, one after the other; the names are the dialplan's."""
+    """Queue sounds of the dialplan for the caller, one after the other, by their names."""
 
     sounds: tuple[str, ...]
 
@@ -108,27 +109,27 @@ class Truncate(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class PausePlayout(CallAction):
-    """Hold the speech that is queued; silence goes out until it is resumed or flushed."""
+    """Hold the queued speech; the caller hears silence until it is resumed or flushed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePlayout(CallAction):
-    """Go on with the speech that was held, where it stopped."""
+    """Go on with the held speech where it stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelResponse(CallAction):
-    """Stop the response that is being generated, if there is one; for sessions in which the upstream does not."""
+    """Stop the response being generated, if there is one, where the upstream does not do so by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartFiller(CallAction):
-    """Let the caller hear the profile's filler whenever no speech is queued."""
+    """Let the caller hear the profile's filler while no speech is queued."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopFiller(CallAction):
-    """End the filler; no harm if there is none."""
+    """End the filler; does nothing if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class RunTool(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class AnswerTool(CallAction):
-    """Give the model a tool's output; ``respond`` lets it speak when all tools of its response are answered."""
+    """Give the model a tool's output; with ``respond`` it speaks once all tools of its response are answered."""
 
     tool_call_id: str
     output: str
@@ -151,14 +152,14 @@ class AnswerTool(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class AwaitPlayedOut(CallAction):
-    """Report ``PlayedOut(mark)`` once the agent generates nothing more and all that was queued was clocked out."""
+    """Report ``PlayedOut(mark)`` once the agent generates nothing more and all queued speech was clocked out."""
 
     mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SayGoodbye(CallAction):
-    """Let the agent say that the call must end now, and why: ``detail`` in words for the model."""
+    """Let the agent say goodbye, because the call must end; ``detail`` says why, in words for the model."""
 
     detail: str
 
@@ -179,7 +180,7 @@ class SendDigits(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class MuteCaller(CallAction):
-    """Let the agent hear nothing of the caller from now on; its own turn detection rests meanwhile."""
+    """Let the agent hear nothing of the caller from now on; its turn detection pauses meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class UnmuteCaller(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class TellAgent(CallAction):
-    """Give the agent a message of the gateway's (keys, how a transfer went); ``respond`` lets it speak."""
+    """Give the agent a message of the gateway (keys, how a transfer went); with ``respond`` it answers."""
 
     text: str
     respond: bool
@@ -204,8 +205,8 @@ class CallSecond(CallAction):
         target: SIP or tel URI, or a number of the trunk's.
         trunk: the trunk it goes out through; empty leaves it to the SIP side.
         headers: extra headers of the INVITE.
-        caller_id: what it shows as calling: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
-        diverted_from: what it tells of who was called first: ``called``, ``nobody`` or a number.
+        caller_id: the number it shows: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: the number it says the call was diverted from: ``called``, ``nobody`` or a number.
     """
 
     target: str
@@ -217,12 +218,12 @@ class CallSecond(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class TalkToSecond(CallAction):
-    """The agent talks with the second leg, as soon as it is up; the caller hears a waiting tone from now on."""
+    """Connect the agent with the second leg as soon as it is up; the caller hears a waiting tone from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TalkToCaller(CallAction):
-    """The agent talks with the caller again."""
+    """Connect the agent with the caller again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ class StartRecording(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class PauseRecording(CallAction):
-    """Write nothing until it is started again."""
+    """Write nothing until the recording is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,14 +256,14 @@ class StartTimer(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class CancelTimer(CallAction):
-    """Forget the timer; no harm if it is not running."""
+    """Stop the timer; does nothing if it is not running."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Note(CallAction):
-    """Write an event into the call's history; ``fields`` as in the stream of events."""
+    """Write ``name`` with ``fields`` into the call's history, named as in the stream of events."""
 
     name: str
     fields: Mapping[str, Scalar]
@@ -270,6 +271,6 @@ class Note(CallAction):
 
 @dataclass(frozen=True, slots=True)
 class Finish(CallAction):
-    """The call is over and everything it held is released. Always the last action, exactly once."""
+    """End the call with ``outcome``: nothing is left to do. Always the last action, exactly once."""
 
     outcome: Outcome

@@ -1,8 +1,15 @@
 """
-Everything that can happen to a call: frozen facts, in the past tense.
+Everything that can happen to a call: frozen events, named in the past tense.
 
-They are made where the thing happened (SIP thread, realtime client, timers), carried to the call's inbox and handed to
-``CallMachine.handle`` one by one. Audio is not among them: frames have their own short path.
+Theory of operation
+-------------------
+An event is made where something happened: on the SIP thread, by the agent of the voice model, by the built-in tools,
+by a timer of the session. It is carried to the call's inbox, stamped there if it asks for that (``StampedEvent``), and
+handed to ``CallMachine.handle``; what follows is decided there alone. Audio is not among the events: frames have a
+short path of their own.
+
+An event also says how it is written down. ``note`` is its name in the call's history, ``fields()`` what goes with it. A
+new event needs its class here, the code that emits it, and its rule in ``call/machine/``; nothing lists it besides.
 """
 
 from __future__ import annotations
@@ -61,7 +68,7 @@ class AgentEvent(CallEvent):
 @dataclass(frozen=True, slots=True)
 class StampedEvent(CallEvent):
     """
-    Something that may cut the agent off: the session stamps it before the machine sees it.
+    Something that may cut the agent off. The session stamps it before the machine sees it.
 
     Attributes:
         at: what was being played at that moment, and how far it was; None when nothing was, or not stamped yet.
@@ -86,7 +93,7 @@ class StopAsked(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class OrderFailed(CallEvent):
-    """Carrying out an order raised an exception nobody expected: a fault of ours; ``detail`` says which."""
+    """Carrying out an order raised an unexpected exception: a fault of the gateway; ``detail`` names it."""
 
     detail: str
 
@@ -109,13 +116,13 @@ class Noted(CallEvent):
 @dataclass(frozen=True, slots=True)
 class Keypad:
     """
-    What the caller's keys do beside the agent.
+    What the caller's keys do while an agent speaks with them.
 
     Attributes:
-        to_agent: the agent is told which keys were pressed, together once none came for ``pause_s`` or at ``#``.
+        to_agent: the agent gets the keys as one number, after ``#`` or a pause of ``pause_s``.
         pause_s: the pause that ends a number.
         shortcuts: key -> URI the caller is transferred to at once.
-        masked: keys stand as ``*`` in records and logs (card numbers); the agent is told them all the same.
+        masked: records and logs show keys as ``*`` (card numbers); the agent gets them all the same.
     """
 
     to_agent: bool = True
@@ -127,14 +134,14 @@ class Keypad:
 @dataclass(frozen=True, slots=True)
 class Planned(CallEvent):
     """
-    The dialplan decided what is done with a call that came in: its steps can be taken. The machine's first event.
+    The dialplan decided what to do with a call that came in. The first event of such a call.
 
     Attributes:
         step: the first step.
         setup_limit_s: how long an agent may take to be ready, and a leg to have its media up.
-        max_length_s: longest answered call, whoever speaks with the caller.
-        refusal_code: SIP status for a caller whose agent cannot be had.
-        hold_limit_s: the longest time on hold.
+        max_length_s: how long an answered call may last, over all its steps.
+        refusal_code: SIP status for a caller when no agent can be had.
+        hold_limit_s: how long the caller may hold the call.
     """
 
     step: Step
@@ -146,7 +153,7 @@ class Planned(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFailed(CallEvent):
-    """The agent that a step names could not be made for this call; ``detail`` says why."""
+    """The agent that a step names could not be set up for this call; ``detail`` says why."""
 
     note = "choice_failed"
     detail: str
@@ -155,28 +162,29 @@ class ChoiceFailed(CallEvent):
 @dataclass(frozen=True, slots=True)
 class Routed(CallEvent):
     """
-    An agent was chosen. The machine's first event where nothing else was planned; else each ``ChooseAgent`` brings one.
+    An agent was chosen: the answer to ``ChooseAgent``, and the first event of a call that we place.
 
-    After ``Planned`` its limits of the whole call (``setup_limit_s``, ``max_length_s``, ``refusal_code``,
-    ``hold_limit_s``) stand, not these.
+    The limits of the whole call (``setup_limit_s``, ``max_length_s``, ``refusal_code``, ``hold_limit_s``) are those of
+    ``Planned``, if the call began with that; else these.
 
     Attributes:
-        outbound: we place this call; the far end is called once the agent is ready.
-        ring_limit_s: outbound: how long it may ring; also for a second leg.
-        hold_limit_s: the longest time on hold.
-        keypad: what the caller's keys do.
-        transfers: how callers are transferred: by REFER, by REFER or else in the gateway, or always in the gateway.
-        recording: record from the answer on.
-        announces: nothing is recorded before the agent's announcement of it was heard to its end.
-        can_record: there is something to record with; set by the session.
         setup_limit_s: how long the caller may ring before the agent is ready.
-        max_length_s: longest answered call.
-        refusal_code: SIP status for a caller whose agent cannot be had.
-        guard_ms: speech of the caller that is told to be over within so long was none (a cough, noise) and only holds
-            the agent up; 0 is off. Counted from ``SpeechStarted`` to ``SpeechStopped``: whoever sets it adds the
-            silence by which the upstream knows the end of speech.
-        goodbye_limit_s: the longest wait for the agent's last words to be heard.
-        tool_filler_after_s: a tool that runs longer lets the caller hear the filler; None: never.
+        max_length_s: how long an answered call may last.
+        refusal_code: SIP status for a caller when the agent cannot be had.
+        guard_ms: caller speech shorter than this (a cough, noise) only pauses the agent instead of interrupting it; 0
+            turns this off. It is measured from ``SpeechStarted`` to ``SpeechStopped``, so it includes the silence after
+            which the upstream reports the end of speech.
+        goodbye_limit_s: how long to wait for the agent's last words to be heard.
+        tool_filler_after_s: the caller hears the filler when a tool takes longer than this; None: never.
+        outbound: we place this call; the far end is called once the agent is ready.
+        ring_limit_s: how long the far end of a call that we place may ring, and a second leg.
+        hold_limit_s: how long the caller may hold the call.
+        keypad: what the caller's keys do.
+        transfers: how callers are transferred: by REFER; by REFER, or in the gateway if that is refused; or always in
+            the gateway.
+        recording: record from the answer on.
+        announces: record nothing before the agent's announcement of it was heard to its end.
+        can_record: there is something to record with; set by the session.
     """
 
     setup_limit_s: float
@@ -201,18 +209,18 @@ class Routed(CallEvent):
 @dataclass(frozen=True, slots=True)
 class IncomingInvite(CallEvent):
     """
-    Someone calls. For the switchboard, which makes a call of it; the machine never sees this one.
+    An INVITE came in. The switchboard makes a call of it; no machine ever sees this event.
 
     Attributes:
         sip_call_id: the ``Call-ID`` header.
         from_uri: SIP URI of the caller, without display name and parameters.
-        to_uri: SIP URI that was called (the Request-URI).
+        to_uri: SIP URI that is called (the Request-URI).
         source: ``address:port`` the INVITE came from.
-        headers: header name in lower case -> its lines with commas between, whole (RFC 3261 section 7.3.1).
-        trunk: name of the trunk it came through; empty when from none.
-        caller: the caller's number as the trunk's settings read it (E.164 where they can), else the user part.
+        headers: header name in lower case -> its values, joined by commas (RFC 3261 section 7.3.1).
+        trunk: name of the trunk it came through; empty when it came through none.
+        caller: the caller's number as the trunk's settings read it (E.164 if they can), else the user part.
         called: the called number, likewise.
-        asserted: ``caller`` is the trunk's word for who calls (P-Asserted-Identity), not what From says.
+        asserted: ``caller`` is who calls as the trunk asserts it (P-Asserted-Identity), not what From says.
     """
 
     sip_call_id: str
@@ -228,7 +236,7 @@ class IncomingInvite(CallEvent):
 
 @dataclass(frozen=True, slots=True)
 class LegRinging(LegEvent):
-    """The far end of a call that we placed answered provisionally with ``code`` (180, 183)."""
+    """The far end of a call that we place sent the provisional response ``code`` (180, 183)."""
 
     note = "leg_ringing"
     code: int
@@ -237,9 +245,9 @@ class LegRinging(LegEvent):
 @dataclass(frozen=True, slots=True)
 class MediaUp(LegEvent):
     """
-    The call is answered (200 OK went out) and audio flows, or will once the far end takes us off hold.
+    The call is answered (200 OK was sent) and audio flows, or will once the far end takes us off hold.
 
-    Told again when the codec changes: ``codec`` as in SDP, e.g. ``PCMU/8000``; empty on hold with no stream yet.
+    Comes again when the codec changes. ``codec`` is as in SDP, e.g. ``PCMU/8000``; empty on hold with no stream yet.
     """
 
     note = "media_up"
@@ -252,7 +260,7 @@ class MediaUp(LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class EarlyMediaUp(LegEvent):
-    """The caller hears us though the call is not answered (183 with SDP went out); ``codec`` as in SDP."""
+    """The caller hears us though the call is not answered (183 with SDP was sent); ``codec`` as in SDP."""
 
     note = "early_media_up"
     codec: str
@@ -264,7 +272,7 @@ class EarlyMediaUp(LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class MediaLost(LegEvent):
-    """No RTP has come from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
+    """No RTP came from the caller for ``silent_s`` seconds, though the call is up and not on hold."""
 
     silent_s: float
 
@@ -278,8 +286,8 @@ class LegClosed(LegEvent):
         by_caller: the far end ended it, by BYE, CANCEL or a refusal.
         code: last SIP status of the call (200 after a BYE, 487 after a CANCEL).
         reason: its reason phrase.
-        cause: why, as the far end's telephone network says it (ITU-T Q.850); 0 when it does not.
-        contacts: URIs that a 3xx points to, the best first.
+        cause: the ITU-T Q.850 cause the far end's telephone network gives; 0 when it gives none.
+        contacts: URIs of a 3xx, the best first.
     """
 
     by_caller: bool
@@ -313,7 +321,7 @@ class LegResumed(LegEvent):
 @dataclass(frozen=True, slots=True)
 class DigitPressed(StampedEvent, LegEvent):
     """
-    The far end pressed a key, once for each press, however it was told (RFC 4733, SIP INFO).
+    The far end pressed a key: one event for each press, by RFC 4733 or SIP INFO.
 
     Attributes:
         digit: one of ``0-9*#A-D``.
@@ -325,7 +333,7 @@ class DigitPressed(StampedEvent, LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class SecondRinging(LegEvent):
-    """The second leg rings, or sounds already (183): ``code`` is its provisional answer."""
+    """The second leg rings, or plays early media (183): ``code`` is its provisional response."""
 
     note = "second_ringing"
     code: int
@@ -333,12 +341,7 @@ class SecondRinging(LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class SecondUp(StampedEvent, LegEvent):
-    """
-    The second leg was answered and audio flows there.
-
-    Attributes:
-        codec: as in SDP, e.g. ``PCMU/8000``.
-    """
+    """The second leg was answered and audio flows there; ``codec`` as in SDP."""
 
     note = "second_up"
     codec: str
@@ -350,12 +353,7 @@ class SecondUp(StampedEvent, LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class SecondDigit(StampedEvent, LegEvent):
-    """
-    Whoever is on the second leg pressed a key.
-
-    Attributes:
-        digit: one of ``0-9*#A-D``.
-    """
+    """The party on the second leg pressed the key ``digit``, one of ``0-9*#A-D``."""
 
     note = "second_digit"
     digit: str
@@ -364,13 +362,13 @@ class SecondDigit(StampedEvent, LegEvent):
 @dataclass(frozen=True, slots=True)
 class SecondClosed(StampedEvent, LegEvent):
     """
-    The second leg is over, or never came to be. Always its last event, exactly once for each ``CallSecond``.
+    The second leg is over, or could not be called. Always its last event, exactly once for each ``CallSecond``.
 
     Attributes:
         code: last SIP status of that leg (200 after a BYE).
         reason: its reason phrase.
-        cause: why, as its telephone network says it (ITU-T Q.850); 0 when it does not.
-        contacts: URIs that a 3xx points to, the best first.
+        cause: the ITU-T Q.850 cause its telephone network gives; 0 when it gives none.
+        contacts: URIs of a 3xx, the best first.
     """
 
     note = "second_closed"
@@ -388,12 +386,12 @@ class SecondClosed(StampedEvent, LegEvent):
 @dataclass(frozen=True, slots=True)
 class TransferEnded(LegEvent):
     """
-    The transfer came to its end: 2xx, the caller is with someone else; any other, the caller is still here.
+    A transfer by REFER ended: with 2xx the caller is with somebody else, with any other code still here.
 
     Attributes:
-        code: SIP status of the REFER when that failed, else the last one a NOTIFY told.
+        code: SIP status of the REFER if that failed, else the last one that a NOTIFY reported.
         reason: its reason phrase.
-        refused: the REFER itself got a final failure: nobody was called yet. False when a NOTIFY told the end.
+        refused: the REFER itself was refused, so the target was not called; False if a NOTIFY reported the end.
     """
 
     note = "transfer_ended"
@@ -407,7 +405,7 @@ class TransferEnded(LegEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgentReady(AgentEvent):
-    """The upstream session echoed our configuration and can hear and speak; ``session_id`` is the upstream's own."""
+    """The upstream session ``session_id`` confirmed our configuration: the agent can hear and speak."""
 
     session_id: str
 
@@ -418,7 +416,7 @@ class AgentReady(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgentFailed(AgentEvent):
-    """The agent was refused or lost, before or after it was ready. No further agent event follows."""
+    """The agent was refused or lost, before or after it was ready. No other event of it follows."""
 
     error: AgentError
 
@@ -434,11 +432,11 @@ class AgentClosed(AgentEvent):
 @dataclass(frozen=True, slots=True)
 class SpeechStarted(StampedEvent, AgentEvent):
     """
-    The caller began to speak, by the upstream's voice activity detection.
+    The caller began to speak, as the upstream's turn detection says.
 
     Attributes:
-        interrupts: the upstream's session is set to let the caller interrupt the agent.
-        responding: the agent was generating, or about to; stamped by the session like ``at``.
+        interrupts: the agent's session lets the caller interrupt.
+        responding: the agent was generating, or about to; stamped by the session, like ``at``.
     """
 
     note = "speech_started"
@@ -452,14 +450,14 @@ class SpeechStarted(StampedEvent, AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped(AgentEvent):
-    """The caller stopped speaking, by the upstream's voice activity detection."""
+    """The caller stopped speaking, as the upstream's turn detection says."""
 
     note = "speech_stopped"
 
 
 @dataclass(frozen=True, slots=True)
 class AgentSpoke(AgentEvent):
-    """A piece of the agent's speech was generated in full (not: played); ``text`` is its transcript."""
+    """A piece of the agent's speech was generated in full (not yet played); ``text`` is its transcript."""
 
     note = "agent_spoke"
     item_id: str
@@ -477,7 +475,7 @@ class CallerSpoke(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgentAway(AgentEvent):
-    """The upstream was lost in mid-call and the agent tries to come back: ``AgentBack`` or ``AgentFailed`` follows."""
+    """The upstream was lost in mid-call and the agent reconnects: ``AgentBack`` or ``AgentFailed`` follows."""
 
     note = "agent_away"
     detail: str
@@ -485,7 +483,7 @@ class AgentAway(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgentBack(AgentEvent):
-    """The agent goes on in a new upstream session that knows what was said before."""
+    """The agent goes on in a new upstream session, which knows what was said before."""
 
     note = "agent_back"
     session_id: str
@@ -497,21 +495,21 @@ class AgentBack(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class AnswerLate(AgentEvent):
-    """The caller waits to hear the agent for longer than one should; ``AnswerCame`` follows once they need not."""
+    """The caller has waited too long for the agent's answer; ``AnswerCame`` follows when the wait is over."""
 
     note = "answer_late"
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerCame(AgentEvent):
-    """What was late can be heard now, or the caller speaks instead."""
+    """The late answer can be heard now, or the caller speaks instead."""
 
     note = "answer_came"
 
 
 @dataclass(frozen=True, slots=True)
 class ApologyAsked(AgentEvent):
-    """The agent cannot answer, nor say so: a recorded apology takes its place."""
+    """The agent can neither answer nor say so: the recorded apology ``sound`` takes its place."""
 
     note = "apology_asked"
     sound: str
@@ -519,7 +517,7 @@ class ApologyAsked(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class AgentExpiring(AgentEvent):
-    """The upstream session ends in ``left_s`` seconds and no other takes over."""
+    """The upstream session ends in ``left_s`` seconds, and none takes over from it."""
 
     note = "agent_expiring"
     left_s: float
@@ -527,7 +525,7 @@ class AgentExpiring(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class ToolAsked(AgentEvent):
-    """The agent calls a tool of the profile's own; ``arguments`` is JSON text from the model, not checked yet."""
+    """The agent called a tool of the profile's own; ``arguments`` is JSON text from the model, unchecked."""
 
     note = "tool_asked"
     tool_call_id: str
@@ -537,7 +535,7 @@ class ToolAsked(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished(AgentEvent):
-    """A tool came to an end: ``output`` is what the model is told, also when it ``failed``."""
+    """A tool ended: ``output`` is what the model gets, also when it ``failed``."""
 
     note = "tool_finished"
     tool_call_id: str
@@ -549,7 +547,7 @@ class ToolFinished(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class McpCallBegan(AgentEvent):
-    """The service calls the tool ``name`` of an MCP server; one ``McpCallEnded`` of the same ``item_id`` follows."""
+    """The service called the tool ``name`` of an MCP server; one ``McpCallEnded`` of the same ``item_id`` follows."""
 
     note = "mcp_call_began"
     item_id: str
@@ -559,7 +557,7 @@ class McpCallBegan(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class McpCallEnded(AgentEvent):
-    """A call that the service makes to an MCP server came to an end, ``failed`` or not, or is waited for no longer."""
+    """A call that the service made to an MCP server ended, ``failed`` or not, or is given up."""
 
     note = "mcp_call_ended"
     item_id: str
@@ -577,7 +575,7 @@ class BuiltinToolAsked(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class HangUpAsked(BuiltinToolAsked):
-    """The agent wants the call to end (built-in tool ``hang_up``), once what it said has been heard."""
+    """The agent wants the call to end (built-in tool ``hang_up``) once its last words were heard."""
 
     note = "hang_up_asked"
     reason: str
@@ -586,13 +584,13 @@ class HangUpAsked(BuiltinToolAsked):
 @dataclass(frozen=True, slots=True)
 class TransferAsked(BuiltinToolAsked):
     """
-    The agent wants the caller transferred (built-in tool ``transfer_call``), once what it said has been heard.
+    The agent wants the caller transferred (built-in tool ``transfer_call``) once its last words were heard.
 
     Attributes:
-        tool_call_id: empty when it was a key of the caller's, not the agent, who wants it.
+        tool_call_id: empty if a key of the caller asks for it, not the agent.
         target: SIP or tel URI.
-        warm: the agent speaks with whoever answers first, who then takes the caller with the key 1 (or not, with 2).
-        summary: warm: what the agent shall tell them.
+        warm: the agent speaks with the target first, who takes the caller by the key 1 or declines by 2.
+        summary: what the agent is to tell a warm target.
     """
 
     note = "transfer_asked"
@@ -607,7 +605,7 @@ class TransferAsked(BuiltinToolAsked):
 
 @dataclass(frozen=True, slots=True)
 class DigitsAsked(BuiltinToolAsked):
-    """The agent wants DTMF digits to be sent to the caller's side (built-in tool ``send_dtmf``)."""
+    """The agent wants DTMF digits sent to the caller's side (built-in tool ``send_dtmf``)."""
 
     note = "digits_asked"
     digits: str
@@ -615,21 +613,21 @@ class DigitsAsked(BuiltinToolAsked):
 
 @dataclass(frozen=True, slots=True)
 class WaitAsked(BuiltinToolAsked):
-    """The agent wants to stay silent until it is spoken to (built-in tool ``wait``)."""
+    """The agent wants to stay silent until somebody speaks to it (built-in tool ``wait``)."""
 
     note = "wait_asked"
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveMessageAsked(BuiltinToolAsked):
-    """The agent reached a voicemail (built-in tool ``leave_message``): it says its message, then the call ends."""
+    """The agent reached a voicemail (built-in tool ``leave_message``): it leaves its message, then the call ends."""
 
     note = "leave_message_asked"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingAsked(BuiltinToolAsked):
-    """The agent wants the recording to go on, or to pause (built-in tools ``start_recording``, ``pause_recording``)."""
+    """The agent wants recording on, or paused (built-in tools ``start_recording``, ``pause_recording``)."""
 
     note = "recording_asked"
     on: bool
@@ -637,14 +635,14 @@ class RecordingAsked(BuiltinToolAsked):
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementSaid(AgentEvent):
-    """The agent said all of the announcement that the call is recorded: generated as speech, not yet heard."""
+    """The announcement that the call is recorded was generated in full as speech, but not yet heard."""
 
     note = "announcement_said"
 
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementFailed(AgentEvent):
-    """The agent could not say it, and is not asked again; ``detail`` says why."""
+    """The agent could not announce the recording, and is not asked again; ``detail`` says why."""
 
     note = "announcement_failed"
     detail: str
@@ -674,10 +672,10 @@ class RecordingSaved(AgentEvent):
 @dataclass(frozen=True, slots=True)
 class PlayedOut(AgentEvent):
     """
-    The agent, if there is one, generates nothing more and everything that was to be heard was clocked out.
+    The agent, if there is one, generates nothing more, and all queued speech was clocked out.
 
     Attributes:
-        mark: of the ``AwaitPlayedOut`` that asked for it.
+        mark: that of the ``AwaitPlayedOut`` that asked for it.
     """
 
     mark: int = 0

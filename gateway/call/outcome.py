@@ -1,4 +1,10 @@
-"""How a call ended: whose doing it was, and which SIP code says so."""
+"""
+How a call ended: why, who ended it, and which SIP status says so.
+
+Every ending comes from here: ``outcome_of`` turns an error of the gateway into an outcome, ``outcome_of_no_answer`` the
+final response to a call of ours, ``outcome_of_own_end`` an end that our SIP side brought about. The others are plain
+values that the rules of ``call/machine/`` make. An answered call ends with a BYE, any other with ``Outcome.code``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from gateway.errors import AgentError, AgentLost, AgentRefused, GatewayError, Si
 
 
 class EndReason(StrEnum):
-    """Why a call ended; the value stands in the call's record as ``end_reason``."""
+    """Why a call ended; ``end_reason`` in the call's record."""
 
     CALLER_HUNG_UP = "caller_hung_up"
     CALLER_CANCELLED = "caller_cancelled"
@@ -86,7 +92,7 @@ _ORDINARY = frozenset(
         EndReason.MAX_LENGTH,
     }
 )
-"""Ends of a talk that went as it should."""
+"""Reasons for which a conversation that went as it should ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +101,15 @@ class Outcome:
     How a call ended.
 
     Attributes:
-        reason: the cause, one of a short list.
+        reason: why it ended, one of a short list.
         detail: the same in words, with what the other side said; never a secret.
-        sip_code: SIP status the call ends with while it is not answered (RFC 3261 section 21), ours or the far end's.
-            An answered call ends with BYE, whatever stands here (``code``).
-        told: what the caller is told instead: not every status of somebody else's is for the caller to act on.
-        cause: why, as the telephone network says it (ITU-T Q.850); 0 leaves it to the status.
-        phrase: the reason phrase that goes with the code; None takes the reason's own, empty the usual one.
-        contacts: where a 3xx sends the caller.
-        by: who ended the call; None: whoever is known for the reason.
+        sip_code: SIP status with which a call ends that was not answered (RFC 3261 section 21), ours or the far end's.
+        phrase: the reason phrase for the SIP side; None takes that of ``reason``, empty the usual one of the status.
+        contacts: where a 3xx sends the caller, the best first.
+        by: who ended the call; None takes the side that ``reason`` implies.
+        told: SIP status for the caller if it differs from ``sip_code``: not every status that somebody else sent
+            is one for the caller to act on.
+        cause: ITU-T Q.850 cause for the SIP side; 0 derives it from the status.
     """
 
     reason: EndReason
@@ -122,10 +128,10 @@ class Outcome:
 
     def code(self, *, answered: bool) -> int:
         """
-        Return the status that tells the SIP side why the call ends; 200 is an ordinary end.
+        Return the status that tells the SIP side why the call ends; 200 for an ordinary end.
 
         Args:
-            answered: it goes into the Reason of a BYE (RFC 3326), not into a response.
+            answered: the status goes into the Reason header of a BYE (RFC 3326), not into a response.
         """
         if answered and self.reason in _ORDINARY:
             return 200
@@ -139,11 +145,11 @@ class Outcome:
 
 def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
     """
-    Turn an error into an outcome: the only place that does.
+    Turn an error into an outcome. Nothing else does.
 
     Args:
         error: what went wrong.
-        sip_code: what a caller is told who was not answered yet.
+        sip_code: SIP status for a caller who was not answered yet.
     """
     match error:
         case AgentRefused():
@@ -182,8 +188,8 @@ def outcome_of_no_answer(code: int, reason: str, cause: int = 0, contacts: tuple
     Args:
         code: its status, 300 or more (RFC 3261 section 21; 607: RFC 8197, 608: RFC 8688).
         reason: its reason phrase.
-        cause: ITU-T Q.850 cause that came with it, 0 for none; it counts for more than a vague status (RFC 6432).
-        contacts: where a 3xx points to. Nobody goes there: where a call leads is for the dialplan to say.
+        cause: ITU-T Q.850 cause that came with it, 0 for none; it outweighs a vague status (RFC 6432).
+        contacts: URIs of a 3xx. They are not called: only the dialplan says where a call goes.
     """
     detail = f"{code} {reason}".rstrip()
     if code < 400:
@@ -201,11 +207,11 @@ _NO_MEDIA = frozenset({415, 488, 606})
 
 def outcome_of_own_end(code: int, reason: str) -> Outcome:
     """
-    Turn an end that the gateway's own SIP side brought about, unasked, into an outcome.
+    Turn an end that the gateway's own SIP side brought about, without an order, into an outcome.
 
     Args:
-        code: the status it gave: 408 where the far end left something unanswered (its session timer, a request of
-            ours, the ACK it owed), 481 where it knows the call no more, 415 or 488 where its SDP is of no use.
+        code: its status: 408 if the far end did not answer (its session timer, a request of ours, a missing ACK), 481
+            if it no longer knows the call, 415 or 488 if its SDP is unusable.
         reason: the same in words.
     """
     found = EndReason.SIGNALLING_LOST if code in _LOST else EndReason.SIP_ERROR

@@ -1,5 +1,5 @@
 """
-What a call needs from outside, as Protocols. ``worker.py`` alone knows the classes behind them.
+What a call needs from outside, as Protocols; ``worker/`` hands in the classes that fulfil them.
 
 Every order returns at once; what comes of it reaches the call as an event (``call/events.py``).
 """
@@ -17,23 +17,23 @@ from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 
 EmitEvent = Callable[[CallEvent], None]
-"""Puts a fact into the call's inbox. On the loop thread only."""
+"""Puts an event into the call's inbox. Thread: loop."""
 
 Price = Callable[[Mapping[str, int | float]], float | None]
-"""What used tokens cost in US dollars; None where that is not known."""
+"""What the tokens used cost, in US dollars; None if that is not known."""
 
 
 class SipLeg(Protocol):
-    """The SIP side of one call. Orders after the leg has closed are ignored, but for ``drop_second``. Thread: loop."""
+    """The SIP side of one call. Once the leg has closed it ignores every order but ``drop_second``. Thread: loop."""
 
     def ring(self) -> None:
         """Send 180 Ringing."""
 
     def progress(self) -> None:
-        """Send 183 with SDP: the caller hears the playout, unanswered. ``EarlyMediaUp`` or ``LegFailed`` follows."""
+        """Send 183 with SDP, so that the caller hears the playout. ``EarlyMediaUp`` or ``LegFailed`` follows."""
 
     def answer(self) -> None:
-        """Send 200 OK, perhaps after 183; ``MediaUp`` or ``LegFailed`` follows, also if there was early media."""
+        """Send 200 OK, perhaps after 183; ``MediaUp`` or ``LegFailed`` follows, also after early media."""
 
     def hang_up(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
         """
@@ -55,10 +55,10 @@ class SipLeg(Protocol):
 
     def call_second(self, order: CallSecond) -> None:
         """
-        Call somebody for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow.
+        Call a second leg; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow.
 
-        It goes out through the order's trunk; an empty one is the call's own, as far as the target fits it. Also before
-        this call is answered.
+        It goes out through the trunk of the order, or, if that is empty, through the trunk of this call if the target
+        fits it. It may also be called before this call is answered.
         """
 
     def talk_to_second(self) -> None:
@@ -68,10 +68,10 @@ class SipLeg(Protocol):
         """Connect the agent with the caller again; the second leg hears nothing."""
 
     def join(self) -> None:
-        """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
+        """Connect the caller with the second leg, without the agent. When one closes, the other stays open."""
 
     def drop_second(self) -> None:
-        """End the second leg, also after the first has closed; ``SecondClosed`` follows. No harm when there is none."""
+        """End the second leg, if there is one, also after the first has closed; ``SecondClosed`` follows."""
 
 
 class Agent(Protocol):
@@ -81,36 +81,36 @@ class Agent(Protocol):
         """Connect and configure in the background; ``AgentReady`` or ``AgentFailed`` follows through ``emit``."""
 
     def greet(self, text: str = "") -> None:
-        """Let the agent speak first, as its profile says; ``text`` is what it shall say instead of its greeting."""
+        """Let the agent speak first, as its profile says; ``text`` is what to say instead of its greeting."""
 
     def announce(self) -> None:
         """
-        Let the agent say that the call is recorded, and nothing else, in the words of its profile.
+        Let the agent say, in the words of its profile, that the call is recorded, and nothing else.
 
-        ``AnnouncementSaid`` follows once it is generated whole, ``AnnouncementFailed`` when it cannot be had.
+        ``AnnouncementSaid`` follows once that was generated in full, ``AnnouncementFailed`` if it cannot be.
         """
 
     def truncate(self, item_id: str, played_ms: int) -> None:
-        """Tell the upstream how much of an item was heard; the agent bounds it by what it received."""
+        """Tell the upstream how much of an item was heard; the agent limits that to what it received."""
 
     def cancel(self) -> None:
-        """Stop the response that is being generated; nothing happens when there is none."""
+        """Stop the response being generated; nothing happens without one."""
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
         """
         Give the model a tool's output.
 
-        When all tools of a response are answered and one of the answers had ``respond``, the model speaks again.
+        The model speaks again once all tools of a response are answered, if one of the answers had ``respond``.
         """
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``."""
 
     def tell(self, text: str, *, respond: bool) -> None:
-        """Give the model a message of the gateway's (a system item); ``respond`` lets it speak."""
+        """Give the model a message of the gateway (a system item); with ``respond`` it answers."""
 
     def mute_caller(self) -> None:
-        """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
+        """Send nothing of the caller (or silence, as the profile says) and pause turn detection."""
 
     def unmute_caller(self) -> None:
         """Send the caller's voice again, with turn detection as the profile says."""
@@ -121,17 +121,17 @@ class Agent(Protocol):
 
     async def close(self) -> None:
         """
-        Close the socket with a CLOSE frame, bounded in time; safe in any state and more than once.
+        Close the upstream session in an orderly way, within a time limit; safe in any state and more than once.
 
         Nothing is emitted once this was called. On return no task or socket of the agent is left.
         """
 
 
 class Playout(Protocol):
-    """Speech and sounds on their way to the caller, as far as a call's control needs them."""
+    """Speech and sounds on their way to the caller, as far as the control of a call needs them."""
 
     def write(self, item_id: str, pcm: bytes) -> None:
-        """Queue sound of an item, PCM of the leg's format. Thread: loop."""
+        """Queue audio of an item, as PCM of the leg's format. Thread: loop."""
 
     def complete(self, item_id: str) -> None:
         """Say that no more of this item will come. Thread: loop."""
@@ -140,7 +140,7 @@ class Playout(Protocol):
         """Drop all queued speech, held speech too, and hold no longer. Thread: loop."""
 
     def listen(self, wake: Callable[[], None] | None) -> None:
-        """Call ``wake``, on whichever thread, when an item was played to its end. None: stop. Thread: loop."""
+        """Call ``wake`` on any thread when an item was played to its end; None stops that. Thread: loop."""
 
     def take_finished(self) -> list[PlayedItem]:
         """Return the items that were played to their end or flushed since the last time, in order. Thread: loop."""
@@ -149,20 +149,20 @@ class Playout(Protocol):
         """Return the item being played, and how far it is; None when nothing is. Thread: loop."""
 
     def pause(self) -> None:
-        """Hold the queued speech; silence goes out. Thread: loop."""
+        """Hold the queued speech; the caller hears silence. Thread: loop."""
 
     def resume(self) -> None:
         """Go on where it stopped. Thread: loop."""
 
     def start_filler(self) -> None:
-        """Give the filler, over and over, whenever no speech is queued. Thread: loop."""
+        """Play the filler over and over while no speech is queued. Thread: loop."""
 
     def stop_filler(self) -> None:
-        """Give silence again when no speech is queued. Thread: loop."""
+        """Play silence again while no speech is queued. Thread: loop."""
 
     @property
     def queued_ms(self) -> int:
-        """Milliseconds of speech that wait, held speech too."""
+        """Milliseconds of speech that is queued, held speech too."""
 
     @property
     def first_frame_at(self) -> float | None:
@@ -170,7 +170,7 @@ class Playout(Protocol):
 
 
 class Tools(Protocol):
-    """The own tools of one call's profile. Thread: loop."""
+    """The tools that the profile of one call adds to the built-in ones. Thread: loop."""
 
     def run(self, tool_call_id: str, name: str, arguments: str, emit: EmitEvent) -> None:
         """Run a tool in the background; ``ToolFinished`` follows through ``emit``, whatever happens."""
@@ -186,7 +186,7 @@ class Recorder(Protocol):
         """Record from now on, or go on; ``RecordingFailed`` may follow."""
 
     def pause(self) -> None:
-        """Record nothing until ``start``; the pause takes no time in the file."""
+        """Record nothing until ``start``; the pause takes up no time in the file."""
 
     async def close(self) -> None:
         """Complete the file; ``RecordingSaved`` is emitted before it returns, unless nothing was recorded."""
@@ -199,10 +199,10 @@ class AgentSetup:
 
     Attributes:
         agent: the voice model's side, not opened yet.
-        routed: how the call goes with this agent.
-        tools: the own tools of its profile; None when it has none.
+        routed: the limits and rules of the call with this agent.
+        tools: the tools its profile adds to the built-in ones; None if it adds none.
         price: what the tokens it uses cost.
-        may_record: its profile lets the call be recorded, if there is something to record with.
+        may_record: its profile allows recording, if there is something to record with.
     """
 
     agent: Agent
@@ -213,20 +213,20 @@ class AgentSetup:
 
 
 Choose = Callable[[TalkTo], AgentSetup]
-"""Makes the agent that a step names; a ``GatewayError`` when it cannot be made for this call."""
+"""Sets up the agent that a step names; raises a ``GatewayError`` if that is not possible for this call."""
 
 Sounds = Callable[[str], bytes]
-"""Gives a dialplan's sound by its name: PCM of the leg's format."""
+"""Returns a sound of the dialplan by its name, as PCM of the leg's format."""
 
 
 class SessionStore(Protocol):
-    """Where the call's session is written. Never blocks and never raises: a lost store does not end a call."""
+    """Where a call is written down. Never blocks and never raises: a lost store does not end a call."""
 
     def note(self, call_id: CallId, event: str, /, **fields: Scalar) -> None:
         """
         Merge ``fields`` into the call's record and append ``event`` with them to the stream of call events.
 
-        ``fields`` are names of ``sessions.record.CallRecord``; ``state="ended"`` closes the record.
+        ``fields`` are named as in ``store.record.CallRecord``; ``state="ended"`` closes the record.
         """
 
 
@@ -238,7 +238,7 @@ class TimerHandle(Protocol):
 
 
 class Clock(Protocol):
-    """Time, so that tests can turn it."""
+    """Time, so that tests can set it."""
 
     def now(self) -> float:
         """Return Unix seconds."""

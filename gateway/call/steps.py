@@ -1,7 +1,8 @@
 """
-What a dialplan wants done with a call: a tree of steps, rendered for this call and free of names of files' formats.
+What a dialplan wants done with one call: a tree of steps, with every template rendered for this call.
 
-Every step that can fail has ``otherwise``: the step that is taken then; None lets the call end as the failure says.
+``worker/compile.py`` makes them of the steps that people write (``dialplan/model/steps.py``), so that the machine knows
+no file format. A step that can fail has ``otherwise``, the step taken then; None ends the call as the failure says.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class TalkTo(Step):
 
     Attributes:
         agent: name of the agent.
-        answer_after_s: the caller rings for so long at the least.
-        prompt: what the agent shall say first instead of its greeting; empty keeps the greeting.
-        keys: what a key of the caller's does beside the agent.
-        otherwise: the agent cannot be had, or was lost.
+        answer_after_s: how long the caller rings at least.
+        prompt: what the agent says first instead of its greeting; empty keeps the greeting.
+        keys: key -> the step taken when the caller presses it while the agent speaks with them.
+        otherwise: the step taken if the agent cannot be had or is lost.
     """
 
     agent: str
@@ -37,7 +38,7 @@ class TalkTo(Step):
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Step):
-    """The call ends: ``code`` and ``reason`` before the answer, after ``sound`` as early media; a BYE after it."""
+    """Refuses the call with ``code`` and ``reason``, after ``sound`` as early media; ends an answered one by BYE."""
 
     code: int
     reason: str = ""
@@ -46,7 +47,7 @@ class Refuse(Step):
 
 @dataclass(frozen=True, slots=True)
 class Redirect(Step):
-    """302 with these contacts (RFC 3261 section 21.3.3); a caller who was answered is sent there by REFER."""
+    """302 with these contacts (RFC 3261 section 21.3.3); once answered, the caller is sent there by REFER."""
 
     contacts: tuple[str, ...]
 
@@ -54,16 +55,16 @@ class Redirect(Step):
 @dataclass(frozen=True, slots=True)
 class DialTo(Step):
     """
-    Somebody else is called and joined with the caller.
+    A second leg is called and joined with the caller.
 
     Attributes:
         target: SIP or tel URI, or a number of the trunk's.
-        ring_limit_s: nobody answered by then: it failed.
+        ring_limit_s: how long it may ring; after that the step has failed.
         trunk: name of the trunk the call goes out through; empty leaves it to the SIP side.
         headers: extra headers of the INVITE.
-        otherwise: nobody answered.
-        caller_id: what it shows as calling: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
-        diverted_from: what it tells of who was called first: ``called``, ``nobody`` or a number.
+        otherwise: the step taken if the call was not answered.
+        caller_id: the number it shows: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: the number it says the call was diverted from: ``called``, ``nobody`` or a number.
     """
 
     target: str
@@ -77,7 +78,7 @@ class DialTo(Step):
 
 @dataclass(frozen=True, slots=True)
 class Announce(Step):
-    """Sounds are played, one after the other; then ``then``, or the call ends. ``early``: without answering (183)."""
+    """Sounds are played one after the other, then the step ``then`` is taken; ``early``: before the answer (183)."""
 
     sounds: tuple[str, ...]
     early: bool = False
@@ -87,14 +88,14 @@ class Announce(Step):
 @dataclass(frozen=True, slots=True)
 class Menu(Step):
     """
-    A sound is played and a key awaited.
+    A sound is played, and a key of the caller chooses the next step.
 
     Attributes:
         sound: the prompt.
-        keys: what a key does.
-        timeout_s: how long a key is awaited after the prompt.
-        retries: how often the prompt is played again, after silence or another key.
-        otherwise: no key of the menu came.
+        keys: key -> the step it chooses.
+        timeout_s: how long to wait for a key after the prompt.
+        retries: how often the prompt is repeated after silence or a key that chooses nothing.
+        otherwise: the step taken if no key chose one.
     """
 
     sound: str

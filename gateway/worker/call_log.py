@@ -44,7 +44,7 @@ class _Call:
     answered: bool = False
 
 
-class Journal:
+class CallLog:
     """
     A ``SessionStore`` in front of the one that writes. Thread: loop.
 

@@ -34,7 +34,7 @@ from gateway.tools.webhook import WebhookClient
 from gateway.upstream.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.realtime.secrets import SecretMinter
 from gateway.worker.build import CallBuilder
-from gateway.worker.call_log import Journal
+from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection
 from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
 from gateway.worker.switchboard import DialOrder, Switchboard
@@ -181,7 +181,7 @@ class Worker:
             recordings=recordings,
             phone=self._phone,
         )
-        journal = Journal(store, clock)
+        journal = CallLog(store, clock)
         stack.callback(journal.close)
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,

@@ -251,15 +251,15 @@ class Journal:
         match phase:
             case Phase.ENDED if outcome is not None:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
-                told = outcome.sip_code
+                code = outcome.sip_code
                 if isinstance(event, ev.LegClosed) and outcome.told is None:
-                    told = event.code
+                    code = event.code
                 return {
                     **self._announcement,
                     "end_reason": outcome.reason.value,
                     "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
                     "ended_by": outcome.ended_by.value,
-                    "sip_code": told if self._answered is None else 200,
+                    "sip_code": code if self._answered is None else 200,
                 }
             case _:
                 return {}

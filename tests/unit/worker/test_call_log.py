@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import Scalar
 from gateway.ids import CallId
-from gateway.worker.call_log import BURST, HELD_S, SECONDS_EACH, TOLD_EVERY_S, Journal
+from gateway.worker.call_log import BURST, HELD_S, SECONDS_EACH, TOLD_EVERY_S, CallLog
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import FakeStore
 
@@ -30,7 +30,7 @@ class CountingStore(FakeStore):
 class Desk:
     def __init__(self) -> None:
         self.store, self.clock = CountingStore(), FakeClock()
-        self.journal = Journal(self.store, self.clock)
+        self.journal = CallLog(self.store, self.clock)
         self.number = 0
 
     def begin(self, direction: str = "inbound") -> CallId:
