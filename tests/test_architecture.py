@@ -38,7 +38,7 @@ OWNED = {
     "pjsua2": re.compile(r"gateway/sip/"),
     "websockets": re.compile(r"gateway/(upstream/link\.py|lab/simulator/)"),
     "dns": re.compile(r"gateway/sip/location/resolver\.py"),
-    "aiohttp": re.compile(r"gateway/(tools/|web/|upstream/realtime/secrets\.py|lab/simulator/)"),
+    "aiohttp": re.compile(r"gateway/(tools/|web/|upstream/realtime/access/secrets\.py|lab/simulator/)"),
     "jsonschema": re.compile(r"gateway/(dialplan/read/parameters|tools/arguments)\.py"),
     "phonenumbers": re.compile(r"gateway/phone_numbers\.py"),
     "redis": re.compile(r"gateway/store/"),

@@ -25,7 +25,7 @@ from gateway.settings.sections import Settings, load_settings
 from gateway.store.calls import RedisSessionStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import check_threads
-from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
 from gateway.web.dialplans import PlanEndpoint
 from gateway.web.secrets import Audit, MintEndpoint

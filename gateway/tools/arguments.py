@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from gateway.tools.output import Answer, failed
+from gateway.tools.output import ToolAnswer, failed
 
 MAX_CHARACTERS = 65_536
 MAX_TOLD = 5
@@ -32,7 +32,7 @@ class Parameters:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._validator = Draft202012Validator(dict(schema), registry=Registry())
 
-    def read(self, text: str) -> dict[str, Any] | Answer:
+    def read(self, text: str) -> dict[str, Any] | ToolAnswer:
         """Return the arguments, or what to tell the model: which one is wrong and what was expected."""
         if len(text) > MAX_CHARACTERS:
             return failed("the arguments are too long; shorten them")

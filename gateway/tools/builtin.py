@@ -38,7 +38,7 @@ MAX_SUMMARY = 2000
 """Characters of what a colleague is told before a warm transfer."""
 
 
-class Target(Protocol):
+class TransferTarget(Protocol):
     """Somebody the agent may transfer to."""
 
     @property
@@ -86,7 +86,7 @@ class OfferedTools:
     """
 
     builtin: tuple[str, ...] = ()
-    transfer_targets: Mapping[str, Target] = field(default_factory=dict)
+    transfer_targets: Mapping[str, TransferTarget] = field(default_factory=dict)
     own: frozenset[str] = frozenset()
 
 

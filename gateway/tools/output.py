@@ -11,14 +11,14 @@ MAX_BYTES = 16_384
 CUT = " [cut here: the answer was longer than 16 kB]"
 
 
-class Answer(NamedTuple):
+class ToolAnswer(NamedTuple):
     """A tool's output, as the model reads it."""
 
     output: str
     failed: bool = False
 
 
-def succeeded(value: object, redact: Callable[[str], str] = str, *, cut: bool = False) -> Answer:
+def succeeded(value: object, redact: Callable[[str], str] = str, *, cut: bool = False) -> ToolAnswer:
     """
     Return the answer of a tool that worked.
 
@@ -32,17 +32,17 @@ def succeeded(value: object, redact: Callable[[str], str] = str, *, cut: bool = 
         ValueError: it contains itself.
     """
     if value is None or value == "":
-        return Answer('{"ok":true}')
+        return ToolAnswer('{"ok":true}')
     text = redact(value if isinstance(value, str) else _compact(value))
     data = text.encode("utf-8", "replace")  # half a surrogate pair could not be sent
     if cut or len(data) > MAX_BYTES:
-        return Answer(data[:MAX_BYTES].decode("utf-8", "ignore") + CUT)
-    return Answer(data.decode("utf-8"))
+        return ToolAnswer(data[:MAX_BYTES].decode("utf-8", "ignore") + CUT)
+    return ToolAnswer(data.decode("utf-8"))
 
 
-def failed(problem: str, **more: str) -> Answer:
+def failed(problem: str, **more: str) -> ToolAnswer:
     """Return the answer of a tool that did not work: ``{"error": problem}``, in words that the model can act upon."""
-    return Answer(_compact({"error": problem, **more}).encode("utf-8", "replace").decode("utf-8"), failed=True)
+    return ToolAnswer(_compact({"error": problem, **more}).encode("utf-8", "replace").decode("utf-8"), failed=True)
 
 
 def _compact(value: object) -> str:

@@ -20,7 +20,7 @@ from gateway.ids import CallId
 from gateway.redact import Redactor
 from gateway.tools.arguments import Parameters
 from gateway.tools.builtin import ToolDefinition
-from gateway.tools.output import Answer, failed, succeeded
+from gateway.tools.output import ToolAnswer, failed, succeeded
 from gateway.tools.plugin import CallFacts, load_plugin
 from gateway.tools.webhook import WebhookClient, headers_of, secrets_sent
 
@@ -47,7 +47,7 @@ def own_definitions(tool_set: ToolSet) -> tuple[ToolDefinition, ...]:
 class _Tool:
     parameters: Parameters
     timeout_s: float
-    work: Callable[[dict[str, Any]], Awaitable[Answer]]
+    work: Callable[[dict[str, Any]], Awaitable[ToolAnswer]]
 
 
 @dataclass(eq=False, slots=True)
@@ -58,7 +58,7 @@ class _Run:
     name: str
     emit: EmitEvent | None
     started_at: float = field(default_factory=time.monotonic)
-    task: asyncio.Task[Answer] | None = None
+    task: asyncio.Task[ToolAnswer] | None = None
     limit: asyncio.TimerHandle | None = None
 
 
@@ -113,7 +113,7 @@ class OwnTools:
     def _plugin(self, plugin: Plugin) -> _Tool:
         loaded = load_plugin(plugin.name)
 
-        async def work(arguments: dict[str, Any]) -> Answer:
+        async def work(arguments: dict[str, Any]) -> ToolAnswer:
             return succeeded(await loaded.run(arguments, CallFacts(self._call_id, self._facts)), self._redact)
 
         return _Tool(Parameters(loaded.definition.parameters), plugin.timeout_s, work)
@@ -156,21 +156,21 @@ class OwnTools:
             for task in left:
                 _log.error("tool_cannot_be_stopped", call_id=self._call_id, task=task.get_name())
 
-    async def _attempt(self, tool: _Tool | None, name: str, arguments: str, *, busy: bool) -> Answer:
+    async def _attempt(self, tool: _Tool | None, name: str, arguments: str, *, busy: bool) -> ToolAnswer:
         if tool is None:
             there = ", ".join(self._tools) or "none"
             return failed(f"there is no tool {name[:64]!r}; there are: {there}")
         if busy:
             return failed("too many tools are running; wait for their answers")
         read = tool.parameters.read(arguments)
-        return read if isinstance(read, Answer) else await tool.work(read)
+        return read if isinstance(read, ToolAnswer) else await tool.work(read)
 
     def _timed_out(self, run: _Run, limit_s: float) -> None:
         self._tell(run, failed(f"the tool did not answer within {limit_s:g} s; go on without it or try again later"))
         if run.task is not None:
             run.task.cancel()
 
-    def _ended(self, run: _Run, task: asyncio.Task[Answer]) -> None:
+    def _ended(self, run: _Run, task: asyncio.Task[ToolAnswer]) -> None:
         self._runs.discard(run)
         if task.cancelled():
             self._tell(run, failed("the tool was stopped"))  # it cancelled itself, or the limit spoke already
@@ -181,7 +181,7 @@ class OwnTools:
         else:
             self._tell(run, task.result())
 
-    def _tell(self, run: _Run, answer: Answer) -> None:
+    def _tell(self, run: _Run, answer: ToolAnswer) -> None:
         emit = self._settle(run)
         if emit is None:
             return

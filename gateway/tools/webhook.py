@@ -16,7 +16,7 @@ from yarl import URL
 
 from gateway.dialplan.model.agent import Webhook
 from gateway.errors import ConfigError
-from gateway.tools.output import MAX_BYTES, Answer, failed, succeeded
+from gateway.tools.output import MAX_BYTES, ToolAnswer, failed, succeeded
 from gateway.tools.signing import sign
 
 MAX_CONNECTIONS = 100
@@ -139,7 +139,7 @@ class WebhookClient:
         headers: Mapping[str, str],
         signing_secret: SecretStr | None,
         redact: Callable[[str], str],
-    ) -> Answer:
+    ) -> ToolAnswer:
         """
         Send one request and return what to tell the model. Waits without limit: the caller of this sets one.
 
@@ -182,7 +182,7 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-async def _answer(response: aiohttp.ClientResponse, redact: Callable[[str], str]) -> Answer:
+async def _answer(response: aiohttp.ClientResponse, redact: Callable[[str], str]) -> ToolAnswer:
     data, cut = bytearray(), False
     async for chunk in response.content.iter_chunked(4096):
         data += chunk

@@ -3,8 +3,8 @@ The voice model's side of a call: orders in, events out, and the audio of both s
 
 ::
 
-    UplinkTap -> CallerVoice -> input_audio_buffer.append -> RealtimeSocket
-    RealtimeSocket -> response.output_audio.delta -> AgentVoice -> PlayoutBuffer
+    UplinkTap -> CallerVoice -> input_audio_buffer.append -> UpstreamLink
+    UpstreamLink -> response.output_audio.delta -> AgentVoice -> PlayoutBuffer
 
 The call may live through several sessions (``succession.py``); what was said goes with it (``history.py``).
 """
@@ -39,18 +39,26 @@ from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.tools.builtin import OwnTool
-from gateway.upstream.address import Minter
 from gateway.upstream.audio import AgentVoice, CallerVoice
-from gateway.upstream.breaker import Breaker
-from gateway.upstream.debts import Cause
-from gateway.upstream.dialect import AgentAudio, AgentAudioDone, Alarm, Fact, McpTimer, RenewSession, Send
-from gateway.upstream.link import RealtimeSocket
+from gateway.upstream.core.breaker import Breaker
+from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.dialect import (
+    AgentAudio,
+    AgentAudioDone,
+    Alarm,
+    DialectTimer,
+    RenewSession,
+    Send,
+    UpstreamEvent,
+)
+from gateway.upstream.link import UpstreamLink
+from gateway.upstream.realtime.access.connect import RealtimeConnector
+from gateway.upstream.realtime.address import Minter
 from gateway.upstream.realtime.config import announcement_instructions, goodbye_instructions, greeting_instructions
-from gateway.upstream.realtime.connect import Opener
-from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.wire.client import InputText, ResponseOverrides, SystemMessage
-from gateway.upstream.sessions import Succession
-from gateway.upstream.tasks import Crew
+from gateway.upstream.sessions import Sessions
+from gateway.upstream.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +87,7 @@ WORDS_S = 3.0
 """How long a transcript of the caller's last words is waited for."""
 
 
-class RealtimeAgent:
+class UpstreamAgent:
     """
     The agent of one call: the ``Agent`` of ``call/ports.py``. Thread: loop.
 
@@ -120,7 +128,7 @@ class RealtimeAgent:
         self._playout = playout
         self._caller_voice = _caller_voice(uplink, settings, profile, phone)
         self._agent_voice = AgentVoice(playout, profile.audio_format, phone=phone)
-        opener = Opener(
+        connector = RealtimeConnector(
             call_id=call_id,
             settings=settings,
             profile=profile,
@@ -129,24 +137,24 @@ class RealtimeAgent:
             secrets=secrets or {},
             minter=minter,
         )
-        self._history, self._calls, self._owed = opener.history, opener.calls, opener.owed
-        me: RealtimeAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
-        self._crew = Crew(call_id, lambda fault, where: me._break_down(fault, where))
-        self._sessions = Succession(
+        self._history, self._calls, self._owed = connector.history, connector.calls, connector.owed
+        me: UpstreamAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
+        self._tasks = Tasks(call_id, lambda fault, where: me._break_down(fault, where))
+        self._sessions = Sessions(
             call_id=call_id,
             settings=settings,
-            opener=opener,
+            connector=connector,
             breaker=breaker or Breaker(time.monotonic, settings.breaker_losses),
             profile=profile,
             call=me,
-            crew=self._crew,
+            tasks=self._tasks,
         )
         self._emit: EmitEvent | None = None
         self._muted = self._was_ready = self._over = False  # over: the last event is out, or close was called
         self._closing: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._alarm: asyncio.TimerHandle | None = None  # when what is owed is to be looked at
-        self._former: RealtimeProtocol | None = None  # of the session that was lost
+        self._former: RealtimeDialect | None = None  # of the session that was lost
         self._turn_at = self._loud_at = 0.0  # monotonic seconds: a turn began or ended; the caller was loud in one
 
     # Orders
@@ -158,7 +166,7 @@ class RealtimeAgent:
         self._emit = emit
         doorbell = self._doorbell or Doorbell(asyncio.get_running_loop())
         self._caller_voice.listen(partial(doorbell.ring, self._hear))
-        self._crew.start(self._live(), "live")
+        self._tasks.start(self._live(), "live")
 
     def greet(self, text: str = "") -> None:
         """Let the agent speak first, if its profile has a greeting; ``text`` is what it says instead of that."""
@@ -179,27 +187,27 @@ class RealtimeAgent:
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
         heard_ms = {item_id: played_ms} | self._agent_voice.cut_off()
-        if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.truncate(heard_ms))
+        if (link := self._sessions.current) is not None:
+            link.send(link.dialect.truncate(heard_ms))
         elif self._former is not None:
             self._former.truncate(heard_ms)  # the next session is told of what was heard alone
 
     def cancel(self) -> None:
         """Stop the response that is being generated; nothing happens when there is none."""
-        if (socket := self._sessions.current) is not None:
-            self._order(socket, socket.protocol.cancel())
+        if (link := self._sessions.current) is not None:
+            self._order(link, link.dialect.cancel())
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
         """Give the model a tool's output; one that nobody waits for is dropped."""
-        if (socket := self._sessions.current) is not None:
-            self._order(socket, socket.protocol.answer_tool(tool_call_id, output, respond=respond))
+        if (link := self._sessions.current) is not None:
+            self._order(link, link.dialect.answer_tool(tool_call_id, output, respond=respond))
         elif self._calls.answer(tool_call_id, output, respond=respond) and self._calls.take_due():
             self._owed.owe(Cause.TOOL)
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``; what it says now is cut off."""
-        if (socket := self._sessions.current) is not None:
-            self._order(socket, socket.protocol.say_goodbye(goodbye_instructions(self._profile, detail)))
+        if (link := self._sessions.current) is not None:
+            self._order(link, link.dialect.say_goodbye(goodbye_instructions(self._profile, detail)))
 
     def tell(self, text: str, *, respond: bool) -> None:
         """
@@ -208,8 +216,8 @@ class RealtimeAgent:
         One that comes while there is no session is told to the next. While the caller speaks no response is asked
         for: the answer to that turn will know the message.
         """
-        if (socket := self._sessions.current) is not None:
-            self._order(socket, socket.protocol.tell(text, respond=respond))
+        if (link := self._sessions.current) is not None:
+            self._order(link, link.dialect.tell(text, respond=respond))
             return
         self._history.told(text)
         if respond:
@@ -219,16 +227,16 @@ class RealtimeAgent:
         """Send nothing of the caller (or silence, as the profile says) and let turn detection rest."""
         self._muted = True
         self._caller_voice.take_early()  # what was said and not sent is forgotten
-        if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.mute())
+        if (link := self._sessions.current) is not None:
+            link.send(link.dialect.mute())
 
     def unmute_caller(self) -> None:
         """Send the caller's voice again, from now on, with turn detection as the profile says."""
         if self._muted:
             self._caller_voice.take_early()
         self._muted = False
-        if (socket := self._sessions.current) is not None:
-            socket.send(socket.protocol.unmute())
+        if (link := self._sessions.current) is not None:
+            link.send(link.dialect.unmute())
 
     @property
     def responding(self) -> bool:
@@ -240,7 +248,7 @@ class RealtimeAgent:
         Close with a CLOSE frame; safe in any state and more than once.
 
         Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing is emitted once
-        this was called; on return no task or socket is left.
+        this was called; on return no task or connection is left.
         """
         self._over = True
         if self._closing is None:
@@ -252,7 +260,7 @@ class RealtimeAgent:
         self._set_alarm(Alarm(None))
         for timer in self._timers:
             timer.cancel()
-        await self._crew.dismiss()
+        await self._tasks.cancel_all()
         await self._sessions.close()
 
     async def _live(self) -> None:
@@ -266,49 +274,49 @@ class RealtimeAgent:
 
     # What the sessions ask of the call
 
-    def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
+    def on_ready(self, link: UpstreamLink, replaced: UpstreamLink | None, attempt: int) -> None:
         """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
-        protocol = socket.protocol
+        dialect = link.dialect
         self._agent_voice.begin_session()
         if replaced is not None:
-            replaced.protocol.retire()
+            replaced.dialect.retire()
         if self._muted:
-            socket.send(protocol.mute())
+            link.send(dialect.mute())
         interrupted = self._was_ready and replaced is None
         note = SystemMessage(content=(InputText(text=RESUMED),))
-        socket.send(protocol.seed((*self._history.items(), *((note,) if interrupted else ()))))
-        socket.on_room = self._hear
+        link.send(dialect.seed((*self._history.items(), *((note,) if interrupted else ()))))
+        link.on_room = self._hear
         if replaced is None and not self._muted:
-            socket.send(protocol.append(self._caller_voice.take_early()))
-        times = {"open_ms": socket.open_ms, "ready_ms": socket.ready_ms, "attempt": attempt}
-        self.report(Noted(self._call_id, "session", {"session_id": socket.session_id, **times}))
+            link.send(dialect.append(self._caller_voice.take_early()))
+        times = {"open_ms": link.open_ms, "ready_ms": link.ready_ms, "attempt": attempt}
+        self.report(Noted(self._call_id, "session", {"session_id": link.session_id, **times}))
         if not self._was_ready:
-            self.report(AgentReady(self._call_id, socket.session_id))
+            self.report(AgentReady(self._call_id, link.session_id))
         elif replaced is None:
-            self.report(AgentBack(self._call_id, socket.session_id))
+            self.report(AgentBack(self._call_id, link.session_id))
         self._was_ready = True
-        self._order(socket, protocol.go_on())
+        self._order(link, dialect.go_on())
 
-    def forsake(self, socket: RealtimeSocket) -> None:
+    def on_lost(self, link: UpstreamLink) -> None:
         """Go on without this session, which ended."""
-        self._former = socket.protocol
-        socket.protocol.lose(unheard=self._loud_at > socket.heard_at + UNHEARD_S)
+        self._former = link.dialect
+        link.dialect.lose(unheard=self._loud_at > link.heard_at + UNHEARD_S)
         self._mind_alarm()
         for event in self._calls.end_session():
             self.report(event)
-        for fact in socket.protocol.end_speech():
-            self.act_on(socket, fact)
+        for fact in link.dialect.end_speech():
+            self.on_event(link, fact)
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
         self._timers.add(loop.call_later(seconds, callback))
 
-    def _mcp_timer(self, socket: RealtimeSocket, key: str) -> None:
-        if socket is self._sessions.current:
-            socket.tell(socket.protocol.mcp_timer(key))
+    def _mcp_timer(self, link: UpstreamLink, key: str) -> None:
+        if link is self._sessions.current:
+            link.tell(link.dialect.timer_fired(key))
 
-    def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
+    def on_event(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
         """Take a fact of the current session."""
         match fact:
             case AgentAudio(item_id, audio, place):
@@ -317,22 +325,22 @@ class RealtimeAgent:
             case AgentAudioDone(item_id):
                 self._agent_voice.end(item_id)
             case Send(text):
-                socket.send((text,))
+                link.send((text,))
             case Alarm():
                 self._set_alarm(fact)
             case RenewSession(detail):
-                self._sessions.renew(socket, detail)
-            case McpTimer(after_s, key):
-                self._later(after_s, lambda: self._mcp_timer(socket, key))
+                self._sessions.renew(link, detail)
+            case DialectTimer(after_s, key):
+                self._later(after_s, lambda: self._mcp_timer(link, key))
             case CallEvent():
                 if isinstance(fact, SpeechStarted | SpeechStopped):
                     self._turn_at = time.monotonic()
                 self.report(fact)
 
-    def is_quiet(self, socket: RealtimeSocket, *, hurry: bool) -> bool:
+    def is_quiet(self, link: UpstreamLink, *, hurry: bool) -> bool:
         """Whether both sides pause; if not in a ``hurry``, all is played out and written down too."""
         since_s = time.monotonic() - self._turn_at
-        if not socket.protocol.is_quiet or since_s < QUIET_S:
+        if not link.dialect.is_quiet or since_s < QUIET_S:
             return False
         unwritten = self._profile.transcription is not None and self._history.waits_for_words
         return hurry or (self._playout.queued_ms == 0 and not (unwritten and since_s < WORDS_S))
@@ -346,12 +354,12 @@ class RealtimeAgent:
 
     def _go_on(self) -> None:
         """Ask for what is owed, if there is a session to ask."""
-        if (socket := self._sessions.current) is not None:
-            self._order(socket, socket.protocol.go_on())
+        if (link := self._sessions.current) is not None:
+            self._order(link, link.dialect.go_on())
 
-    def _order(self, socket: RealtimeSocket, texts: tuple[str, ...]) -> None:
+    def _order(self, link: UpstreamLink, texts: tuple[str, ...]) -> None:
         """Send what an order comes to, and look at what is owed when it says so."""
-        socket.send(texts)
+        link.send(texts)
         self._mind_alarm()
 
     def _mind_alarm(self) -> None:
@@ -368,40 +376,40 @@ class RealtimeAgent:
 
     def _look_at_owed(self) -> None:
         self._alarm = None
-        if (socket := self._sessions.current) is not None:
-            socket.tell(socket.protocol.overdue(self._playout.queued_ms))
+        if (link := self._sessions.current) is not None:
+            link.tell(link.dialect.overdue(self._playout.queued_ms))
 
     # Audio and endings
 
     def _hear(self) -> None:
         """Send what the caller said; hold it while nobody listens, leave it in the tap while nothing goes through."""
-        socket = self._sessions.current
+        link = self._sessions.current
         try:
             if self._muted:
-                self._hear_nothing(socket)
-            elif socket is None:
+                self._hear_nothing(link)
+            elif link is None:
                 self._caller_voice.hold()
                 if self._was_ready and self._caller_voice.peak > QUIET_PEAK and not self._owed.is_open:
                     self._owed.owe(Cause.TURN)  # nobody hears that; the next session is to ask what it was
-            elif socket.has_room:
-                socket.send(socket.protocol.append(self._caller_voice.take()))
+            elif link.has_room:
+                link.send(link.dialect.append(self._caller_voice.take()))
                 if self._caller_voice.peak > QUIET_PEAK:
                     self._loud_at = time.monotonic()
-                elif socket.protocol.caller_speaks:
-                    self._look_for_silence(socket)
+                elif link.dialect.caller_speaks:
+                    self._look_for_silence(link)
         except Exception as fault:
             self._break_down(fault, "hear")
             raise
 
-    def _look_for_silence(self, socket: RealtimeSocket) -> None:
+    def _look_for_silence(self, link: UpstreamLink) -> None:
         """End a turn of which the service does not tell the end, though the caller is quiet."""
         if time.monotonic() - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
-            socket.tell(socket.protocol.end_turn())
+            link.tell(link.dialect.end_turn())
 
-    def _hear_nothing(self, socket: RealtimeSocket | None) -> None:
+    def _hear_nothing(self, link: UpstreamLink | None) -> None:
         """Forget what the caller said; silence takes its place, if the profile wants it."""
-        if self._profile.on_hold == "silence" and socket is not None and socket.has_room:
-            socket.send(socket.protocol.append_silence(len(self._caller_voice.take())))
+        if self._profile.on_hold == "silence" and link is not None and link.has_room:
+            link.send(link.dialect.append_silence(len(self._caller_voice.take())))
         else:
             self._caller_voice.take_early()
 
@@ -410,8 +418,8 @@ class RealtimeAgent:
         _log.error("agent_failed", call_id=self._call_id, where=where, fault=type(fault).__name__)
         error = AgentError(f"fault in the gateway: {type(fault).__name__}")
         self._finish(AgentFailed(self._call_id, error))
-        if (socket := self._sessions.current) is not None:
-            socket.break_off(error)
+        if (link := self._sessions.current) is not None:
+            link.break_off(error)
 
     def _finish(self, event: CallEvent) -> None:
         """Report the last event, once."""

@@ -31,9 +31,9 @@ from gateway.call.events import AgentFailed, AgentReady
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.dialect import Fact, SessionBegan
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.failures import Retry, Source, error_class, find_row, judge_status, retry_of
+from gateway.upstream.core.dialect import SessionBegan, UpstreamEvent
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.failures import FailureSource, Retry, error_class, find_row, judge_status, retry_of
 from gateway.upstream.realtime.wire.codec import parse_http_refusal
 from gateway.upstream.realtime.wire.objects import ErrorDetails
 
@@ -56,7 +56,7 @@ loses one part only, and reads what came meanwhile before the next: our own dela
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SessionEnding:
     """
     How a connection ended, or an attempt to make one.
 
@@ -183,7 +183,7 @@ def _tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class RealtimeSocket:
+class UpstreamLink:
     """
     One session over one connection. Thread: loop.
 
@@ -192,12 +192,12 @@ class RealtimeSocket:
         settings: limits and proxy.
         url: where to connect, the model in its query.
         headers: of the handshake, the key among them.
-        protocol: the session's state.
+        dialect: the session's state.
         take: told of every fact, in order, ``AgentFailed`` excepted: that is the ``ended`` of this socket.
         redact: takes secrets out of text.
 
     Attributes:
-        protocol: the session's state.
+        dialect: the session's state.
         ready: done when the session is, or has ended before that.
         ended: how it ended; set once, as soon as that is known.
         session_id: the service's own id of the session; empty before ``session.created``.
@@ -215,20 +215,20 @@ class RealtimeSocket:
         settings: RealtimeSettings,
         url: str,
         headers: dict[str, str],
-        protocol: RealtimeProtocol,
-        take: Callable[[RealtimeSocket, Fact], None],
+        dialect: RealtimeDialect,
+        take: Callable[[UpstreamLink, UpstreamEvent], None],
         redact: Callable[[str], str],
     ) -> None:
         self._call_id = call_id
         self._settings = settings
         self._url = url
         self._headers = headers
-        self.protocol = protocol
+        self.dialect = dialect
         self._take = take
         self._redact = redact
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
-        self.ended: asyncio.Future[Ending] = loop.create_future()
+        self.ended: asyncio.Future[SessionEnding] = loop.create_future()
         self.session_id = ""
         self.expires_at: float | None = None
         self.open_ms = 0
@@ -268,7 +268,7 @@ class RealtimeSocket:
         Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing is told any
         more; on return no task and no TCP connection is left.
         """
-        self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
+        self._end(SessionEnding(AgentError("closed by the gateway"), Retry.NEVER))
         if (task := self._task) is not None:
             task.cancel()
             await asyncio.wait((task,))
@@ -282,12 +282,12 @@ class RealtimeSocket:
         connection = await self._connect()
         if connection is None:
             return
-        self.send(self.protocol.configure())
+        self.send(self.dialect.configure())
         try:
             while not self.ended.done():
                 text = await connection.recv(decode=False)
                 self.heard_at = time.monotonic()
-                self.tell(self.protocol.receive(text))
+                self.tell(self.dialect.receive(text))
         except ConnectionClosed:
             self._end(self._ending_of(connection))
         await self._disconnect(connection)
@@ -314,9 +314,9 @@ class RealtimeSocket:
             return None
         except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
             trust = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else None
-            row = find_row(Source.CONNECT, trust)
+            row = find_row(FailureSource.CONNECT, trust)
             detail = self._redact(f"cannot reach the service: {error}")
-            self._end(Ending(error_class(row.kind)(detail), row.retry))
+            self._end(SessionEnding(error_class(row.kind)(detail), row.retry))
             return None
         self._connection = connection
         self.open_ms = self._age_ms()
@@ -341,21 +341,21 @@ class RealtimeSocket:
             connection.transport.abort()
         await connection.wait_closed()
 
-    def tell(self, facts: Iterable[Fact]) -> None:
+    def tell(self, facts: Iterable[UpstreamEvent]) -> None:
         """Tell facts of this session, as long as it has not ended."""
         for fact in facts:
             self._tell(fact)
 
     def end(self, error: AgentError) -> None:
         """Let it end with ``error``; whoever waits for that closes it."""
-        self._end(Ending(error, retry_of(error)))
+        self._end(SessionEnding(error, retry_of(error)))
 
-    def _tell(self, fact: Fact) -> None:
+    def _tell(self, fact: UpstreamEvent) -> None:
         if self.ended.done():
             return
         match fact:
             case AgentFailed(error=error):
-                self._end(Ending(error, retry_of(error)))
+                self._end(SessionEnding(error, retry_of(error)))
                 return
             case SessionBegan(session_id=session_id, expires_at=expires_at):
                 self.session_id, self.expires_at = session_id, expires_at
@@ -366,7 +366,7 @@ class RealtimeSocket:
         if isinstance(fact, AgentReady) and not self.ready.done():
             self.ready.set_result(None)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: SessionEnding) -> None:
         """Settle how it ended, once."""
         if self.ended.done():
             return
@@ -383,14 +383,14 @@ class RealtimeSocket:
                 close_code=ending.close_code,
                 detail=ending.words,
                 lasted_ms=self._age_ms(),
-                odd_messages=self.protocol.odd_messages,
-                unknown_events=self.protocol.unknown_events,
+                odd_messages=self.dialect.odd_messages,
+                unknown_events=self.dialect.unknown_events,
             )
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._task = None  # its exception refers to us
         if task.cancelled() or (fault := task.exception()) is None:
-            self._end(Ending(AgentError("closed by the gateway"), Retry.NEVER))
+            self._end(SessionEnding(AgentError("closed by the gateway"), Retry.NEVER))
             return
         # A fault of the gateway must not leave a caller in silence.
         _log.error("agent_task_failed", call_id=self._call_id, task=task.get_name(), fault=type(fault).__name__)
@@ -398,19 +398,19 @@ class RealtimeSocket:
 
     def break_off(self, error: AgentError) -> None:
         """End it at once and for good, without a CLOSE: something is wrong on our side, or nothing goes through."""
-        self._end(Ending(error, retry_of(error)))
+        self._end(SessionEnding(error, retry_of(error)))
         if self._connection is not None:
             self._connection.transport.abort()
 
     # Judging
 
-    def _ending_of(self, connection: ClientConnection) -> Ending:
+    def _ending_of(self, connection: ClientConnection) -> SessionEnding:
         # websockets has 1000 and 1001 for a normal end and 1006 for none at all: the code alone tells.
         code, reason = connection.close_code, self._redact(connection.close_reason or "")
-        error = self.protocol.refused_or_lost(code, reason)
-        return Ending(error, Retry.ONCE if error is None else retry_of(error), code, reason)
+        error = self.dialect.refused_or_lost(code, reason)
+        return SessionEnding(error, Retry.ONCE if error is None else retry_of(error), code, reason)
 
-    def _ending_of_refusal(self, refusal: InvalidStatus) -> Ending:
+    def _ending_of_refusal(self, refusal: InvalidStatus) -> SessionEnding:
         """Judge an HTTP status that is not 101; the service itself refuses after the 101 instead."""
         response = refusal.response
         said = parse_http_refusal(response.body or b"") or ErrorDetails()
@@ -419,7 +419,7 @@ class RealtimeSocket:
         row = judge_status(response.status_code, code or None)
         error = error_class(row.kind)(detail, code=code or None, http_status=response.status_code)
         wait_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
-        return Ending(error, row.retry, retry_after_s=wait_s)
+        return SessionEnding(error, row.retry, retry_after_s=wait_s)
 
     # Flow control
 
@@ -445,7 +445,7 @@ class RealtimeSocket:
 
     def _stalled(self, words: str) -> None:
         """Take the service for lost: the connection stands, and nothing moves on it."""
-        self.break_off(error_class(find_row(Source.STALLED).kind)(words))
+        self.break_off(error_class(find_row(FailureSource.STALLED).kind)(words))
 
     def _age_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

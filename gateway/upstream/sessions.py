@@ -18,14 +18,14 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError, AgentLost
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.backoff import Backoff
-from gateway.upstream.breaker import Breaker, HeldBack, Verdict
-from gateway.upstream.dialect import Fact
-from gateway.upstream.expiry import Expiry
-from gateway.upstream.link import Ending, RealtimeSocket
-from gateway.upstream.realtime.connect import Opener
-from gateway.upstream.realtime.failures import Retry, Source, error_class, find_row, retry_of
-from gateway.upstream.tasks import Crew
+from gateway.upstream.core.backoff import Backoff
+from gateway.upstream.core.breaker import AttemptResult, Breaker, HeldBack
+from gateway.upstream.core.dialect import UpstreamEvent
+from gateway.upstream.core.expiry import Expiry
+from gateway.upstream.link import SessionEnding, UpstreamLink
+from gateway.upstream.realtime.access.connect import RealtimeConnector
+from gateway.upstream.realtime.failures import FailureSource, Retry, error_class, find_row, retry_of
+from gateway.upstream.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
 
@@ -39,34 +39,34 @@ HELD_BACK_S = 2.0
 class Call(Protocol):
     """What the sessions need of their call."""
 
-    def adopt(self, socket: RealtimeSocket, replaced: RealtimeSocket | None, attempt: int) -> None:
+    def on_ready(self, link: UpstreamLink, replaced: UpstreamLink | None, attempt: int) -> None:
         """Go on in this ready session, which is the current one from now on, instead of ``replaced``."""
 
-    def forsake(self, socket: RealtimeSocket) -> None:
+    def on_lost(self, link: UpstreamLink) -> None:
         """Go on without this session, which ended and was the current one."""
 
-    def act_on(self, socket: RealtimeSocket, fact: Fact) -> None:
+    def on_event(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
         """Take a fact of the current session."""
 
-    def is_quiet(self, socket: RealtimeSocket, *, hurry: bool) -> bool:
+    def is_quiet(self, link: UpstreamLink, *, hurry: bool) -> bool:
         """Whether nobody would notice another session in the place of this one; in a ``hurry``, hardly anybody."""
 
     def report(self, event: CallEvent) -> None:
         """Put an event into the call's inbox."""
 
 
-class Succession:
+class Sessions:
     """
     The sessions of one call. Thread: loop.
 
     Args:
         call_id: our id of the call.
         settings: delays and times.
-        opener: makes sockets.
+        connector: makes links.
         breaker: holds attempts back while the service is away.
         profile: what happens when a session is lost, or grows old.
         call: whose sessions they are.
-        crew: runs the tasks.
+        tasks: runs the tasks.
 
     Attributes:
         current: the session in use; None when none is.
@@ -77,23 +77,23 @@ class Succession:
         *,
         call_id: CallId,
         settings: RealtimeSettings,
-        opener: Opener,
+        connector: RealtimeConnector,
         breaker: Breaker,
         profile: AgentProfile,
         call: Call,
-        crew: Crew,
+        tasks: Tasks,
     ) -> None:
         self._call_id = call_id
         self._settings = settings
-        self._opener = opener
+        self._connector = connector
         self._breaker = breaker
         self._on_loss = profile.on_loss
         self._rolls_over = profile.roll_over
         self._call = call
-        self._crew = crew
+        self._tasks = tasks
         self._backoff = Backoff(settings.retry_first_s, settings.retry_last_s)
-        self._sockets: set[RealtimeSocket] = set()  # not closed yet
-        self._candidate: RealtimeSocket | None = None  # will replace the current one
+        self._links: set[UpstreamLink] = set()  # not closed yet
+        self._candidate: UpstreamLink | None = None  # will replace the current one
         self._aging: asyncio.Task[None] | None = None
         self._attempt = 0
         self._held_back = False  # the newest attempt was
@@ -101,32 +101,32 @@ class Succession:
         self._away_s = 0.0  # without a session, since one last stayed
         self._expiring = False
         self._renewing = False  # the current one is to be replaced, whatever the profile says of losses
-        self.current: RealtimeSocket | None = None
+        self.current: UpstreamLink | None = None
 
-    async def run(self) -> Ending | None:
+    async def run(self) -> SessionEnding | None:
         """Bring a session up, and another whenever one is lost; returns how the last ended when no other can be had."""
         ending = await self._bring_up(once=False)
-        while ending is None and (socket := self.current) is not None:
-            await asyncio.wait((socket.ended,))
-            if socket is self.current:  # else it was replaced
-                ending = await self._replace(socket, socket.ended.result())
+        while ending is None and (link := self.current) is not None:
+            await asyncio.wait((link.ended,))
+            if link is self.current:  # else it was replaced
+                ending = await self._replace(link, link.ended.result())
         return ending
 
-    def renew(self, socket: RealtimeSocket, detail: str) -> None:
+    def renew(self, link: UpstreamLink, detail: str) -> None:
         """Go on in another session than this one, which answers no more."""
         self._renewing = True
-        socket.end(AgentLost(detail))
+        link.end(AgentLost(detail))
 
     async def close(self) -> None:
         """Close every session that is not closed yet; no other may be opened any more."""
-        if self._sockets:
-            await asyncio.gather(*(socket.close() for socket in tuple(self._sockets)))
-        self._sockets.clear()  # they refer to us, and so does the task: only a full collection would free them
+        if self._links:
+            await asyncio.gather(*(link.close() for link in tuple(self._links)))
+        self._links.clear()  # they refer to us, and so does the task: only a full collection would free them
         self.current = self._candidate = self._aging = None
 
     # Opening
 
-    async def _bring_up(self, *, once: bool) -> Ending | None:
+    async def _bring_up(self, *, once: bool) -> SessionEnding | None:
         """
         Try until a session is in use; it is then the current one.
 
@@ -138,49 +138,49 @@ class Succession:
         """
         while True:
             ending = await self._open()
-            if isinstance(ending, RealtimeSocket):
+            if isinstance(ending, UpstreamLink):
                 return None
             if ending.retry is Retry.NEVER or (ending.retry is Retry.ONCE and once):
                 return ending
             once = once or ending.retry is Retry.ONCE
             await self._pause(ending, self._backoff)
 
-    async def _open(self) -> RealtimeSocket | Ending:
+    async def _open(self) -> UpstreamLink | SessionEnding:
         """Open a session and wait until it is ready, unless the service is known to be away."""
         attempt = self._breaker.admit()
         if isinstance(attempt, HeldBack):
-            row = find_row(Source.CONNECT, "held_back")
-            return Ending(error_class(row.kind)(attempt.detail), row.retry, held_back=True)
+            row = find_row(FailureSource.CONNECT, "held_back")
+            return SessionEnding(error_class(row.kind)(attempt.detail), row.retry, held_back=True)
         self._attempt += 1
-        opened: RealtimeSocket | Ending | None = None
+        opened: UpstreamLink | SessionEnding | None = None
         try:
             opened = await self._try_to_open()
         finally:  # the call may end meanwhile
-            ending = opened if isinstance(opened, Ending) else None
+            ending = opened if isinstance(opened, SessionEnding) else None
             words, wait_s = (ending.words, ending.retry_after_s) if ending is not None else ("", 0.0)
             self._breaker.settle(attempt, _verdict_on(opened), words, wait_s)
         return opened
 
-    async def _try_to_open(self) -> RealtimeSocket | Ending:
+    async def _try_to_open(self) -> UpstreamLink | SessionEnding:
         """Open a session and wait until it is ready; if that comes to nothing it is closed."""
         try:
-            socket = await self._opener.open(self._take)
+            link = await self._connector.open(self._take)
         except AgentError as error:
-            return Ending(error, retry_of(error))
-        self._sockets.add(socket)
+            return SessionEnding(error, retry_of(error))
+        self._links.add(link)
         if self.current is not None:
-            self._candidate = socket
+            self._candidate = link
         try:
-            await asyncio.wait((socket.ready,))
+            await asyncio.wait((link.ready,))
         except asyncio.CancelledError:
-            self._drop(socket)
+            self._drop(link)
             raise
-        if socket is self.current or not socket.ended.done():
-            return socket
-        self._drop(socket)
-        return socket.ended.result()
+        if link is self.current or not link.ended.done():
+            return link
+        self._drop(link)
+        return link.ended.result()
 
-    async def _pause(self, ending: Ending, backoff: Backoff) -> None:
+    async def _pause(self, ending: SessionEnding, backoff: Backoff) -> None:
         """Wait before the next attempt, and say why; of attempts held back one after the other the first is told."""
         if ending.held_back:
             backoff = Backoff(HELD_BACK_S, HELD_BACK_S)  # no attempt was made: no reason to wait longer each time
@@ -190,7 +190,7 @@ class Succession:
         self._held_back = ending.held_back
         await asyncio.sleep(delay_s)
 
-    def _note_retry(self, ending: Ending, delay_s: float) -> None:
+    def _note_retry(self, ending: SessionEnding, delay_s: float) -> None:
         fields: dict[str, str | int | float] = {
             "attempt": self._attempt,
             "detail": ending.words,
@@ -200,46 +200,46 @@ class Succession:
         self._note("agent_retry", fields)
         _log.info("upstream_retry", call_id=self._call_id, **fields)
 
-    def _take(self, socket: RealtimeSocket, fact: Fact) -> None:
+    def _take(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
         if isinstance(fact, AgentReady):
-            if socket is not self._candidate:
-                self._use(socket)
-        elif socket is self.current:
-            self._call.act_on(socket, fact)
+            if link is not self._candidate:
+                self._use(link)
+        elif link is self.current:
+            self._call.on_event(link, fact)
 
-    def _use(self, socket: RealtimeSocket) -> None:
+    def _use(self, link: UpstreamLink) -> None:
         """Let the call go on in this session, from this moment on."""
-        replaced, self.current = self.current, socket
+        replaced, self.current = self.current, link
         self._candidate, self._held_back, self._used_at = None, False, time.monotonic()
-        self._call.adopt(socket, replaced, self._attempt)
+        self._call.on_ready(link, replaced, self._attempt)
         expiry = Expiry.of(
-            socket.expires_at,
+            link.expires_at,
             unix_s=time.time(),
             monotonic_s=time.monotonic(),
             roll_over_before_s=self._settings.roll_over_before_s,
             goodbye_s=self._settings.expiry_goodbye_s,
         )
-        self._aging = None if expiry is None else self._crew.start(self._grow_old(socket, expiry), "age")
+        self._aging = None if expiry is None else self._tasks.start(self._grow_old(link, expiry), "age")
 
     # Lost
 
-    async def _replace(self, socket: RealtimeSocket, ending: Ending) -> Ending | None:
+    async def _replace(self, link: UpstreamLink, ending: SessionEnding) -> SessionEnding | None:
         """Go on without a session that ended: find another if the profile wants it, else return how it ended."""
         self.current = None
         if self._aging is not None:
             self._aging.cancel()
-        self._drop(socket)
-        self._call.forsake(socket)
-        self._note_end(socket, "service", ending.words, _marks_of(ending))
+        self._drop(link)
+        self._call.on_lost(link)
+        self._note_end(link, "service", ending.words, _marks_of(ending))
         if self._expiring:  # it was announced; another session now would know nothing of the goodbye
-            return Ending(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
+            return SessionEnding(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
         renewing, self._renewing = self._renewing, False
         if (self._on_loss.action == "hang_up" and not renewing) or ending.retry is Retry.NEVER:
             return ending
         self._call.report(AgentAway(self._call_id, ending.words))
         return await self._come_back(ending)
 
-    async def _come_back(self, ending: Ending) -> Ending | None:
+    async def _come_back(self, ending: SessionEnding) -> SessionEnding | None:
         """
         Find a session in the place of one that was lost.
 
@@ -258,19 +258,19 @@ class Succession:
                     await self._pause(ending, self._backoff)
                 return await self._bring_up(once=ending.retry is Retry.ONCE)
         except TimeoutError:
-            return Ending(AgentLost(f"not back within {limit_s:g} s: {ending.words}"), Retry.NEVER)
+            return SessionEnding(AgentLost(f"not back within {limit_s:g} s: {ending.words}"), Retry.NEVER)
         finally:
             self._away_s += time.monotonic() - began
 
     # Grown old
 
-    async def _grow_old(self, socket: RealtimeSocket, expiry: Expiry) -> None:
+    async def _grow_old(self, link: UpstreamLink, expiry: Expiry) -> None:
         """Replace a session before its end; where that cannot be done, say that the end comes."""
         if self._rolls_over:
             await _sleep_until(expiry.roll_over_at)
             try:
                 async with asyncio.timeout(expiry.goodbye_at - time.monotonic()):
-                    if await self._roll_over(socket, expiry):
+                    if await self._roll_over(link, expiry):
                         return
             except TimeoutError:
                 _log.warning("upstream_session_not_replaced", call_id=self._call_id)
@@ -278,13 +278,13 @@ class Succession:
         self._expiring = True
         self._call.report(AgentExpiring(self._call_id, round(expiry.ends_at - time.monotonic(), 1)))
 
-    async def _roll_over(self, old: RealtimeSocket, expiry: Expiry) -> bool:
+    async def _roll_over(self, old: UpstreamLink, expiry: Expiry) -> bool:
         """Open a second session and go over to it in a pause; False if the service refuses one."""
         backoff = Backoff(self._settings.retry_first_s, self._settings.retry_last_s)
         self._attempt = 0
         while True:
             opened = await self._open()
-            ending = await self._go_over(old, opened, expiry) if isinstance(opened, RealtimeSocket) else opened
+            ending = await self._go_over(old, opened, expiry) if isinstance(opened, UpstreamLink) else opened
             if ending is None:
                 return True
             if ending.retry is Retry.NEVER:
@@ -292,7 +292,7 @@ class Succession:
                 return False
             await self._pause(ending, backoff)
 
-    async def _go_over(self, old: RealtimeSocket, candidate: RealtimeSocket, expiry: Expiry) -> Ending | None:
+    async def _go_over(self, old: UpstreamLink, candidate: UpstreamLink, expiry: Expiry) -> SessionEnding | None:
         """Wait for a pause of both sides and switch; returns how the candidate ended if it did before."""
         try:
             while not candidate.ended.done():
@@ -309,24 +309,24 @@ class Succession:
 
     # Endings
 
-    def _drop(self, socket: RealtimeSocket) -> None:
+    def _drop(self, link: UpstreamLink) -> None:
         """Close a session that is not needed any more, in the background."""
-        if self._candidate is socket:
+        if self._candidate is link:
             self._candidate = None
-        self._crew.start(self._close(socket), "drop")
+        self._tasks.start(self._close(link), "drop")
 
-    async def _close(self, socket: RealtimeSocket) -> None:
-        await socket.close()
-        self._sockets.discard(socket)
+    async def _close(self, link: UpstreamLink) -> None:
+        await link.close()
+        self._links.discard(link)
 
-    def _note_end(self, socket: RealtimeSocket, by: str, detail: str, marks: Mapping[str, str | int | float]) -> None:
-        self._note("session_ended", {"session_id": socket.session_id, "by": by, "detail": detail, **marks})
+    def _note_end(self, link: UpstreamLink, by: str, detail: str, marks: Mapping[str, str | int | float]) -> None:
+        self._note("session_ended", {"session_id": link.session_id, "by": by, "detail": detail, **marks})
 
     def _note(self, name: str, fields: Mapping[str, str | int | float]) -> None:
         self._call.report(Noted(self._call_id, name, fields))
 
 
-def _marks_of(ending: Ending) -> dict[str, str | int | float]:
+def _marks_of(ending: SessionEnding) -> dict[str, str | int | float]:
     """Return the codes of an ending, as fields of a note."""
     error = ending.error
     marks = {
@@ -337,12 +337,12 @@ def _marks_of(ending: Ending) -> dict[str, str | int | float]:
     return {name: value for name, value in marks.items() if value is not None}
 
 
-def _verdict_on(opened: RealtimeSocket | Ending | None) -> Verdict:
+def _verdict_on(opened: UpstreamLink | SessionEnding | None) -> AttemptResult:
     """Tell what an attempt says of the service; None is one that did not come to its end."""
-    if isinstance(opened, RealtimeSocket):
-        return Verdict.READY
+    if isinstance(opened, UpstreamLink):
+        return AttemptResult.READY
     lost = opened is not None and isinstance(opened.error, AgentLost) and opened.retry is not Retry.NEVER
-    return Verdict.LOST if lost else Verdict.NEITHER
+    return AttemptResult.LOST if lost else AttemptResult.NEITHER
 
 
 async def _sleep_until(at_s: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Crew:
+class Tasks:
     """
     Some tasks. Thread: loop.
 
@@ -20,11 +20,11 @@ class Crew:
         self._owner = owner
         self._on_fault = on_fault
         self._tasks: set[asyncio.Task[None]] = set()
-        self._dismissed = False
+        self._cancelled = False
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
-        """Run ``work`` in a task of its own; None, and nothing is run, once all were dismissed."""
-        if self._dismissed:
+        """Run ``work`` in a task of its own; None, and nothing is run, once all were cancelled."""
+        if self._cancelled:
             work.close()
             return None
         task = asyncio.create_task(work, name=f"agent {name} {self._owner}")
@@ -32,9 +32,9 @@ class Crew:
         task.add_done_callback(self._ended)
         return task
 
-    async def dismiss(self) -> None:
+    async def cancel_all(self) -> None:
         """Cancel them all; on return none is left, and none will be started."""
-        self._dismissed = True
+        self._cancelled = True
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()

@@ -23,8 +23,8 @@ from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.route import profile_without_call
 from gateway.errors import AgentError, AgentLost
 from gateway.settings.sections import WebSettings
+from gateway.upstream.realtime.access.secrets import LONGEST_S, SHORTEST_S, SecretMinter
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.secrets import LONGEST_S, SHORTEST_S, SecretMinter
 from gateway.upstream.realtime.wire.session import SessionConfig
 from gateway.web.auth import UNAUTHORIZED, Clients
 from gateway.web.errors import NO_STORE, Refusal

@@ -18,9 +18,9 @@ from gateway.settings.sections import Settings
 from gateway.sip.thread import SipThread
 from gateway.tools.runner import OwnTools
 from gateway.tools.webhook import WebhookClient
-from gateway.upstream.agent import RealtimeAgent
-from gateway.upstream.breaker import Breakers
-from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.upstream.agent import UpstreamAgent
+from gateway.upstream.core.breaker import Breakers
+from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.prices import estimate
 from gateway.worker.switchboard import DialOrder, Line
@@ -103,7 +103,7 @@ class CallBuilder:
         else:
             facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
         line.playout.use_filler(plan.fillers[agent_name])
-        agent = RealtimeAgent(
+        agent = UpstreamAgent(
             call_id=asked.call_id,
             settings=settings.realtime,
             profile=profile,

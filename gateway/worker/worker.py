@@ -31,8 +31,8 @@ from gateway.store.limits import RedisLimits
 from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import enter_role
 from gateway.tools.webhook import WebhookClient
-from gateway.upstream.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
-from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
+from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection

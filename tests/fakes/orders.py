@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.upstream.debts import Cause
-from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.core.debts import Cause
+from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 
-def greet(protocol: RealtimeProtocol, instructions: str) -> tuple[str, ...]:
+def greet(dialect: RealtimeDialect, instructions: str) -> tuple[str, ...]:
     """Owe a greeting; return what is sent because of it now."""
-    protocol._owed.owe(Cause.GREETING, ResponseOverrides(instructions=instructions))
-    return protocol.go_on()
+    dialect._owed.owe(Cause.GREETING, ResponseOverrides(instructions=instructions))
+    return dialect.go_on()

@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from gateway.upstream.link import RealtimeSocket
+from gateway.upstream.link import UpstreamLink
 from tests.fakes.realtime_service import LIMIT_S, Call
 
 
@@ -85,7 +85,7 @@ class RawPeer:
         self.write(Opcode.TEXT, json.dumps(echo).encode())
 
 
-async def clogged(peer: RawPeer, call: Call) -> RealtimeSocket:
+async def clogged(peer: RawPeer, call: Call) -> UpstreamLink:
     """Let a peer read no more and fill the kernel's buffers, then ours; return the session that takes no data now."""
     socket = call.agent._sessions.current
     assert socket is not None

@@ -20,7 +20,7 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.agent import RealtimeAgent
+from gateway.upstream.agent import UpstreamAgent
 
 Json = dict[str, Any]
 Script = Callable[[ServerConnection], Awaitable[None]]
@@ -43,7 +43,7 @@ class Call:
         self.events: list[CallEvent] = []
         self.notes: list[Noted] = []
         self.changed = asyncio.Event()
-        self.agent = RealtimeAgent(
+        self.agent = UpstreamAgent(
             call_id=CALL,
             settings=RealtimeSettings(**settings),
             profile=profile,

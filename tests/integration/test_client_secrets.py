@@ -15,8 +15,8 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RealtimeSettings
+from gateway.upstream.realtime.access.secrets import SecretMinter, secrets_url
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.secrets import SecretMinter, secrets_url
 from tests.fakes.minting import MintingService
 
 pytestmark = pytest.mark.integration

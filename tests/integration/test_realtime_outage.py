@@ -15,7 +15,7 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import sessions as succession
-from gateway.upstream.breaker import Attempt, Breaker, HeldBack, UpstreamAway, UpstreamBack, Verdict
+from gateway.upstream.core.breaker import AttemptResult, Breaker, ConnectAttempt, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.realtime.wire.session import SessionConfig
 from tests.fakes.realtime_service import Call, calling, make_ready, serving, until_closed
 from tests.rigs.waiting import until
@@ -104,8 +104,8 @@ async def test_a_call_that_is_held_back_tells_so_once_and_can_be_closed_at_any_m
 def open_up(breaker: Breaker) -> None:
     """Open a breaker that opens at the first loss; no probe is due for the time of a test."""
     attempt = breaker.admit()
-    assert isinstance(attempt, Attempt)
-    breaker.settle(attempt, Verdict.LOST, "gone", retry_after_s=30)
+    assert isinstance(attempt, ConnectAttempt)
+    breaker.settle(attempt, AttemptResult.LOST, "gone", retry_after_s=30)
 
 
 class NoMinter:

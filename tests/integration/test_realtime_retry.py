@@ -12,7 +12,7 @@ from websockets.http11 import Request, Response
 
 from gateway.call.events import AgentReady
 from gateway.errors import AgentError, AgentLost, AgentRefused
-from gateway.upstream.backoff import Backoff
+from gateway.upstream.core.backoff import Backoff
 from tests.fakes.realtime_service import (
     CALL,
     Script,

@@ -21,7 +21,7 @@ from gateway.dialplan.model.plan import Dialplan
 from gateway.errors import ConfigError
 from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
 from gateway.store.calls import RedisSessionStore
-from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
 from gateway.web.dialplans import PlanEndpoint
 from gateway.web.secrets import STRANGERS_PER_MINUTE, MintEndpoint

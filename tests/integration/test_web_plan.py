@@ -19,7 +19,7 @@ from gateway.dialplan.model.plan import Dialplan
 from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
 from gateway.store.calls import RedisSessionStore
 from gateway.store.reload_requests import ReloadRequests
-from gateway.upstream.realtime.secrets import SecretMinter
+from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
 from gateway.web.dialplans import PlanEndpoint
 from gateway.web.rate_limit import TokenBuckets

@@ -18,14 +18,27 @@ from gateway.call.events import (
 )
 from gateway.errors import AgentLost, AgentRefused
 from gateway.ids import CallId
-from gateway.upstream.debts import Came, Cause, Debt, GiveUp, Late, Missed, Move, PlaySound, Renew, Said, Unsaid, Why
-from gateway.upstream.dialect import Fact, RenewSession
-from gateway.upstream.owed import Owed
-from gateway.upstream.realtime.failures import BUSY, NO_ANSWER, OTHER, Kind, Source, find_row
+from gateway.upstream.core.debts import (
+    Came,
+    Cause,
+    Debt,
+    GiveUp,
+    Missed,
+    Move,
+    Overdue,
+    PlaySound,
+    Renew,
+    Said,
+    Unsaid,
+    Why,
+)
+from gateway.upstream.core.dialect import RenewSession, UpstreamEvent
+from gateway.upstream.core.owed import Owed
+from gateway.upstream.realtime.failures import BUSY, NO_ANSWER, OTHER, FailureKind, FailureSource, find_row
 from gateway.upstream.realtime.problems import Problems, stated_delay_s, words_of
 from gateway.upstream.realtime.responses import EndedResponses
 from gateway.upstream.realtime.wire.client import ResponseOverrides
-from gateway.upstream.realtime.wire.objects import ErrorDetails, Response, StatusDetails
+from gateway.upstream.realtime.wire.objects import ErrorDetails, ServerResponse, StatusDetails
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +71,7 @@ class Answers:
         self._written = response_id or self._owed.active_id
         self._owed.moved(response_id)
 
-    def done(self, response: Response, *, called: bool, speaking: bool) -> list[Fact]:
+    def done(self, response: ServerResponse, *, called: bool, speaking: bool) -> list[UpstreamEvent]:
         """
         Take ``response.done``.
 
@@ -94,25 +107,25 @@ class Answers:
             self._owed.missed(debts, Why.EMPTY, "completed without any output")
         return facts
 
-    def refused(self, error: ErrorDetails) -> list[Fact]:
+    def refused(self, error: ErrorDetails) -> list[UpstreamEvent]:
         """Take an ``error`` event; nothing when it is about no response."""
         fields = _refused_fields(error)
         if error.event_id is None and error.code != BUSY and not (fields or _may_concern_response(error)):
             self._owed.hurry()
             return []
-        row = find_row(Source.RESPONSE, error.code, error.type)
+        row = find_row(FailureSource.RESPONSE, error.code, error.type)
         delay_s = _delay_s(error)
         mine = self._owed.refused(error.event_id, words_of(error), busy=error.code == BUSY, delay_s=delay_s)
         if mine:
             self._owed.do_without(fields)
-        return [self._refusal(error)] if mine and row.kind is Kind.REFUSED else []
+        return [self._refusal(error)] if mine and row.kind is FailureKind.REFUSED else []
 
-    def told(self) -> list[Fact]:
+    def told(self) -> list[UpstreamEvent]:
         """Return what the call is to learn of its debts since the last time, in order; nothing is told twice."""
         return [fact for move in self._owed.take_moves() for fact in self._facts_of(move)]
 
-    def _failed(self, debts: list[Debt], error: ErrorDetails) -> list[Fact]:
-        if find_row(Source.RESPONSE, error.code, error.type).kind is Kind.REFUSED:
+    def _failed(self, debts: list[Debt], error: ErrorDetails) -> list[UpstreamEvent]:
+        if find_row(FailureSource.RESPONSE, error.code, error.type).kind is FailureKind.REFUSED:
             return [self._refusal(error)]
         self._owed.missed(debts, Why.FAILED, words_of(error), _delay_s(error))
         return []
@@ -121,25 +134,25 @@ class Answers:
         refused = AgentRefused(f"the service answers no more: {words_of(error)}", code=error.code)
         return AgentFailed(self._call_id, refused)
 
-    def _error_of(self, response: Response) -> ErrorDetails:
+    def _error_of(self, response: ServerResponse) -> ErrorDetails:
         details = response.status_details or StatusDetails()
         return self._problems.cleaned(details.error or ErrorDetails(code=details.reason, message=details.reason))
 
-    def _reported(self, response: Response) -> list[Fact]:
+    def _reported(self, response: ServerResponse) -> list[UpstreamEvent]:
         if response.status not in ("failed", "incomplete"):
             return []
         name = f"response_{response.status}"
         return [*self._problems.tell(name, self._error_of(response), each=True, response_id=response.id)]
 
-    def _is_written(self, response: Response) -> bool:
+    def _is_written(self, response: ServerResponse) -> bool:
         parts = [part for item in response.output or () for part in item.content or ()]
         return self._written == response.id or any(part.type in _WRITTEN for part in parts)
 
-    def _facts_of(self, move: Move) -> list[Fact]:
+    def _facts_of(self, move: Move) -> list[UpstreamEvent]:
         match move:
             case Missed():
                 return [self._missed(move)]
-            case Late():
+            case Overdue():
                 return [AnswerLate(self._call_id)]
             case Came():
                 return [AnswerCame(self._call_id)]
@@ -175,7 +188,7 @@ def _delay_s(error: ErrorDetails) -> float:
 
 def _may_concern_response(error: ErrorDetails) -> bool:
     """Return whether an error that names no event of ours may be about the response asked for."""
-    row = find_row(Source.RESPONSE, error.code)
+    row = find_row(FailureSource.RESPONSE, error.code)
     return error.type == "server_error" or row.keys != OTHER or error.code == "server_error"
 
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 from gateway.dialplan.model.agent import AgentProfile, McpServer
 from gateway.errors import AgentRefused
 from gateway.tools.builtin import OfferedTools, OwnTool, ToolDefinition, builtin_definitions, own_definition
-from gateway.upstream.debts import Policy
+from gateway.upstream.core.debts import Policy
 from gateway.upstream.realtime.mcp import McpRule
 from gateway.upstream.realtime.wire.session import (
     AudioConfig,

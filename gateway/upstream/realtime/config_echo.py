@@ -11,7 +11,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.upstream.realtime.wire.objects import EchoedFormat, EchoedOutput, EchoedTurnDetection, EchoedVoice, Session
+from gateway.upstream.realtime.wire.objects import (
+    EchoedFormat,
+    EchoedOutput,
+    EchoedSession,
+    EchoedTurnDetection,
+    EchoedVoice,
+)
 from gateway.upstream.realtime.wire.session import (
     AudioConfig,
     AudioFormat,
@@ -50,7 +56,7 @@ class Difference:
         return f"{self.field} is {self.got}, asked for {self.wanted}"
 
 
-def find_differences(config: SessionConfig, echo: Session) -> tuple[Difference, ...]:
+def find_differences(config: SessionConfig, echo: EchoedSession) -> tuple[Difference, ...]:
     """
     Return all differences; what was not asked for, and what the echo leaves out, is none.
 
@@ -60,7 +66,7 @@ def find_differences(config: SessionConfig, echo: Session) -> tuple[Difference, 
     return tuple(_differences(config, echo))
 
 
-def beta_field(echo: Session) -> str | None:
+def beta_field(echo: EchoedSession) -> str | None:
     """Return the field by which an echo shows that the service speaks the beta interface; None if it does not."""
     audio = echo.audio
     for name, side in (("input", audio.input if audio else None), ("output", audio.output if audio else None)):
@@ -72,7 +78,7 @@ def beta_field(echo: Session) -> str | None:
     return None
 
 
-def _differences(config: SessionConfig, echo: Session) -> Iterator[Difference]:
+def _differences(config: SessionConfig, echo: EchoedSession) -> Iterator[Difference]:
     asked = config.audio or AudioConfig()
     heard, spoken = (echo.audio.input, echo.audio.output) if echo.audio is not None else (None, None)
     yield from _text("session.instructions", config.instructions, echo.instructions)
@@ -132,7 +138,7 @@ def _is_off(turns: EchoedTurnDetection | None) -> bool:
     return turns is None or ("type" in turns.model_fields_set and turns.type is None)
 
 
-def _voice(wanted: str | CustomVoice | None, spoken: EchoedOutput | None, echo: Session) -> Iterator[Difference]:
+def _voice(wanted: str | CustomVoice | None, spoken: EchoedOutput | None, echo: EchoedSession) -> Iterator[Difference]:
     nested = _name(spoken.voice) if spoken is not None else None
     field, got = ("session.audio.output.voice", nested) if nested else ("session.voice", _name(echo.voice))
     asked = _name(wanted)

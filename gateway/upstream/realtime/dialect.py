@@ -25,30 +25,30 @@ from gateway.call.events import (
 from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.debts import Cause
-from gateway.upstream.dialect import Alarm, Fact, Send, SessionBegan
-from gateway.upstream.history import History
-from gateway.upstream.owed import Owed
+from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.dialect import Alarm, Send, SessionBegan, UpstreamEvent
+from gateway.upstream.core.history import History
+from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.answers import Answers
 from gateway.upstream.realtime.config_echo import beta_field, find_differences
-from gateway.upstream.realtime.failures import Source, error_class, error_of_close, find_row
-from gateway.upstream.realtime.function_calls import Rejected, ToolCalls
+from gateway.upstream.realtime.failures import FailureSource, error_class, error_of_close, find_row
+from gateway.upstream.realtime.function_calls import FunctionCalls, Rejected
 from gateway.upstream.realtime.gaps import Gaps, is_unnamed
-from gateway.upstream.realtime.mcp import McpFact
+from gateway.upstream.realtime.mcp import McpEvent
 from gateway.upstream.realtime.problems import Problems, client_event_of, words_of
 from gateway.upstream.realtime.received_audio import SpokenItems
 from gateway.upstream.realtime.responses import EndedResponses
 from gateway.upstream.realtime.transcripts import Transcripts
-from gateway.upstream.realtime.turn_detection import Listening
+from gateway.upstream.realtime.turn_detection import CallerTurns
 from gateway.upstream.realtime.usage import rate_limit_fields, usage_fields
 from gateway.upstream.realtime.wire import server
 from gateway.upstream.realtime.wire.client import (
     ClientEvent,
+    ClientItem,
     ConversationItemCreate,
     ConversationItemTruncate,
     FunctionCallOutput,
     InputText,
-    Item,
     McpApprovalResponse,
     ResponseCancel,
     ResponseCreate,
@@ -75,7 +75,7 @@ BETA = "the service answers with a session of the beta interface"
 BETA_CURE = "Connect to its GA interface instead, without OpenAI-Beta or api-version: see docs/realtime.md, Upstreams"
 
 
-class RealtimeProtocol:
+class RealtimeDialect:
     """
     The client's side of one session. Orders return the messages to send now, in order; often none.
 
@@ -98,7 +98,7 @@ class RealtimeProtocol:
         redact: Callable[[str], str] = lambda text: text,
         interrupts: bool | None = None,
         history: History | None = None,
-        calls: ToolCalls | None = None,
+        calls: FunctionCalls | None = None,
         owed: Owed | None = None,
         lay_out: Callable[[str], str] = lambda text: text,
     ) -> None:
@@ -106,9 +106,9 @@ class RealtimeProtocol:
         self._config = config
         self._redact = redact
         self._lay_out = lay_out
-        self._listening = Listening(config, interrupts)
+        self._listening = CallerTurns(config, interrupts)
         self._history = history if history is not None else History()
-        self._calls = calls if calls is not None else ToolCalls(call_id, OfferedTools(), self._history)
+        self._calls = calls if calls is not None else FunctionCalls(call_id, OfferedTools(), self._history)
         output = config.audio.output.format if config.audio and config.audio.output else None
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
         self._owed = owed if owed is not None else Owed()
@@ -213,7 +213,7 @@ class RealtimeProtocol:
                 )
         return self._encoded(events)
 
-    def end_speech(self) -> list[Fact]:
+    def end_speech(self) -> list[UpstreamEvent]:
         """The session is gone: return what of its speech may still be played, and what ended."""
         return [*self._speech.end_all()]
 
@@ -223,7 +223,7 @@ class RealtimeProtocol:
             return ()
         return (self._create(FunctionCallOutput(call_id=tool_call_id, output=output)), *self._respond_if_due())
 
-    def seed(self, items: Iterable[Item]) -> tuple[str, ...]:
+    def seed(self, items: Iterable[ClientItem]) -> tuple[str, ...]:
         """Tell a new session what was said before."""
         return tuple(self._create(item) for item in items)
 
@@ -261,12 +261,12 @@ class RealtimeProtocol:
         """Whether a turn of the caller is open, as far as the service tells."""
         return self._listening.caller_speaks
 
-    def end_turn(self) -> list[Fact]:
+    def end_turn(self) -> list[UpstreamEvent]:
         """Take a turn for over of which the service does not tell the end."""
         ended = self._turn_ended(told=False)
         return self._with_told(ended)
 
-    def overdue(self, queued_ms: int) -> list[Fact]:
+    def overdue(self, queued_ms: int) -> list[UpstreamEvent]:
         """Take the end of the alarm; ``queued_ms`` of speech wait to be played."""
         if self._over:
             return []
@@ -283,7 +283,7 @@ class RealtimeProtocol:
 
     # What the server says
 
-    def receive(self, text: str | bytes) -> list[Fact]:
+    def receive(self, text: str | bytes) -> list[UpstreamEvent]:
         """
         Take one message of the server and tell what it means, in order.
 
@@ -304,7 +304,7 @@ class RealtimeProtocol:
             facts += handle(self, each) if handle is not None else []
         return self._with_told(facts)
 
-    def _with_told(self, facts: list[Fact]) -> list[Fact]:
+    def _with_told(self, facts: list[UpstreamEvent]) -> list[UpstreamEvent]:
         """Add what the call is to learn of its debts, and when they are to be looked at."""
         told = self._answers.told()
         if any(isinstance(fact, AgentFailed) for fact in told):
@@ -314,7 +314,7 @@ class RealtimeProtocol:
             return [*facts, *told, *([] if alarm is None else [Alarm(*alarm)])]
         return facts
 
-    def _on_odd(self, odd: tuple[Oddity, ...]) -> list[Fact]:
+    def _on_odd(self, odd: tuple[Oddity, ...]) -> list[UpstreamEvent]:
         self.odd_messages += 1
         notes = self._problems.odd(odd)
         if self.ready:
@@ -322,16 +322,16 @@ class RealtimeProtocol:
         self._early_notes += notes
         return []
 
-    def _on_unknown(self, event: server.UnknownServerEvent) -> list[Fact]:
+    def _on_unknown(self, event: server.UnknownServerEvent) -> list[UpstreamEvent]:
         self.unknown_events += 1
         self._problems.unknown(event.type)
         return []
 
-    def _on_session_created(self, event: server.SessionCreated) -> list[Fact]:
+    def _on_session_created(self, event: server.SessionCreated) -> list[UpstreamEvent]:
         self._session_id = event.session.id or ""
         return [SessionBegan(self._session_id, event.session.expires_at)]
 
-    def _on_session_updated(self, event: server.SessionUpdated) -> list[Fact]:
+    def _on_session_updated(self, event: server.SessionUpdated) -> list[UpstreamEvent]:
         echo = event.session
         if self.ready:
             return [SpeechStopped(self._call_id)] if self._listening.updated(echo) else []
@@ -347,20 +347,20 @@ class RealtimeProtocol:
         notes = [*self._early_notes, *map(self._problems.differs, differences)]
         return [AgentReady(self._call_id, self._session_id), *notes]
 
-    def _on_error(self, event: server.ErrorReported) -> list[Fact]:
+    def _on_error(self, event: server.ErrorReported) -> list[UpstreamEvent]:
         error = self._problems.cleaned(event.error)
         if not self.ready and error != ErrorDetails():  # one that says nothing refuses nothing
             subject = "the session's configuration" if error.event_id == CONFIGURE_ID else "the session"
-            kind = error_class(find_row(Source.EARLY_ERROR, error.code, error.type).kind)
+            kind = error_class(find_row(FailureSource.EARLY_ERROR, error.code, error.type).kind)
             return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
         self._last_error = error
-        facts: list[Fact] = []
+        facts: list[UpstreamEvent] = []
         facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
         facts += self._answers.refused(error)
         again = (*self._encoded(self._listening.refused(error.event_id)), *self.go_on())
         return [*facts, *self._sends(again)]
 
-    def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[Fact]:
+    def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[UpstreamEvent]:
         if self._listening.server_interrupts:
             # The server cancels the active response by itself; what still comes of it is stale.
             self._ended.add(self._owed.active_id, *self._speech.open_responses)
@@ -370,7 +370,7 @@ class RealtimeProtocol:
         self._owed.turn_began()
         return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)]
 
-    def _on_speech_stopped(self, event: server.InputSpeechStopped) -> list[Fact]:
+    def _on_speech_stopped(self, event: server.InputSpeechStopped) -> list[UpstreamEvent]:
         return [] if self._is_over(event.item_id) else self._turn_ended()
 
     def _is_over(self, item_id: str | None) -> bool:
@@ -380,13 +380,13 @@ class RealtimeProtocol:
         self._turn_id = item_id
         return False
 
-    def _turn_ended(self, *, told: bool = True) -> list[Fact]:
+    def _turn_ended(self, *, told: bool = True) -> list[UpstreamEvent]:
         if not self._listening.speech_stopped():
             return []
         self._owed.turn_ended(cut=self._listening.server_interrupts, told=told)
         return [SpeechStopped(self._call_id), *self._sends(self.go_on())]
 
-    def _on_committed(self, event: server.InputCommitted) -> list[Fact]:
+    def _on_committed(self, event: server.InputCommitted) -> list[UpstreamEvent]:
         self._calls.spoke()
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
@@ -396,13 +396,13 @@ class RealtimeProtocol:
             self._owed.turn_ended(cut=True)
         return facts
 
-    def _on_words(self, event: server.ServerEvent) -> list[Fact]:
+    def _on_words(self, event: server.ServerEvent) -> list[UpstreamEvent]:
         return self._transcripts.take(event)
 
-    def _on_mcp_list(self, event: server.McpListTools) -> list[Fact]:
+    def _on_mcp_list(self, event: server.McpListTools) -> list[UpstreamEvent]:
         return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
 
-    def _on_response_created(self, event: server.ResponseCreated) -> list[Fact]:
+    def _on_response_created(self, event: server.ResponseCreated) -> list[UpstreamEvent]:
         response_id = event.response.id
         if response_id in self._ended and response_id != self._owed.active_id:  # an id that the service uses again
             self._ended.remove(response_id)
@@ -412,11 +412,11 @@ class RealtimeProtocol:
         self._calls.mcp.response_began()
         return self._sends(self.cancel()) if unwanted else []
 
-    def _on_text(self, event: server.OutputTextDelta | server.OutputTextDone) -> list[Fact]:
+    def _on_text(self, event: server.OutputTextDelta | server.OutputTextDone) -> list[UpstreamEvent]:
         self._answers.wrote(event.response_id)
         return []
 
-    def _on_audio(self, event: server.OutputAudioDelta) -> list[Fact]:
+    def _on_audio(self, event: server.OutputAudioDelta) -> list[UpstreamEvent]:
         if event.response_id in self._ended:
             return []
         self._owed.moved(event.response_id, speech=bool(event.delta))
@@ -432,12 +432,12 @@ class RealtimeProtocol:
             self._calls.spoke()
         return [*told]
 
-    def _on_audio_done(self, event: server.OutputAudioDone) -> list[Fact]:
+    def _on_audio_done(self, event: server.OutputAudioDone) -> list[UpstreamEvent]:
         whole = event.response_id not in self._ended
         self._owed.speech_ended(event.response_id, whole=whole)
         return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=whole)]
 
-    def _on_part(self, event: server.ContentPartChanged) -> list[Fact]:
+    def _on_part(self, event: server.ContentPartChanged) -> list[UpstreamEvent]:
         is_audio = event.part is not None and event.part.type in ("audio", "output_audio")
         if not event.item_id or not is_audio or event.response_id in self._ended:
             return []
@@ -446,7 +446,7 @@ class RealtimeProtocol:
             return []
         return [*self._speech.end_part(event.item_id, event.content_index or 0, whole=True)]
 
-    def _on_message(self, event: server.OutputItemChanged, item: ServerItem) -> list[Fact]:
+    def _on_message(self, event: server.OutputItemChanged, item: ServerItem) -> list[UpstreamEvent]:
         """Take an item that may have audio: it has its place from its beginning, and brings no more from its end."""
         over = event.response_id in self._ended
         if not item.id or item.role not in ("assistant", None):
@@ -459,7 +459,7 @@ class RealtimeProtocol:
             self._speech.announce(item.id, event.response_id, event.output_index)
         return []
 
-    def _on_output_item(self, event: server.OutputEvent) -> list[Fact]:
+    def _on_output_item(self, event: server.OutputEvent) -> list[UpstreamEvent]:
         if isinstance(event, server.OutputItemChanged) and event.item is not None and event.item.type == "message":
             return self._on_message(event, event.item)
         response_id = event.response_id or self._owed.active_id
@@ -470,16 +470,16 @@ class RealtimeProtocol:
         begins = event.type == "response.output_item.added"
         return self._of_mcp(self._calls.mcp.take_item(event.item, response_id, event.output_index, begins=begins))
 
-    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
+    def _on_item(self, event: server.ItemChanged) -> list[UpstreamEvent]:
         begins = event.type != "conversation.item.done"
         facts = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
         return [*self._transcripts.take(event), *self._of_mcp(facts)]
 
-    def _on_mcp_call(self, event: server.McpCall) -> list[Fact]:
+    def _on_mcp_call(self, event: server.McpCallProgress) -> list[UpstreamEvent]:
         return self._of_mcp(self._calls.mcp.take_progress(event, self._owed.active_id))
 
-    def mcp_timer(self, key: str) -> list[Fact]:
-        """Take the end of an ``McpTimer``."""
+    def timer_fired(self, key: str) -> list[UpstreamEvent]:
+        """Take the end of an ``DialectTimer``."""
         active = self._owed.active_id
         facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
         if active is not None or not self._calls.take_due():
@@ -487,17 +487,17 @@ class RealtimeProtocol:
         self._owed.owe(Cause.TOOL)
         return self._with_told([*facts, *self._end_round(), *self._sends(self.go_on())])
 
-    def _of_mcp(self, facts: list[McpFact]) -> list[Fact]:
+    def _of_mcp(self, facts: list[McpEvent]) -> list[UpstreamEvent]:
         return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
 
-    def _end_round(self) -> list[Fact]:
+    def _end_round(self) -> list[UpstreamEvent]:
         """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
         if not self._calls.end_round():
             return []
         _log.warning("tool_rounds_exhausted", call_id=self._call_id)
         return [Noted(self._call_id, "tool_rounds_exhausted", {"detail": "the next answer may call no tool"})]
 
-    def _reject(self, call: Rejected) -> list[Fact]:
+    def _reject(self, call: Rejected) -> list[UpstreamEvent]:
         """Note a function call that is not carried out, and tell the model."""
         fields = {"tool": call.name[:64], "tool_call_id": call.tool_call_id, "detail": call.detail}
         _log.warning("tool_rejected", call_id=self._call_id, **fields)
@@ -507,10 +507,10 @@ class RealtimeProtocol:
         output = FunctionCallOutput(call_id=call.tool_call_id, output=call.output)
         return [noted, Send(self._create(output))]
 
-    def _on_response_done(self, event: server.ResponseDone) -> list[Fact]:
+    def _on_response_done(self, event: server.ResponseDone) -> list[UpstreamEvent]:
         response = event.response
         stale = response.id in self._ended
-        facts: list[Fact] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
+        facts: list[UpstreamEvent] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
         if usage := response.usage or event.usage:
             facts.append(Noted(self._call_id, "usage", usage_fields(usage)))
         asked = self._calls.end_response(response, stale=stale)
@@ -526,13 +526,13 @@ class RealtimeProtocol:
             return facts
         return [*facts, *self._sends(self._respond_if_due())]
 
-    def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[Fact]:
+    def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[UpstreamEvent]:
         fields = rate_limit_fields(event.rate_limits or ())
         return [Noted(self._call_id, "rate_limits", fields)] if fields else []
 
     # State
 
-    def _fail(self, error: AgentError) -> list[Fact]:
+    def _fail(self, error: AgentError) -> list[UpstreamEvent]:
         self._over = True
         return [AgentFailed(self._call_id, error)]
 
@@ -541,7 +541,7 @@ class RealtimeProtocol:
             self._owed.owe(Cause.TOOL)
         return self.go_on()
 
-    def _create(self, item: Item) -> str:
+    def _create(self, item: ClientItem) -> str:
         return encode(ConversationItemCreate(event_id=self._next_id("item"), item=item))
 
     def _next_id(self, kind: str) -> str:
@@ -553,10 +553,10 @@ class RealtimeProtocol:
         return tuple(self._lay_out(encode(event)) for event in events)
 
     @staticmethod
-    def _sends(texts: tuple[str, ...]) -> list[Fact]:
+    def _sends(texts: tuple[str, ...]) -> list[UpstreamEvent]:
         return [Send(text) for text in texts]
 
-    _HANDLERS: ClassVar[dict[type, Callable[[RealtimeProtocol, Any], list[Fact]]]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[[RealtimeDialect, Any], list[UpstreamEvent]]]] = {
         server.UnknownServerEvent: _on_unknown,
         server.SessionCreated: _on_session_created,
         server.SessionUpdated: _on_session_updated,
@@ -576,7 +576,7 @@ class RealtimeProtocol:
         server.FunctionArgumentsDone: _on_output_item,
         server.OutputItemChanged: _on_output_item,
         server.ContentPartChanged: _on_part,
-        server.McpCall: _on_mcp_call,
+        server.McpCallProgress: _on_mcp_call,
         server.ResponseDone: _on_response_done,
         server.RateLimitsUpdated: _on_rate_limits,
     }

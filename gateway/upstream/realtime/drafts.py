@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gateway.tools.builtin import MAX_ARGUMENTS
 from gateway.upstream.realtime.wire import server
-from gateway.upstream.realtime.wire.objects import Response, ServerItem
+from gateway.upstream.realtime.wire.objects import ServerItem, ServerResponse
 
 MAX_DRAFTS = 64
 """Calls on their way at once; a model calls a handful."""
@@ -22,7 +22,7 @@ CUT_OFF = frozenset({"incomplete", "failed", "cancelled"})
 """Status of an item or a response that was not generated to its end."""
 
 
-class _Place(NamedTuple):
+class _CallPlace(NamedTuple):
     """What an event says about which call it is; any of it may be missing."""
 
     response_id: str | None
@@ -76,7 +76,7 @@ class Draft:
         if self.status not in CUT_OFF:
             self.status = status or self.status
 
-    def learn(self, place: _Place) -> None:
+    def learn(self, place: _CallPlace) -> None:
         """Take the ids that were not known yet."""
         self.response_id = self.response_id or place.response_id
         self.item_id = self.item_id or place.item_id
@@ -84,7 +84,7 @@ class Draft:
         if self.output_index is None:
             self.output_index = place.output_index
 
-    def is_at(self, place: _Place) -> bool:
+    def is_at(self, place: _CallPlace) -> bool:
         """Tell whether an event is about this call, by the surest id that both have."""
         if self.response_id is not None and place.response_id is not None and self.response_id != place.response_id:
             return False
@@ -124,16 +124,16 @@ class CallDrafts:
                     draft.ended = True
                     draft.fill(item.arguments, item.status, item.name)
             case server.FunctionArgumentsDelta():
-                place = _Place(response_id, event.item_id, event.call_id, event.output_index)
+                place = _CallPlace(response_id, event.item_id, event.call_id, event.output_index)
                 if (draft := self._at(place)) is not None:
                     draft.add(event.delta or "")
             case server.FunctionArgumentsDone():
-                place = _Place(response_id, event.item_id, event.call_id, event.output_index)
+                place = _CallPlace(response_id, event.item_id, event.call_id, event.output_index)
                 if (draft := self._at(place)) is not None:
                     draft.ended = True
                     draft.fill(event.arguments, name=event.name)
 
-    def finish(self, response: Response) -> list[Draft]:
+    def finish(self, response: ServerResponse) -> list[Draft]:
         """Return the calls of a response that is over, in the order of its output, and forget them."""
         mine = [draft for draft in self._drafts if draft.response_id in (response.id, None)]
         self._drafts = [draft for draft in self._drafts if draft not in mine]
@@ -148,7 +148,7 @@ class CallDrafts:
         """Forget all calls: their responses will never be over."""
         self._drafts.clear()
 
-    def _at(self, place: _Place) -> Draft | None:
+    def _at(self, place: _CallPlace) -> Draft | None:
         """Return the draft an event is about, a new one if need be; None when there are too many."""
         found = _find(self._drafts, place)
         if found is not None or len(self._drafts) >= MAX_DRAFTS:
@@ -156,17 +156,17 @@ class CallDrafts:
         return _add(self._drafts, place)
 
 
-def _place(item: ServerItem, response_id: str | None, output_index: int | None) -> _Place:
-    return _Place(response_id, item.id, item.call_id, output_index)
+def _place(item: ServerItem, response_id: str | None, output_index: int | None) -> _CallPlace:
+    return _CallPlace(response_id, item.id, item.call_id, output_index)
 
 
-def _find(drafts: list[Draft], place: _Place) -> Draft | None:
+def _find(drafts: list[Draft], place: _CallPlace) -> Draft | None:
     found = next((draft for draft in reversed(drafts) if draft.is_at(place)), None)
     if found is not None:
         found.learn(place)
     return found
 
 
-def _add(drafts: list[Draft], place: _Place) -> Draft:
+def _add(drafts: list[Draft], place: _CallPlace) -> Draft:
     drafts.append(Draft(*place))
     return drafts[-1]

@@ -16,7 +16,7 @@ from gateway.upstream.realtime.problems import words_of
 from gateway.upstream.realtime.wire.objects import ErrorDetails
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What a failure means for the session."""
 
     REFUSED = "refused"
@@ -33,7 +33,7 @@ class Retry(IntEnum):
     NEVER = 2
 
 
-class Source(StrEnum):
+class FailureSource(StrEnum):
     """Where a failure shows."""
 
     CONNECT = "connecting"
@@ -46,7 +46,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FailureRow:
     """
     One line of the table.
 
@@ -55,10 +55,10 @@ class Row:
         what: the keys in words, for people.
     """
 
-    source: Source
+    source: FailureSource
     keys: Container[int | str]
     what: str
-    kind: Kind
+    kind: FailureKind
     retry: Retry
     note: str = ""
 
@@ -68,102 +68,137 @@ NO_ANSWER = "no_answer"
 """Code of an agent that is given up because it answers no more; not the service's."""
 
 OTHER = ()
-TABLE: tuple[Row, ...] = (
-    Row(Source.CONNECT, {"certificate"}, "certificate not trusted", Kind.REFUSED, Retry.NEVER),
-    Row(
-        Source.CONNECT,
+TABLE: tuple[FailureRow, ...] = (
+    FailureRow(FailureSource.CONNECT, {"certificate"}, "certificate not trusted", FailureKind.REFUSED, Retry.NEVER),
+    FailureRow(
+        FailureSource.CONNECT,
         {"held_back"},
         "not even tried: the service is away",
-        Kind.LOST,
+        FailureKind.LOST,
         Retry.BACKOFF,
         "see [below](#while-the-service-is-away)",
     ),
-    Row(Source.CONNECT, OTHER, "no route, no name, no answer in time", Kind.LOST, Retry.BACKOFF),
-    Row(Source.HTTP, range(300, 400), "3xx", Kind.LOST, Retry.NEVER, "the key goes to the configured service alone"),
-    Row(
-        Source.HTTP,
+    FailureRow(FailureSource.CONNECT, OTHER, "no route, no name, no answer in time", FailureKind.LOST, Retry.BACKOFF),
+    FailureRow(
+        FailureSource.HTTP,
+        range(300, 400),
+        "3xx",
+        FailureKind.LOST,
+        Retry.NEVER,
+        "the key goes to the configured service alone",
+    ),
+    FailureRow(
+        FailureSource.HTTP,
         {408, 409, 423, 425, 429},
         "408, 409, 423, 425, 429",
-        Kind.LOST,
+        FailureKind.LOST,
         Retry.BACKOFF,
         "`Retry-After` is a floor",
     ),
-    Row(Source.HTTP, range(500, 600), "5xx", Kind.LOST, Retry.BACKOFF, "`Retry-After` is a floor"),
-    Row(Source.HTTP, OTHER, "400, 401, 403, 404 and any other", Kind.REFUSED, Retry.NEVER),
-    Row(Source.EARLY_ERROR, {"server_error"}, "`server_error`", Kind.LOST, Retry.BACKOFF),
-    Row(Source.EARLY_ERROR, {"rate_limit_exceeded"}, "`rate_limit_exceeded`", Kind.LOST, Retry.BACKOFF),
-    Row(Source.EARLY_ERROR, {"session_expired"}, "`session_expired`", Kind.LOST, Retry.BACKOFF, "a new session"),
-    Row(
-        Source.EARLY_ERROR,
+    FailureRow(FailureSource.HTTP, range(500, 600), "5xx", FailureKind.LOST, Retry.BACKOFF, "`Retry-After` is a floor"),
+    FailureRow(FailureSource.HTTP, OTHER, "400, 401, 403, 404 and any other", FailureKind.REFUSED, Retry.NEVER),
+    FailureRow(FailureSource.EARLY_ERROR, {"server_error"}, "`server_error`", FailureKind.LOST, Retry.BACKOFF),
+    FailureRow(
+        FailureSource.EARLY_ERROR, {"rate_limit_exceeded"}, "`rate_limit_exceeded`", FailureKind.LOST, Retry.BACKOFF
+    ),
+    FailureRow(
+        FailureSource.EARLY_ERROR,
+        {"session_expired"},
+        "`session_expired`",
+        FailureKind.LOST,
+        Retry.BACKOFF,
+        "a new session",
+    ),
+    FailureRow(
+        FailureSource.EARLY_ERROR,
         {
             *("invalid_api_key", "insufficient_permissions", "invalid_model", "missing_model"),
             *("beta_api_shape_disabled", "insufficient_quota"),
         },
         "`invalid_api_key`, `insufficient_permissions`, `invalid_model`, `missing_model`, `beta_api_shape_disabled`, "
         "`insufficient_quota`",
-        Kind.REFUSED,
+        FailureKind.REFUSED,
         Retry.NEVER,
     ),
-    Row(
-        Source.EARLY_ERROR,
+    FailureRow(
+        FailureSource.EARLY_ERROR,
         OTHER,
         "any other, such as a rejected `session.update`",
-        Kind.REFUSED,
+        FailureKind.REFUSED,
         Retry.NEVER,
         "a session on its defaults is no agent; the parameter is named",
     ),
-    Row(
-        Source.ERROR,
+    FailureRow(
+        FailureSource.ERROR,
         {BUSY},
         "`conversation_already_has_active_response`",
-        Kind.REJECTED,
+        FailureKind.REJECTED,
         Retry.ONCE,
         "asked again after `response.done`",
     ),
-    Row(Source.ERROR, OTHER, "any other", Kind.REJECTED, Retry.NEVER, "final only if a CLOSE follows"),
-    Row(
-        Source.CLOSE,
+    FailureRow(
+        FailureSource.ERROR, OTHER, "any other", FailureKind.REJECTED, Retry.NEVER, "final only if a CLOSE follows"
+    ),
+    FailureRow(
+        FailureSource.CLOSE,
         {1000},
         "1000 unasked",
-        Kind.LOST,
+        FailureKind.LOST,
         Retry.ONCE,
         "after readiness, without an `error`: an orderly end, not a loss",
     ),
-    Row(Source.CLOSE, {1001}, "1001", Kind.LOST, Retry.BACKOFF, "expired or going away: a new session"),
-    Row(Source.CLOSE, {1005}, "1005", Kind.LOST, Retry.ONCE, "a proxy's cut; may stand for 4000"),
-    Row(Source.CLOSE, {1006}, "1006, no CLOSE at all", Kind.LOST, Retry.BACKOFF),
-    Row(Source.CLOSE, {1011, 1012, 1013, 1014, 1015}, "1011 to 1015", Kind.LOST, Retry.BACKOFF),
-    Row(Source.CLOSE, {1002, 1003, 1007, 1008, 1009}, "1002, 1003, 1007, 1008, 1009", Kind.REFUSED, Retry.NEVER),
-    Row(Source.CLOSE, range(3000, 5000), "3000, 4000 and any other from 3000", Kind.REFUSED, Retry.NEVER),
-    Row(Source.CLOSE, OTHER, "any other", Kind.LOST, Retry.NEVER),
-    Row(
-        Source.STALLED,
+    FailureRow(
+        FailureSource.CLOSE, {1001}, "1001", FailureKind.LOST, Retry.BACKOFF, "expired or going away: a new session"
+    ),
+    FailureRow(FailureSource.CLOSE, {1005}, "1005", FailureKind.LOST, Retry.ONCE, "a proxy's cut; may stand for 4000"),
+    FailureRow(FailureSource.CLOSE, {1006}, "1006, no CLOSE at all", FailureKind.LOST, Retry.BACKOFF),
+    FailureRow(FailureSource.CLOSE, {1011, 1012, 1013, 1014, 1015}, "1011 to 1015", FailureKind.LOST, Retry.BACKOFF),
+    FailureRow(
+        FailureSource.CLOSE,
+        {1002, 1003, 1007, 1008, 1009},
+        "1002, 1003, 1007, 1008, 1009",
+        FailureKind.REFUSED,
+        Retry.NEVER,
+    ),
+    FailureRow(
+        FailureSource.CLOSE, range(3000, 5000), "3000, 4000 and any other from 3000", FailureKind.REFUSED, Retry.NEVER
+    ),
+    FailureRow(FailureSource.CLOSE, OTHER, "any other", FailureKind.LOST, Retry.NEVER),
+    FailureRow(
+        FailureSource.STALLED,
         OTHER,
         "nothing comes, not even a PONG; no data is taken",
-        Kind.LOST,
+        FailureKind.LOST,
         Retry.BACKOFF,
         "where data is not acknowledged, TCP ends: 1006",
     ),
-    Row(
-        Source.RESPONSE,
+    FailureRow(
+        FailureSource.RESPONSE,
         {"rate_limit_exceeded"},
         "`rate_limit_exceeded`",
-        Kind.FAILED,
+        FailureKind.FAILED,
         Retry.BACKOFF,
         "after the delay its message states, as `on_no_answer` says",
     ),
-    Row(Source.RESPONSE, {"insufficient_quota"}, "`insufficient_quota`", Kind.REFUSED, Retry.NEVER, "the call ends"),
-    Row(Source.RESPONSE, OTHER, "any other", Kind.FAILED, Retry.BACKOFF, "as `on_no_answer` says"),
+    FailureRow(
+        FailureSource.RESPONSE,
+        {"insufficient_quota"},
+        "`insufficient_quota`",
+        FailureKind.REFUSED,
+        Retry.NEVER,
+        "the call ends",
+    ),
+    FailureRow(FailureSource.RESPONSE, OTHER, "any other", FailureKind.FAILED, Retry.BACKOFF, "as `on_no_answer` says"),
 )
 
 
-def find_row(source: Source, *keys: int | str | None) -> Row:
+def find_row(source: FailureSource, *keys: int | str | None) -> FailureRow:
     """Return the first row of ``source`` that names one of ``keys``, else its row for every other."""
     rows = [row for row in TABLE if row.source is source]
     return next((row for row in rows if any(key in row.keys for key in keys if key is not None)), rows[-1])
 
 
-def judge_close(close_code: int | None, error_code: str | None, error_type: str | None) -> Row:
+def judge_close(close_code: int | None, error_code: str | None, error_type: str | None) -> FailureRow:
     """
     Judge the end of a connection.
 
@@ -172,7 +207,7 @@ def judge_close(close_code: int | None, error_code: str | None, error_type: str 
         error_code: code of the ``error`` event that was the last thing heard; None without one.
         error_type: its type.
     """
-    closed = find_row(Source.CLOSE, 1006 if close_code is None else close_code)
+    closed = find_row(FailureSource.CLOSE, 1006 if close_code is None else close_code)
     return _stricter(closed, _named_error(error_code, error_type))
 
 
@@ -206,9 +241,9 @@ def error_of_close(
     return kind(f"{detail} (close code {close_code})", code=code, close_code=close_code)
 
 
-def judge_status(status: int, error_code: str | None) -> Row:
+def judge_status(status: int, error_code: str | None) -> FailureRow:
     """Judge a handshake answered with an HTTP status that is not 101, and the error code in its body."""
-    return _stricter(find_row(Source.HTTP, status), _named_error(error_code, None))
+    return _stricter(find_row(FailureSource.HTTP, status), _named_error(error_code, None))
 
 
 def retry_of(error: AgentError) -> Retry:
@@ -222,12 +257,12 @@ def retry_of(error: AgentError) -> Retry:
     return Retry.BACKOFF
 
 
-def error_class(kind: Kind) -> type[AgentRefused] | type[AgentLost]:
+def error_class(kind: FailureKind) -> type[AgentRefused] | type[AgentLost]:
     """Return the class of error that ends a session."""
-    return AgentRefused if kind is Kind.REFUSED else AgentLost
+    return AgentRefused if kind is FailureKind.REFUSED else AgentLost
 
 
-def as_markdown(rows: Iterable[Row] = TABLE) -> str:
+def as_markdown(rows: Iterable[FailureRow] = TABLE) -> str:
     """Return the table as it stands in the documents."""
     words = {Retry.NEVER: "no", Retry.ONCE: "once", Retry.BACKOFF: "yes, with back-off"}
     lines = ["| where | what | taken for | tried again | note |", "|---|---|---|---|---|"]
@@ -235,10 +270,10 @@ def as_markdown(rows: Iterable[Row] = TABLE) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _named_error(*keys: str | None) -> Row | None:
-    row = find_row(Source.EARLY_ERROR, *keys)
+def _named_error(*keys: str | None) -> FailureRow | None:
+    row = find_row(FailureSource.EARLY_ERROR, *keys)
     return None if row.keys == OTHER else row
 
 
-def _stricter(row: Row, other: Row | None) -> Row:
+def _stricter(row: FailureRow, other: FailureRow | None) -> FailureRow:
     return row if other is None or other.retry <= row.retry else other

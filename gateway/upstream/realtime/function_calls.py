@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from gateway.call.events import CallEvent
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools, tool_event
-from gateway.upstream.history import History
+from gateway.upstream.core.history import History
 from gateway.upstream.realtime.drafts import CUT_OFF, CallDrafts, Draft
 from gateway.upstream.realtime.mcp import McpCalls
 from gateway.upstream.realtime.wire import server
-from gateway.upstream.realtime.wire.objects import Response
+from gateway.upstream.realtime.wire.objects import ServerResponse
 
 MAX_CALLS = 256
 """Calls remembered, so that none is carried out twice."""
@@ -29,7 +29,7 @@ WITHOUT_ID = "not done: the service gave the call no id, so it cannot be answere
 
 
 @dataclass(slots=True)
-class _Call:
+class _FunctionCall:
     response_id: str
     answered: bool = False
     respond: bool = False
@@ -58,7 +58,7 @@ class Rejected:
         return json.dumps({"error": self.detail})
 
 
-class ToolCalls:
+class FunctionCalls:
     """
     The tool calls of one call, by the id the service gave them, across its sessions.
 
@@ -92,7 +92,7 @@ class ToolCalls:
         self._max_rounds = max_rounds
         self._rounds = 0  # since somebody spoke
         self._drafts = CallDrafts()
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _FunctionCall] = {}
 
     def __len__(self) -> int:
         return len(self._calls) + len(self._drafts)
@@ -120,7 +120,7 @@ class ToolCalls:
         """Take what an output event tells of a function call; see ``CallDrafts.take``."""
         self._drafts.take(event, response_id)
 
-    def end_response(self, response: Response, *, stale: bool) -> list[CallEvent | Rejected]:
+    def end_response(self, response: ServerResponse, *, stale: bool) -> list[CallEvent | Rejected]:
         """
         Take the end of a response, ``response.done``.
 
@@ -148,7 +148,7 @@ class ToolCalls:
         mine = any(call.response_id == response_id and not call.is_void for call in self._calls.values())
         return mine or self.mcp.used_in(response_id)
 
-    def _finish(self, draft: Draft, response: Response, *, stale: bool) -> CallEvent | Rejected | None:
+    def _finish(self, draft: Draft, response: ServerResponse, *, stale: bool) -> CallEvent | Rejected | None:
         tool_call_id, name = draft.tool_call_id or "", draft.name or ""
         if not tool_call_id:
             return Rejected("", name, WITHOUT_ID)
@@ -168,7 +168,7 @@ class ToolCalls:
 
     def _remember(self, tool_call_id: str, response_id: str) -> None:
         self._calls.pop(tool_call_id, None)
-        self._calls[tool_call_id] = _Call(response_id)
+        self._calls[tool_call_id] = _FunctionCall(response_id)
         if len(self._calls) > MAX_CALLS:
             del self._calls[next(iter(self._calls))]
 
@@ -204,7 +204,7 @@ class ToolCalls:
         return due
 
 
-def _cause_of_no(draft: Draft, response: Response, *, stale: bool) -> str | None:
+def _cause_of_no(draft: Draft, response: ServerResponse, *, stale: bool) -> str | None:
     """Return, in words for the model, why a call is not done; None when it was generated to its end."""
     details = response.status_details
     reason = details.reason if details is not None else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.upstream.realtime.wire import server
-from gateway.upstream.realtime.wire.objects import Response
+from gateway.upstream.realtime.wire.objects import ServerResponse
 from gateway.upstream.realtime.wire.repair import Oddity
 
 MAX_RESPONSES = 32
@@ -83,7 +83,7 @@ class Gaps:
 
     def _fill_output(self, event: server.ResponsePart) -> tuple[tuple[server.ServerEvent, ...], tuple[Oddity, ...]]:
         if isinstance(event, server.OutputAudioDelta) and self._began is None and self._is_new(event.response_id):
-            self._began = server.ResponseCreated(type="response.created", response=Response(status="in_progress"))
+            self._began = server.ResponseCreated(type="response.created", response=ServerResponse(status="in_progress"))
         begun, response_id = self._response_of(event.response_id)
         known = self._know(response_id)
         found: dict[str, object] = {} if event.response_id or response_id is None else {"response_id": response_id}

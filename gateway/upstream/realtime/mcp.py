@@ -17,11 +17,11 @@ import structlog
 
 from gateway.call.events import CallEvent, McpCallBegan, McpCallEnded, Noted
 from gateway.ids import CallId
-from gateway.upstream.dialect import McpTimer
+from gateway.upstream.core.dialect import DialectTimer
 from gateway.upstream.realtime.drafts import CUT_OFF
 from gateway.upstream.realtime.wire import server
 from gateway.upstream.realtime.wire.client import McpApprovalResponse
-from gateway.upstream.realtime.wire.objects import Response, ServerItem
+from gateway.upstream.realtime.wire.objects import ServerItem, ServerResponse
 
 FOLLOW_S = 0.5
 """How long the service is given to go on by itself after a call."""
@@ -39,7 +39,7 @@ MAX_PAST = 256
 
 _log = structlog.get_logger(__name__)
 
-McpFact = CallEvent | McpTimer | McpApprovalResponse
+McpEvent = CallEvent | DialectTimer | McpApprovalResponse
 """What is to be told or sent."""
 
 
@@ -70,7 +70,7 @@ class McpRule:
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _McpCall:
     """A call, or a request that was answered and whose call has not begun (``is_grant``)."""
 
     key: str
@@ -85,7 +85,7 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _ApprovalRequest:
     request_id: str
     response_id: str | None
     label: str
@@ -104,8 +104,8 @@ class McpCalls:
     def __init__(self, call_id: CallId, rules: Mapping[str, McpRule] | None = None) -> None:
         self._call_id = call_id
         self._rules = rules or {}
-        self._calls: dict[str, _Call] = {}  # that run, or are over and nobody spoke about them
-        self._requests: dict[str, _Request] = {}  # that wait for the end of their response
+        self._calls: dict[str, _McpCall] = {}  # that run, or are over and nobody spoke about them
+        self._requests: dict[str, _ApprovalRequest] = {}  # that wait for the end of their response
         self._past: dict[str, None] = {}  # ids of calls and requests that are done with
         self._heard: dict[str, None] = {}  # the newest items of speech
         self._ready = False  # what is over may be spoken about
@@ -132,14 +132,14 @@ class McpCalls:
 
     def used_in(self, response_id: str) -> bool:
         """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
-        waiting: tuple[_Call | _Request, ...] = (*self._calls.values(), *self._requests.values())
+        waiting: tuple[_McpCall | _ApprovalRequest, ...] = (*self._calls.values(), *self._requests.values())
         return any(each.response_id in (None, response_id) for each in waiting)
 
     # What the service tells
 
     def take_item(
         self, item: ServerItem | None, response_id: str | None, index: int | None = None, *, begins: bool = False
-    ) -> list[McpFact]:
+    ) -> list[McpEvent]:
         """
         Take an item, by whichever event it is told; those that concern no MCP server are passed over.
 
@@ -162,7 +162,7 @@ class McpCalls:
             facts += self._end(call, failed=item.error is not None or item.status in CUT_OFF)
         return facts
 
-    def take_progress(self, event: server.McpCall, response_id: str | None) -> list[McpFact]:
+    def take_progress(self, event: server.McpCallProgress, response_id: str | None) -> list[McpEvent]:
         """Take how far a call is; ``response_id`` as for ``take_item``."""
         over = event.type != "response.mcp_call.in_progress"
         facts = self._begin(event.item_id, event.response_id or response_id, event.output_index, None, over=over)
@@ -174,9 +174,9 @@ class McpCalls:
         """Take note that the agent answers: it knows what the calls brought that are over."""
         self._settle(call for call in self._calls.values() if call.over or call.is_grant)
 
-    def response_ended(self, response: Response, *, stale: bool) -> list[McpFact]:
+    def response_ended(self, response: ServerResponse, *, stale: bool) -> list[McpEvent]:
         """Take ``response.done``; ``stale``: nobody was to hear it any more."""
-        facts: list[McpFact] = []
+        facts: list[McpEvent] = []
         for index, item in enumerate(response.output or ()):
             facts += self.take_item(item, response.id, index)
         cut = stale or response.status in CUT_OFF
@@ -200,8 +200,8 @@ class McpCalls:
                 if call.over and call.response_id in (None, response_id) and item_id not in call.heard_before
             )
 
-    def take_timer(self, key: str, *, stale: bool) -> list[McpFact]:
-        """Take the end of an ``McpTimer``; ``stale`` as for ``response_ended``, of the response that is active."""
+    def take_timer(self, key: str, *, stale: bool) -> list[McpEvent]:
+        """Take the end of an ``DialectTimer``; ``stale`` as for ``response_ended``, of the response that is active."""
         if key == self._follow_key:
             self._ready = self._is_complete
             return []
@@ -240,7 +240,7 @@ class McpCalls:
 
     def _begin(
         self, item_id: str | None, response_id: str | None, index: int | None, item: ServerItem | None, *, over: bool
-    ) -> list[McpFact]:
+    ) -> list[McpEvent]:
         """Take note of a call, unless it is known; ``over``: its end is told, maybe for the second time."""
         known = self._find(item_id, index)
         if known is not None:
@@ -253,14 +253,14 @@ class McpCalls:
             return []
         self._count += 1
         key = item_id or f"mcp-{self._count}"
-        call = _Call(key, response_id, item_id, index, _label(item), _name(item))
+        call = _McpCall(key, response_id, item_id, index, _label(item), _name(item))
         self._drop_grant(item.approval_request_id if item is not None else None)
         self._calls[key] = call
         self._ready = False
         began = McpCallBegan(self._call_id, key, call.label, call.name)
-        return [began, McpTimer(self._rule(call.label).limit_s, key)]
+        return [began, DialectTimer(self._rule(call.label).limit_s, key)]
 
-    def _find(self, item_id: str | None, index: int | None) -> _Call | None:
+    def _find(self, item_id: str | None, index: int | None) -> _McpCall | None:
         """Return the call that an event is about, by the surest thing it says."""
         same = (call for call in self._calls.values() if item_id and call.item_id == item_id)
         if (found := next(same, None)) is not None or item_id in self._past:
@@ -272,29 +272,29 @@ class McpCalls:
         by_index = (call for call in running if index is not None and call.output_index == index)
         return next(by_index, running[0] if running else None)
 
-    def _end(self, call: _Call, *, failed: bool) -> list[McpFact]:
+    def _end(self, call: _McpCall, *, failed: bool) -> list[McpEvent]:
         if call.over:
             return []
         call.over, call.heard_before = True, frozenset(self._heard)
-        ended: list[McpFact] = [] if call.is_grant else [self._ended(call, failed=failed)]
+        ended: list[McpEvent] = [] if call.is_grant else [self._ended(call, failed=failed)]
         return [*ended, *self._follow()]
 
-    def _ended(self, call: _Call, *, failed: bool) -> McpCallEnded:
+    def _ended(self, call: _McpCall, *, failed: bool) -> McpCallEnded:
         return McpCallEnded(self._call_id, call.key, call.label, call.name, failed)
 
-    def _follow(self) -> list[McpFact]:
+    def _follow(self) -> list[McpEvent]:
         """Have the service's silence measured anew, if all calls are over."""
         if not self._is_complete:
             return []
         self._ready = False
         self._follow_count += 1
-        return [McpTimer(FOLLOW_S, self._follow_key)]
+        return [DialectTimer(FOLLOW_S, self._follow_key)]
 
     @property
     def _follow_key(self) -> str:
         return f"follow-{self._follow_count}"
 
-    def _settle(self, calls: Iterable[_Call]) -> None:
+    def _settle(self, calls: Iterable[_McpCall]) -> None:
         for call in list(calls):
             del self._calls[call.key]
             _remember(self._past, call.item_id or call.key, MAX_PAST)
@@ -305,17 +305,17 @@ class McpCalls:
 
     # Approvals
 
-    def _asked(self, item: ServerItem, response_id: str | None) -> list[McpFact]:
+    def _asked(self, item: ServerItem, response_id: str | None) -> list[McpEvent]:
         """Take a request for approval; one of a response that is still active waits for its end."""
         request_id = item.id or ""
         known = request_id in self._requests or request_id in self._past
         if not request_id or known or len(self._requests) >= MAX_CALLS:
             return []
-        request = _Request(request_id, response_id, _label(item), _name(item))
+        request = _ApprovalRequest(request_id, response_id, _label(item), _name(item))
         self._requests[request_id] = request
-        return [McpTimer(HELD_S, request_id)]
+        return [DialectTimer(HELD_S, request_id)]
 
-    def _answer(self, request: _Request, *, cut: bool) -> list[McpFact]:
+    def _answer(self, request: _ApprovalRequest, *, cut: bool) -> list[McpEvent]:
         del self._requests[request.request_id]
         _remember(self._past, request.request_id, MAX_PAST)
         rule = self._rules.get(request.label)
@@ -335,25 +335,25 @@ class McpCalls:
         )
         if objection:
             answer = answer.model_copy(update={"reason": objection})
-        noted: list[McpFact] = [Noted(self._call_id, "mcp_approval", fields), answer]
+        noted: list[McpEvent] = [Noted(self._call_id, "mcp_approval", fields), answer]
         return noted + (self._grant(request) if approve else self._deny(request))
 
-    def _grant(self, request: _Request) -> list[McpFact]:
+    def _grant(self, request: _ApprovalRequest) -> list[McpEvent]:
         """Wait for the call that was approved, unless it was announced already."""
         if self._of(request):
             return []
         key = f"granted {request.request_id}"
-        self._calls[key] = _Call(key, request.response_id, label=request.label, name=request.name, is_grant=True)
-        return [McpTimer(GRANTED_S, key)]
+        self._calls[key] = _McpCall(key, request.response_id, label=request.label, name=request.name, is_grant=True)
+        return [DialectTimer(GRANTED_S, key)]
 
-    def _deny(self, request: _Request) -> list[McpFact]:
+    def _deny(self, request: _ApprovalRequest) -> list[McpEvent]:
         """Wait for nothing: the agent is to say that it cannot be done."""
         key = f"denied {request.request_id}"
-        self._calls[key] = _Call(key, request.response_id, is_grant=True)
+        self._calls[key] = _McpCall(key, request.response_id, is_grant=True)
         facts = [fact for call in (*self._of(request), self._calls[key]) for fact in self._end(call, failed=True)]
         return [*facts]
 
-    def _of(self, request: _Request) -> list[_Call]:
+    def _of(self, request: _ApprovalRequest) -> list[_McpCall]:
         """Return the running calls that a request may be about."""
         asked = (request.label, request.name)
         running = (call for call in self._calls.values() if not call.over and not call.is_grant)

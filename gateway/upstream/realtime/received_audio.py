@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.upstream.dialect import AgentAudio, AgentAudioDone
+from gateway.upstream.core.dialect import AgentAudio, AgentAudioDone
 
 MAX_ITEMS = 64
 """Items and responses that are remembered; far more than can wait to be played."""
 
-Told = list[AgentAudio | AgentAudioDone]
+Playable = list[AgentAudio | AgentAudioDone]
 
 
 @dataclass(slots=True)
-class _Part:
+class _AudioPart:
     """A part of an item's content that is audio."""
 
     received_bytes: int = 0
@@ -31,13 +31,13 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Item:
+class _SpokenItem:
     """An item of the agent: announced, or known by its audio."""
 
     item_id: str
     response_id: str | None
     place: tuple[int, int]
-    parts: dict[int, _Part] = field(default_factory=dict)  # by content index
+    parts: dict[int, _AudioPart] = field(default_factory=dict)  # by content index
     released: bool = False  # some of it may have been played
     truncated: bool = False
 
@@ -71,9 +71,9 @@ class _Item:
             part = self.parts[index]
             part.ended, part.whole = True, part.whole or whole
 
-    def tell(self) -> Told:
+    def tell(self) -> Playable:
         """Return what was held back of parts that no open one is before, and which of them ended."""
-        told: Told = []
+        told: Playable = []
         for _, part in sorted(self.parts.items()):
             if part.held:
                 self.released = True
@@ -106,7 +106,7 @@ class SpokenItems:
 
     def __init__(self, bytes_per_ms: int) -> None:
         self._bytes_per_ms = bytes_per_ms
-        self._items: dict[str, _Item] = {}
+        self._items: dict[str, _SpokenItem] = {}
         self._counts_pieces = False  # the service gives each piece of an item a content index of its own
         self._numbers: dict[str, int] = {}  # of responses, by id
         self._responses = 0
@@ -138,11 +138,11 @@ class SpokenItems:
     def begin_part(self, item_id: str, content_index: int) -> None:
         """Take note of a part that is audio: those behind it wait for it."""
         if item_id in self._items:
-            self._items[item_id].parts.setdefault(content_index, _Part())
+            self._items[item_id].parts.setdefault(content_index, _AudioPart())
 
     def receive(
         self, item_id: str, pcm: bytes, *, response_id: str | None, output_index: int | None, content_index: int
-    ) -> Told:
+    ) -> Playable:
         """
         Take a piece of audio.
 
@@ -155,7 +155,7 @@ class SpokenItems:
         if item.parts and content_index not in item.parts:
             self._counts_pieces = self._counts_pieces or item.ran_on(content_index)
             content_index = item.join() if self._counts_pieces else content_index
-        part = item.parts.setdefault(content_index, _Part())
+        part = item.parts.setdefault(content_index, _AudioPart())
         part.received_bytes += len(pcm)
         part.held.append(pcm)
         part.ended = part.whole = part.told = False
@@ -163,7 +163,7 @@ class SpokenItems:
             return []
         return item.tell()
 
-    def end_part(self, item_id: str, content_index: int, *, whole: bool) -> Told:
+    def end_part(self, item_id: str, content_index: int, *, whole: bool) -> Playable:
         """Take note that a part has no more audio; return what may be played now, and that it ended."""
         item = self._items.get(item_id)
         if item is None or content_index not in item.parts:
@@ -171,7 +171,7 @@ class SpokenItems:
         item.end((content_index,), whole=whole)
         return item.tell()
 
-    def end(self, item_id: str, *, whole: bool) -> Told:
+    def end(self, item_id: str, *, whole: bool) -> Playable:
         """Take note that an item has no more audio: what it still held back may be played, and what was open ended."""
         item = self._items.get(item_id)
         if item is None:
@@ -182,12 +182,12 @@ class SpokenItems:
         item.end([index for index, part in item.parts.items() if not part.ended], whole=whole)
         return item.tell()
 
-    def end_response(self, response_id: str, *, whole: bool) -> Told:
+    def end_response(self, response_id: str, *, whole: bool) -> Playable:
         """End the items that a response left open, since their own ending may never come."""
         left = [each.item_id for each in self._items.values() if each.response_id == response_id]
         return [told for item_id in left for told in self.end(item_id, whole=whole)]
 
-    def end_all(self) -> Told:
+    def end_all(self) -> Playable:
         """End all items: their session is gone."""
         return [told for item_id in tuple(self._items) for told in self.end(item_id, whole=False)]
 
@@ -216,7 +216,7 @@ class SpokenItems:
         cuts += [self._cut(item, 0) for item in unheard if not item.truncated]
         return [cut for cut in cuts if cut.end_ms]
 
-    def _cut(self, item: _Item, heard_ms: int) -> Cut:
+    def _cut(self, item: _SpokenItem, heard_ms: int) -> Cut:
         item.truncated = True
         received_ms = item.received_bytes // self._bytes_per_ms
         heard_ms = max(0, min(heard_ms, received_ms))
@@ -232,7 +232,7 @@ class SpokenItems:
 
     # Where it belongs
 
-    def _item(self, item_id: str, response_id: str | None, output_index: int | None) -> _Item:
+    def _item(self, item_id: str, response_id: str | None, output_index: int | None) -> _SpokenItem:
         item = self._items.get(item_id)
         if item is not None and None not in (response_id, item.response_id) and response_id != item.response_id:
             item = None  # an id that comes again is another item's
@@ -243,7 +243,7 @@ class SpokenItems:
                 del self._items[next(silent, next(iter(self._items)))]
             of_response = sum(each.response_id == response_id for each in self._items.values())
             index = of_response if output_index is None else output_index
-            item = self._items[item_id] = _Item(item_id, response_id, (self._number(response_id), index))
+            item = self._items[item_id] = _SpokenItem(item_id, response_id, (self._number(response_id), index))
         return item
 
     def _number(self, response_id: str | None) -> int:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from gateway.call.events import AgentSpoke, CallerSpoke, Noted
 from gateway.ids import CallId
-from gateway.upstream.dialect import Fact
-from gateway.upstream.history import History
+from gateway.upstream.core.dialect import UpstreamEvent
+from gateway.upstream.core.history import History
 from gateway.upstream.realtime.problems import Problems
 from gateway.upstream.realtime.responses import EndedResponses
 from gateway.upstream.realtime.usage import transcription_fields
@@ -33,11 +33,11 @@ class Transcripts:
         self._ended = ended
         self._problems = problems
 
-    def take(self, event: server.ServerEvent) -> list[Fact]:
+    def take(self, event: server.ServerEvent) -> list[UpstreamEvent]:
         """Take one of the events in ``HANDLERS``."""
         return self.HANDLERS[type(event)](self, event)
 
-    def _on_item(self, event: server.ItemChanged) -> list[Fact]:
+    def _on_item(self, event: server.ItemChanged) -> list[UpstreamEvent]:
         item = event.item
         if item is None or not item.id or event.type != "conversation.item.added":
             return []
@@ -47,11 +47,11 @@ class Transcripts:
             self._problems.mcp_announced(item.id, item.server_label or "")
         return []
 
-    def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[Fact]:
+    def _on_caller_transcript(self, event: server.CallerTranscriptCompleted) -> list[UpstreamEvent]:
         if event.status == "in_progress":  # what was understood so far; all of it follows
             return []
         self._history.caller_said(event.item_id, event.transcript)
-        facts: list[Fact] = []
+        facts: list[UpstreamEvent] = []
         if event.transcript.strip():
             facts.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
         if event.usage:
@@ -61,23 +61,23 @@ class Transcripts:
             facts.append(Noted(self._call_id, "usage", used))
         return facts
 
-    def _on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[Fact]:
+    def _on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[UpstreamEvent]:
         if event.item_id:
             self._history.caller_said(event.item_id, "")
         error = self._problems.cleaned(event.error or ErrorDetails())
         return [*self._problems.tell("transcription_failed", error)]
 
-    def _on_agent_delta(self, event: server.OutputTranscriptDelta) -> list[Fact]:
+    def _on_agent_delta(self, event: server.OutputTranscriptDelta) -> list[UpstreamEvent]:
         if event.item_id and event.delta and event.response_id not in self._ended:
             self._history.agent_says(event.item_id, event.delta, event.content_index or 0)
         return []
 
-    def _on_agent_transcript(self, event: server.OutputTranscriptDone) -> list[Fact]:
+    def _on_agent_transcript(self, event: server.OutputTranscriptDone) -> list[UpstreamEvent]:
         if event.transcript.strip() and event.response_id not in self._ended:  # else it is more than was said
             self._history.agent_said(event.item_id, event.transcript, event.content_index or 0)
         return [AgentSpoke(self._call_id, event.item_id, event.transcript)] if event.transcript.strip() else []
 
-    HANDLERS: ClassVar[dict[type, Callable[[Transcripts, Any], list[Fact]]]] = {
+    HANDLERS: ClassVar[dict[type, Callable[[Transcripts, Any], list[UpstreamEvent]]]] = {
         server.ItemChanged: _on_item,
         server.CallerTranscriptCompleted: _on_caller_transcript,
         server.CallerTranscriptFailed: _on_transcript_failed,

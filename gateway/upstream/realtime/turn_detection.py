@@ -8,7 +8,7 @@ audio; the responses the gateway asks for go on as ever.
 from __future__ import annotations
 
 from gateway.upstream.realtime.wire.client import ClientEvent, InputAudioBufferClear, SessionUpdate
-from gateway.upstream.realtime.wire.objects import Session
+from gateway.upstream.realtime.wire.objects import EchoedSession
 from gateway.upstream.realtime.wire.session import (
     AudioConfig,
     AudioFormat,
@@ -24,7 +24,7 @@ CLEAR_EVERY_MS = 60_000
 _SILENCE = {"audio/pcm": b"\x00", "audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}  # G.711: the codes nearest to 0
 
 
-class Listening:
+class CallerTurns:
     """
     A session's ear for the caller. Orders return the events to send.
 
@@ -96,14 +96,14 @@ class Listening:
         self.caller_speaks = False
         return not self.muted
 
-    def confirmed(self, echo: Session) -> None:
+    def confirmed(self, echo: EchoedSession) -> None:
         """Take the session as it began: whether the service interrupts is as it says, if it does."""
         heard = echo.audio.input if echo.audio is not None else None
         turns = heard.turn_detection if heard is not None else None
         if turns is not None and turns.interrupt_response is not None:
             self.server_interrupts = turns.interrupt_response
 
-    def updated(self, echo: Session) -> bool:
+    def updated(self, echo: EchoedSession) -> bool:
         """Take the session as it is now; True if an open turn was dropped with its detection and will never stop."""
         heard = echo.audio.input if echo.audio is not None else None
         rests = heard is not None and "turn_detection" in heard.model_fields_set and heard.turn_detection is None

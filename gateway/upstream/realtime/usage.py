@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.upstream.realtime.wire.objects import LARGEST, RateLimit
+from gateway.upstream.realtime.wire.objects import LARGEST, ServerRateLimit
 
 Fields = dict[str, str | int | float]
 
@@ -44,7 +44,7 @@ def transcription_fields(usage: Mapping[str, Any]) -> Fields:
     }
 
 
-def rate_limit_fields(limits: Iterable[RateLimit]) -> Fields:
+def rate_limit_fields(limits: Iterable[ServerRateLimit]) -> Fields:
     """Return what is left of each limit: ``tokens_limit``, ``tokens_remaining``, ``tokens_reset_s`` and the like."""
     fields: Fields = {}
     for limit in limits:

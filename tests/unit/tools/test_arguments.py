@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.tools.arguments import MAX_CHARACTERS, Parameters
-from gateway.tools.output import Answer
+from gateway.tools.output import ToolAnswer
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +25,7 @@ SCHEMA: dict[str, Any] = {
 
 def told(text: str, schema: dict[str, Any] = SCHEMA) -> str:
     answer = Parameters(schema).read(text)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, ToolAnswer)
     assert answer.failed
     return str(json.loads(answer.output)["error"])
 

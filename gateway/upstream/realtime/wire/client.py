@@ -121,7 +121,7 @@ class ItemReference(Outgoing):
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
-Item = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse
+ClientItem = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse
 
 
 class ClientEvent(Outgoing):
@@ -160,7 +160,7 @@ class ConversationItemCreate(ClientEvent):
     """Add an item: at the end, first (``previous_item_id`` ``"root"``) or after another."""
 
     type: Literal["conversation.item.create"] = "conversation.item.create"
-    item: Item
+    item: ClientItem
     previous_item_id: str | None = None
 
 
@@ -205,7 +205,7 @@ class ResponseOverrides(Outgoing):
 
     audio: ResponseAudio | None = None
     conversation: Literal["auto", "none"] | None = None
-    input: tuple[Item | ItemReference, ...] | None = None
+    input: tuple[ClientItem | ItemReference, ...] | None = None
     instructions: str | None = None
     max_output_tokens: MaxOutputTokens | None = None
     metadata: Metadata | None = None

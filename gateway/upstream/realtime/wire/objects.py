@@ -73,7 +73,7 @@ class EchoedAudio(Incoming):
     output: EchoedOutput | None = None
 
 
-class Session(Incoming):
+class EchoedSession(Incoming):
     """
     The effective session; only what the gateway compares with its wishes.
 
@@ -138,7 +138,7 @@ class HttpRefusal(Incoming):
         return gather_error(body)
 
 
-class RateLimit(Incoming):
+class ServerRateLimit(Incoming):
     """What is left of a limit."""
 
     name: str | None = None
@@ -147,7 +147,7 @@ class RateLimit(Incoming):
     reset_seconds: Number | None = None
 
 
-class Conversation(Incoming):
+class ServerConversation(Incoming):
     """The conversation of a session."""
 
     id: str | None = None
@@ -200,7 +200,7 @@ def _as_reason(details: object) -> object:
     return {"reason": details} if isinstance(details, str) else details
 
 
-class Response(Incoming):
+class ServerResponse(Incoming):
     """
     One response: ``status`` is in_progress, completed, cancelled, incomplete or failed.
 

@@ -14,17 +14,17 @@ from pydantic import model_validator
 
 from gateway.upstream.realtime.wire.objects import (
     ContentPart,
-    Conversation,
+    EchoedSession,
     ErrorDetails,
     ErrorSaid,
     Incoming,
     Index,
     JsonText,
     Number,
-    RateLimit,
-    Response,
+    ServerConversation,
     ServerItem,
-    Session,
+    ServerRateLimit,
+    ServerResponse,
     gather_error,
 )
 
@@ -49,14 +49,14 @@ class SessionCreated(KnownEvent):
     """The session exists, with the server's defaults."""
 
     type: Literal["session.created"]
-    session: Session = Session()
+    session: EchoedSession = EchoedSession()
 
 
 class SessionUpdated(KnownEvent):
     """The session's configuration was changed; ``session`` is all of it, or as much as the service tells."""
 
     type: Literal["session.updated"]
-    session: Session = Session()
+    session: EchoedSession = EchoedSession()
 
 
 class ErrorReported(KnownEvent):
@@ -75,14 +75,14 @@ class RateLimitsUpdated(KnownEvent):
     """What is left of the limits, about once per response."""
 
     type: Literal["rate_limits.updated"]
-    rate_limits: tuple[RateLimit, ...] | None = None
+    rate_limits: tuple[ServerRateLimit, ...] | None = None
 
 
 class ConversationCreated(KnownEvent):
     """Documented, not sent on GA connects."""
 
     type: Literal["conversation.created"]
-    conversation: Conversation | None = None
+    conversation: ServerConversation | None = None
 
 
 # Input audio buffer. Milliseconds count the audio written to the buffer in this session.
@@ -220,7 +220,7 @@ class ResponseCreated(KnownEvent):
     """The agent begins to answer."""
 
     type: Literal["response.created"]
-    response: Response = Response()
+    response: ServerResponse = ServerResponse()
 
 
 class ResponseDone(KnownEvent):
@@ -231,7 +231,7 @@ class ResponseDone(KnownEvent):
     """
 
     type: Literal["response.done"]
-    response: Response = Response()
+    response: ServerResponse = ServerResponse()
     usage: dict[str, Any] | None = None
 
 
@@ -345,7 +345,7 @@ class McpArguments(OutputEvent):
     arguments: str | None = None
 
 
-class McpCall(OutputEvent):
+class McpCallProgress(OutputEvent):
     """How far a call to a tool server is."""
 
     type: Literal["response.mcp_call.in_progress", "response.mcp_call.completed", "response.mcp_call.failed"]
@@ -371,7 +371,7 @@ ResponsePart = (
     | FunctionArgumentsDelta
     | FunctionArgumentsDone
     | McpArguments
-    | McpCall
+    | McpCallProgress
 )
 """The events about an item of a response."""
 KnownServerEvent = (

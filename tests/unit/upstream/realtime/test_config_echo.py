@@ -9,7 +9,7 @@ import pytest
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.config_echo import Difference, beta_field, find_differences
-from gateway.upstream.realtime.wire.objects import Session
+from gateway.upstream.realtime.wire.objects import EchoedSession
 from gateway.upstream.realtime.wire.session import SessionConfig
 
 pytestmark = pytest.mark.unit
@@ -37,7 +37,7 @@ def changed(path: str, value: object, profile: AgentProfile = PROFILE) -> tuple[
     inner[name] = value
     if value is LEFT_OUT:
         del inner[name]
-    session = Session.model_validate(echo)
+    session = EchoedSession.model_validate(echo)
     assert beta_field(session) is None
     return find_differences(config, session)
 
@@ -53,7 +53,7 @@ def changed(path: str, value: object, profile: AgentProfile = PROFILE) -> tuple[
 def test_an_equal_echo_has_no_difference(profile: AgentProfile) -> None:
     config = session_config(profile)
 
-    assert find_differences(config, Session.model_validate(echo_of(config))) == ()
+    assert find_differences(config, EchoedSession.model_validate(echo_of(config))) == ()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_an_echo_leaves_out_is_no_difference(path: str) -> None:
 
 
 def test_an_echo_of_nothing_at_all_is_no_difference() -> None:
-    assert find_differences(session_config(PROFILE), Session()) == ()
+    assert find_differences(session_config(PROFILE), EchoedSession()) == ()
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,9 @@ def test_the_same_in_other_words_or_beside_it_is_no_difference(path: str, value:
 def test_turn_detection_that_is_off_beside_the_audio_counts_where_it_is_not_echoed_in_it(turns: object) -> None:
     config = session_config(PROFILE)
 
-    [difference] = find_differences(config, Session.model_validate({"turn_detection": turns, "audio": {"input": {}}}))
+    [difference] = find_differences(
+        config, EchoedSession.model_validate({"turn_detection": turns, "audio": {"input": {}}})
+    )
 
     assert difference == Difference("session.turn_detection", "null", "'server_vad'", spoils=True)
 
@@ -159,13 +161,13 @@ def test_turn_detection_that_is_off_beside_the_audio_counts_where_it_is_not_echo
 def test_a_services_own_instructions_in_the_place_of_none_are_no_difference() -> None:
     config = session_config(AgentProfile(instructions=" "))
 
-    assert find_differences(config, Session(instructions="You are helpful.")) == ()
+    assert find_differences(config, EchoedSession(instructions="You are helpful.")) == ()
 
 
 def test_a_voice_is_looked_for_beside_the_audio_too() -> None:
     config = session_config(PROFILE)
 
-    [difference] = find_differences(config, Session.model_validate({"voice": "eve", "audio": {"output": {}}}))
+    [difference] = find_differences(config, EchoedSession.model_validate({"voice": "eve", "audio": {"output": {}}}))
 
     assert difference == Difference("session.voice", "'eve'", "'marin'", spoils=False)
 
@@ -194,7 +196,7 @@ def test_long_instructions_are_shown_where_they_differ() -> None:
     ],
 )
 def test_an_echo_of_the_beta_interface_is_known_by_its_fields(session: Json, field: str) -> None:
-    assert beta_field(Session.model_validate(session)) == field
+    assert beta_field(EchoedSession.model_validate(session)) == field
 
 
 @pytest.mark.parametrize(
@@ -207,4 +209,4 @@ def test_an_echo_of_the_beta_interface_is_known_by_its_fields(session: Json, fie
     ],
 )
 def test_other_fields_do_not_make_an_echo_one_of_the_beta_interface(session: Json) -> None:
-    assert beta_field(Session.model_validate(session)) is None
+    assert beta_field(EchoedSession.model_validate(session)) is None

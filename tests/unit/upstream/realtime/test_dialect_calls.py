@@ -15,12 +15,12 @@ from gateway.call.events import (
     WaitAsked,
 )
 from gateway.errors import AgentRefused
-from gateway.upstream.dialect import Send
+from gateway.upstream.core.dialect import Send
 from gateway.upstream.realtime.function_calls import TOO_MANY_ROUNDS, WITHOUT_ID
 from gateway.upstream.realtime.problems import stated_delay_s
 from gateway.upstream.realtime.wire.client import UserMessage
 from tests.fakes.orders import greet
-from tests.unit.realtime.talks import CALL, Json, Talk, events, notes, sent, types
+from tests.unit.upstream.realtime.talks import CALL, Json, Talk, events, notes, sent, types
 
 pytestmark = pytest.mark.unit
 
@@ -58,10 +58,10 @@ def test_the_agent_speaks_about_an_output_once_its_response_is_done() -> None:
     talk = Talk()
     talk.begin()
     talk.call("find_table")
-    assert talk.protocol.answer_tool("call_1", "yes", respond=True) == ()
+    assert talk.dialect.answer_tool("call_1", "yes", respond=True) == ()
     assert sent(talk.finish()) == []
 
-    output, create = sent(talk.protocol.answer_tool("call_1", "yes", respond=True))
+    output, create = sent(talk.dialect.answer_tool("call_1", "yes", respond=True))
 
     assert output["item"] == {"type": "function_call_output", "call_id": "call_1", "output": "yes"}
     assert create["type"] == "response.create"
@@ -75,10 +75,10 @@ def test_several_calls_get_all_outputs_and_one_response() -> None:
     talk.call("find_table", call_id="call_2")
     assert types(talk.finish()) == []
 
-    assert types(talk.protocol.answer_tool("call_2", "no", respond=True)) == ["conversation.item.create"]
+    assert types(talk.dialect.answer_tool("call_2", "no", respond=True)) == ["conversation.item.create"]
     both = ["conversation.item.create", "response.create"]
-    assert types(talk.protocol.answer_tool("call_1", "yes", respond=False)) == both
-    assert talk.protocol.answer_tool("call_1", "yes", respond=True) == ()
+    assert types(talk.dialect.answer_tool("call_1", "yes", respond=False)) == both
+    assert talk.dialect.answer_tool("call_1", "yes", respond=True) == ()
 
 
 def test_a_hang_up_and_a_wait_make_nobody_speak() -> None:
@@ -89,9 +89,9 @@ def test_a_hang_up_and_a_wait_make_nobody_speak() -> None:
 
     assert talk.finish() == [HangUpAsked(CALL, "call_1", "done"), WaitAsked(CALL, "call_2")]
 
-    assert types(talk.protocol.answer_tool("call_1", "ok", respond=False)) == ["conversation.item.create"]
-    assert types(talk.protocol.answer_tool("call_2", "ok", respond=False)) == ["conversation.item.create"]
-    assert not talk.protocol.responding
+    assert types(talk.dialect.answer_tool("call_1", "ok", respond=False)) == ["conversation.item.create"]
+    assert types(talk.dialect.answer_tool("call_2", "ok", respond=False)) == ["conversation.item.create"]
+    assert not talk.dialect.responding
 
 
 def test_a_bad_call_is_answered_without_bothering_the_call() -> None:
@@ -110,7 +110,7 @@ def test_a_bad_call_is_answered_without_bothering_the_call() -> None:
 
 
 def test_an_answer_to_a_call_nobody_made_is_dropped() -> None:
-    assert Talk().protocol.answer_tool("call_9", "yes", respond=True) == ()
+    assert Talk().dialect.answer_tool("call_9", "yes", respond=True) == ()
 
 
 def test_while_the_caller_speaks_an_output_waits_for_the_answer_to_that_turn() -> None:
@@ -120,7 +120,7 @@ def test_while_the_caller_speaks_an_output_waits_for_the_answer_to_that_turn() -
     talk.finish()
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
-    assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert types(talk.dialect.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
     assert types(talk.hear("input_audio_buffer.speech_stopped", item_id="item_u")) == [], "the service answers itself"
 
 
@@ -152,7 +152,7 @@ def test_a_call_that_was_cut_off_is_not_carried_out_and_the_model_is_told(name: 
     [note] = notes(facts, "tool_rejected")
     assert (note["tool"], note["tool_call_id"]) == (name, "call_1")
     assert "tool_rejected" in [entry["event"] for entry in logs]
-    assert talk.protocol.answer_tool("call_1", "done", respond=True) == ()
+    assert talk.dialect.answer_tool("call_1", "done", respond=True) == ()
 
 
 def test_a_call_whose_session_is_lost_before_its_response_was_over_is_never_done_nor_told_of() -> None:
@@ -160,7 +160,7 @@ def test_a_call_whose_session_is_lost_before_its_response_was_over_is_never_done
     talk.begin()
     talk.call("find_table")
 
-    talk.protocol.lose()
+    talk.dialect.lose()
     talk.calls.end_session()
 
     assert talk.finish() == []
@@ -201,7 +201,7 @@ def rounds(talk: Talk, count: int, name: str = "find_table") -> list[Json]:
         talk.begin(f"resp_{number}")
         talk.call(name, call_id=f"call_{number}", response_id=f"resp_{number}")
         facts = sent(talk.finish(f"resp_{number}"))
-        facts += sent(talk.protocol.answer_tool(f"call_{number}", "yes", respond=True))
+        facts += sent(talk.dialect.answer_tool(f"call_{number}", "yes", respond=True))
         asked += [message for message in facts if message["type"] == "response.create"]
     return asked
 
@@ -238,7 +238,7 @@ def test_whatever_is_said_next_calls_no_tools_once_there_were_too_many() -> None
     talk.begin("resp_a")
     talk.finish("resp_a")
 
-    [create] = sent(greet(talk.protocol, "Say hello."))
+    [create] = sent(greet(talk.dialect, "Say hello."))
 
     assert create["response"] == {"instructions": "Say hello.", "tool_choice": "none"}
 
@@ -273,16 +273,16 @@ def test_the_last_round_is_noted() -> None:
 
 def test_cancel_names_the_active_response_once() -> None:
     talk = Talk()
-    assert talk.protocol.cancel() == ()
+    assert talk.dialect.cancel() == ()
     talk.begin()
 
-    [cancel] = sent(talk.protocol.cancel())
+    [cancel] = sent(talk.dialect.cancel())
 
     assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
-    assert talk.protocol.cancel() == ()
+    assert talk.dialect.cancel() == ()
     assert talk.speak() == []
     talk.finish("resp_1", "cancelled")
-    assert talk.protocol.cancel() == ()
+    assert talk.dialect.cancel() == ()
 
 
 def test_what_the_server_cancels_is_not_cancelled_again() -> None:
@@ -290,7 +290,7 @@ def test_what_the_server_cancels_is_not_cancelled_again() -> None:
     talk.begin()
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
-    assert talk.protocol.cancel() == ()
+    assert talk.dialect.cancel() == ()
 
 
 def test_with_a_guard_the_gateway_decides_what_interrupts() -> None:
@@ -301,8 +301,8 @@ def test_with_a_guard_the_gateway_decides_what_interrupts() -> None:
     assert talk.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL, interrupts=True)]
 
     assert talk.speak() != []
-    assert types(talk.protocol.truncate({"item_a": 40})) == ["conversation.item.truncate"]
-    assert types(talk.protocol.cancel()) == ["response.cancel"]
+    assert types(talk.dialect.truncate({"item_a": 40})) == ["conversation.item.truncate"]
+    assert types(talk.dialect.cancel()) == ["response.cancel"]
     assert talk.speak() == []
 
 
@@ -312,31 +312,31 @@ def test_items_behind_the_one_that_was_cut_off_were_not_heard_at_all() -> None:
     talk.speak("item_a")
     talk.speak("item_b")
 
-    cuts = [(cut["item_id"], cut["audio_end_ms"]) for cut in sent(talk.protocol.truncate({"item_a": 60, "item_b": 0}))]
+    cuts = [(cut["item_id"], cut["audio_end_ms"]) for cut in sent(talk.dialect.truncate({"item_a": 60, "item_b": 0}))]
 
     assert cuts == [("item_a", 60), ("item_b", 0)]
-    assert talk.protocol.truncate({"item_b": 100}) == ()
+    assert talk.dialect.truncate({"item_b": 100}) == ()
 
 
 def test_a_goodbye_cuts_the_answer_off_and_calls_no_tools() -> None:
     talk = Talk()
     talk.begin()
-    greet(talk.protocol, "something else")
+    greet(talk.dialect, "something else")
 
-    assert types(talk.protocol.say_goodbye("Say goodbye.")) == ["response.cancel"]
+    assert types(talk.dialect.say_goodbye("Say goodbye.")) == ["response.cancel"]
     [create] = sent(talk.finish("resp_1", "cancelled"))
 
     assert create["response"] == {"instructions": "Say goodbye.", "tool_choice": "none"}
 
 
 def test_a_goodbye_is_said_at_once_when_nobody_speaks() -> None:
-    assert types(Talk().protocol.say_goodbye("Say goodbye.")) == ["response.create"]
+    assert types(Talk().dialect.say_goodbye("Say goodbye.")) == ["response.create"]
 
 
 def test_a_goodbye_cuts_off_an_answer_that_was_only_asked_for() -> None:
     talk = Talk()
-    talk.protocol.tell("Well?", respond=True)
-    assert talk.protocol.say_goodbye("Say goodbye.") == ()
+    talk.dialect.tell("Well?", respond=True)
+    assert talk.dialect.say_goodbye("Say goodbye.") == ()
 
     assert types(talk.begin()) == ["response.cancel"]
     assert sent(talk.finish("resp_1", "cancelled"))[0]["response"]["instructions"] == "Say goodbye."
@@ -348,8 +348,8 @@ def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
     talk.call("find_table")
     talk.finish()
     talk.begin("resp_2")
-    talk.protocol.say_goodbye("Say goodbye.")
-    talk.protocol.answer_tool("call_1", "yes", respond=True)
+    talk.dialect.say_goodbye("Say goodbye.")
+    talk.dialect.answer_tool("call_1", "yes", respond=True)
 
     [create] = sent(talk.finish("resp_2", "cancelled"))
 
@@ -358,15 +358,15 @@ def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
 
 def test_responding_begins_with_the_wish_and_ends_with_the_response() -> None:
     talk = Talk()
-    assert not talk.protocol.responding
-    greet(talk.protocol, "Say hello.")
-    assert talk.protocol.responding
+    assert not talk.dialect.responding
+    greet(talk.dialect, "Say hello.")
+    assert talk.dialect.responding
     talk.begin()
-    assert talk.protocol.responding
-    assert not talk.protocol.is_quiet
+    assert talk.dialect.responding
+    assert not talk.dialect.is_quiet
     talk.finish()
-    assert not talk.protocol.responding
-    assert talk.protocol.is_quiet
+    assert not talk.dialect.responding
+    assert talk.dialect.is_quiet
 
 
 # Failed responses
@@ -374,16 +374,16 @@ def test_responding_begins_with_the_wish_and_ends_with_the_response() -> None:
 
 def test_a_response_that_hit_a_rate_limit_is_asked_for_again_after_the_stated_delay() -> None:
     talk = Talk()
-    greet(talk.protocol, "Say hello.")
+    greet(talk.dialect, "Say hello.")
     talk.begin()
 
     facts = talk.fail("rate_limit_exceeded", "Rate limit reached. Please try again in 1.5s.")
 
     assert notes(facts, "response_failed")[0]["code"] == "rate_limit_exceeded"
     assert notes(facts, "answer_missing")[0]["then"] == "asked again in 1.5 s"
-    assert talk.protocol.responding
-    assert talk.protocol.go_on() == ()
-    [create] = sent(talk.protocol.overdue(0))
+    assert talk.dialect.responding
+    assert talk.dialect.go_on() == ()
+    [create] = sent(talk.dialect.overdue(0))
     assert create["response"] == {"instructions": "Say hello."}
 
 
@@ -393,8 +393,8 @@ def test_a_response_is_not_tried_again_while_the_caller_speaks() -> None:
     talk.fail("rate_limit_exceeded")
     talk.hear("input_audio_buffer.speech_started", item_id="item_u")
 
-    assert sent(talk.protocol.overdue(0)) == []
-    assert talk.protocol.go_on() == ()
+    assert sent(talk.dialect.overdue(0)) == []
+    assert talk.dialect.go_on() == ()
 
 
 def test_an_empty_quota_ends_the_agent() -> None:
@@ -453,10 +453,10 @@ def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None
     talk.begin()
     talk.speak()
     orders = {
-        "cut": lambda: talk.protocol.truncate({"item_a": 10}),
-        "cancel": talk.protocol.cancel,
-        "item": lambda: talk.protocol.answer_tool("call_1", "x", respond=False),
-        "respond": lambda: greet(talk.protocol, "Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
+        "cut": lambda: talk.dialect.truncate({"item_a": 10}),
+        "cancel": talk.dialect.cancel,
+        "item": lambda: talk.dialect.answer_tool("call_1", "x", respond=False),
+        "respond": lambda: greet(talk.dialect, "Hi.") or tuple(f.text for f in talk.finish() if isinstance(f, Send)),
     }
     [order] = sent(orders[kind]())
     error = {"type": "invalid_request_error", "code": None, "message": "No.", "event_id": order["event_id"]}
@@ -494,15 +494,15 @@ def test_the_conversation_is_kept_in_order_and_a_cut_answer_is_cut() -> None:
     talk.speak("item_a", 100)
     completed = "conversation.item.input_audio_transcription.completed"
     talk.hear(completed, item_id="item_u", transcript="Count.")
-    talk.protocol.truncate({"item_a": 50})
+    talk.dialect.truncate({"item_a": 50})
 
-    seeded = [message["item"] for message in sent(talk.protocol.seed(talk.history.items()))]
+    seeded = [message["item"] for message in sent(talk.dialect.seed(talk.history.items()))]
 
     assert [(item["role"], item["content"][0]["text"]) for item in seeded] == [
         ("user", "Count."),
         ("assistant", "One two"),
     ]
-    assert len({message["event_id"] for message in sent(talk.protocol.seed(talk.history.items()))}) == 2
+    assert len({message["event_id"] for message in sent(talk.dialect.seed(talk.history.items()))}) == 2
 
 
 def test_nothing_is_owed_between_turns() -> None:
@@ -512,7 +512,7 @@ def test_nothing_is_owed_between_turns() -> None:
     talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="Hello.")
     talk.finish()
 
-    talk.protocol.lose()
+    talk.dialect.lose()
     assert not talk.owed.is_open
 
 
@@ -524,24 +524,24 @@ def test_a_turn_without_its_answer_is_owed() -> None:
             talk.hear("input_audio_buffer.committed", item_id="item_u", previous_item_id=None)
         if until == "created":
             talk.begin()
-        talk.protocol.lose()
-        assert types(Talk(talk.owed).protocol.go_on()) == ["response.create"]
+        talk.dialect.lose()
+        assert types(Talk(talk.owed).dialect.go_on()) == ["response.create"]
 
 
 def test_a_greeting_of_which_nothing_was_heard_is_owed_as_it_was() -> None:
     talk = Talk()
-    greet(talk.protocol, "Say hello.")
+    greet(talk.dialect, "Say hello.")
 
-    talk.protocol.lose()
+    talk.dialect.lose()
 
-    assert sent(Talk(talk.owed).protocol.go_on())[0]["response"] == {"instructions": "Say hello."}
+    assert sent(Talk(talk.owed).dialect.go_on())[0]["response"] == {"instructions": "Say hello."}
 
 
 def test_items_of_another_session_are_told_with_ids_of_their_own() -> None:
     talk = Talk()
     items = [UserMessage.model_validate({"content": [{"type": "input_text", "text": "Hi."}]})] * 2
 
-    first, second = sent(talk.protocol.seed(items))
+    first, second = sent(talk.dialect.seed(items))
 
     assert (
         first["item"]

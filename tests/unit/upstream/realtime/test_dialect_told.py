@@ -14,12 +14,12 @@ from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped,
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.dialect import Alarm, Fact, Send
-from gateway.upstream.history import History
-from gateway.upstream.owed import Owed
+from gateway.upstream.core.dialect import Alarm, Send, UpstreamEvent
+from gateway.upstream.core.history import History
+from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.function_calls import FunctionCalls
 from gateway.upstream.realtime.wire.client import SystemMessage
 
 pytestmark = pytest.mark.unit
@@ -36,16 +36,16 @@ class Told:
 
     def __init__(self, **profile: Any) -> None:
         self.history = History()
-        calls = ToolCalls(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
+        calls = FunctionCalls(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
         config = session_config(AgentProfile.model_validate({"instructions": "Be brief."} | profile))
         self.owed = Owed()
-        self.protocol = RealtimeProtocol(CALL, config, history=self.history, calls=calls, owed=self.owed)
-        asked = json.loads(self.protocol.configure()[0])["session"]
+        self.dialect = RealtimeDialect(CALL, config, history=self.history, calls=calls, owed=self.owed)
+        asked = json.loads(self.dialect.configure()[0])["session"]
         self.echo: Json = asked | {"id": "sess_1"}
         assert self.hear("session.updated", session=self.echo) == [AgentReady(CALL, "sess_1")]
 
-    def hear(self, name: str, /, **fields: Any) -> list[Fact]:
-        facts = self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+    def hear(self, name: str, /, **fields: Any) -> list[UpstreamEvent]:
+        facts = self.dialect.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
         return [fact for fact in facts if not isinstance(fact, Alarm)]
 
     def begin(self, response_id: str = "resp_1") -> None:
@@ -58,7 +58,7 @@ class Told:
         return [json.loads(fact.text)["type"] for fact in facts if isinstance(fact, Send)]
 
     def tell(self, text: str = KEYS, *, respond: bool = True) -> list[Json]:
-        return [json.loads(sent) for sent in self.protocol.tell(text, respond=respond)]
+        return [json.loads(sent) for sent in self.dialect.tell(text, respond=respond)]
 
 
 def types(texts: tuple[str, ...]) -> list[str]:
@@ -84,7 +84,7 @@ def test_a_message_that_wants_it_lets_the_agent_speak_at_once() -> None:
     told = Told()
 
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
-    assert told.protocol.responding
+    assert told.dialect.responding
 
 
 def test_the_agent_speaks_about_a_message_after_what_it_says_now() -> None:
@@ -106,7 +106,7 @@ def test_a_message_does_not_wait_for_a_tool_that_still_runs() -> None:
 
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
     told.begin("resp_2")
-    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert types(told.dialect.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
     assert told.finish("resp_2") == ["response.create"]
 
 
@@ -117,7 +117,7 @@ def test_a_message_and_the_answers_of_tools_share_a_response() -> None:
     told.hear("response.output_item.done", response_id="resp_1", item=item)
     assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
     assert told.finish() == ["response.create"]
-    assert types(told.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+    assert types(told.dialect.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
 
     told.begin("resp_2")
     assert told.finish("resp_2") == ["response.create"]
@@ -131,10 +131,10 @@ def test_a_message_to_a_speaking_caller_is_answered_with_the_turn() -> None:
 
     assert [event["type"] for event in told.tell()] == ["conversation.item.create"]
     told.hear("input_audio_buffer.speech_stopped", item_id="item_u")
-    assert told.protocol.go_on() == (), "the service answers the turn by itself"
+    assert told.dialect.go_on() == (), "the service answers the turn by itself"
     told.begin()
     told.finish()
-    assert not told.protocol.responding
+    assert not told.dialect.responding
 
 
 def test_a_message_to_a_speaking_caller_is_answered_on_its_own_when_the_turn_is_not() -> None:
@@ -143,7 +143,7 @@ def test_a_message_to_a_speaking_caller_is_answered_on_its_own_when_the_turn_is_
     told.tell()
     told.hear("input_audio_buffer.speech_stopped", item_id="item_u")
 
-    facts = told.protocol.overdue(0)
+    facts = told.dialect.overdue(0)
 
     assert [json.loads(fact.text)["type"] for fact in facts if isinstance(fact, Send)] == ["response.create"]
 
@@ -151,7 +151,7 @@ def test_a_message_to_a_speaking_caller_is_answered_on_its_own_when_the_turn_is_
 def test_a_message_does_not_take_the_place_of_a_goodbye() -> None:
     told = Told()
     told.begin()
-    told.protocol.say_goodbye("Bye.")
+    told.dialect.say_goodbye("Bye.")
     told.tell()
 
     facts = told.hear("response.done", response={"id": "resp_1", "status": "cancelled"})
@@ -174,12 +174,12 @@ def test_the_next_session_is_told_too() -> None:
 def test_a_lost_session_owes_the_response_to_a_message() -> None:
     told = Told()
     told.tell(respond=False)
-    told.protocol.lose()
+    told.dialect.lose()
     assert not told.owed.is_open
 
     told = Told()
     told.tell(respond=True)
-    told.protocol.lose()
+    told.dialect.lose()
     assert told.owed.is_open
 
 
@@ -187,30 +187,30 @@ def test_a_lost_session_owes_the_response_to_a_message() -> None:
 
 
 def test_a_session_that_is_not_ready_is_told_nothing() -> None:
-    protocol = RealtimeProtocol(CALL, session_config(AgentProfile(instructions="x")))
+    dialect = RealtimeDialect(CALL, session_config(AgentProfile(instructions="x")))
 
-    assert protocol.mute() == ()
-    assert protocol.unmute() == ()
-    assert protocol.append_silence(960) == ()
+    assert dialect.mute() == ()
+    assert dialect.unmute() == ()
+    assert dialect.append_silence(960) == ()
 
 
 def test_the_change_of_turn_detection_that_is_echoed_is_no_other_session() -> None:
     told = Told()
-    assert types(told.protocol.mute()) == ["session.update", "input_audio_buffer.clear"]
+    assert types(told.dialect.mute()) == ["session.update", "input_audio_buffer.clear"]
     resting = json.loads(json.dumps(told.echo))
     resting["audio"]["input"]["turn_detection"] = None
 
     assert told.hear("session.updated", session=resting) == []
     assert told.hear("input_audio_buffer.cleared") == []
-    assert types(told.protocol.unmute()) == ["input_audio_buffer.clear", "session.update"]
+    assert types(told.dialect.unmute()) == ["input_audio_buffer.clear", "session.update"]
     assert told.hear("session.updated", session=told.echo) == []
-    assert told.protocol.ready
+    assert told.dialect.ready
 
 
 def test_speech_that_began_before_the_caller_was_muted_is_not_told_after() -> None:
     told = Told()
     told.begin()
-    told.protocol.mute()
+    told.dialect.mute()
 
     assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == []
     assert told.hear("input_audio_buffer.speech_stopped", item_id="item_u") == []
@@ -230,42 +230,42 @@ def test_a_turn_that_is_committed_is_over_though_nobody_told_its_end() -> None:
 def test_an_open_turn_of_a_muted_caller_holds_nothing_up() -> None:
     told = Told()
     assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
-    assert not told.protocol.is_quiet
+    assert not told.dialect.is_quiet
 
-    told.protocol.mute()
+    told.dialect.mute()
 
-    assert told.protocol.is_quiet
+    assert told.dialect.is_quiet
     assert [event["type"] for event in told.tell()] == ["conversation.item.create", "response.create"]
 
 
 def test_a_turn_from_before_a_short_mute_ends_when_its_detection_did() -> None:
     told = Told()
-    told.protocol.mute()
-    told.protocol.unmute()
+    told.dialect.mute()
+    told.dialect.unmute()
     assert told.hear("input_audio_buffer.speech_started", item_id="item_u") == [SpeechStarted(CALL)]
     resting = json.loads(json.dumps(told.echo))
     resting["audio"]["input"]["turn_detection"] = None
 
     assert told.hear("session.updated", session=resting) == [SpeechStopped(CALL)]
-    assert told.protocol.is_quiet
+    assert told.dialect.is_quiet
 
 
 def test_silence_takes_the_place_of_the_callers_voice() -> None:
     told = Told()
-    told.protocol.mute()
+    told.dialect.mute()
 
-    [append] = [json.loads(text) for text in told.protocol.append_silence(960)]
+    [append] = [json.loads(text) for text in told.dialect.append_silence(960)]
 
     assert append["type"] == "input_audio_buffer.append"
     assert base64.b64decode(append["audio"]) == bytes(960)
-    assert told.protocol.append_silence(0) == ()
+    assert told.dialect.append_silence(0) == ()
     minute = MODEL.bytes_of(60_000)
-    assert types(told.protocol.append_silence(minute)) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
+    assert types(told.dialect.append_silence(minute)) == ["input_audio_buffer.append", "input_audio_buffer.clear"]
 
 
 def test_a_refused_mute_is_noted_and_asked_for_again() -> None:
     told = Told()
-    update = json.loads(told.protocol.mute()[0])
+    update = json.loads(told.dialect.mute()[0])
 
     error = {"code": "server_error", "message": "No.", "event_id": update["event_id"]}
     noted, again = told.hear("error", error=error)
@@ -314,7 +314,7 @@ def test_transcripts_without_a_price_are_logged_once() -> None:
 @pytest.mark.parametrize("named", [True, False])
 def test_a_service_that_takes_no_instructions_with_a_response_is_told_them_before_it(*, named: bool) -> None:
     told = Told()
-    goodbye = json.loads(told.protocol.say_goodbye("the time is up")[-1])
+    goodbye = json.loads(told.dialect.say_goodbye("the time is up")[-1])
     error: Json = {"type": "invalid_request_error", "message": "Unknown parameter: 'response.instructions'."}
 
     facts = told.hear("error", error=error | {"event_id": goodbye["event_id"] if named else None})

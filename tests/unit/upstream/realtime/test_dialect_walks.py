@@ -1,4 +1,4 @@
-"""Random conversations: whatever happens in whatever order, the client keeps the rules of the protocol."""
+"""Random conversations: whatever happens in whatever order, the client keeps the rules of the dialect."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gateway.call.events import CallEvent, Noted, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.debts import Cause
-from gateway.upstream.dialect import AgentAudio, Fact, Send
-from gateway.upstream.history import History
-from gateway.upstream.owed import Owed
+from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.dialect import AgentAudio, Send, UpstreamEvent
+from gateway.upstream.core.history import History
+from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.function_calls import FunctionCalls
 from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
@@ -37,9 +37,9 @@ class Server:
         self.interrupts = turns.guard_ms == 0
         self.owed = Owed()
         history = History()
-        calls = ToolCalls(CALL, OFFERED, history)
+        calls = FunctionCalls(CALL, OFFERED, history)
         config = session_config(AgentProfile(instructions="x", turn_detection=turns))
-        self.protocol = RealtimeProtocol(CALL, config, interrupts=True, history=history, calls=calls, owed=self.owed)
+        self.dialect = RealtimeDialect(CALL, config, interrupts=True, history=history, calls=calls, owed=self.owed)
         self.history = history
         self.count = 0
         self.active: str | None = None
@@ -53,7 +53,7 @@ class Server:
         self.carried_out: list[str] = []
         self.updates: list[Any] = []  # turn detection as it is to be, not seen to yet
         self.detects = True
-        asked = json.loads(self.protocol.configure()[0])["session"]
+        asked = json.loads(self.dialect.configure()[0])["session"]
         self.tell("session.updated", session=asked | {"id": "sess_1"})
 
     def new(self, kind: str) -> str:
@@ -61,10 +61,10 @@ class Server:
         return f"{kind}_{self.count}"
 
     def tell(self, name: str, /, **fields: Any) -> None:
-        facts = self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        facts = self.dialect.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
         self.check(facts)
 
-    def check(self, facts: list[Fact]) -> None:
+    def check(self, facts: list[UpstreamEvent]) -> None:
         for fact in facts:
             if isinstance(fact, Send):
                 self.take((fact.text,))
@@ -162,23 +162,23 @@ class Server:
         self.tell("response.created", response={"id": self.active, "status": "in_progress"})
 
     def order(self) -> None:
-        protocol = self.protocol
+        dialect = self.dialect
         item_id = self.random.choice([*self.received, "item_x"])
         orders = [
             lambda: self.owe(self.random.choice([Cause.GREETING, Cause.ANNOUNCEMENT, Cause.PROMPT])),
             lambda: self.look(),
-            lambda: protocol.cancel(),
-            lambda: protocol.say_goodbye("Bye."),
-            lambda: protocol.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
-            lambda: protocol.mute(),
-            lambda: protocol.unmute(),
-            lambda: protocol.truncate({item_id: self.random.randrange(500)}),
+            lambda: dialect.cancel(),
+            lambda: dialect.say_goodbye("Bye."),
+            lambda: dialect.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
+            lambda: dialect.mute(),
+            lambda: dialect.unmute(),
+            lambda: dialect.truncate({item_id: self.random.randrange(500)}),
         ]
         self.take(self.random.choice(orders)())
 
     def owe(self, cause: Cause) -> tuple[str, ...]:
         self.owed.owe(cause, ResponseOverrides(instructions="Hello."))
-        return self.protocol.go_on()
+        return self.dialect.go_on()
 
     def look(self) -> tuple[str, ...]:
         """Let time pass until what is owed is looked at; this service is never late."""
@@ -186,13 +186,13 @@ class Server:
             self.finish()
             if self.asked:
                 self.begin()
-        self.check(self.protocol.overdue(self.random.choice([0, 0, 500])))
+        self.check(self.dialect.overdue(self.random.choice([0, 0, 500])))
         return ()
 
     def answer(self) -> None:
         if self.waiting:
             call_id = self.waiting.pop(self.random.randrange(len(self.waiting)))
-            self.take(self.protocol.answer_tool(call_id, "yes", respond=self.random.random() < 0.7))
+            self.take(self.dialect.answer_tool(call_id, "yes", respond=self.random.random() < 0.7))
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -207,7 +207,7 @@ def test_a_random_conversation_keeps_the_rules(seed: int) -> None:
 
     assert len(server.carried_out) == len(set(server.carried_out)), "no tool runs twice"
     # Left alone, it comes to rest: whatever is wanted is asked for and nothing waits for ever.
-    server.take(server.protocol.unmute())
+    server.take(server.dialect.unmute())
     while server.updates:
         server.update()
     server.caller_stops()
@@ -222,5 +222,5 @@ def test_a_random_conversation_keeps_the_rules(seed: int) -> None:
             done, server.active = server.active, None
             server.tell("response.done", response={"id": done, "status": "completed"})
     assert not server.waiting
-    assert not server.protocol.responding, server.owed._debts
-    assert server.protocol.is_quiet
+    assert not server.dialect.responding, server.owed._debts
+    assert server.dialect.is_quiet

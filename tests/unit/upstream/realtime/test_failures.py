@@ -9,9 +9,9 @@ import pytest
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.upstream.realtime.failures import (
     TABLE,
-    Kind,
+    FailureKind,
+    FailureSource,
     Retry,
-    Source,
     as_markdown,
     error_of_close,
     find_row,
@@ -29,12 +29,12 @@ DOCS = Path(__file__).parents[4] / "docs"
 @pytest.mark.parametrize(
     ("status", "kind", "retry"),
     [
-        *((status, Kind.REFUSED, Retry.NEVER) for status in (400, 401, 403, 404, 410, 451)),
-        *((status, Kind.LOST, Retry.BACKOFF) for status in (408, 409, 423, 425, 429, 500, 502, 503, 504, 599)),
-        *((status, Kind.LOST, Retry.NEVER) for status in (301, 302, 307)),
+        *((status, FailureKind.REFUSED, Retry.NEVER) for status in (400, 401, 403, 404, 410, 451)),
+        *((status, FailureKind.LOST, Retry.BACKOFF) for status in (408, 409, 423, 425, 429, 500, 502, 503, 504, 599)),
+        *((status, FailureKind.LOST, Retry.NEVER) for status in (301, 302, 307)),
     ],
 )
-def test_a_status_is_judged(status: int, kind: Kind, retry: Retry) -> None:
+def test_a_status_is_judged(status: int, kind: FailureKind, retry: Retry) -> None:
     row = judge_status(status, None)
 
     assert (row.kind, row.retry) == (kind, retry)
@@ -43,27 +43,27 @@ def test_a_status_is_judged(status: int, kind: Kind, retry: Retry) -> None:
 @pytest.mark.parametrize(
     ("close_code", "kind", "retry"),
     [
-        (1000, Kind.LOST, Retry.ONCE),
-        (1001, Kind.LOST, Retry.BACKOFF),
-        (1002, Kind.REFUSED, Retry.NEVER),
-        (1003, Kind.REFUSED, Retry.NEVER),
-        (1005, Kind.LOST, Retry.ONCE),
-        (1006, Kind.LOST, Retry.BACKOFF),
-        (None, Kind.LOST, Retry.BACKOFF),
-        (1007, Kind.REFUSED, Retry.NEVER),
-        (1008, Kind.REFUSED, Retry.NEVER),
-        (1009, Kind.REFUSED, Retry.NEVER),
-        (1011, Kind.LOST, Retry.BACKOFF),
-        (1012, Kind.LOST, Retry.BACKOFF),
-        (1013, Kind.LOST, Retry.BACKOFF),
-        (1015, Kind.LOST, Retry.BACKOFF),
-        (3000, Kind.REFUSED, Retry.NEVER),
-        (4000, Kind.REFUSED, Retry.NEVER),
-        (4004, Kind.REFUSED, Retry.NEVER),
-        (2999, Kind.LOST, Retry.NEVER),
+        (1000, FailureKind.LOST, Retry.ONCE),
+        (1001, FailureKind.LOST, Retry.BACKOFF),
+        (1002, FailureKind.REFUSED, Retry.NEVER),
+        (1003, FailureKind.REFUSED, Retry.NEVER),
+        (1005, FailureKind.LOST, Retry.ONCE),
+        (1006, FailureKind.LOST, Retry.BACKOFF),
+        (None, FailureKind.LOST, Retry.BACKOFF),
+        (1007, FailureKind.REFUSED, Retry.NEVER),
+        (1008, FailureKind.REFUSED, Retry.NEVER),
+        (1009, FailureKind.REFUSED, Retry.NEVER),
+        (1011, FailureKind.LOST, Retry.BACKOFF),
+        (1012, FailureKind.LOST, Retry.BACKOFF),
+        (1013, FailureKind.LOST, Retry.BACKOFF),
+        (1015, FailureKind.LOST, Retry.BACKOFF),
+        (3000, FailureKind.REFUSED, Retry.NEVER),
+        (4000, FailureKind.REFUSED, Retry.NEVER),
+        (4004, FailureKind.REFUSED, Retry.NEVER),
+        (2999, FailureKind.LOST, Retry.NEVER),
     ],
 )
-def test_a_close_code_is_judged(close_code: int | None, kind: Kind, retry: Retry) -> None:
+def test_a_close_code_is_judged(close_code: int | None, kind: FailureKind, retry: Retry) -> None:
     row = judge_close(close_code, None, None)
 
     assert (row.kind, row.retry) == (kind, retry)
@@ -80,12 +80,12 @@ def test_an_error_that_means_nothing_for_the_connection_leaves_the_verdict_to_th
 
 @pytest.mark.parametrize("code", ["invalid_api_key", "invalid_model", "unknown_parameter", None])
 def test_an_error_before_readiness_is_a_refusal(code: str | None) -> None:
-    assert find_row(Source.EARLY_ERROR, code, "invalid_request_error").kind is Kind.REFUSED
+    assert find_row(FailureSource.EARLY_ERROR, code, "invalid_request_error").kind is FailureKind.REFUSED
 
 
 @pytest.mark.parametrize(("code", "error_type"), [("server_error", None), (None, "server_error")])
 def test_trouble_of_the_server_passes(code: str | None, error_type: str | None) -> None:
-    assert find_row(Source.EARLY_ERROR, code, error_type).retry is Retry.BACKOFF
+    assert find_row(FailureSource.EARLY_ERROR, code, error_type).retry is Retry.BACKOFF
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_end_of_a_working_session_without_a_complaint_is_orderly() -> None:
 
 
 def test_every_source_ends_in_a_row_for_every_other() -> None:
-    for source in Source:
+    for source in FailureSource:
         assert [row for row in TABLE if row.source is source][-1].keys == ()
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from gateway.call.events import CallEvent, HangUpAsked, ToolAsked
 from gateway.ids import CallId
 from gateway.tools.builtin import MAX_ARGUMENTS, OfferedTools
-from gateway.upstream.history import History
+from gateway.upstream.core.history import History
 from gateway.upstream.realtime.drafts import MAX_DRAFTS
 from gateway.upstream.realtime.function_calls import (
     CUT,
@@ -19,12 +19,12 @@ from gateway.upstream.realtime.function_calls import (
     MAX_CALLS,
     REPEATED,
     WITHOUT_ID,
+    FunctionCalls,
     Rejected,
-    ToolCalls,
 )
 from gateway.upstream.realtime.wire import server
 from gateway.upstream.realtime.wire.codec import parse_server_event
-from gateway.upstream.realtime.wire.objects import Response
+from gateway.upstream.realtime.wire.objects import ServerResponse
 
 pytestmark = pytest.mark.unit
 
@@ -40,34 +40,34 @@ DELTA, ARGUMENTS = "response.function_call_arguments.delta", "response.function_
 ASKED = ToolAsked(CALL, "call_1", "find_table", GIVEN)
 
 
-def new_calls() -> ToolCalls:
-    return ToolCalls(CALL, OFFERED, History())
+def new_calls() -> FunctionCalls:
+    return FunctionCalls(CALL, OFFERED, History())
 
 
-def tell(calls: ToolCalls, name: str, /, response_id: str = "resp_1", **fields: Any) -> None:
+def tell(calls: FunctionCalls, name: str, /, response_id: str = "resp_1", **fields: Any) -> None:
     event, _ = parse_server_event(json.dumps({"type": name, "response_id": response_id} | fields))
     assert isinstance(event, server.OutputEvent)
     calls.take(event, event.response_id)
 
 
 def end(
-    calls: ToolCalls,
+    calls: FunctionCalls,
     status: str | None = "completed",
     *,
     stale: bool = False,
     response_id: str = "resp_1",
     **fields: Any,
 ) -> list[CallEvent | Rejected]:
-    response = Response.model_validate({"id": response_id, "status": status} | fields)
+    response = ServerResponse.model_validate({"id": response_id, "status": status} | fields)
     return calls.end_response(response, stale=stale)
 
 
-def call(calls: ToolCalls, tool_call_id: str, response_id: str = "resp_1") -> None:
+def call(calls: FunctionCalls, tool_call_id: str, response_id: str = "resp_1") -> None:
     item = {"id": f"item_{tool_call_id}", "call_id": tool_call_id, "arguments": GIVEN}
     tell(calls, DONE, response_id, item=ITEM | item)
 
 
-def use(calls: ToolCalls, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected:
+def use(calls: FunctionCalls, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected:
     """Call a tool by a response of its own; return what it asks."""
     call(calls, tool_call_id, response_id)
     [asked] = end(calls, response_id=response_id)

@@ -8,10 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.call.events import McpCallBegan, McpCallEnded
-from gateway.upstream.dialect import Fact, McpTimer
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.core.dialect import DialectTimer, UpstreamEvent
+from gateway.upstream.realtime.function_calls import FunctionCalls
 from gateway.upstream.realtime.mcp import FOLLOW_S, GRANTED_S, HELD_S, MAX_CALLS, MAX_PAST, McpCalls, McpRule
-from tests.unit.realtime.talks import CALL, OFFERED, Json, Talk, events, notes, sent, types
+from tests.unit.upstream.realtime.talks import CALL, OFFERED, Json, Talk, events, notes, sent, types
 
 pytestmark = pytest.mark.unit
 
@@ -30,15 +30,15 @@ class Mcp(Talk):
     """A session whose model may use an MCP server."""
 
     def __init__(self) -> None:
-        super().__init__(calls=lambda history: ToolCalls(CALL, OFFERED, history, mcp=McpCalls(CALL, RULES)))
+        super().__init__(calls=lambda history: FunctionCalls(CALL, OFFERED, history, mcp=McpCalls(CALL, RULES)))
 
-    def tell(self, *told: tuple[str, Json]) -> list[Fact]:
+    def tell(self, *told: tuple[str, Json]) -> list[UpstreamEvent]:
         return [fact for name, fields in told for fact in self.hear(name, **fields)]
 
-    def ring(self, facts: list[Fact], after_s: float = FOLLOW_S) -> list[Fact]:
+    def ring(self, facts: list[UpstreamEvent], after_s: float = FOLLOW_S) -> list[UpstreamEvent]:
         """Let the timers of this length go off that ``facts`` asked for."""
-        keys = [fact.key for fact in facts if isinstance(fact, McpTimer) and fact.after_s == after_s]
-        return [fact for key in keys for fact in self.protocol.mcp_timer(key)]
+        keys = [fact.key for fact in facts if isinstance(fact, DialectTimer) and fact.after_s == after_s]
+        return [fact for key in keys for fact in self.dialect.timer_fired(key)]
 
 
 def in_response(**fields: Any) -> Json:
@@ -80,7 +80,7 @@ def test_one_response_is_asked_for_after_a_call_however_it_is_told(
     facts += talk.tell(*tail)
     assert types(facts) == []
     assert len([event for event in events(facts) if isinstance(event, McpCallEnded)]) == 1
-    assert not talk.protocol.is_quiet
+    assert not talk.dialect.is_quiet
 
     assert types(talk.ring(facts)) == ["response.create"]
 
@@ -88,7 +88,7 @@ def test_one_response_is_asked_for_after_a_call_however_it_is_told(
     assert types(talk.tell((COMPLETED, IDS), (ITEM_DONE, in_response(item=DONE)))) == []
     talk.begin("resp_2")
     talk.finish("resp_2")
-    assert talk.protocol.is_quiet
+    assert talk.dialect.is_quiet
 
 
 def test_the_end_of_the_response_may_be_all_that_tells_of_a_call() -> None:
@@ -136,16 +136,16 @@ def test_a_function_and_a_call_of_one_response_are_followed_by_one_response(firs
     talk.call("find_table", call_id="call_1")
     talk.finish()
     if first == "function":
-        assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
+        assert types(talk.dialect.answer_tool("call_1", "yes", respond=True)) == ["conversation.item.create"]
         assert types(talk.ring(talk.tell(*WHOLE[1:]))) == ["response.create"]
     else:
         assert types(talk.ring(talk.tell(*WHOLE[1:]))) == []
         both = ["conversation.item.create", "response.create"]
-        assert types(talk.protocol.answer_tool("call_1", "yes", respond=True)) == both
+        assert types(talk.dialect.answer_tool("call_1", "yes", respond=True)) == both
 
     talk.begin("resp_2")
     assert types(talk.finish("resp_2")) == []
-    assert talk.protocol.is_quiet
+    assert talk.dialect.is_quiet
 
 
 def test_a_service_that_goes_on_by_itself_is_not_asked() -> None:
@@ -158,7 +158,7 @@ def test_a_service_that_goes_on_by_itself_is_not_asked() -> None:
     assert types(talk.ring(facts)) == []
     facts = talk.speak(response_id="resp_2") + talk.finish("resp_2")
     assert types(talk.ring(facts)) == []
-    assert talk.protocol.is_quiet
+    assert talk.dialect.is_quiet
 
 
 def test_a_response_that_speaks_after_its_call_needs_no_other() -> None:
@@ -169,7 +169,7 @@ def test_a_response_that_speaks_after_its_call_needs_no_other() -> None:
     facts += talk.speak("item_a") + talk.finish()
 
     assert types(talk.ring(facts)) == []
-    assert talk.protocol.is_quiet
+    assert talk.dialect.is_quiet
 
 
 def test_words_before_a_call_and_while_it_runs_are_no_answer() -> None:
@@ -235,7 +235,7 @@ def test_a_call_of_a_response_that_failed_is_waited_for_no_longer() -> None:
     talk.finish("resp_2")
     assert types(talk.ring(facts, RULES["manuals"].limit_s)) == []
     assert types(talk.tell((COMPLETED, IDS))) == []
-    assert talk.protocol.is_quiet
+    assert talk.dialect.is_quiet
 
 
 def test_a_response_that_waits_for_its_call_is_not_given_up_before_the_call() -> None:
@@ -243,11 +243,11 @@ def test_a_response_that_waits_for_its_call_is_not_given_up_before_the_call() ->
     talk.begin()
     facts = talk.tell(WHOLE[0])
     for _ in range(3):
-        assert "response.cancel" not in types(talk.protocol.overdue(0))
+        assert "response.cancel" not in types(talk.dialect.overdue(0))
 
     talk.ring(facts, after_s=20)
 
-    later = [fact for _ in range(2) for fact in talk.protocol.overdue(0)]
+    later = [fact for _ in range(2) for fact in talk.dialect.overdue(0)]
     assert "response.cancel" in types(later)
 
 
@@ -267,7 +267,7 @@ def test_a_session_that_is_lost_ends_its_calls_and_the_next_owes_the_answer() ->
     talk.tell(WHOLE[0])
     talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="One moment.")
     talk.finish()
-    talk.protocol.lose()
+    talk.dialect.lose()
     assert talk.owed.is_open
 
     assert talk.calls.end_session() == [McpCallEnded(CALL, "mcp_1", "manuals", "search", failed=True)]
@@ -364,7 +364,7 @@ def test_the_answer_follows_the_call_that_was_approved() -> None:
     talk.begin()
     talk.tell((ITEM_DONE, in_response(item=REQUEST)))
     facts = talk.finish()
-    assert not talk.protocol.is_quiet
+    assert not talk.dialect.is_quiet
 
     facts += talk.tell((ITEM_ADDED, {"item": ITEM | {"approval_request_id": "ask_1"}}), (RUNS, IDS))
     assert types(talk.ring(facts, GRANTED_S)) == []

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from gateway.call.events import AgentFailed, AgentReady, Noted
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
-from gateway.upstream.dialect import AgentAudio, AgentAudioDone, Fact
+from gateway.upstream.core.dialect import AgentAudio, AgentAudioDone, UpstreamEvent
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.dialect import RealtimeProtocol
+from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.problems import MAX_PROBLEMS
 from gateway.upstream.realtime.wire.server import KnownServerEvent
 from tests.fakes.realtime_events import SAMPLES
@@ -36,42 +36,42 @@ MODELS = {
 }
 
 
-def new_protocol() -> RealtimeProtocol:
-    return RealtimeProtocol(CALL, session_config(AgentProfile(instructions="Be brief.")))
+def new_dialect() -> RealtimeDialect:
+    return RealtimeDialect(CALL, session_config(AgentProfile(instructions="Be brief.")))
 
 
-def ready_protocol() -> RealtimeProtocol:
-    protocol = new_protocol()
-    assert AgentReady(CALL, "sess_1") in hear(protocol, "session.updated", session=asked_of(protocol))
-    return protocol
+def ready_dialect() -> RealtimeDialect:
+    dialect = new_dialect()
+    assert AgentReady(CALL, "sess_1") in hear(dialect, "session.updated", session=asked_of(dialect))
+    return dialect
 
 
-def asked_of(protocol: RealtimeProtocol) -> Json:
-    session: Json = json.loads(protocol.configure()[0])["session"]
+def asked_of(dialect: RealtimeDialect) -> Json:
+    session: Json = json.loads(dialect.configure()[0])["session"]
     return session | {"id": "sess_1"}
 
 
-def hear(protocol: RealtimeProtocol, name: str, /, **fields: Any) -> list[Fact]:
-    return take(protocol, json.dumps({"type": name} | fields))
+def hear(dialect: RealtimeDialect, name: str, /, **fields: Any) -> list[UpstreamEvent]:
+    return take(dialect, json.dumps({"type": name} | fields))
 
 
-def take(protocol: RealtimeProtocol, text: str | bytes) -> list[Fact]:
-    facts = protocol.receive(text)
+def take(dialect: RealtimeDialect, text: str | bytes) -> list[UpstreamEvent]:
+    facts = dialect.receive(text)
     assert not any(isinstance(fact, AgentFailed) for fact in facts)
     return facts
 
 
-def answers(protocol: RealtimeProtocol, name: str = "next") -> bool:
+def answers(dialect: RealtimeDialect, name: str = "next") -> bool:
     """Tell of a turn and its answer; return whether the answer is played from its beginning to its end."""
-    hear(protocol, "response.done", response={"id": "resp_1", "status": "cancelled"})  # whatever was going on
-    hear(protocol, "input_audio_buffer.speech_started", item_id=f"turn_{name}")
-    hear(protocol, "input_audio_buffer.speech_stopped", item_id=f"turn_{name}")
-    hear(protocol, "input_audio_buffer.committed", item_id=f"turn_{name}")
+    hear(dialect, "response.done", response={"id": "resp_1", "status": "cancelled"})  # whatever was going on
+    hear(dialect, "input_audio_buffer.speech_started", item_id=f"turn_{name}")
+    hear(dialect, "input_audio_buffer.speech_stopped", item_id=f"turn_{name}")
+    hear(dialect, "input_audio_buffer.committed", item_id=f"turn_{name}")
     ids = {"response_id": f"resp_{name}", "item_id": f"item_{name}"}
-    hear(protocol, "response.created", response={"id": ids["response_id"], "status": "in_progress"})
-    facts = hear(protocol, "response.output_audio.delta", delta="AAAA", **ids)
-    facts += hear(protocol, "response.output_audio.done", **ids)
-    hear(protocol, "response.done", response={"id": ids["response_id"], "status": "completed"})
+    hear(dialect, "response.created", response={"id": ids["response_id"], "status": "in_progress"})
+    facts = hear(dialect, "response.output_audio.delta", delta="AAAA", **ids)
+    facts += hear(dialect, "response.output_audio.done", **ids)
+    hear(dialect, "response.done", response={"id": ids["response_id"], "status": "completed"})
     played = [(fact.item_id, fact.pcm) for fact in facts if isinstance(fact, AgentAudio)]
     return played == [(ids["item_id"], bytes(3))] and AgentAudioDone(ids["item_id"]) in facts
 
@@ -128,18 +128,18 @@ def test_no_wrong_field_of_an_event_ends_the_conversation(name: str) -> None:
     tried = 0
     for path in dict.fromkeys(places(MODELS[name], sample)):
         for value in WRONG:
-            protocol = ready_protocol()
-            hear(protocol, "response.created", response={"id": "resp_1", "status": "in_progress"})
-            take(protocol, json.dumps(with_wrong(sample, path, value)))
-            assert answers(protocol), f"{path} {value!r}"
+            dialect = ready_dialect()
+            hear(dialect, "response.created", response={"id": "resp_1", "status": "in_progress"})
+            take(dialect, json.dumps(with_wrong(sample, path, value)))
+            assert answers(dialect), f"{path} {value!r}"
             tried += 1
     assert tried >= len(WRONG)
 
 
 @pytest.mark.parametrize("name", ["session.created", "session.updated"])
 def test_no_wrong_field_of_a_session_but_a_contradiction_refuses_it(name: str) -> None:
-    protocol = new_protocol()
-    sample = {"type": name, "session": asked_of(protocol)}
+    dialect = new_dialect()
+    sample = {"type": name, "session": asked_of(dialect)}
     contradictions = {
         "instructions",
         "output_modalities",
@@ -154,22 +154,22 @@ def test_no_wrong_field_of_a_session_but_a_contradiction_refuses_it(name: str) -
         for value in WRONG:
             if name == "session.updated" and path[-1] in contradictions | beta:
                 continue
-            protocol = new_protocol()
-            take(protocol, json.dumps(with_wrong(sample, path, value)))
-            assert answers(protocol if protocol.ready else _made_ready(protocol)), f"{path} {value!r}"
+            dialect = new_dialect()
+            take(dialect, json.dumps(with_wrong(sample, path, value)))
+            assert answers(dialect if dialect.ready else _made_ready(dialect)), f"{path} {value!r}"
 
 
-def _made_ready(protocol: RealtimeProtocol) -> RealtimeProtocol:
-    hear(protocol, "session.updated", session=asked_of(protocol))
-    assert protocol.ready
-    return protocol
+def _made_ready(dialect: RealtimeDialect) -> RealtimeDialect:
+    hear(dialect, "session.updated", session=asked_of(dialect))
+    assert dialect.ready
+    return dialect
 
 
 @pytest.mark.parametrize("field", ["id", "response"])
 @pytest.mark.parametrize("value", [None, MISSING, 5, [], ""])
 def test_a_response_without_its_id_is_heard_and_ends(field: str, value: object) -> None:
-    protocol = ready_protocol()
-    protocol.tell("Well?", respond=True)
+    dialect = ready_dialect()
+    dialect.tell("Well?", respond=True)
     path = ("response", "id") if field == "id" else ("response",)
     for name, more in (
         ("response.created", {}),
@@ -177,40 +177,40 @@ def test_a_response_without_its_id_is_heard_and_ends(field: str, value: object) 
         ("response.done", {}),
     ):
         event = with_wrong({"type": name, "response": {"status": "completed"}} | more, path, value)
-        facts = take(protocol, json.dumps(event))
+        facts = take(dialect, json.dumps(event))
         if name == "response.output_audio.delta":
             assert [fact.pcm for fact in facts if isinstance(fact, AgentAudio)] == [bytes(3)]
-            assert protocol.responding
+            assert dialect.responding
     assert any(isinstance(fact, AgentAudioDone) for fact in facts)
-    assert answers(protocol)
+    assert answers(dialect)
 
 
 def test_of_what_the_service_gave_no_id_nothing_is_asked_by_id() -> None:
-    protocol = ready_protocol()
-    hear(protocol, "response.created", response={})
+    dialect = ready_dialect()
+    hear(dialect, "response.created", response={})
     [audio] = [
-        fact for fact in hear(protocol, "response.output_audio.delta", delta="AAAA") if isinstance(fact, AgentAudio)
+        fact for fact in hear(dialect, "response.output_audio.delta", delta="AAAA") if isinstance(fact, AgentAudio)
     ]
 
-    assert protocol.truncate({audio.item_id: 0}) == ()
-    [cancel] = protocol.cancel()
+    assert dialect.truncate({audio.item_id: 0}) == ()
+    [cancel] = dialect.cancel()
     assert "response_id" not in json.loads(cancel)
-    late = hear(protocol, "response.output_audio.delta", delta="AAAA")
+    late = hear(dialect, "response.output_audio.delta", delta="AAAA")
     assert not any(isinstance(fact, AgentAudio) for fact in late)
 
 
 def test_kinds_of_odd_messages_are_told_up_to_a_limit() -> None:
-    protocol = ready_protocol()
-    told: list[Fact] = []
+    dialect = ready_dialect()
+    told: list[UpstreamEvent] = []
     for name, model in MODELS.items():
         for field in model.model_fields.keys() - {"type"}:
-            told += [fact for fact in hear(protocol, name, **{field: [[]]}) if _is_odd_note(fact)]
+            told += [fact for fact in hear(dialect, name, **{field: [[]]}) if _is_odd_note(fact)]
 
     assert len(told) == MAX_PROBLEMS
-    assert protocol.odd_messages > MAX_PROBLEMS
+    assert dialect.odd_messages > MAX_PROBLEMS
 
 
-def _is_odd_note(fact: Fact) -> bool:
+def _is_odd_note(fact: UpstreamEvent) -> bool:
     return isinstance(fact, Noted) and fact.name == "odd_message"
 
 
@@ -243,14 +243,14 @@ MESSAGES = odd_events() | st.text() | st.binary() | ANYTHING.map(json.dumps)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(MESSAGES, max_size=6))
 def test_no_message_whatsoever_ends_the_conversation(texts: list[str | bytes]) -> None:
-    protocol = ready_protocol()
+    dialect = ready_dialect()
     for text in texts:
-        facts = protocol.receive(text)
+        facts = dialect.receive(text)
         for fact in facts:
             if isinstance(fact, AgentAudio):
-                protocol.truncate({fact.item_id: 0})
+                dialect.truncate({fact.item_id: 0})
         if any(isinstance(fact, AgentFailed) for fact in facts):  # it said that the credit is used up
             assert b"insufficient_quota" in (text if isinstance(text, bytes) else text.encode())
             return
-    hear(protocol, "response.done", response={"status": "cancelled"})  # whatever is active
-    assert answers(protocol, "of all")
+    hear(dialect, "response.done", response={"status": "cancelled"})  # whatever is active
+    assert answers(dialect, "of all")

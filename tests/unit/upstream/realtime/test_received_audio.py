@@ -15,7 +15,7 @@ from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.resample import Downsampler
 from gateway.threads import check_threads
 from gateway.upstream.audio import AgentVoice
-from gateway.upstream.dialect import AgentAudio, AgentAudioDone
+from gateway.upstream.core.dialect import AgentAudio, AgentAudioDone
 from gateway.upstream.realtime.received_audio import MAX_ITEMS, Cut, SpokenItems
 
 pytestmark = pytest.mark.unit

@@ -10,19 +10,19 @@ import pytest
 from gateway.audio.g711 import alaw_to_pcm, ulaw_to_pcm
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.turn_detection import CLEAR_EVERY_MS, Listening
+from gateway.upstream.realtime.turn_detection import CLEAR_EVERY_MS, CallerTurns
 from gateway.upstream.realtime.wire.client import ClientEvent
 from gateway.upstream.realtime.wire.codec import encode
-from gateway.upstream.realtime.wire.objects import Session
+from gateway.upstream.realtime.wire.objects import EchoedSession
 
 pytestmark = pytest.mark.unit
 
-RESTING = Session.model_validate({"audio": {"input": {"turn_detection": None}}})
-DETECTING = Session.model_validate({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}})
+RESTING = EchoedSession.model_validate({"audio": {"input": {"turn_detection": None}}})
+DETECTING = EchoedSession.model_validate({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}})
 
 
-def new_listening(**profile: Any) -> Listening:
-    return Listening(session_config(AgentProfile.model_validate({"instructions": "x"} | profile)), None)
+def new_listening(**profile: Any) -> CallerTurns:
+    return CallerTurns(session_config(AgentProfile.model_validate({"instructions": "x"} | profile)), None)
 
 
 def wire(events: tuple[ClientEvent, ...]) -> list[dict[str, Any]]:
@@ -34,8 +34,8 @@ def test_whether_the_service_interrupts_is_as_it_says(*, interrupts: bool) -> No
     listening = new_listening()
     echo = {"audio": {"input": {"turn_detection": {"interrupt_response": interrupts}}}}
 
-    listening.confirmed(Session.model_validate(echo))
-    listening.confirmed(Session())
+    listening.confirmed(EchoedSession.model_validate(echo))
+    listening.confirmed(EchoedSession())
 
     assert listening.server_interrupts is interrupts
     assert listening.interrupts
@@ -45,9 +45,9 @@ def test_an_echo_that_leaves_turn_detection_out_drops_no_turn() -> None:
     listening = new_listening()
     listening.speech_started()
 
-    assert not listening.updated(Session.model_validate({"audio": {"input": {}}}))
+    assert not listening.updated(EchoedSession.model_validate({"audio": {"input": {}}}))
     assert listening.caller_speaks
-    assert listening.updated(Session.model_validate({"audio": {"input": {"turn_detection": None}}}))
+    assert listening.updated(EchoedSession.model_validate({"audio": {"input": {"turn_detection": None}}}))
 
 
 def test_muting_rests_turn_detection_alone_and_forgets_the_open_turn() -> None:
@@ -75,7 +75,7 @@ def test_muting_rests_turn_detection_alone_and_forgets_the_open_turn() -> None:
 def test_unmuting_brings_back_the_detection_that_was_asked_for_with_all_its_fields(turns: TurnDetection) -> None:
     config = session_config(AgentProfile(instructions="x", turn_detection=turns))
     asked = json.loads(config.model_dump_json(exclude_unset=True))["audio"]["input"]["turn_detection"]
-    listening = Listening(config, None)
+    listening = CallerTurns(config, None)
     listening.mute()
 
     clear, update = wire(listening.unmute())
@@ -118,8 +118,8 @@ def test_a_turn_that_lost_its_detection_is_over() -> None:
     assert not listening.updated(DETECTING)
 
 
-@pytest.mark.parametrize("echo", [DETECTING, Session(), Session.model_validate({"audio": {}})])
-def test_an_open_turn_goes_on_where_detection_does(echo: Session) -> None:
+@pytest.mark.parametrize("echo", [DETECTING, EchoedSession(), EchoedSession.model_validate({"audio": {}})])
+def test_an_open_turn_goes_on_where_detection_does(echo: EchoedSession) -> None:
     listening = new_listening()
     listening.speech_started()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.upstream.realtime.usage import rate_limit_fields, transcription_fields, usage_fields
-from gateway.upstream.realtime.wire.objects import RateLimit
+from gateway.upstream.realtime.wire.objects import ServerRateLimit
 
 pytestmark = pytest.mark.unit
 
@@ -52,6 +52,6 @@ def test_a_transcript_is_paid_by_the_second_or_by_tokens() -> None:
 
 
 def test_limits_are_told_by_name() -> None:
-    limits = [RateLimit(name="tokens", limit=40000, remaining=39000, reset_seconds=1.5), RateLimit(limit=1)]
+    limits = [ServerRateLimit(name="tokens", limit=40000, remaining=39000, reset_seconds=1.5), ServerRateLimit(limit=1)]
 
     assert rate_limit_fields(limits) == {"tokens_limit": 40000, "tokens_remaining": 39000, "tokens_reset_s": 1.5}

@@ -17,7 +17,7 @@ from gateway.upstream.realtime.wire.objects import (
     EchoedOutput,
     EchoedVoice,
     ErrorDetails,
-    RateLimit,
+    ServerRateLimit,
     StatusDetails,
 )
 from gateway.upstream.realtime.wire.repair import Oddity
@@ -173,7 +173,7 @@ def test_a_number_that_cannot_be_is_left_out(number: str) -> None:
 
     assert isinstance(event, server.RateLimitsUpdated)
     if number != "true":  # which counts as 1
-        assert event.rate_limits == (RateLimit(name="tokens", remaining=2),)
+        assert event.rate_limits == (ServerRateLimit(name="tokens", remaining=2),)
         assert [each.place for each in odd] == ["rate_limits.*.limit"]
 
 

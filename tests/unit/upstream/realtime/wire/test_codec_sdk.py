@@ -19,10 +19,10 @@ from pydantic import BaseModel, SecretStr, TypeAdapter
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import ToolDefinition
-from gateway.upstream.history import History
+from gateway.upstream.core.history import History
 from gateway.upstream.realtime.config import goodbye_instructions, offered_tools, session_config
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.function_calls import FunctionCalls
 from tests.fakes.orders import greet
 
 pytestmark = pytest.mark.unit
@@ -65,27 +65,27 @@ WEATHER = ToolDefinition("weather", "Tells it.", {"type": "object", "properties"
 def all_events(profile: AgentProfile) -> list[dict[str, Any]]:
     """Let a session send one of everything."""
     history = History()
-    calls = ToolCalls(CallId("call-1"), offered_tools(profile, [WEATHER]), history)
+    calls = FunctionCalls(CallId("call-1"), offered_tools(profile, [WEATHER]), history)
     config = session_config(profile, [WEATHER], {"crm": SecretStr("token")})
-    protocol = RealtimeProtocol(CallId("call-1"), config, history=history, calls=calls)
+    dialect = RealtimeDialect(CallId("call-1"), config, history=history, calls=calls)
 
     def hear(name: str, **fields: Any) -> None:
-        protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+        dialect.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
 
-    texts = [*protocol.configure()]
+    texts = [*dialect.configure()]
     hear("session.updated", session=json.loads(texts[0])["session"] | {"id": "sess_1"})
-    texts += protocol.append(b"\x00" * 960)
-    texts += greet(protocol, "Say hello.")
+    texts += dialect.append(b"\x00" * 960)
+    texts += greet(dialect, "Say hello.")
     hear("response.created", response={"id": "resp_1", "status": "in_progress"})
     hear("response.output_audio.delta", response_id="resp_1", item_id="item_a", delta="AAAA" * 400)
     item = {"id": "item_f", "type": "function_call", "name": "weather", "call_id": "call_1", "arguments": "{}"}
     hear("response.output_item.done", response_id="resp_1", item=item)
     history.caller_said("item_u", "Hi.")
     history.agent_said("item_a", "Hello.")
-    texts += protocol.truncate({"item_a": 1})
-    texts += protocol.answer_tool("call_1", "sunny", respond=False)
-    texts += protocol.say_goodbye(goodbye_instructions(profile, "the end"))
-    texts += protocol.seed(history.items())
+    texts += dialect.truncate({"item_a": 1})
+    texts += dialect.answer_tool("call_1", "sunny", respond=False)
+    texts += dialect.say_goodbye(goodbye_instructions(profile, "the end"))
+    texts += dialect.seed(history.items())
     return [json.loads(text) for text in texts]
 
 

@@ -13,10 +13,10 @@ from enum import Enum, auto
 
 from gateway.upstream.realtime.wire.client import (
     AssistantMessage,
+    ClientItem,
     FunctionCall,
     FunctionCallOutput,
     InputText,
-    Item,
     OutputText,
     SystemMessage,
     UserMessage,
@@ -29,7 +29,7 @@ MAX_CHARACTERS = 40_000
 """Text handed to a new session, about 10,000 tokens: a third of what the smallest model can take in."""
 
 
-class Speaker(Enum):
+class Role(Enum):
     """Whose entry it is."""
 
     CALLER = auto()
@@ -52,7 +52,7 @@ class Entry:
     """
 
     item_id: str
-    speaker: Speaker
+    speaker: Role
     text: str | None = None
     settled: bool = False
     tool_call_id: str = ""
@@ -91,26 +91,26 @@ class History:
 
     def caller_turn(self, item_id: str, previous_item_id: str | None) -> None:
         """Place a turn of the caller; its words come later, if at all."""
-        self._place(Entry(item_id, Speaker.CALLER), previous_item_id)
+        self._place(Entry(item_id, Role.CALLER), previous_item_id)
 
     def agent_turn(self, item_id: str, previous_item_id: str | None = None) -> None:
         """Place an item of the agent."""
-        self._place(Entry(item_id, Speaker.AGENT), previous_item_id)
+        self._place(Entry(item_id, Role.AGENT), previous_item_id)
 
     def caller_said(self, item_id: str, text: str) -> None:
         """Fill in what the caller said."""
-        entry = self._place(Entry(item_id, Speaker.CALLER), None)
+        entry = self._place(Entry(item_id, Role.CALLER), None)
         entry.text, entry.settled = text.strip(), True
 
     def agent_says(self, item_id: str, piece: str, part: int = 0) -> None:
         """Add the next words of the agent, of a part of its item."""
-        entry = self._place(Entry(item_id, Speaker.AGENT), None)
+        entry = self._place(Entry(item_id, Role.AGENT), None)
         said, saying = entry.parts.get(part, ("", ""))
         entry.say(part, said, saying + piece)
 
     def agent_said(self, item_id: str, text: str, part: int = 0) -> None:
         """Set what the agent said in full since the last time, in a part of its item: all of it, or a sentence more."""
-        entry = self._place(Entry(item_id, Speaker.AGENT), None)
+        entry = self._place(Entry(item_id, Role.AGENT), None)
         said, _ = entry.parts.get(part, ("", ""))
         entry.say(part, said if said.endswith(text.strip()) else f"{said} {text.strip()}".strip(), "")
 
@@ -126,7 +126,7 @@ class History:
             The words that are left.
         """
         entry = self._find(item_id, self._session)
-        if entry is None or entry.speaker is not Speaker.AGENT:
+        if entry is None or entry.speaker is not Role.AGENT:
             return ""
         text = entry.text or ""
         end = round(len(text) * min(1.0, max(0.0, share)))
@@ -139,9 +139,7 @@ class History:
         """Place a call of a tool."""
         if self._find(item_id, self._session) is not None:
             item_id = tool_call_id  # another session's
-        self._place(
-            Entry(item_id, Speaker.TOOL, tool_call_id=tool_call_id, name=name, arguments=arguments or "{}"), None
-        )
+        self._place(Entry(item_id, Role.TOOL, tool_call_id=tool_call_id, name=name, arguments=arguments or "{}"), None)
 
     def tool_answered(self, tool_call_id: str, output: str) -> None:
         """Fill in what a tool returned."""
@@ -153,28 +151,28 @@ class History:
     def told(self, text: str) -> None:
         """Place a message of the gateway's at the end."""
         self._told += 1
-        self._place(Entry(f"told-{self._told}", Speaker.GATEWAY, text, settled=True), None)
+        self._place(Entry(f"told-{self._told}", Role.GATEWAY, text, settled=True), None)
 
     @property
     def waits_for_words(self) -> bool:
         """Whether the newest turn of the caller is not written down yet."""
-        turns = (entry for entry in reversed(self._entries) if entry.speaker is Speaker.CALLER)
+        turns = (entry for entry in reversed(self._entries) if entry.speaker is Role.CALLER)
         newest = next(turns, None)
         return newest is not None and not newest.settled
 
     @property
     def is_unanswered(self) -> bool:
         """Whether the caller, or a tool that was answered, had the last word."""
-        said = (entry for entry in reversed(self._entries) if entry.speaker is not Speaker.GATEWAY)
+        said = (entry for entry in reversed(self._entries) if entry.speaker is not Role.GATEWAY)
         last = next(said, None)
-        if last is None or last.speaker is Speaker.AGENT:
+        if last is None or last.speaker is Role.AGENT:
             return False
-        return last.speaker is Speaker.CALLER or last.text is not None
+        return last.speaker is Role.CALLER or last.text is not None
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[ClientItem, ...]:
         """Return the newest of the conversation as items for a new session, oldest first."""
         room = MAX_CHARACTERS
-        newest_first: list[Item] = []
+        newest_first: list[ClientItem] = []
         for entry in reversed(self._entries):
             room -= len(entry.text or "") + len(entry.arguments)
             if room < 0:
@@ -202,17 +200,17 @@ class History:
         return next(found, None)
 
 
-def _items_of(entry: Entry) -> tuple[Item, ...]:
+def _items_of(entry: Entry) -> tuple[ClientItem, ...]:
     """Return an entry as items; none when there is nothing to tell."""
-    if entry.speaker is Speaker.TOOL:
+    if entry.speaker is Role.TOOL:
         call = FunctionCall(name=entry.name, arguments=entry.arguments, call_id=entry.tool_call_id)
         if entry.text is None:
             return (call,)
         return call, FunctionCallOutput(call_id=entry.tool_call_id, output=entry.text)
     if not entry.text:
         return ()
-    if entry.speaker is Speaker.GATEWAY:
+    if entry.speaker is Role.GATEWAY:
         return (SystemMessage(content=(InputText(text=entry.text),)),)
-    if entry.speaker is Speaker.CALLER:
+    if entry.speaker is Role.CALLER:
         return (UserMessage(content=(InputText(text=entry.text),)),)
     return (AssistantMessage(content=(OutputText(text=entry.text),)),)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.address import handshake_headers, redactor
+from gateway.upstream.realtime.address import handshake_headers, redactor
 from gateway.upstream.realtime.wire.codec import parse_http_refusal
 from gateway.upstream.realtime.wire.objects import ErrorDetails
 from gateway.upstream.realtime.wire.session import SessionConfig
@@ -37,7 +37,7 @@ MAX_ANSWER_BYTES = 1 << 20
 TRY_AGAIN_STATUSES = frozenset({408, 409, 425, 429})
 
 
-class ClientSecret(NamedTuple):
+class MintedSecret(NamedTuple):
     """A key ``ek_...`` and when it ends, in Unix seconds of the service's clock."""
 
     value: SecretStr
@@ -50,11 +50,11 @@ class _Minted(BaseModel):
 
 
 @dataclass(eq=False, slots=True)
-class _Kept:
+class _KeptSecret:
     """A secret that is used again, and the lock of those who want it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    secret: ClientSecret | None = None
+    secret: MintedSecret | None = None
     fresh_until: float = 0.0
 
 
@@ -80,7 +80,7 @@ class SecretMinter:
         self._redact = redactor(settings)
         self._now = now
         self._monotonic = monotonic
-        self._kept: OrderedDict[tuple[str, int, str | None], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, str | None], _KeptSecret] = OrderedDict()
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -117,7 +117,7 @@ class SecretMinter:
         model: str | None = None,
         seconds: int = 600,
         safety_identifier: str | None = None,
-    ) -> ClientSecret:
+    ) -> MintedSecret:
         """
         Mint a secret.
 
@@ -143,7 +143,7 @@ class SecretMinter:
             minted = _Minted.model_validate_json(answer)
         except ValidationError:
             raise WireError("the service answered a request for a client secret without one") from None
-        return ClientSecret(minted.value, minted.expires_at)
+        return MintedSecret(minted.value, minted.expires_at)
 
     async def cached(
         self,
@@ -152,14 +152,14 @@ class SecretMinter:
         model: str | None = None,
         seconds: int = 600,
         safety_identifier: str | None = None,
-    ) -> ClientSecret:
+    ) -> MintedSecret:
         """
         Return a secret that has at least a fifth of its life left, minted now or before. Arguments, errors: ``mint``.
 
         However many ask at once for the same configuration, one request is made.
         """
         key = (session.model_dump_json(exclude_unset=True) + (model or ""), seconds, safety_identifier)
-        kept = self._kept.setdefault(key, _Kept())
+        kept = self._kept.setdefault(key, _KeptSecret())
         self._kept.move_to_end(key)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
@@ -172,7 +172,7 @@ class SecretMinter:
                 kept.fresh_until = asked_at + REFRESH_AT * self._life_s(kept.secret, seconds)
             return kept.secret
 
-    def _life_s(self, secret: ClientSecret, asked_s: int) -> float:
+    def _life_s(self, secret: MintedSecret, asked_s: int) -> float:
         """Return how long a fresh secret lives: as asked, or shorter when the service says so."""
         told_s = secret.expires_at - self._now()
         return min(told_s, asked_s) if told_s > 0 else asked_s  # not above 0: the clocks differ, not the life

@@ -44,14 +44,14 @@ class SessionBegan:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """``RealtimeProtocol.overdue`` is to be called in ``after_s`` seconds, not at an alarm set before; None: never."""
+    """``RealtimeDialect.overdue`` is to be called in ``after_s`` seconds, not at an alarm set before; None: never."""
 
     after_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class McpTimer:
-    """``RealtimeProtocol.mcp_timer`` is to be called with ``key`` in ``after_s`` seconds."""
+class DialectTimer:
+    """``RealtimeDialect.timer_fired`` is to be called with ``key`` in ``after_s`` seconds."""
 
     after_s: float
     key: str
@@ -64,4 +64,4 @@ class RenewSession:
     detail: str
 
 
-Fact = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | Alarm | McpTimer | RenewSession
+UpstreamEvent = CallEvent | AgentAudio | AgentAudioDone | Send | SessionBegan | Alarm | DialectTimer | RenewSession

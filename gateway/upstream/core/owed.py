@@ -21,15 +21,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.upstream.debts import (
+from gateway.upstream.core.debts import (
     OWN_WORDS,
     Came,
     Cause,
     Debt,
     GiveUp,
-    Late,
     Missed,
     Move,
+    Overdue,
     PlaySound,
     Policy,
     Remedy,
@@ -531,7 +531,7 @@ class Owed:
     def _be_late(self) -> None:
         if not self._late:
             self._late = True
-            self._moves.append(Late())
+            self._moves.append(Overdue())
 
     def _came(self) -> None:
         if self._late:

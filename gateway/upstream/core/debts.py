@@ -129,7 +129,7 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
+class Overdue:
     """The caller waits for longer than one should."""
 
 
@@ -174,4 +174,4 @@ class GiveUp:
     detail: str
 
 
-Move = Missed | Late | Came | Said | Unsaid | PlaySound | Renew | GiveUp
+Move = Missed | Overdue | Came | Said | Unsaid | PlaySound | Renew | GiveUp

@@ -11,12 +11,12 @@ from gateway.call.events import AgentReady, CallEvent, Noted
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.dialect import Alarm, Fact, Send
-from gateway.upstream.history import History
-from gateway.upstream.owed import Owed
+from gateway.upstream.core.dialect import Alarm, Send, UpstreamEvent
+from gateway.upstream.core.history import History
+from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.function_calls import FunctionCalls
 
 Json = dict[str, Any]
 
@@ -33,14 +33,14 @@ class Talk:
         *,
         guard_ms: int = 0,
         interrupt_response: bool = True,
-        calls: Callable[[History], ToolCalls] = lambda history: ToolCalls(CALL, OFFERED, history, max_rounds=3),
+        calls: Callable[[History], FunctionCalls] = lambda history: FunctionCalls(CALL, OFFERED, history, max_rounds=3),
     ) -> None:
         turns = TurnDetection(guard_ms=guard_ms, interrupt_response=interrupt_response)
         profile = AgentProfile(instructions="Be brief.", turn_detection=turns)
         self.history = History()
         self.calls = calls(self.history)
         self.owed = owed or Owed()
-        self.protocol = RealtimeProtocol(
+        self.dialect = RealtimeDialect(
             CALL,
             session_config(profile),
             interrupts=interrupt_response,
@@ -48,34 +48,34 @@ class Talk:
             calls=self.calls,
             owed=self.owed,
         )
-        asked = json.loads(self.protocol.configure()[0])["session"]
+        asked = json.loads(self.dialect.configure()[0])["session"]
         [ready] = self.hear("session.updated", session=asked | {"id": "sess_1"})
         assert isinstance(ready, AgentReady)
 
-    def hear(self, name: str, /, **fields: Any) -> list[Fact]:
-        facts = self.protocol.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
+    def hear(self, name: str, /, **fields: Any) -> list[UpstreamEvent]:
+        facts = self.dialect.receive(json.dumps({"type": name, "event_id": "event_1"} | fields))
         return [fact for fact in facts if not isinstance(fact, Alarm)]
 
-    def begin(self, response_id: str = "resp_1") -> list[Fact]:
+    def begin(self, response_id: str = "resp_1") -> list[UpstreamEvent]:
         return self.hear("response.created", response={"id": response_id, "status": "in_progress"})
 
-    def finish(self, response_id: str = "resp_1", status: str = "completed", **response: Any) -> list[Fact]:
+    def finish(self, response_id: str = "resp_1", status: str = "completed", **response: Any) -> list[UpstreamEvent]:
         """End a response; one that completes without calls spoke, in words that are of no concern."""
         if status == "completed" and "output" not in response:
             self.owed.moved(response_id, speech=True)
         return self.hear("response.done", response={"id": response_id, "status": status} | response)
 
-    def fail(self, code: str, message: str = "No.", response_id: str = "resp_1") -> list[Fact]:
+    def fail(self, code: str, message: str = "No.", response_id: str = "resp_1") -> list[UpstreamEvent]:
         details = {"type": "failed", "error": {"type": "error", "code": code, "message": message}}
         return self.finish(response_id, "failed", status_details=details)
 
-    def speak(self, item_id: str = "item_a", ms: int = 100, response_id: str = "resp_1") -> list[Fact]:
+    def speak(self, item_id: str = "item_a", ms: int = 100, response_id: str = "resp_1") -> list[UpstreamEvent]:
         delta = base64.b64encode(bytes(48 * ms)).decode()
         return self.hear("response.output_audio.delta", response_id=response_id, item_id=item_id, delta=delta)
 
     def call(
         self, name: str, arguments: str = "{}", *, call_id: str = "call_1", response_id: str = "resp_1"
-    ) -> list[Fact]:
+    ) -> list[UpstreamEvent]:
         """Tell a function call by both of its events."""
         ids = {"response_id": response_id, "output_index": 0}
         item = {"id": f"item_{call_id}", "type": "function_call", "name": name, "call_id": call_id}
@@ -86,18 +86,18 @@ class Talk:
         return facts + self.hear("response.output_item.done", item=item, **ids)
 
 
-def events(facts: list[Fact]) -> list[CallEvent]:
+def events(facts: list[UpstreamEvent]) -> list[CallEvent]:
     return [fact for fact in facts if isinstance(fact, CallEvent) and not isinstance(fact, Noted)]
 
 
-def notes(facts: list[Fact], name: str) -> list[Json]:
+def notes(facts: list[UpstreamEvent], name: str) -> list[Json]:
     return [dict(fact.values) for fact in facts if isinstance(fact, Noted) and fact.name == name]
 
 
-def sent(facts: list[Fact] | tuple[str, ...]) -> list[Json]:
+def sent(facts: list[UpstreamEvent] | tuple[str, ...]) -> list[Json]:
     texts = [fact.text if isinstance(fact, Send) else fact for fact in facts if isinstance(fact, Send | str)]
     return [json.loads(text) for text in texts]
 
 
-def types(facts: list[Fact] | tuple[str, ...]) -> list[str]:
+def types(facts: list[UpstreamEvent] | tuple[str, ...]) -> list[str]:
     return [message["type"] for message in sent(facts)]

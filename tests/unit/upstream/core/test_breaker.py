@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.breaker import (
+from gateway.upstream.core.breaker import (
     GIVEN_UP_S,
     LAST_PROBE_S,
     PROBE_LIMIT_S,
-    Attempt,
+    AttemptResult,
     Breaker,
     Breakers,
+    ConnectAttempt,
     HeldBack,
     UpstreamAway,
     UpstreamBack,
-    Verdict,
 )
 from tests.fakes.clock import FakeClock
 
@@ -31,9 +31,9 @@ class Try:
             self.clock.monotonic, losses, name="m", report=self.reports.append, draw=lambda _low, high: high
         )
 
-    def begin(self) -> Attempt:
+    def begin(self) -> ConnectAttempt:
         attempt = self.breaker.admit()
-        assert isinstance(attempt, Attempt)
+        assert isinstance(attempt, ConnectAttempt)
         return attempt
 
     def held(self) -> str:
@@ -43,7 +43,7 @@ class Try:
 
     def lose(self, times: int = 1, retry_after_s: float = 0.0) -> None:
         for _ in range(times):
-            self.breaker.settle(self.begin(), Verdict.LOST, "HTTP 503", retry_after_s)
+            self.breaker.settle(self.begin(), AttemptResult.LOST, "HTTP 503", retry_after_s)
 
     def changes(self) -> list[UpstreamAway | UpstreamBack]:
         return [report for report in self.reports if not isinstance(report, HeldBack)]
@@ -62,7 +62,7 @@ def test_a_session_between_losses_begins_the_count_anew() -> None:
     here = Try()
     for _ in range(5):
         here.lose(2)
-        here.breaker.settle(here.begin(), Verdict.READY)
+        here.breaker.settle(here.begin(), AttemptResult.READY)
 
     assert here.reports == []
 
@@ -70,9 +70,9 @@ def test_a_session_between_losses_begins_the_count_anew() -> None:
 def test_what_the_service_refuses_neither_counts_nor_begins_the_count_anew() -> None:
     here = Try()
     for _ in range(10):
-        here.breaker.settle(here.begin(), Verdict.NEITHER)
+        here.breaker.settle(here.begin(), AttemptResult.NEITHER)
     here.lose(2)
-    here.breaker.settle(here.begin(), Verdict.NEITHER)
+    here.breaker.settle(here.begin(), AttemptResult.NEITHER)
     assert here.reports == []
     here.lose()
 
@@ -84,7 +84,7 @@ def test_an_attempt_given_up_after_long_counts_as_lost_one_given_up_soon_does_no
     for wait_s in (GIVEN_UP_S - 1, GIVEN_UP_S, GIVEN_UP_S, GIVEN_UP_S - 1):
         attempt = here.begin()
         here.clock.advance(wait_s)
-        here.breaker.settle(attempt, Verdict.NEITHER)
+        here.breaker.settle(attempt, AttemptResult.NEITHER)
     assert here.reports == []
     here.lose()
 
@@ -108,7 +108,7 @@ def test_probes_are_one_at_a_time_and_their_delay_grows_to_half_a_minute() -> No
             here.clock.advance(0.5)
         delays.append(here.clock.monotonic() - began)
         assert "a probe is under way" in here.held()
-        here.breaker.settle(probe, Verdict.LOST, "still away")
+        here.breaker.settle(probe, AttemptResult.LOST, "still away")
 
     assert delays == [1, 2, 4, 8, 16, LAST_PROBE_S, LAST_PROBE_S]
     assert here.held().endswith("still away")
@@ -126,8 +126,8 @@ def test_delays_are_spread_over_their_upper_half() -> None:
     breaker = Breaker(clock.monotonic, 1, draw=draw)
     for _ in range(3):
         attempt = breaker.admit()
-        assert isinstance(attempt, Attempt)
-        breaker.settle(attempt, Verdict.LOST)
+        assert isinstance(attempt, ConnectAttempt)
+        breaker.settle(attempt, AttemptResult.LOST)
         clock.advance(60)
 
     assert drawn == [(0.5, 1), (1, 2), (2, 4)]
@@ -141,7 +141,7 @@ def test_the_first_session_closes_it_and_the_report_tells_how_it_was() -> None:
     here.clock.advance(1)
     here.lose()
     here.clock.advance(2)
-    here.breaker.settle(here.begin(), Verdict.READY)
+    here.breaker.settle(here.begin(), AttemptResult.READY)
 
     assert here.changes()[1:] == [UpstreamBack("m", lasted_s=3, held_back=4, probes=2)]
     here.lose(2)
@@ -153,9 +153,9 @@ def test_an_attempt_from_before_the_outage_closes_it_too_and_its_loss_changes_no
     here = Try()
     early, late = here.begin(), here.begin()
     here.lose(3)
-    here.breaker.settle(late, Verdict.LOST, "late")
+    here.breaker.settle(late, AttemptResult.LOST, "late")
     assert "1.0 s: HTTP 503" in here.held()
-    here.breaker.settle(early, Verdict.READY)
+    here.breaker.settle(early, AttemptResult.READY)
 
     here.begin()
     assert isinstance(here.changes()[-1], UpstreamBack)
@@ -165,7 +165,7 @@ def test_a_probe_that_was_refused_or_given_up_makes_room_for_the_next_at_once() 
     here = Try()
     here.lose(3)
     here.clock.advance(1)
-    here.breaker.settle(here.begin(), Verdict.NEITHER)
+    here.breaker.settle(here.begin(), AttemptResult.NEITHER)
 
     here.begin()
     assert "a probe is under way" in here.held()
@@ -181,10 +181,10 @@ def test_a_probe_that_hangs_does_not_keep_others_from_probing() -> None:
     assert "due in 2.0 s: no session within 10 s" in here.held()
     here.clock.advance(2)
     here.begin()
-    here.breaker.settle(hanging, Verdict.LOST, "at last")
+    here.breaker.settle(hanging, AttemptResult.LOST, "at last")
     assert "a probe is under way" in here.held()
 
-    here.breaker.settle(hanging, Verdict.READY)
+    here.breaker.settle(hanging, AttemptResult.READY)
     assert isinstance(here.changes()[-1], UpstreamBack)
 
 
@@ -205,9 +205,9 @@ def test_each_model_has_a_breaker_of_its_own() -> None:
     reports: list[object] = []
     breakers = Breakers(FakeClock().monotonic, 1, reports.append)
     attempt = breakers.of("a").admit()
-    assert isinstance(attempt, Attempt)
-    breakers.of("a").settle(attempt, Verdict.LOST, "gone")
+    assert isinstance(attempt, ConnectAttempt)
+    breakers.of("a").settle(attempt, AttemptResult.LOST, "gone")
 
     assert isinstance(breakers.of("a").admit(), HeldBack)
-    assert isinstance(breakers.of("b").admit(), Attempt)
+    assert isinstance(breakers.of("b").admit(), ConnectAttempt)
     assert reports[0] == UpstreamAway("a", 1, "gone")

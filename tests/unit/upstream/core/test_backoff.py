@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.backoff import Backoff
+from gateway.upstream.core.backoff import Backoff
 
 pytestmark = pytest.mark.unit
 

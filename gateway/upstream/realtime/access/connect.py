@@ -11,7 +11,11 @@ from gateway.errors import AgentRefused
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.tools.builtin import OwnTool
-from gateway.upstream.address import (
+from gateway.upstream.core.dialect import UpstreamEvent
+from gateway.upstream.core.history import History
+from gateway.upstream.core.owed import Owed
+from gateway.upstream.link import UpstreamLink
+from gateway.upstream.realtime.address import (
     SECRET_LIFE_S,
     Minter,
     handshake_headers,
@@ -19,21 +23,17 @@ from gateway.upstream.address import (
     safety_identifier,
     session_url,
 )
-from gateway.upstream.dialect import Fact
-from gateway.upstream.history import History
-from gateway.upstream.link import RealtimeSocket
-from gateway.upstream.owed import Owed
 from gateway.upstream.realtime.config import mcp_rules, offered_tools, session_config, silence_policy
-from gateway.upstream.realtime.dialect import RealtimeProtocol
-from gateway.upstream.realtime.function_calls import ToolCalls
+from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.function_calls import FunctionCalls
 from gateway.upstream.realtime.mcp import McpCalls
 from gateway.upstream.realtime.wire.codec import lift
 from gateway.upstream.realtime.wire.session import SessionConfig
 
 
-class Opener:
+class RealtimeConnector:
     """
-    Makes the sockets of one call.
+    Makes the links of one call.
 
     Args:
         call_id: our id of the call.
@@ -73,11 +73,11 @@ class Opener:
         self.owed = Owed(silence_policy(profile))
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
         mcp = McpCalls(call_id, mcp_rules(profile))
-        self.calls = ToolCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
+        self.calls = FunctionCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
 
-    async def open(self, take: Callable[[RealtimeSocket, Fact], None]) -> RealtimeSocket:
+    async def open(self, take: Callable[[UpstreamLink, UpstreamEvent], None]) -> UpstreamLink:
         """
-        Begin to connect; the socket tells the rest.
+        Begin to connect; the link tells the rest.
 
         Raises:
             AgentRefused: the session cannot be asked for, or no ephemeral key is to be had.
@@ -86,7 +86,7 @@ class Opener:
         """
         config = session_config(self._profile, self._own_tools, self._secrets)
         minted = await self._mint(config) if self._profile.client_secret else None
-        protocol = RealtimeProtocol(
+        dialect = RealtimeDialect(
             self._call_id,
             config,
             redact=self._redact,
@@ -96,12 +96,12 @@ class Opener:
             owed=self.owed,
             lay_out=lift if self._settings.session_layout == "xai" else lambda text: text,
         )
-        return RealtimeSocket(
+        return UpstreamLink(
             call_id=self._call_id,
             settings=self._settings,
             url=session_url(str(self._settings.url), self._profile.model, self._settings.model_parameter),
             headers=handshake_headers(self._settings, minted=minted, caller=self._caller),
-            protocol=protocol,
+            dialect=dialect,
             take=take,
             redact=self._redact,
         )

@@ -27,7 +27,7 @@ class Minted(Protocol):
 
 
 class Minter(Protocol):
-    """Makes ephemeral keys (``upstream/realtime/secrets.py``)."""
+    """Makes ephemeral keys (``upstream/realtime/access/secrets.py``)."""
 
     async def mint(
         self,

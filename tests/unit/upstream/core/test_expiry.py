@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.expiry import Expiry
+from gateway.upstream.core.expiry import Expiry
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.history import MAX_CHARACTERS, MAX_ENTRIES, History
+from gateway.upstream.core.history import MAX_CHARACTERS, MAX_ENTRIES, History
 from gateway.upstream.realtime.wire.client import ConversationItemCreate
 from gateway.upstream.realtime.wire.codec import encode
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.address import handshake_headers, redactor, safety_identifier, session_url
 from gateway.upstream.link import retry_after_s
+from gateway.upstream.realtime.address import handshake_headers, redactor, safety_identifier, session_url
 
 pytestmark = pytest.mark.unit
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.upstream.debts import (
+from gateway.upstream.core.debts import (
     Came,
     Cause,
     GiveUp,
-    Late,
     Missed,
+    Overdue,
     PlaySound,
     Policy,
     Renew,
@@ -18,7 +18,7 @@ from gateway.upstream.debts import (
     Why,
     Wish,
 )
-from gateway.upstream.owed import CANCEL_S, DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
+from gateway.upstream.core.owed import CANCEL_S, DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
 from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
@@ -110,13 +110,13 @@ def test_the_second_time_it_is_asked_for_after_a_delay_behind_which_the_caller_h
     caller = greeted()
     caller.miss()
     caller.ask()
-    assert not caller.of(Late)
+    assert not caller.of(Overdue)
 
     caller.miss()
 
     assert caller.ask() is None
     assert caller.alarm_s() == RETRY_S
-    assert caller.of(Late)
+    assert caller.of(Overdue)
     caller.wait()
     assert caller.ask() is not None
     caller.answer()
@@ -130,7 +130,7 @@ def test_a_stated_delay_is_kept() -> None:
 
     assert caller.ask() is None
     assert caller.alarm_s() == 3
-    assert caller.of(Late)
+    assert caller.of(Overdue)
     caller.wait()
     assert caller.ask() is not None
 
@@ -272,7 +272,7 @@ def test_the_filler_ends_where_nothing_more_is_to_come() -> None:
     caller.ask()
     caller.wait()
 
-    assert [type(move) for move in caller.moves] == [Late, Missed, Came, Unsaid]
+    assert [type(move) for move in caller.moves] == [Overdue, Missed, Came, Unsaid]
 
 
 def test_a_turn_before_a_goodbye_is_answered_by_the_goodbye() -> None:
@@ -307,7 +307,7 @@ def test_a_response_that_does_not_begin_is_asked_for_again() -> None:
 
     caller.wait()
 
-    assert caller.of(Late)
+    assert caller.of(Overdue)
     assert caller.ask() is not None
 
 
@@ -564,7 +564,7 @@ def test_a_caller_hears_something_while_a_service_is_busy_again_and_again() -> N
         caller.wait()
         assert caller.ask() is not None
 
-    assert caller.of(Late)
+    assert caller.of(Overdue)
 
 
 def test_the_end_of_a_response_that_another_outran_is_not_the_end_of_what_was_asked_for_since() -> None:

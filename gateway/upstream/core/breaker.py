@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from gateway.upstream.backoff import Backoff
+from gateway.upstream.core.backoff import Backoff
 
 FIRST_PROBE_S, LAST_PROBE_S = 1.0, 30.0
 """Ceilings of the first and the longest delay before a probe; each delay is half of its ceiling or more."""
@@ -29,7 +29,7 @@ PROBE_LIMIT_S = 10.0
 """A probe without an answer by then counts as lost: the next must not wait for it."""
 
 
-class Verdict(Enum):
+class AttemptResult(Enum):
     """What came of an attempt."""
 
     READY = auto()
@@ -39,7 +39,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Attempt:
+class ConnectAttempt:
     """An attempt that may be made; it is handed back to ``Breaker.settle``. ``began_s`` is monotonic time."""
 
     began_s: float
@@ -95,7 +95,7 @@ class _Outage:
     began_s: float
     delays: Backoff
     due_s: float = 0.0  # monotonic: no probe is made before
-    probe: Attempt | None = None
+    probe: ConnectAttempt | None = None
     probes: int = 0
     held_back: int = 0
 
@@ -130,15 +130,15 @@ class Breaker:
         self._detail = ""  # how the last was
         self._outage: _Outage | None = None
 
-    def admit(self) -> Attempt | HeldBack:
+    def admit(self) -> ConnectAttempt | HeldBack:
         """Return an attempt, which must be settled, or why none may be made now."""
         now, outage = self._now(), self._outage
         if outage is None:
-            return Attempt(now)
+            return ConnectAttempt(now)
         if outage.probe is not None and now - outage.probe.began_s >= PROBE_LIMIT_S:
             self._plan_probe(outage, f"no session within {PROBE_LIMIT_S:g} s", 0.0)
         if outage.probe is None and now >= outage.due_s:
-            outage.probe = Attempt(now)
+            outage.probe = ConnectAttempt(now)
             outage.probes += 1
             return outage.probe
         outage.held_back += 1
@@ -146,7 +146,9 @@ class Breaker:
         self._report(held)
         return held
 
-    def settle(self, attempt: Attempt, verdict: Verdict, detail: str = "", retry_after_s: float = 0.0) -> None:
+    def settle(
+        self, attempt: ConnectAttempt, verdict: AttemptResult, detail: str = "", retry_after_s: float = 0.0
+    ) -> None:
         """
         Take what came of an attempt.
 
@@ -157,20 +159,20 @@ class Breaker:
             retry_after_s: seconds that the service asked to be left alone; the longest delay of ours bounds them.
         """
         waited_s = self._now() - attempt.began_s
-        if verdict is Verdict.NEITHER and waited_s >= GIVEN_UP_S:
-            verdict, detail = Verdict.LOST, f"no session within {waited_s:.0f} s"
+        if verdict is AttemptResult.NEITHER and waited_s >= GIVEN_UP_S:
+            verdict, detail = AttemptResult.LOST, f"no session within {waited_s:.0f} s"
         outage = self._outage
-        if verdict is Verdict.READY:
+        if verdict is AttemptResult.READY:
             self._lost, self._outage = 0, None
             if outage is not None:
                 lasted_s = self._now() - outage.began_s
                 self._report(UpstreamBack(self._name, lasted_s, outage.held_back, outage.probes))
-        elif verdict is Verdict.LOST and outage is None:
+        elif verdict is AttemptResult.LOST and outage is None:
             self._lost, self._detail = self._lost + 1, detail
             if self._lost == self._losses:
                 self._open(retry_after_s)
         elif outage is not None and outage.probe is attempt:
-            if verdict is Verdict.LOST:
+            if verdict is AttemptResult.LOST:
                 self._plan_probe(outage, detail, retry_after_s)
             outage.probe = None  # of one that came to neither, the next attempt takes the place
 

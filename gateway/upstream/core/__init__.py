@@ -1,0 +1,1 @@
+"""What the voice model's side of a call is made of, whatever the model; pure."""

@@ -1,0 +1,1 @@
+"""How a session of the Realtime API is opened: address, keys, configuration."""
