@@ -26,10 +26,7 @@ from gateway.errors import ConfigError, DialplanError, GatewayError, Mistake
 from gateway.settings.sections import load_settings
 from gateway.sip.library.endpoint import phone_format
 from gateway.tools.runner import own_definitions
-from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.dialect import CONFIGURE_ID
-from gateway.upstream.realtime.wire.client import SessionUpdate
-from gateway.upstream.realtime.wire.codec import encode
+from gateway.upstream.realtime.config import session_update
 from gateway.worker.live_plan import load_plan
 
 app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
@@ -139,10 +136,9 @@ def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
         server.authorization.lower(): SecretStr("********") for server in profile.tools.mcp if server.authorization
     }
     try:
-        config = session_config(profile, own_definitions(profile.tools), secrets)
+        update: dict[str, Any] = json.loads(session_update(profile, own_definitions(profile.tools), secrets))
     except GatewayError as error:
         return str(error)
-    update: dict[str, Any] = json.loads(encode(SessionUpdate(event_id=CONFIGURE_ID, session=config)))
     return {"type": update.pop("type", "session.update"), **update}
 
 

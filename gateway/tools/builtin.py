@@ -24,7 +24,6 @@ from gateway.call.events import (
     WaitAsked,
 )
 from gateway.ids import CallId
-from gateway.upstream.realtime.wire.session import FunctionTool
 
 DIGITS = re.compile(r"[0-9*#A-Da-dwW,]{1,64}")
 """What ``send_dtmf`` takes: keys, and pauses as dial strings have them."""
@@ -90,14 +89,9 @@ class OfferedTools:
     own: frozenset[str] = frozenset()
 
 
-def builtin_definitions(offered: OfferedTools) -> tuple[FunctionTool, ...]:
-    """Return the built-in tools of ``offered`` as the session names them."""
+def builtin_definitions(offered: OfferedTools) -> tuple[ToolDefinition, ...]:
+    """Return the built-in tools of ``offered``, for the model."""
     return tuple(_DEFINITIONS[name](offered) for name in offered.builtin)
-
-
-def own_definition(tool: OwnTool) -> FunctionTool:
-    """Return one of the profile's own tools as the session names it."""
-    return FunctionTool(name=tool.name, description=tool.description, parameters=dict(tool.parameters))
 
 
 def tool_event(call_id: CallId, tool_call_id: str, name: str, arguments: str, offered: OfferedTools) -> CallEvent | str:
@@ -188,14 +182,14 @@ _EVENTS: Mapping[str, Callable[[CallId, str, dict[str, Any], OfferedTools], Call
 }
 
 
-def _function(name: str, description: str, *required: str, **properties: dict[str, Any]) -> FunctionTool:
+def _function(name: str, description: str, *required: str, **properties: dict[str, Any]) -> ToolDefinition:
     schema: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if required:
         schema["required"] = list(required)
-    return FunctionTool(name=name, description=description, parameters=schema)
+    return ToolDefinition(name, description, schema)
 
 
-def _hang_up_definition(_: OfferedTools) -> FunctionTool:
+def _hang_up_definition(_: OfferedTools) -> ToolDefinition:
     return _function(
         "hang_up",
         "End the call. Say goodbye first, in the same answer: the call ends when that has been heard.",
@@ -203,7 +197,7 @@ def _hang_up_definition(_: OfferedTools) -> FunctionTool:
     )
 
 
-def _transfer_definition(offered: OfferedTools) -> FunctionTool:
+def _transfer_definition(offered: OfferedTools) -> ToolDefinition:
     description = "Transfer the caller to someone else. Say so first, in the same answer."
     target = {"type": "string", "enum": list(offered.transfer_targets), "description": "whom to transfer to"}
     warm = [name for name, each in offered.transfer_targets.items() if each.warm]
@@ -222,7 +216,7 @@ def _transfer_definition(offered: OfferedTools) -> FunctionTool:
     )
 
 
-def _dtmf_definition(_: OfferedTools) -> FunctionTool:
+def _dtmf_definition(_: OfferedTools) -> ToolDefinition:
     return _function(
         "send_dtmf",
         "Press keys of the telephone, for example to get through a menu that you hear.",
@@ -235,14 +229,14 @@ def _dtmf_definition(_: OfferedTools) -> FunctionTool:
     )
 
 
-def _wait_definition(_: OfferedTools) -> FunctionTool:
+def _wait_definition(_: OfferedTools) -> ToolDefinition:
     return _function(
         "wait",
         "Stay silent until someone speaks to you: when you are put on hold, hear music, or nobody talks to you.",
     )
 
 
-def _message_definition(_: OfferedTools) -> FunctionTool:
+def _message_definition(_: OfferedTools) -> ToolDefinition:
     return _function(
         "leave_message",
         "Use it when you have reached a voicemail or an answering machine, not a person. Do not speak before: say your "
@@ -250,18 +244,18 @@ def _message_definition(_: OfferedTools) -> FunctionTool:
     )
 
 
-def _start_recording_definition(_: OfferedTools) -> FunctionTool:
+def _start_recording_definition(_: OfferedTools) -> ToolDefinition:
     return _function("start_recording", "Record this call from now on, or go on after a pause.")
 
 
-def _pause_recording_definition(_: OfferedTools) -> FunctionTool:
+def _pause_recording_definition(_: OfferedTools) -> ToolDefinition:
     return _function(
         "pause_recording",
         "Pause the recording of this call, for example before the caller says the number of a card.",
     )
 
 
-_DEFINITIONS: Mapping[str, Callable[[OfferedTools], FunctionTool]] = {
+_DEFINITIONS: Mapping[str, Callable[[OfferedTools], ToolDefinition]] = {
     "hang_up": _hang_up_definition,
     "transfer_call": _transfer_definition,
     "send_dtmf": _dtmf_definition,

@@ -1,24 +1,36 @@
 """
 The voice model's side of a call: orders in, events out, and the audio of both sides past the call's control.
 
+``UpstreamAgent`` is the ``Agent`` of ``call/ports.py``. It knows no model: a ``Connector`` (``core/dialect.py``),
+chosen by ``worker/build.py``, makes a ``Dialect`` for each session, and what one of them cannot do it says.
+
 ::
 
-    UplinkTap -> CallerVoice -> input_audio_buffer.append -> UpstreamLink
-    UpstreamLink -> response.output_audio.delta -> AgentVoice -> PlayoutBuffer
+    call/session  --order-->  UpstreamAgent  -->  Dialect  --text-->  UpstreamLink  -->  service
+    call/session  <--event--  UpstreamAgent  <--  Dialect  <--text--  UpstreamLink  <--  service
 
-The call may live through several sessions (``succession.py``); what was said goes with it (``history.py``).
+    UplinkTap  -> CallerVoice -> Dialect.append -> UpstreamLink          the caller's voice
+    UpstreamLink -> Dialect.receive -> AgentVoice -> PlayoutBuffer       the agent's speech
+
+``open`` starts one task, ``Sessions.run``, that brings a session up and another whenever one is lost or grows old. A
+session that is ready comes to ``on_ready``: it is told what was said before (``core/history.py``) and asked for what
+the agent still owes the caller (``core/owed.py``); both outlive it. Orders go to the session in use. Between two
+sessions nothing can be sent: then an order changes what the next session is told, or asked for.
+
+What an order changes may set the alarm of what is owed (``Dialect.overdue``), so each goes through ``_order``. An event
+of the session in use comes to ``on_event``; those that are the call's go on to its inbox. All of it runs on the loop;
+only ``Doorbell`` is rung on the clock, when frames of the caller wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from weakref import proxy
 
 import structlog
-from pydantic import SecretStr
 
 from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
@@ -38,35 +50,27 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.tools.builtin import OwnTool
 from gateway.upstream.audio import AgentVoice, CallerVoice
+from gateway.upstream.core import prompts
 from gateway.upstream.core.breaker import Breaker
 from gateway.upstream.core.debts import Cause
 from gateway.upstream.core.dialect import (
     AgentAudio,
     AgentAudioDone,
     Alarm,
+    Connector,
+    Dialect,
     DialectTimer,
     RenewSession,
     Send,
     UpstreamEvent,
 )
+from gateway.upstream.core.history import PastMessage, Role
 from gateway.upstream.link import UpstreamLink
-from gateway.upstream.realtime.access.connect import RealtimeConnector
-from gateway.upstream.realtime.address import Minter
-from gateway.upstream.realtime.config import announcement_instructions, goodbye_instructions, greeting_instructions
-from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.wire.client import InputText, ResponseOverrides, SystemMessage
 from gateway.upstream.sessions import Sessions
 from gateway.upstream.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
-
-RESUMED = (
-    "The connection was interrupted for a moment and is back. What stands above was said before; "
-    "the caller may not have heard your last words to the end, nor you theirs. Go on from there. Do not greet again."
-)
-"""What the agent is told after a loss, as an item of the system's."""
 
 QUIET_S = 1.0
 """After the caller's last words, before a session may be replaced: the service's answer begins within that."""
@@ -74,14 +78,8 @@ QUIET_S = 1.0
 QUIET_PEAK = 500
 """Samples of a caller who is quiet stay below it (of 32,767)."""
 
-LONGEST_WAIT_S = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
-"""How long semantic turn detection waits for the caller to go on, by its eagerness."""
-
 UNHEARD_S = 0.5
 """A caller who is loud for longer after the service's last sign of life was not heard: it had gone already."""
-
-LATE_STOP_S = 3.0
-"""How much longer than the pause that ends a turn the service may take to say that it ended."""
 
 WORDS_S = 3.0
 """How long a transcript of the caller's last words is waited for."""
@@ -95,12 +93,9 @@ class UpstreamAgent:
         call_id: our id of the call.
         settings: where the service is and how long to wait for it.
         profile: how the agent behaves.
+        connector: opens sessions with the model.
         uplink: the caller's voice, as ``phone`` says.
         playout: the agent's voice on its way to the caller, likewise.
-        caller: URI of the caller, for the safety identifier.
-        own_tools: definitions of the profile's plugins (those of its webhooks are in the profile).
-        secrets: secrets that the profile names, by name in lower case.
-        minter: makes ephemeral keys; needed if the profile wants them.
         doorbell: of the process; None for one of its own.
         breaker: of the upstream, over all calls; None for one of its own.
         phone: the PCM of both.
@@ -112,12 +107,9 @@ class UpstreamAgent:
         call_id: CallId,
         settings: RealtimeSettings,
         profile: AgentProfile,
+        connector: Connector,
         uplink: UplinkTap,
         playout: PlayoutBuffer,
-        caller: str = "",
-        own_tools: Sequence[OwnTool] = (),
-        secrets: Mapping[str, SecretStr] | None = None,
-        minter: Minter | None = None,
         doorbell: Doorbell | None = None,
         breaker: Breaker | None = None,
         phone: PcmFormat = PHONE,
@@ -128,16 +120,7 @@ class UpstreamAgent:
         self._playout = playout
         self._caller_voice = _caller_voice(uplink, settings, profile, phone)
         self._agent_voice = AgentVoice(playout, profile.audio_format, phone=phone)
-        connector = RealtimeConnector(
-            call_id=call_id,
-            settings=settings,
-            profile=profile,
-            caller=caller,
-            own_tools=own_tools,
-            secrets=secrets or {},
-            minter=minter,
-        )
-        self._history, self._calls, self._owed = connector.history, connector.calls, connector.owed
+        self._history, self._owed = connector.history, connector.owed
         me: UpstreamAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
         self._tasks = Tasks(call_id, lambda fault, where: me._break_down(fault, where))
         self._sessions = Sessions(
@@ -146,7 +129,7 @@ class UpstreamAgent:
             connector=connector,
             breaker=breaker or Breaker(time.monotonic, settings.breaker_losses),
             profile=profile,
-            call=me,
+            user=me,
             tasks=self._tasks,
         )
         self._emit: EmitEvent | None = None
@@ -154,7 +137,7 @@ class UpstreamAgent:
         self._closing: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._alarm: asyncio.TimerHandle | None = None  # when what is owed is to be looked at
-        self._former: RealtimeDialect | None = None  # of the session that was lost
+        self._former: Dialect | None = None  # of the session that was lost
         self._turn_at = self._loud_at = 0.0  # monotonic seconds: a turn began or ended; the caller was loud in one
 
     # Orders
@@ -170,44 +153,46 @@ class UpstreamAgent:
 
     def greet(self, text: str = "") -> None:
         """Let the agent speak first, if its profile has a greeting; ``text`` is what it says instead of that."""
-        instructions = greeting_instructions(self._profile, text)
-        if instructions is None:
-            return
-        self._owed.owe(Cause.PROMPT if text else Cause.GREETING, ResponseOverrides(instructions=instructions))
-        self._go_on()
+        if (ask := prompts.greeting(self._profile, text)) is not None:
+            self._owed.owe(Cause.PROMPT if text else Cause.GREETING, ask)
+            self._go_on()
 
     def announce(self) -> None:
         """Let the agent say that the call is recorded, and nothing else."""
-        instructions = announcement_instructions(self._profile)
-        if instructions is None:
-            return
-        self._owed.owe(Cause.ANNOUNCEMENT, ResponseOverrides(instructions=instructions, tool_choice="none"))
-        self._go_on()
+        if (ask := prompts.announcement(self._profile)) is not None:
+            self._owed.owe(Cause.ANNOUNCEMENT, ask)
+            self._go_on()
 
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
         heard_ms = {item_id: played_ms} | self._agent_voice.cut_off()
         if (link := self._sessions.current) is not None:
             link.send(link.dialect.truncate(heard_ms))
+            if not link.dialect.truncates:
+                self._agent_voice.leave_out()
         elif self._former is not None:
             self._former.truncate(heard_ms)  # the next session is told of what was heard alone
 
     def cancel(self) -> None:
         """Stop the response that is being generated; nothing happens when there is none."""
-        if (link := self._sessions.current) is not None:
+        if (link := self._sessions.current) is None:
+            return
+        if link.dialect.cancels:
             self._order(link, link.dialect.cancel())
+        else:
+            self._agent_voice.leave_out()
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
-        """Give the model a tool's output; one that nobody waits for is dropped."""
+        """Give the model a tool's output; one that is not waited for is dropped."""
         if (link := self._sessions.current) is not None:
             self._order(link, link.dialect.answer_tool(tool_call_id, output, respond=respond))
-        elif self._calls.answer(tool_call_id, output, respond=respond) and self._calls.take_due():
-            self._owed.owe(Cause.TOOL)
+        elif self._former is not None:
+            self._former.answer_tool(tool_call_id, output, respond=respond)  # the next session is told of it
 
     def say_goodbye(self, detail: str) -> None:
         """Let the agent say that the call must end, because of ``detail``; what it says now is cut off."""
         if (link := self._sessions.current) is not None:
-            self._order(link, link.dialect.say_goodbye(goodbye_instructions(self._profile, detail)))
+            self._order(link, link.dialect.say_goodbye(prompts.goodbye(self._profile, detail)))
 
     def tell(self, text: str, *, respond: bool) -> None:
         """
@@ -283,8 +268,8 @@ class UpstreamAgent:
         if self._muted:
             link.send(dialect.mute())
         interrupted = self._was_ready and replaced is None
-        note = SystemMessage(content=(InputText(text=RESUMED),))
-        link.send(dialect.seed((*self._history.items(), *((note,) if interrupted else ()))))
+        note = (PastMessage(Role.GATEWAY, prompts.RESUMED),) if interrupted else ()
+        link.send(dialect.seed((*self._history.items(), *note)))
         link.on_room = self._hear
         if replaced is None and not self._muted:
             link.send(dialect.append(self._caller_voice.take_early()))
@@ -300,25 +285,23 @@ class UpstreamAgent:
     def on_lost(self, link: UpstreamLink) -> None:
         """Go on without this session, which ended."""
         self._former = link.dialect
-        link.dialect.lose(unheard=self._loud_at > link.heard_at + UNHEARD_S)
+        events = link.dialect.lose(unheard=self._loud_at > link.heard_at + UNHEARD_S)
         self._mind_alarm()
-        for event in self._calls.end_session():
-            self.report(event)
-        for fact in link.dialect.end_speech():
-            self.on_event(link, fact)
+        for event in events:
+            self.on_event(link, event)
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._timers = {timer for timer in self._timers if timer.when() > loop.time()}
         self._timers.add(loop.call_later(seconds, callback))
 
-    def _mcp_timer(self, link: UpstreamLink, key: str) -> None:
+    def _timer_fired(self, link: UpstreamLink, key: str) -> None:
         if link is self._sessions.current:
-            link.tell(link.dialect.timer_fired(key))
+            link.report(link.dialect.timer_fired(key))
 
-    def on_event(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
-        """Take a fact of the current session."""
-        match fact:
+    def on_event(self, link: UpstreamLink, event: UpstreamEvent) -> None:
+        """Take an event of the current session."""
+        match event:
             case AgentAudio(item_id, audio, place):
                 if not self._over:  # somebody else may speak with the caller by now
                     self._agent_voice.play(item_id, audio, place)
@@ -327,19 +310,20 @@ class UpstreamAgent:
             case Send(text):
                 link.send((text,))
             case Alarm():
-                self._set_alarm(fact)
+                self._set_alarm(event)
             case RenewSession(detail):
                 self._sessions.renew(link, detail)
             case DialectTimer(after_s, key):
-                self._later(after_s, lambda: self._mcp_timer(link, key))
+                self._later(after_s, lambda: self._timer_fired(link, key))
             case CallEvent():
-                if isinstance(fact, SpeechStarted | SpeechStopped):
+                if isinstance(event, SpeechStarted | SpeechStopped):
                     self._turn_at = time.monotonic()
-                self.report(fact)
+                self.report(event)
 
     def is_quiet(self, link: UpstreamLink, *, hurry: bool) -> bool:
         """Whether both sides pause; if not in a ``hurry``, all is played out and written down too."""
-        since_s = time.monotonic() - self._turn_at
+        heard_at = self._turn_at if link.dialect.detects_turns else self._loud_at
+        since_s = time.monotonic() - heard_at
         if not link.dialect.is_quiet or since_s < QUIET_S:
             return False
         unwritten = self._profile.transcription is not None and self._history.waits_for_words
@@ -377,7 +361,7 @@ class UpstreamAgent:
     def _look_at_owed(self) -> None:
         self._alarm = None
         if (link := self._sessions.current) is not None:
-            link.tell(link.dialect.overdue(self._playout.queued_ms))
+            link.report(link.dialect.overdue(self._playout.queued_ms))
 
     # Audio and endings
 
@@ -403,8 +387,8 @@ class UpstreamAgent:
 
     def _look_for_silence(self, link: UpstreamLink) -> None:
         """End a turn of which the service does not tell the end, though the caller is quiet."""
-        if time.monotonic() - max(self._loud_at, self._turn_at) > _longest_pause_s(self._profile):
-            link.tell(link.dialect.end_turn())
+        if time.monotonic() - max(self._loud_at, self._turn_at) > link.dialect.longest_pause_s:
+            link.report(link.dialect.end_turn())
 
     def _hear_nothing(self, link: UpstreamLink | None) -> None:
         """Forget what the caller said; silence takes its place, if the profile wants it."""
@@ -433,11 +417,3 @@ def _caller_voice(
 ) -> CallerVoice:
     early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
     return CallerVoice(uplink, profile.audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms, phone=phone)
-
-
-def _longest_pause_s(profile: AgentProfile) -> float:
-    """Return the pause of the caller after which a turn is over, whatever the service says."""
-    turns = profile.turn_detection
-    if turns.kind == "server_vad":
-        return turns.silence_duration_ms / 1000 + LATE_STOP_S
-    return LONGEST_WAIT_S[turns.eagerness] + LATE_STOP_S

@@ -118,6 +118,7 @@ class AgentVoice:
         self._source_hz, self._target_hz = _RATES_HZ[audio_format], phone.rate_hz
         self._decode: Callable[[bytes], bytes] | None = _DECODE.get(audio_format)
         self._streams: dict[str, _Stream] = {}  # of items that have not ended
+        self._newest = self._left_out = -1  # numbers of responses: of the newest, and of the last that is not played
         self._session = playout.new_session()
 
     def play(self, item_id: str, audio: bytes, place: tuple[int, int]) -> None:
@@ -125,6 +126,8 @@ class AgentVoice:
         stream = self._streams.get(item_id)
         if stream is None or stream.place[1:] != place:
             stream = self._open(item_id, place)
+            if stream is None:
+                return
         pcm = self._decode(audio) if self._decode is not None else audio
         if stream.resampler is not None:
             pcm = stream.resampler.process(pcm)
@@ -143,14 +146,24 @@ class AgentVoice:
         """Return how many milliseconds were heard of each item of this session that was dropped from the playout."""
         return self._playout.cut_off(self._session)
 
+    def leave_out(self) -> None:
+        """Play nothing more of the responses that have begun, whatever still comes of them."""
+        self._left_out = self._newest
+        for item_id in tuple(self._streams):
+            self.end(item_id)
+
     def begin_session(self) -> None:
         """Take what comes from now on for another session's: its items are others, whatever their ids."""
         for item_id in tuple(self._streams):
             self.end(item_id)
         self._session = self._playout.new_session()
+        self._newest = self._left_out = -1
 
-    def _open(self, item_id: str, place: tuple[int, int]) -> _Stream:
+    def _open(self, item_id: str, place: tuple[int, int]) -> _Stream | None:
         self.end(item_id)  # of another response, which has an item of the same id
+        self._newest = max(self._newest, place[0])
+        if place[0] <= self._left_out:
+            return None
         converts = self._source_hz != self._target_hz
         resampler = Resampler(self._source_hz, self._target_hz) if converts else None
         stream = self._streams[item_id] = _Stream(Place(self._session, *place), resampler)

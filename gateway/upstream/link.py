@@ -1,7 +1,7 @@
 """
-One connection to the Realtime API, from the handshake to its CLOSE: reading, writing, judging its end.
+One WebSocket to a voice model, from the handshake to its CLOSE: reading, writing, noticing how it ended.
 
-``protocol.py`` knows what messages mean and ``client.py`` what becomes of a call whose connection ends; here they are
+The dialect knows what messages mean, ``sessions.py`` what becomes of a call whose connection ends; here they are
 carried. A message is written in one step, without a task or a lock: while the connection takes no data, orders wait
 here and the caller's audio waits, bounded, in its tap.
 """
@@ -15,7 +15,6 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from typing import Any
@@ -31,11 +30,7 @@ from gateway.call.events import AgentFailed, AgentReady
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.core.dialect import SessionBegan, UpstreamEvent
-from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.failures import FailureSource, Retry, error_class, find_row, judge_status, retry_of
-from gateway.upstream.realtime.wire.codec import parse_http_refusal
-from gateway.upstream.realtime.wire.objects import ErrorDetails
+from gateway.upstream.core.dialect import Connector, Fault, Opening, Retry, SessionBegan, SessionEnding, UpstreamEvent
 
 _log = structlog.get_logger(__name__)
 
@@ -53,33 +48,6 @@ LOOKS = 10
 A time limit on the other side is slept in so many parts, with a look after each. A loop that was blocked for seconds
 loses one part only, and reads what came meanwhile before the next: our own delay is not mistaken for a loss.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnding:
-    """
-    How a connection ended, or an attempt to make one.
-
-    Attributes:
-        error: what went wrong; None when the service closed a working session in an orderly way.
-        retry: whether a new session may be tried.
-        close_code: of the service's CLOSE; None without one.
-        reason: its text, without secrets.
-        retry_after_s: seconds that the service wants to be left alone.
-        held_back: no attempt was made, because the service is known to be away.
-    """
-
-    error: AgentError | None
-    retry: Retry
-    close_code: int | None = None
-    reason: str = ""
-    retry_after_s: float = 0.0
-    held_back: bool = False
-
-    @property
-    def words(self) -> str:
-        """What happened, for the log and the call's record."""
-        return self.error.detail if self.error is not None else f"closed by the service ({self.close_code})"
 
 
 class _Socket(ClientConnection):
@@ -190,11 +158,9 @@ class UpstreamLink:
     Args:
         call_id: our id of the call.
         settings: limits and proxy.
-        url: where to connect, the model in its query.
-        headers: of the handshake, the key among them.
-        dialect: the session's state.
-        take: told of every fact, in order, ``AgentFailed`` excepted: that is the ``ended`` of this socket.
-        redact: takes secrets out of text.
+        opening: where to connect, and the session's dialect.
+        connector: judges failures, and takes secrets out of text.
+        take: receives every event, in order, but for ``AgentFailed``: that is the ``ended`` of this link.
 
     Attributes:
         dialect: the session's state.
@@ -213,19 +179,17 @@ class UpstreamLink:
         *,
         call_id: CallId,
         settings: RealtimeSettings,
-        url: str,
-        headers: dict[str, str],
-        dialect: RealtimeDialect,
+        opening: Opening,
+        connector: Connector,
         take: Callable[[UpstreamLink, UpstreamEvent], None],
-        redact: Callable[[str], str],
     ) -> None:
         self._call_id = call_id
         self._settings = settings
-        self._url = url
-        self._headers = headers
-        self.dialect = dialect
+        self._opening = opening
+        self.dialect = opening.dialect
+        self._connector = connector
+        self._judge = connector.judge
         self._take = take
-        self._redact = redact
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[SessionEnding] = loop.create_future()
@@ -287,7 +251,7 @@ class UpstreamLink:
             while not self.ended.done():
                 text = await connection.recv(decode=False)
                 self.heard_at = time.monotonic()
-                self.tell(self.dialect.receive(text))
+                self.report(self.dialect.receive(text))
         except ConnectionClosed:
             self._end(self._ending_of(connection))
         await self._disconnect(connection)
@@ -296,8 +260,8 @@ class UpstreamLink:
         settings = self._settings
         try:
             connection = await _Connect(
-                self._url,
-                additional_headers=self._headers,
+                self._opening.url,
+                additional_headers=self._opening.headers,
                 compression=None,
                 proxy=str(settings.proxy) if settings.proxy is not None else None,
                 open_timeout=settings.connect_timeout_s,
@@ -313,10 +277,8 @@ class UpstreamLink:
             self._end(self._ending_of_refusal(refusal))
             return None
         except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
-            trust = "certificate" if isinstance(error, ssl.SSLCertVerificationError) else None
-            row = find_row(FailureSource.CONNECT, trust)
-            detail = self._redact(f"cannot reach the service: {error}")
-            self._end(SessionEnding(error_class(row.kind)(detail), row.retry))
+            fault = Fault.CERTIFICATE if isinstance(error, ssl.SSLCertVerificationError) else Fault.UNREACHABLE
+            self.end(self._judge.connection_error(fault, f"cannot reach the service: {error}"))
             return None
         self._connection = connection
         self.open_ms = self._age_ms()
@@ -341,29 +303,29 @@ class UpstreamLink:
             connection.transport.abort()
         await connection.wait_closed()
 
-    def tell(self, facts: Iterable[UpstreamEvent]) -> None:
-        """Tell facts of this session, as long as it has not ended."""
-        for fact in facts:
-            self._tell(fact)
+    def report(self, events: Iterable[UpstreamEvent]) -> None:
+        """Report events of this session, as long as it has not ended."""
+        for event in events:
+            self._report(event)
 
     def end(self, error: AgentError) -> None:
-        """Let it end with ``error``; whoever waits for that closes it."""
-        self._end(SessionEnding(error, retry_of(error)))
+        """Let it end with ``error``; ``sessions.py`` waits for that and closes it."""
+        self._end(SessionEnding(error, self._judge.retry(error)))
 
-    def _tell(self, fact: UpstreamEvent) -> None:
+    def _report(self, event: UpstreamEvent) -> None:
         if self.ended.done():
             return
-        match fact:
+        match event:
             case AgentFailed(error=error):
-                self._end(SessionEnding(error, retry_of(error)))
+                self.end(error)
                 return
             case SessionBegan(session_id=session_id, expires_at=expires_at):
                 self.session_id, self.expires_at = session_id, expires_at
             case AgentReady(session_id=session_id):
                 self.session_id = session_id
                 self.ready_ms = self._age_ms()
-        self._take(self, fact)
-        if isinstance(fact, AgentReady) and not self.ready.done():
+        self._take(self, event)
+        if isinstance(event, AgentReady) and not self.ready.done():
             self.ready.set_result(None)
 
     def _end(self, ending: SessionEnding) -> None:
@@ -398,7 +360,7 @@ class UpstreamLink:
 
     def break_off(self, error: AgentError) -> None:
         """End it at once and for good, without a CLOSE: something is wrong on our side, or nothing goes through."""
-        self._end(SessionEnding(error, retry_of(error)))
+        self.end(error)
         if self._connection is not None:
             self._connection.transport.abort()
 
@@ -406,20 +368,15 @@ class UpstreamLink:
 
     def _ending_of(self, connection: ClientConnection) -> SessionEnding:
         # websockets has 1000 and 1001 for a normal end and 1006 for none at all: the code alone tells.
-        code, reason = connection.close_code, self._redact(connection.close_reason or "")
-        error = self.dialect.refused_or_lost(code, reason)
-        return SessionEnding(error, Retry.ONCE if error is None else retry_of(error), code, reason)
+        code, reason = connection.close_code, self._connector.redact(connection.close_reason or "")
+        error = self.dialect.error_of_close(code, reason)
+        return SessionEnding(error, Retry.ONCE if error is None else self._judge.retry(error), code, reason)
 
     def _ending_of_refusal(self, refusal: InvalidStatus) -> SessionEnding:
-        """Judge an HTTP status that is not 101; the service itself refuses after the 101 instead."""
         response = refusal.response
-        said = parse_http_refusal(response.body or b"") or ErrorDetails()
-        words, code = self._redact(said.message or ""), self._redact(said.code or "")
-        detail = f"the service answered HTTP {response.status_code}" + (f": {words or code}" if words or code else "")
-        row = judge_status(response.status_code, code or None)
-        error = error_class(row.kind)(detail, code=code or None, http_status=response.status_code)
+        error = self._judge.http_error(response.status_code, bytes(response.body or b""))
         wait_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
-        return SessionEnding(error, row.retry, retry_after_s=wait_s)
+        return SessionEnding(error, self._judge.retry(error), retry_after_s=wait_s)
 
     # Flow control
 
@@ -445,7 +402,7 @@ class UpstreamLink:
 
     def _stalled(self, words: str) -> None:
         """Take the service for lost: the connection stands, and nothing moves on it."""
-        self.break_off(error_class(find_row(FailureSource.STALLED).kind)(words))
+        self.break_off(self._judge.connection_error(Fault.STALLED, words))
 
     def _age_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

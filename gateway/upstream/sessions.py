@@ -1,7 +1,10 @@
 """
-The sessions of one call, one after another: opened, tried again, replaced when lost, gone over from when they grow old.
+The sessions of one call, one after another: opened, tried again, replaced when lost, rolled over when they grow old.
 
 At any time one session at most is in use (``current``); while it grows old a second one may wait to take its place.
+``run`` is the life of them all. An attempt goes through the breaker, the connector (``prepare``) and an
+``UpstreamLink``; how it ends says by its ``Retry`` whether another follows. What the call must know goes to its
+``SessionUser``, the agent: ``on_ready``, ``on_event``, ``on_lost``.
 """
 
 from __future__ import annotations
@@ -20,11 +23,9 @@ from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream.core.backoff import Backoff
 from gateway.upstream.core.breaker import AttemptResult, Breaker, HeldBack
-from gateway.upstream.core.dialect import UpstreamEvent
+from gateway.upstream.core.dialect import Connector, Fault, Retry, SessionEnding, UpstreamEvent
 from gateway.upstream.core.expiry import Expiry
-from gateway.upstream.link import SessionEnding, UpstreamLink
-from gateway.upstream.realtime.access.connect import RealtimeConnector
-from gateway.upstream.realtime.failures import FailureSource, Retry, error_class, find_row, retry_of
+from gateway.upstream.link import UpstreamLink
 from gateway.upstream.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
@@ -36,8 +37,8 @@ HELD_BACK_S = 2.0
 """Ceiling of the delay after an attempt that was held back: it costs nothing, and the service may be back soon."""
 
 
-class Call(Protocol):
-    """What the sessions need of their call."""
+class SessionUser(Protocol):
+    """What the sessions need of the agent that speaks through them."""
 
     def on_ready(self, link: UpstreamLink, replaced: UpstreamLink | None, attempt: int) -> None:
         """Go on in this ready session, which is the current one from now on, instead of ``replaced``."""
@@ -45,8 +46,8 @@ class Call(Protocol):
     def on_lost(self, link: UpstreamLink) -> None:
         """Go on without this session, which ended and was the current one."""
 
-    def on_event(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
-        """Take a fact of the current session."""
+    def on_event(self, link: UpstreamLink, event: UpstreamEvent) -> None:
+        """Take an event of the current session."""
 
     def is_quiet(self, link: UpstreamLink, *, hurry: bool) -> bool:
         """Whether nobody would notice another session in the place of this one; in a ``hurry``, hardly anybody."""
@@ -62,10 +63,10 @@ class Sessions:
     Args:
         call_id: our id of the call.
         settings: delays and times.
-        connector: makes links.
+        connector: opens them.
         breaker: holds attempts back while the service is away.
         profile: what happens when a session is lost, or grows old.
-        call: whose sessions they are.
+        user: speaks through them.
         tasks: runs the tasks.
 
     Attributes:
@@ -77,10 +78,10 @@ class Sessions:
         *,
         call_id: CallId,
         settings: RealtimeSettings,
-        connector: RealtimeConnector,
+        connector: Connector,
         breaker: Breaker,
         profile: AgentProfile,
-        call: Call,
+        user: SessionUser,
         tasks: Tasks,
     ) -> None:
         self._call_id = call_id
@@ -89,7 +90,7 @@ class Sessions:
         self._breaker = breaker
         self._on_loss = profile.on_loss
         self._rolls_over = profile.roll_over
-        self._call = call
+        self._user = user
         self._tasks = tasks
         self._backoff = Backoff(settings.retry_first_s, settings.retry_last_s)
         self._links: set[UpstreamLink] = set()  # not closed yet
@@ -149,8 +150,7 @@ class Sessions:
         """Open a session and wait until it is ready, unless the service is known to be away."""
         attempt = self._breaker.admit()
         if isinstance(attempt, HeldBack):
-            row = find_row(FailureSource.CONNECT, "held_back")
-            return SessionEnding(error_class(row.kind)(attempt.detail), row.retry, held_back=True)
+            return self._ending(self._connector.judge.connection_error(Fault.HELD_BACK, attempt.detail), held_back=True)
         self._attempt += 1
         opened: UpstreamLink | SessionEnding | None = None
         try:
@@ -164,9 +164,16 @@ class Sessions:
     async def _try_to_open(self) -> UpstreamLink | SessionEnding:
         """Open a session and wait until it is ready; if that comes to nothing it is closed."""
         try:
-            link = await self._connector.open(self._take)
+            opening = await self._connector.prepare()
         except AgentError as error:
-            return SessionEnding(error, retry_of(error))
+            return self._ending(error)
+        link = UpstreamLink(
+            call_id=self._call_id,
+            settings=self._settings,
+            opening=opening,
+            connector=self._connector,
+            take=self._take,
+        )
         self._links.add(link)
         if self.current is not None:
             self._candidate = link
@@ -179,6 +186,9 @@ class Sessions:
             return link
         self._drop(link)
         return link.ended.result()
+
+    def _ending(self, error: AgentError, *, held_back: bool = False) -> SessionEnding:
+        return SessionEnding(error, self._connector.judge.retry(error), held_back=held_back)
 
     async def _pause(self, ending: SessionEnding, backoff: Backoff) -> None:
         """Wait before the next attempt, and say why; of attempts held back one after the other the first is told."""
@@ -200,18 +210,18 @@ class Sessions:
         self._note("agent_retry", fields)
         _log.info("upstream_retry", call_id=self._call_id, **fields)
 
-    def _take(self, link: UpstreamLink, fact: UpstreamEvent) -> None:
-        if isinstance(fact, AgentReady):
+    def _take(self, link: UpstreamLink, event: UpstreamEvent) -> None:
+        if isinstance(event, AgentReady):
             if link is not self._candidate:
                 self._use(link)
         elif link is self.current:
-            self._call.on_event(link, fact)
+            self._user.on_event(link, event)
 
     def _use(self, link: UpstreamLink) -> None:
         """Let the call go on in this session, from this moment on."""
         replaced, self.current = self.current, link
         self._candidate, self._held_back, self._used_at = None, False, time.monotonic()
-        self._call.on_ready(link, replaced, self._attempt)
+        self._user.on_ready(link, replaced, self._attempt)
         expiry = Expiry.of(
             link.expires_at,
             unix_s=time.time(),
@@ -229,14 +239,14 @@ class Sessions:
         if self._aging is not None:
             self._aging.cancel()
         self._drop(link)
-        self._call.on_lost(link)
+        self._user.on_lost(link)
         self._note_end(link, "service", ending.words, _marks_of(ending))
         if self._expiring:  # it was announced; another session now would know nothing of the goodbye
             return SessionEnding(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
         renewing, self._renewing = self._renewing, False
         if (self._on_loss.action == "hang_up" and not renewing) or ending.retry is Retry.NEVER:
             return ending
-        self._call.report(AgentAway(self._call_id, ending.words))
+        self._user.report(AgentAway(self._call_id, ending.words))
         return await self._come_back(ending)
 
     async def _come_back(self, ending: SessionEnding) -> SessionEnding | None:
@@ -266,7 +276,7 @@ class Sessions:
 
     async def _grow_old(self, link: UpstreamLink, expiry: Expiry) -> None:
         """Replace a session before its end; where that cannot be done, say that the end comes."""
-        if self._rolls_over:
+        if self._rolls_over and link.dialect.rolls_over:
             await _sleep_until(expiry.roll_over_at)
             try:
                 async with asyncio.timeout(expiry.goodbye_at - time.monotonic()):
@@ -276,7 +286,7 @@ class Sessions:
                 _log.warning("upstream_session_not_replaced", call_id=self._call_id)
         await _sleep_until(expiry.goodbye_at)
         self._expiring = True
-        self._call.report(AgentExpiring(self._call_id, round(expiry.ends_at - time.monotonic(), 1)))
+        self._user.report(AgentExpiring(self._call_id, round(expiry.ends_at - time.monotonic(), 1)))
 
     async def _roll_over(self, old: UpstreamLink, expiry: Expiry) -> bool:
         """Open a second session and go over to it in a pause; False if the service refuses one."""
@@ -296,7 +306,7 @@ class Sessions:
         """Wait for a pause of both sides and switch; returns how the candidate ended if it did before."""
         try:
             while not candidate.ended.done():
-                if self._call.is_quiet(old, hurry=time.monotonic() >= expiry.hurry_at):
+                if self._user.is_quiet(old, hurry=time.monotonic() >= expiry.hurry_at):
                     self._use(candidate)
                     self._drop(old)
                     self._note_end(old, "gateway", "replaced before its end", {})
@@ -323,7 +333,7 @@ class Sessions:
         self._note("session_ended", {"session_id": link.session_id, "by": by, "detail": detail, **marks})
 
     def _note(self, name: str, fields: Mapping[str, str | int | float]) -> None:
-        self._call.report(Noted(self._call_id, name, fields))
+        self._user.report(Noted(self._call_id, name, fields))
 
 
 def _marks_of(ending: SessionEnding) -> dict[str, str | int | float]:

@@ -17,15 +17,14 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.dialplan.model.agent import AgentProfile, ToolSet
+from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.route import profile_without_call
 from gateway.errors import AgentError, AgentLost
 from gateway.settings.sections import WebSettings
 from gateway.upstream.realtime.access.secrets import LONGEST_S, SHORTEST_S, SecretMinter
-from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.wire.session import SessionConfig
+from gateway.upstream.realtime.config import direct_session
 from gateway.web.auth import UNAUTHORIZED, Clients
 from gateway.web.errors import NO_STORE, Refusal
 from gateway.web.rate_limit import TokenBuckets
@@ -138,20 +137,6 @@ class MintEndpoint:
         self._untold = 0
         if self._audit is not None:
             self._audit(story)
-
-
-def direct_session(profile: AgentProfile) -> SessionConfig:
-    """
-    Return the profile's session for a client that talks to the service itself.
-
-    Left out are functions, since nobody would run them, and MCP servers with an access token, since who holds the
-    secret may read the session.
-
-    Raises:
-        AgentRefused: the session could not be asked for.
-    """
-    servers = tuple(server for server in profile.tools.mcp if server.authorization is None)
-    return session_config(profile.model_copy(update={"tools": ToolSet(builtin=(), mcp=servers)}))
 
 
 async def _read(request: web.Request) -> _MintRequest:

@@ -20,6 +20,7 @@ from gateway.tools.runner import OwnTools
 from gateway.tools.webhook import WebhookClient
 from gateway.upstream.agent import UpstreamAgent
 from gateway.upstream.core.breaker import Breakers
+from gateway.upstream.realtime.access.connect import RealtimeConnector
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.prices import estimate
@@ -103,16 +104,22 @@ class CallBuilder:
         else:
             facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
         line.playout.use_filler(plan.fillers[agent_name])
-        agent = UpstreamAgent(
+        connector = RealtimeConnector(
             call_id=asked.call_id,
             settings=settings.realtime,
             profile=profile,
-            uplink=line.uplink,
-            playout=line.playout,
             caller=facts["from"],
             own_tools=plan.own_tools[agent_name],
             secrets=settings.secrets,
             minter=self._minter,
+        )
+        agent = UpstreamAgent(
+            call_id=asked.call_id,
+            settings=settings.realtime,
+            profile=profile,
+            connector=connector,
+            uplink=line.uplink,
+            playout=line.playout,
             breaker=self._breakers.of(profile.model),
             doorbell=self._doorbell,
             phone=self._phone,

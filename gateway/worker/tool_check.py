@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pydantic import SecretStr
-from pydantic_core import PydanticSerializationError
 
 from gateway.dialplan.model.agent import AgentProfile, McpServer, Webhook
 from gateway.dialplan.model.fields import PlanPath
@@ -17,9 +16,7 @@ from gateway.errors import AgentRefused, ConfigError
 from gateway.tools.plugin import load_plugin
 from gateway.tools.runner import own_definitions
 from gateway.tools.webhook import header_problems, no_secret, secrets_named
-from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.wire.client import SessionUpdate
-from gateway.upstream.realtime.wire.codec import encode
+from gateway.upstream.realtime.config import session_update
 
 MANY_TOOLS = 128
 """What OpenAI's other APIs take at most; of the Realtime API no limit is known."""
@@ -105,8 +102,6 @@ def _session_findings(agent: AgentProfile, secrets: Secrets | None) -> Iterator[
     named = (server.authorization for server in agent.tools.mcp if server.authorization is not None)
     known = {name.lower(): SecretStr("unknown") for name in named} if secrets is None else secrets
     try:
-        encode(SessionUpdate(session=session_config(agent, own_definitions(agent.tools), known)))
+        session_update(agent, own_definitions(agent.tools), known)
     except AgentRefused as error:
         yield Finding((), str(error))
-    except PydanticSerializationError as error:
-        yield Finding((), f"the session cannot be written as JSON: {error}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.debts import Ask, Cause
 from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 
 def greet(dialect: RealtimeDialect, instructions: str) -> tuple[str, ...]:
     """Owe a greeting; return what is sent because of it now."""
-    dialect._owed.owe(Cause.GREETING, ResponseOverrides(instructions=instructions))
+    dialect._owed.owe(Cause.GREETING, Ask(instructions))
     return dialect.go_on()

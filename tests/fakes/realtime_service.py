@@ -21,6 +21,7 @@ from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream.agent import UpstreamAgent
+from gateway.upstream.realtime.access.connect import RealtimeConnector
 
 Json = dict[str, Any]
 Script = Callable[[ServerConnection], Awaitable[None]]
@@ -43,13 +44,17 @@ class Call:
         self.events: list[CallEvent] = []
         self.notes: list[Noted] = []
         self.changed = asyncio.Event()
+        realtime = RealtimeSettings(**settings)
+        more = dict(more or {})
+        opens = {name: more.pop(name) for name in ("caller", "own_tools", "secrets", "minter") if name in more}
         self.agent = UpstreamAgent(
             call_id=CALL,
-            settings=RealtimeSettings(**settings),
+            settings=realtime,
             profile=profile,
+            connector=RealtimeConnector(call_id=CALL, settings=realtime, profile=profile, **opens),
             uplink=self.uplink,
             playout=self.playout,
-            **(more or {}),
+            **more,
         )
 
     def emit(self, event: CallEvent) -> None:

@@ -15,7 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from gateway.call.events import AgentAway, AgentBack, AgentClosed, AgentFailed, AgentReady, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
-from gateway.upstream.agent import RESUMED, UNHEARD_S
+from gateway.upstream.agent import UNHEARD_S
+from gateway.upstream.core.prompts import RESUMED
 from tests.fakes.realtime_service import (
     CALL,
     Json,

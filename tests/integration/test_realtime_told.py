@@ -23,7 +23,7 @@ from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.script import Script
 from gateway.lab.simulator.transport.connection import Connection
-from gateway.upstream.agent import RESUMED
+from gateway.upstream.core.prompts import RESUMED
 from tests.fakes.realtime_service import CALL, KEY, calling
 from tests.rigs.waiting import until
 

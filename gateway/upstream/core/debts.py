@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 from typing import Literal
 
-from gateway.upstream.realtime.wire.client import ResponseOverrides
-
 Remedy = Literal["apologize", "play", "reconnect", "give_up"]
 """What is done where asking again did not help."""
 
@@ -60,7 +58,7 @@ class Policy:
         limit_s: no speech for so long counts as no answer.
         retries: how often a response is asked for again.
         then: what follows when that did not help, each once, in this order.
-        apology: instructions of the apology.
+        apology: what the agent is asked to say as an apology.
         sound: what ``play`` plays; empty: nothing.
     """
 
@@ -71,6 +69,24 @@ class Policy:
     sound: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    How one response is to differ from those that the session would give.
+
+    Attributes:
+        task: what to say in it; empty for what the conversation calls for.
+        tools: it may call tools.
+        alone: the task is all there is to know: the agent's own instructions do not count for it.
+        aloud: it must be speech, because text came before.
+    """
+
+    task: str = ""
+    tools: bool = True
+    alone: bool = False
+    aloud: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Debt:
     """
@@ -78,7 +94,7 @@ class Debt:
 
     Attributes:
         cause: why.
-        overrides: of the response that is asked for; None: as the session says.
+        ask: how the response is to be; None: as the session says.
         tries: how often it came to nothing.
         heard: a part of it was heard.
         remedied: a step of the policy was taken for it.
@@ -86,18 +102,18 @@ class Debt:
     """
 
     cause: Cause
-    overrides: ResponseOverrides | None = None
+    ask: Ask | None = None
     stage: Stage = Stage.PENDING
     tries: int = 0
     busy: int = 0
     heard: bool = False
     remedied: bool = False
     hint: str = ""
-    wanted: ResponseOverrides | None = field(init=False)  # before an apology took its place
+    wanted: Ask | None = field(init=False)  # before an apology took its place
 
     def __post_init__(self) -> None:
         """Keep what was wanted first."""
-        self.wanted = self.overrides
+        self.wanted = self.ask
 
     @property
     def is_due_once_more(self) -> bool:
@@ -107,10 +123,10 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A ``response.create`` to be sent now, behind the message ``hint`` if there is one."""
+    """A response to be asked for now under this id, behind the message ``hint`` if there is one."""
 
     event_id: str
-    overrides: ResponseOverrides | None
+    ask: Ask | None
     hint: str = ""
 
 

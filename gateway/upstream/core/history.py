@@ -11,17 +11,6 @@ import itertools
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from gateway.upstream.realtime.wire.client import (
-    AssistantMessage,
-    ClientItem,
-    FunctionCall,
-    FunctionCallOutput,
-    InputText,
-    OutputText,
-    SystemMessage,
-    UserMessage,
-)
-
 MAX_ENTRIES = 200
 """Entries kept; the oldest go first."""
 
@@ -38,6 +27,27 @@ class Role(Enum):
     GATEWAY = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class PastMessage:
+    """What was said by the caller or the agent, or put in by the gateway, as a new session is to know it."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastToolCall:
+    """A tool that was called; ``arguments`` is JSON text, ``output`` None when it has not answered."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+    output: str | None
+
+
+PastItem = PastMessage | PastToolCall
+
+
 @dataclass(slots=True)
 class Entry:
     """
@@ -52,7 +62,7 @@ class Entry:
     """
 
     item_id: str
-    speaker: Role
+    role: Role
     text: str | None = None
     settled: bool = False
     tool_call_id: str = ""
@@ -126,7 +136,7 @@ class History:
             The words that are left.
         """
         entry = self._find(item_id, self._session)
-        if entry is None or entry.speaker is not Role.AGENT:
+        if entry is None or entry.role is not Role.AGENT:
             return ""
         text = entry.text or ""
         end = round(len(text) * min(1.0, max(0.0, share)))
@@ -156,28 +166,29 @@ class History:
     @property
     def waits_for_words(self) -> bool:
         """Whether the newest turn of the caller is not written down yet."""
-        turns = (entry for entry in reversed(self._entries) if entry.speaker is Role.CALLER)
+        turns = (entry for entry in reversed(self._entries) if entry.role is Role.CALLER)
         newest = next(turns, None)
         return newest is not None and not newest.settled
 
     @property
     def is_unanswered(self) -> bool:
         """Whether the caller, or a tool that was answered, had the last word."""
-        said = (entry for entry in reversed(self._entries) if entry.speaker is not Role.GATEWAY)
+        said = (entry for entry in reversed(self._entries) if entry.role is not Role.GATEWAY)
         last = next(said, None)
-        if last is None or last.speaker is Role.AGENT:
+        if last is None or last.role is Role.AGENT:
             return False
-        return last.speaker is Role.CALLER or last.text is not None
+        return last.role is Role.CALLER or last.text is not None
 
-    def items(self) -> tuple[ClientItem, ...]:
-        """Return the newest of the conversation as items for a new session, oldest first."""
+    def items(self) -> tuple[PastItem, ...]:
+        """Return the newest of the conversation for a new session, oldest first."""
         room = MAX_CHARACTERS
-        newest_first: list[ClientItem] = []
+        newest_first: list[PastItem] = []
         for entry in reversed(self._entries):
             room -= len(entry.text or "") + len(entry.arguments)
             if room < 0:
                 break
-            newest_first.extend(reversed(_items_of(entry)))
+            if (item := _item_of(entry)) is not None:
+                newest_first.append(item)
         return tuple(reversed(newest_first))
 
     def _place(self, entry: Entry, previous_item_id: str | None) -> Entry:
@@ -200,17 +211,8 @@ class History:
         return next(found, None)
 
 
-def _items_of(entry: Entry) -> tuple[ClientItem, ...]:
-    """Return an entry as items; none when there is nothing to tell."""
-    if entry.speaker is Role.TOOL:
-        call = FunctionCall(name=entry.name, arguments=entry.arguments, call_id=entry.tool_call_id)
-        if entry.text is None:
-            return (call,)
-        return call, FunctionCallOutput(call_id=entry.tool_call_id, output=entry.text)
-    if not entry.text:
-        return ()
-    if entry.speaker is Role.GATEWAY:
-        return (SystemMessage(content=(InputText(text=entry.text),)),)
-    if entry.speaker is Role.CALLER:
-        return (UserMessage(content=(InputText(text=entry.text),)),)
-    return (AssistantMessage(content=(OutputText(text=entry.text),)),)
+def _item_of(entry: Entry) -> PastItem | None:
+    """Return an entry as a new session is to know it; None when there is nothing to tell."""
+    if entry.role is Role.TOOL:
+        return PastToolCall(entry.tool_call_id, entry.name, entry.arguments, entry.text)
+    return PastMessage(entry.role, entry.text) if entry.text else None

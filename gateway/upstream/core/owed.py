@@ -18,11 +18,11 @@ No clock and no I/O: ``take_alarm`` says when ``overdue`` is to be called, ``tak
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from gateway.upstream.core.debts import (
     OWN_WORDS,
+    Ask,
     Came,
     Cause,
     Debt,
@@ -40,8 +40,6 @@ from gateway.upstream.core.debts import (
     Why,
     Wish,
 )
-from gateway.upstream.realtime.responses import EndedResponses
-from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 RETRY_S = 1.0
 """Before the second time that a response is asked for again, unless the service states a delay."""
@@ -70,6 +68,9 @@ CUT_AGAIN = 2
 MOST_BUSY = 5
 """How often in a row the service may have another response at work when one is asked for."""
 
+MAX_ENDED_RESPONSES = 32
+"""Ended responses whose late audio is still known to be late."""
+
 _RANK = {Cause.GOODBYE: 0, Cause.ANNOUNCEMENT: 1, Cause.PROMPT: 2, Cause.GREETING: 3}
 _HINTS = {
     Why.WRITTEN: "You answered in writing, which the caller cannot see. Say it aloud.",
@@ -79,6 +80,32 @@ _HINTS = {
 
 _SILENT = frozenset({Why.NOT_BEGUN, Why.STALLED})
 """The service said nothing at all, so an apology would not be said either."""
+
+
+class EndedResponses:
+    """The newest responses of one session that ended, or that nobody is to hear any more."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def add(self, *response_ids: str | None) -> None:
+        """Take note that what still comes of these is stale."""
+        for response_id in response_ids:
+            if response_id is not None:
+                self._ended[response_id] = None
+        while len(self._ended) > MAX_ENDED_RESPONSES:
+            del self._ended[next(iter(self._ended))]
+
+    def remove(self, response_id: str) -> None:
+        """Take what comes of this id for another response's: it began anew."""
+        self._ended.pop(response_id, None)
+
+    def __contains__(self, response_id: str | None) -> bool:
+        """Return whether what comes of this response is stale."""
+        return response_id in self._ended
 
 
 @dataclass(slots=True)
@@ -110,7 +137,6 @@ class Owed:
         self._last: tuple[str, list[Debt]] | None = None  # the same and its debts, until its refusal can come no more
         self._broken_off = False  # speech was, by silence, and nothing more was asked for
         self._outrun = EndedResponses()  # another began before their end was told
-        self._refused_fields: frozenset[str] = frozenset()  # of a response, which the service does not take
         self._unwanted = False  # the response that was asked for is to be cancelled as soon as it begins
         self._late = False
         self._step = 0  # of the policy: what was tried since the caller last heard the agent
@@ -145,28 +171,28 @@ class Owed:
 
     # Wishes
 
-    def owe(self, cause: Cause, overrides: ResponseOverrides | None = None) -> None:
+    def owe(self, cause: Cause, ask: Ask | None = None) -> None:
         """Owe speech from now on; what is owed already for the same cause, and not asked for, is owed once."""
         waiting = (debt for debt in self._debts if debt.cause is cause and debt.stage is not Stage.ANSWERING)
         known = next((debt for debt in waiting if debt.stage is not Stage.ASKED), None)
         if known is None:
-            self._debts.append(Debt(cause, overrides))
+            self._debts.append(Debt(cause, ask))
         else:
-            known.overrides = known.wanted = overrides
+            known.ask = known.wanted = ask
 
-    def owe_goodbye(self, overrides: ResponseOverrides) -> None:
+    def owe_goodbye(self, ask: Ask) -> None:
         """Owe the last words instead of all else; what is asked for and has not begun is to be cancelled."""
         self._unwanted = self._asked_id is not None
         self._forgive(self._debts)
-        self._debts.append(Debt(Cause.GOODBYE, overrides))
+        self._debts.append(Debt(Cause.GOODBYE, ask))
 
-    def next(self, *, listening: bool, tool_choice: Literal["none"] | None = None) -> Wish | None:
+    def next(self, *, listening: bool, tools: bool = True) -> Wish | None:
         """
         Return what may be asked for now; it counts as sent.
 
         Args:
             listening: the caller speaks; nothing is asked for.
-            tool_choice: of the response, where its debt does not say another.
+            tools: the response may call tools, where its debt has nothing against it.
         """
         expected = any(debt.stage is Stage.EXPECTED for debt in self._debts)
         if self._active is not None or self._asked_id is not None or listening or expected:
@@ -175,10 +201,10 @@ class Owed:
         if not pending:
             return None
         first = min(pending, key=lambda debt: _RANK.get(debt.cause, len(_RANK)))
-        batch = [first] if first.overrides is not None else [debt for debt in pending if debt.overrides is None]
+        batch = [first] if first.ask is not None else [debt for debt in pending if debt.ask is None]
         self._count += 1
-        overrides = _overrides(first.overrides, tool_choice)
-        wish = _plainly(Wish(f"respond-{self._count}", overrides, first.hint), self._refused_fields)
+        ask = first.ask if tools else replace(first.ask or Ask(), tools=False)
+        wish = Wish(f"respond-{self._count}", ask, first.hint)
         for debt in batch:
             debt.stage, debt.hint = Stage.ASKED, ""
         self._asked_id, self._last = wish.event_id, (wish.event_id, batch)
@@ -340,10 +366,6 @@ class Owed:
         else:
             self._remedy(debt, why, detail)
 
-    def do_without(self, fields: Iterable[str]) -> None:
-        """Take note that the service takes no responses with these fields: instructions become a message before it."""
-        self._refused_fields |= frozenset(fields)
-
     def hurry(self) -> None:
         """Take note that something was refused, perhaps the response that was asked for: give it little time."""
         if self._asked_id is not None:
@@ -477,7 +499,7 @@ class Owed:
         whole = why is Why.INCOMPLETE and debt.cause in OWN_WORDS  # said from its beginning
         debt.hint = "" if whole else _HINTS.get(why, "")
         if why is Why.WRITTEN:
-            debt.overrides = _with(debt.overrides, "output_modalities", ("audio",))
+            debt.ask = replace(debt.ask or Ask(), aloud=True)
         self._tell(debt, why, detail, f"asked again in {wait_s:g} s" if wait_s else "asked again")
         if wait_s:
             debt.stage = Stage.DELAYED
@@ -501,12 +523,12 @@ class Owed:
         debt.remedied = True
         match remedy:
             case "apologize":
-                debt.overrides = ResponseOverrides(instructions=self._policy.apology, tool_choice="none")
+                debt.ask = Ask(self._policy.apology, tools=False)
             case "play":
                 self._forgive([debt])
                 self._moves.append(PlaySound(self._policy.sound))
             case "reconnect":
-                debt.overrides = debt.wanted
+                debt.ask = debt.wanted
                 self._moves.append(Renew(f"no answer: {detail}"))
             case "give_up":
                 self._forgive([debt])
@@ -548,24 +570,3 @@ class Owed:
     def _arm(self, seconds: float | None) -> None:
         self._alarm_set = self._alarm_set or seconds is not None or self._alarm_s is not None
         self._alarm_s = seconds
-
-
-def _overrides(overrides: ResponseOverrides | None, tool_choice: Literal["none"] | None) -> ResponseOverrides | None:
-    if tool_choice is None or (overrides is not None and overrides.tool_choice is not None):
-        return overrides
-    return _with(overrides, "tool_choice", tool_choice)
-
-
-def _with(overrides: ResponseOverrides | None, field: str, value: object) -> ResponseOverrides:
-    return (overrides or ResponseOverrides()).model_copy(update={field: value})
-
-
-def _plainly(wish: Wish, without: frozenset[str]) -> Wish:
-    """Return a wish without the fields that the service refuses; instructions stand in the message before it."""
-    asked = wish.overrides
-    if asked is None or not without & asked.model_fields_set:
-        return wish
-    left = asked.model_dump(exclude_unset=True, exclude=set(without))
-    told = [asked.instructions or ""] if "instructions" in without else []
-    hint = "\n".join(filter(None, (*told, wish.hint)))
-    return Wish(wish.event_id, ResponseOverrides.model_validate(left) if left else None, hint)

@@ -5,46 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from gateway.redact import Redactor, secrets_in
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.realtime.wire.session import SessionConfig
-
-SECRET_LIFE_S = 60
-"""Of an ephemeral key that opens one connection at once."""
-
-
-class Minted(Protocol):
-    """An ephemeral key."""
-
-    @property
-    def value(self) -> SecretStr:
-        """The key."""
-
-
-class Minter(Protocol):
-    """Makes ephemeral keys (``upstream/realtime/access/secrets.py``)."""
-
-    async def mint(
-        self,
-        session: SessionConfig,
-        *,
-        model: str | None = None,
-        seconds: int = 600,
-        safety_identifier: str | None = None,
-    ) -> Minted:
-        """
-        Mint a key.
-
-        Raises:
-            AgentRefused: the service said no.
-            AgentLost: it cannot be reached.
-            WireError: its answer holds no key.
-        """
 
 
 def redactor(settings: RealtimeSettings, more: Mapping[str, SecretStr] | None = None) -> Redactor:

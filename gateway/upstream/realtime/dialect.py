@@ -1,16 +1,29 @@
 """
-One conversation over the Realtime API, without its socket: messages come in, facts go out; orders give text to send.
+One session of the Realtime API without its socket: messages in, events out; orders give text to send. Pure.
 
-State is kept by response id and item id, since responses and items overlap on the wire: ``owed.py`` has what the agent
-owes the caller and what is asked for because of it, ``answers.py`` what became of it, ``responses.py`` what is over,
-``listening.py`` the turns of the caller, ``speech.py`` the audio received, ``calls.py`` the tools called,
-``transcripts.py`` and ``history.py`` what was said.
+A message goes one way through: ``wire/codec`` makes a typed event of it, ``gaps.py`` fills in ids that the service left
+out, and the table at the end of this file names what takes it. State is kept by response id and item id, since
+responses and items overlap on the wire; each subject has a part of its own::
+
+    turns of the caller        turn_detection.py    open or not, muted, who interrupts
+    responses                  responses.py         how they are asked for and how they ended
+    what is owed               core/owed.py         who waits for which response; outlives the session
+    the agent's audio          received_audio.py    by item and part, how much of it may be cut
+    function calls             function_calls.py    put together, carried out once; outlive the session
+    calls of MCP servers       mcp.py               made by the service itself; outlive the session
+    what was said              transcripts.py       into core/history.py, which outlives the session
+    errors and oddities        problems.py          each told once; failures.py says what follows
+
+``configure`` sends ``session.update``; the session is ready when ``session.updated`` echoes it and ``config.py`` finds
+nothing in the echo that spoils a call. Before that nothing else is sent or heard. A response that has ended, was
+cancelled or was cut off is *stale*: what still comes of it is dropped. An order that changes what is owed ends in
+``go_on``, which asks for at most one response at a time. After ``lose`` or ``retire`` nothing is sent any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, TypeVar
 
 import structlog
 
@@ -25,20 +38,19 @@ from gateway.call.events import (
 from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.debts import Ask, Cause
 from gateway.upstream.core.dialect import Alarm, Send, SessionBegan, UpstreamEvent
-from gateway.upstream.core.history import History
-from gateway.upstream.core.owed import Owed
-from gateway.upstream.realtime.answers import Answers
-from gateway.upstream.realtime.config_echo import beta_field, find_differences
+from gateway.upstream.core.history import History, PastItem
+from gateway.upstream.core.owed import EndedResponses, Owed
+from gateway.upstream.realtime.config import CONFIGURE_ID, beta_field, configure_event, find_differences
 from gateway.upstream.realtime.failures import FailureSource, error_class, error_of_close, find_row
 from gateway.upstream.realtime.function_calls import FunctionCalls, Rejected
 from gateway.upstream.realtime.gaps import Gaps, is_unnamed
 from gateway.upstream.realtime.mcp import McpEvent
 from gateway.upstream.realtime.problems import Problems, client_event_of, words_of
 from gateway.upstream.realtime.received_audio import SpokenItems
-from gateway.upstream.realtime.responses import EndedResponses
-from gateway.upstream.realtime.transcripts import Transcripts
+from gateway.upstream.realtime.responses import ResponseRequests, Responses
+from gateway.upstream.realtime.transcripts import Transcripts, items_of, system_message
 from gateway.upstream.realtime.turn_detection import CallerTurns
 from gateway.upstream.realtime.usage import rate_limit_fields, usage_fields
 from gateway.upstream.realtime.wire import server
@@ -48,13 +60,8 @@ from gateway.upstream.realtime.wire.client import (
     ConversationItemCreate,
     ConversationItemTruncate,
     FunctionCallOutput,
-    InputText,
     McpApprovalResponse,
     ResponseCancel,
-    ResponseCreate,
-    ResponseOverrides,
-    SessionUpdate,
-    SystemMessage,
 )
 from gateway.upstream.realtime.wire.codec import encode, encode_append, parse_server_event
 from gateway.upstream.realtime.wire.objects import ErrorDetails, ServerItem
@@ -63,7 +70,7 @@ from gateway.upstream.realtime.wire.session import PcmAudio, SessionConfig
 
 _log = structlog.get_logger(__name__)
 
-CONFIGURE_ID = "configure"
+E = TypeVar("E", bound=server.ServerEvent)
 
 EARLY_EVENTS = (
     *(server.SessionCreated, server.SessionUpdated, server.ErrorReported, server.UnknownServerEvent),
@@ -87,8 +94,11 @@ class RealtimeDialect:
         history: what was said; outlives the session.
         calls: the tools called; outlives the session.
         owed: what the agent owes the caller; outlives the session.
+        requests: asks for responses; outlives the session.
         lay_out: puts the fields of a ``session.update`` to where this service has them.
     """
+
+    detects_turns = truncates = cancels = rolls_over = True
 
     def __init__(
         self,
@@ -100,22 +110,25 @@ class RealtimeDialect:
         history: History | None = None,
         calls: FunctionCalls | None = None,
         owed: Owed | None = None,
+        requests: ResponseRequests | None = None,
         lay_out: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._call_id = call_id
         self._config = config
         self._redact = redact
         self._lay_out = lay_out
-        self._listening = CallerTurns(config, interrupts)
+        self._turns = CallerTurns(config, interrupts)
         self._history = history if history is not None else History()
         self._calls = calls if calls is not None else FunctionCalls(call_id, OfferedTools(), self._history)
         output = config.audio.output.format if config.audio and config.audio.output else None
+        self.longest_pause_s = self._turns.longest_pause_s
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
         self._owed = owed if owed is not None else Owed()
         self._ended = EndedResponses()
         self._gaps = Gaps()
         self._problems = Problems(call_id, redact)
-        self._answers = Answers(call_id, self._owed, self._ended, self._problems)
+        self._requests = requests if requests is not None else ResponseRequests()
+        self._responses = Responses(call_id, self._owed, self._requests, self._ended, self._problems)
         self._transcripts = Transcripts(call_id, self._history, self._ended, self._problems)
         self.ready = False
         self._session_id = ""
@@ -135,13 +148,13 @@ class RealtimeDialect:
     @property
     def is_quiet(self) -> bool:
         """Whether neither side speaks and no tool runs, as far as the service tells."""
-        return self.ready and not (self.responding or self._listening.caller_speaks or self._calls.pending)
+        return self.ready and not (self.responding or self._turns.caller_speaks or self._calls.pending)
 
     # Orders
 
     def configure(self) -> tuple[str, ...]:
         """Ask for the session; everything else waits for the answer."""
-        return self._encoded((SessionUpdate(event_id=CONFIGURE_ID, session=self._config),))
+        return self._encoded((configure_event(self._config),))
 
     def append(self, audio: bytes) -> tuple[str, ...]:
         """Hand over caller audio, whole samples. Before the session is ready it is refused: none to send."""
@@ -149,16 +162,16 @@ class RealtimeDialect:
 
     def append_silence(self, size_bytes: int) -> tuple[str, ...]:
         """Hand over silence in place of caller audio of that size; the service's buffer is emptied now and then."""
-        silence, more = self._listening.silence(size_bytes)
+        silence, more = self._turns.silence(size_bytes)
         return (*self.append(silence), *self._encoded(more))
 
     def mute(self) -> tuple[str, ...]:
         """Let turn detection rest and forget what the service heard of an open turn. Before readiness: none to send."""
-        return self._encoded(self._listening.mute()) if self.ready else ()
+        return self._encoded(self._turns.mute()) if self.ready else ()
 
     def unmute(self) -> tuple[str, ...]:
         """Detect the caller's turns again, as the session was asked for; nothing when it does."""
-        return self._encoded(self._listening.unmute())
+        return self._encoded(self._turns.unmute())
 
     def tell(self, text: str, *, respond: bool) -> tuple[str, ...]:
         """
@@ -170,12 +183,12 @@ class RealtimeDialect:
         self._history.told(text)
         if respond:
             self._owed.owe(Cause.MESSAGE)
-        return (self._create(SystemMessage(content=(InputText(text=text),))), *self.go_on())
+        return (self._create(system_message(text)), *self.go_on())
 
-    def say_goodbye(self, instructions: str) -> tuple[str, ...]:
+    def say_goodbye(self, ask: Ask) -> tuple[str, ...]:
         """Let the agent speak for the last time: what it says now is cut off, and it calls no tool any more."""
         cancel = self.cancel()
-        self._owed.owe_goodbye(ResponseOverrides(instructions=instructions, tool_choice="none"))
+        self._owed.owe_goodbye(ask)
         return (*cancel, *self.go_on())
 
     def cancel(self) -> tuple[str, ...]:
@@ -213,53 +226,49 @@ class RealtimeDialect:
                 )
         return self._encoded(events)
 
-    def end_speech(self) -> list[UpstreamEvent]:
-        """The session is gone: return what of its speech may still be played, and what ended."""
-        return [*self._speech.end_all()]
-
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> tuple[str, ...]:
         """Give a tool's output, once; when all of its response are there and one wants it, the agent speaks."""
         if not self._calls.answer(tool_call_id, output, respond=respond):
             return ()
         return (self._create(FunctionCallOutput(call_id=tool_call_id, output=output)), *self._respond_if_due())
 
-    def seed(self, items: Iterable[ClientItem]) -> tuple[str, ...]:
+    def seed(self, items: Iterable[PastItem]) -> tuple[str, ...]:
         """Tell a new session what was said before."""
-        return tuple(self._create(item) for item in items)
+        return tuple(self._create(item) for past in items for item in items_of(past))
 
     def go_on(self) -> tuple[str, ...]:
         """Ask for what is owed, if it may be asked for now."""
         if not self.ready or self._over:
             return ()
-        choice: Literal["none"] | None = "none" if self._calls.exhausted else None
-        wish = self._owed.next(listening=self._listening.caller_speaks, tool_choice=choice)
+        wish = self._owed.next(listening=self._turns.caller_speaks, tools=not self._calls.exhausted)
         if wish is None:
             return ()
-        create = ResponseCreate(event_id=wish.event_id)
-        if wish.overrides is not None:
-            create = ResponseCreate(event_id=wish.event_id, response=wish.overrides)
-        hint = (self._create(SystemMessage(content=(InputText(text=wish.hint),))),) if wish.hint else ()
-        return (*hint, encode(create))
+        create, hint = self._requests.make(wish)
+        return (*((self._create(system_message(hint)),) if hint else ()), encode(create))
 
     def retire(self) -> None:
         """Take no more of the session: another has taken its place."""
         self._over = True
 
-    def lose(self, *, unheard: bool = False) -> None:
+    def lose(self, *, unheard: bool = False) -> list[UpstreamEvent]:
         """
         Take note that the session is gone: what the agent owed in it, the next session owes.
 
         Args:
             unheard: the caller spoke when the service had gone silent; the next session owes an answer to that.
+
+        Returns:
+            The MCP calls that nothing more will be heard of, and what may still be played of the session's speech.
         """
         self._over = True
-        waits = unheard or self._listening.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
+        waits = unheard or self._turns.caller_speaks or self._history.is_unanswered or self._calls.mcp.pending
         self._owed.session_ended(unanswered=waits)
+        return [*self._calls.end_session(), *self._speech.end_all()]
 
     @property
     def caller_speaks(self) -> bool:
         """Whether a turn of the caller is open, as far as the service tells."""
-        return self._listening.caller_speaks
+        return self._turns.caller_speaks
 
     def end_turn(self) -> list[UpstreamEvent]:
         """Take a turn for over of which the service does not tell the end."""
@@ -273,19 +282,19 @@ class RealtimeDialect:
         if self._calls.mcp.running and (active := self._owed.active_id) is not None:
             self._owed.moved(active)  # it may wait for its call in silence, as long as the call may take
             return self._with_told([])
-        stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._listening.caller_speaks)
+        stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._turns.caller_speaks)
         sends = self._sends(self._cancel(stalled)) if stalled is not None else []
         return self._with_told([*sends, *self._sends(self.go_on())])
 
-    def refused_or_lost(self, close_code: int | None, close_reason: str | None) -> AgentError | None:
+    def error_of_close(self, close_code: int | None, reason: str) -> AgentError | None:
         """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
-        return error_of_close(close_code, self._redact(close_reason or ""), self._last_error, ready=self.ready)
+        return error_of_close(close_code, self._redact(reason), self._last_error, ready=self.ready)
 
     # What the server says
 
     def receive(self, text: str | bytes) -> list[UpstreamEvent]:
         """
-        Take one message of the server and tell what it means, in order.
+        Take one message of the server and return what it means, in order.
 
         Nothing is raised, whatever it is: what in it is odd is left out, noted once for each kind and counted
         (``odd_messages``).
@@ -300,13 +309,13 @@ class RealtimeDialect:
         for each in events:
             if not isinstance(each, server.ErrorReported):
                 self._last_error = None
-            handle = self._HANDLERS.get(type(each))
+            handle = _HANDLERS.get(type(each))
             facts += handle(self, each) if handle is not None else []
         return self._with_told(facts)
 
     def _with_told(self, facts: list[UpstreamEvent]) -> list[UpstreamEvent]:
         """Add what the call is to learn of its debts, and when they are to be looked at."""
-        told = self._answers.told()
+        told = self._responses.told()
         if any(isinstance(fact, AgentFailed) for fact in told):
             self._over = True
         alarm = self._owed.take_alarm()
@@ -334,7 +343,7 @@ class RealtimeDialect:
     def _on_session_updated(self, event: server.SessionUpdated) -> list[UpstreamEvent]:
         echo = event.session
         if self.ready:
-            return [SpeechStopped(self._call_id)] if self._listening.updated(echo) else []
+            return [SpeechStopped(self._call_id)] if self._turns.updated(echo) else []
         if (field := beta_field(echo)) is not None:
             return self._fail(AgentRefused(self._redact(f"{BETA} ({field}). {BETA_CURE}")))
         differences = find_differences(self._config, echo)
@@ -342,7 +351,7 @@ class RealtimeDialect:
             detail = f"the service did not take the session: {'; '.join(spoiling)}"
             return self._fail(AgentRefused(self._redact(detail)))
         self.ready = True
-        self._listening.confirmed(echo)
+        self._turns.confirmed(echo)
         self._session_id = echo.id or self._session_id
         notes = [*self._early_notes, *map(self._problems.differs, differences)]
         return [AgentReady(self._call_id, self._session_id), *notes]
@@ -356,34 +365,34 @@ class RealtimeDialect:
         self._last_error = error
         facts: list[UpstreamEvent] = []
         facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
-        facts += self._answers.refused(error)
-        again = (*self._encoded(self._listening.refused(error.event_id)), *self.go_on())
+        facts += self._responses.refused(error)
+        again = (*self._encoded(self._turns.refused(error.event_id)), *self.go_on())
         return [*facts, *self._sends(again)]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[UpstreamEvent]:
-        if self._listening.server_interrupts:
+        if self._turns.server_interrupts:
             # The server cancels the active response by itself; what still comes of it is stale.
             self._ended.add(self._owed.active_id, *self._speech.open_responses)
         self._calls.spoke()
-        if not self._listening.speech_started():
+        if not self._turns.speech_started():
             return []
         self._owed.turn_began()
-        return [SpeechStarted(self._call_id, interrupts=self._listening.interrupts)]
+        return [SpeechStarted(self._call_id, interrupts=self._turns.interrupts)]
 
     def _on_speech_stopped(self, event: server.InputSpeechStopped) -> list[UpstreamEvent]:
         return [] if self._is_over(event.item_id) else self._turn_ended()
 
     def _is_over(self, item_id: str | None) -> bool:
         """Take note of the end of a turn; return whether it was told before."""
-        if item_id and item_id == self._turn_id and not self._listening.caller_speaks:
+        if item_id and item_id == self._turn_id and not self._turns.caller_speaks:
             return True
         self._turn_id = item_id
         return False
 
     def _turn_ended(self, *, told: bool = True) -> list[UpstreamEvent]:
-        if not self._listening.speech_stopped():
+        if not self._turns.speech_stopped():
             return []
-        self._owed.turn_ended(cut=self._listening.server_interrupts, told=told)
+        self._owed.turn_ended(cut=self._turns.server_interrupts, told=told)
         return [SpeechStopped(self._call_id), *self._sends(self.go_on())]
 
     def _on_committed(self, event: server.InputCommitted) -> list[UpstreamEvent]:
@@ -391,13 +400,10 @@ class RealtimeDialect:
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
         known = self._is_over(event.item_id)
-        facts = self._turn_ended() if self._listening.caller_speaks else []
-        if not (known or facts or self._listening.muted or self._owed.is_open):  # of silence, at the idle timeout
+        facts = self._turn_ended() if self._turns.caller_speaks else []
+        if not (known or facts or self._turns.muted or self._owed.is_open):  # of silence, at the idle timeout
             self._owed.turn_ended(cut=True)
         return facts
-
-    def _on_words(self, event: server.ServerEvent) -> list[UpstreamEvent]:
-        return self._transcripts.take(event)
 
     def _on_mcp_list(self, event: server.McpListTools) -> list[UpstreamEvent]:
         return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
@@ -413,7 +419,7 @@ class RealtimeDialect:
         return self._sends(self.cancel()) if unwanted else []
 
     def _on_text(self, event: server.OutputTextDelta | server.OutputTextDone) -> list[UpstreamEvent]:
-        self._answers.wrote(event.response_id)
+        self._responses.wrote(event.response_id)
         return []
 
     def _on_audio(self, event: server.OutputAudioDelta) -> list[UpstreamEvent]:
@@ -473,7 +479,7 @@ class RealtimeDialect:
     def _on_item(self, event: server.ItemChanged) -> list[UpstreamEvent]:
         begins = event.type != "conversation.item.done"
         facts = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
-        return [*self._transcripts.take(event), *self._of_mcp(facts)]
+        return [*self._transcripts.on_item(event), *self._of_mcp(facts)]
 
     def _on_mcp_call(self, event: server.McpCallProgress) -> list[UpstreamEvent]:
         return self._of_mcp(self._calls.mcp.take_progress(event, self._owed.active_id))
@@ -520,7 +526,7 @@ class RealtimeDialect:
             facts += self._end_round()
         facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
         called = self._calls.called(response.id)
-        facts += self._answers.done(response, called=called, speaking=self._listening.expects_no_answer)
+        facts += self._responses.done(response, called=called, speaking=self._turns.expects_no_answer)
         if any(isinstance(fact, AgentFailed) for fact in facts):
             self._over = True
             return facts
@@ -556,27 +562,41 @@ class RealtimeDialect:
     def _sends(texts: tuple[str, ...]) -> list[UpstreamEvent]:
         return [Send(text) for text in texts]
 
-    _HANDLERS: ClassVar[dict[type, Callable[[RealtimeDialect, Any], list[UpstreamEvent]]]] = {
-        server.UnknownServerEvent: _on_unknown,
-        server.SessionCreated: _on_session_created,
-        server.SessionUpdated: _on_session_updated,
-        server.ErrorReported: _on_error,
-        server.InputSpeechStarted: _on_speech_started,
-        server.InputSpeechStopped: _on_speech_stopped,
-        server.InputCommitted: _on_committed,
-        **dict.fromkeys(Transcripts.HANDLERS, _on_words),
-        server.ItemChanged: _on_item,
-        server.McpListTools: _on_mcp_list,
-        server.ResponseCreated: _on_response_created,
-        server.OutputTextDelta: _on_text,
-        server.OutputTextDone: _on_text,
-        server.OutputAudioDelta: _on_audio,
-        server.OutputAudioDone: _on_audio_done,
-        server.FunctionArgumentsDelta: _on_output_item,
-        server.FunctionArgumentsDone: _on_output_item,
-        server.OutputItemChanged: _on_output_item,
-        server.ContentPartChanged: _on_part,
-        server.McpCallProgress: _on_mcp_call,
-        server.ResponseDone: _on_response_done,
-        server.RateLimitsUpdated: _on_rate_limits,
-    }
+
+def _rule(
+    kind: type[E], handle: Callable[[RealtimeDialect, E], list[UpstreamEvent]]
+) -> tuple[type, Callable[[RealtimeDialect, Any], list[UpstreamEvent]]]:
+    """Pair a kind of event with what takes it, so that the types of both are checked against each other."""
+    return kind, handle
+
+
+_HANDLERS = dict(
+    (
+        _rule(server.UnknownServerEvent, RealtimeDialect._on_unknown),
+        _rule(server.SessionCreated, RealtimeDialect._on_session_created),
+        _rule(server.SessionUpdated, RealtimeDialect._on_session_updated),
+        _rule(server.ErrorReported, RealtimeDialect._on_error),
+        _rule(server.InputSpeechStarted, RealtimeDialect._on_speech_started),
+        _rule(server.InputSpeechStopped, RealtimeDialect._on_speech_stopped),
+        _rule(server.InputCommitted, RealtimeDialect._on_committed),
+        _rule(server.CallerTranscriptCompleted, lambda self, event: self._transcripts.on_caller_transcript(event)),
+        _rule(server.CallerTranscriptFailed, lambda self, event: self._transcripts.on_transcript_failed(event)),
+        _rule(server.OutputTranscriptDelta, lambda self, event: self._transcripts.on_agent_delta(event)),
+        _rule(server.OutputTranscriptDone, lambda self, event: self._transcripts.on_agent_transcript(event)),
+        _rule(server.ItemChanged, RealtimeDialect._on_item),
+        _rule(server.McpListTools, RealtimeDialect._on_mcp_list),
+        _rule(server.ResponseCreated, RealtimeDialect._on_response_created),
+        _rule(server.OutputTextDelta, RealtimeDialect._on_text),
+        _rule(server.OutputTextDone, RealtimeDialect._on_text),
+        _rule(server.OutputAudioDelta, RealtimeDialect._on_audio),
+        _rule(server.OutputAudioDone, RealtimeDialect._on_audio_done),
+        _rule(server.FunctionArgumentsDelta, RealtimeDialect._on_output_item),
+        _rule(server.FunctionArgumentsDone, RealtimeDialect._on_output_item),
+        _rule(server.OutputItemChanged, RealtimeDialect._on_output_item),
+        _rule(server.ContentPartChanged, RealtimeDialect._on_part),
+        _rule(server.McpCallProgress, RealtimeDialect._on_mcp_call),
+        _rule(server.ResponseDone, RealtimeDialect._on_response_done),
+        _rule(server.RateLimitsUpdated, RealtimeDialect._on_rate_limits),
+    )
+)
+"""Events that are not listed are of no concern."""

@@ -7,12 +7,14 @@ below 3000, the Realtime API's error codes and its own close codes (3000, 4000) 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from gateway.errors import AgentError, AgentLost, AgentRefused
+from gateway.upstream.core.dialect import Fault, Retry
 from gateway.upstream.realtime.problems import words_of
+from gateway.upstream.realtime.wire.codec import parse_http_refusal
 from gateway.upstream.realtime.wire.objects import ErrorDetails
 
 
@@ -23,14 +25,6 @@ class FailureKind(StrEnum):
     LOST = "lost"
     REJECTED = "rejected event"
     FAILED = "failed response"
-
-
-class Retry(IntEnum):
-    """Whether the same is tried again; the higher, the stricter."""
-
-    BACKOFF = 0
-    ONCE = 1
-    NEVER = 2
 
 
 class FailureSource(StrEnum):
@@ -69,10 +63,10 @@ NO_ANSWER = "no_answer"
 
 OTHER = ()
 TABLE: tuple[FailureRow, ...] = (
-    FailureRow(FailureSource.CONNECT, {"certificate"}, "certificate not trusted", FailureKind.REFUSED, Retry.NEVER),
+    FailureRow(FailureSource.CONNECT, {Fault.CERTIFICATE}, "certificate not trusted", FailureKind.REFUSED, Retry.NEVER),
     FailureRow(
         FailureSource.CONNECT,
-        {"held_back"},
+        {Fault.HELD_BACK},
         "not even tried: the service is away",
         FailureKind.LOST,
         Retry.BACKOFF,
@@ -260,6 +254,35 @@ def retry_of(error: AgentError) -> Retry:
 def error_class(kind: FailureKind) -> type[AgentRefused] | type[AgentLost]:
     """Return the class of error that ends a session."""
     return AgentRefused if kind is FailureKind.REFUSED else AgentLost
+
+
+class RealtimeJudge:
+    """
+    The ``Judge`` of the Realtime API: it looks failures up in ``TABLE``.
+
+    Args:
+        redact: takes secrets out of text.
+    """
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
+
+    def connection_error(self, fault: Fault, detail: str) -> AgentError:
+        """Return the error of a connection that cannot be made or goes no further."""
+        source = FailureSource.STALLED if fault is Fault.STALLED else FailureSource.CONNECT
+        return error_class(find_row(source, fault).kind)(self._redact(detail))
+
+    def http_error(self, status: int, body: bytes) -> AgentError:
+        """Return the error of a handshake that was refused; the service itself refuses after the 101 instead."""
+        said = parse_http_refusal(body) or ErrorDetails()
+        words, code = self._redact(said.message or ""), self._redact(said.code or "")
+        detail = f"the service answered HTTP {status}" + (f": {words or code}" if words or code else "")
+        kind = judge_status(status, code or None).kind
+        return error_class(kind)(detail, code=code or None, http_status=status)
+
+    def retry(self, error: AgentError) -> Retry:
+        """Return whether a new session may be tried after an error."""
+        return retry_of(error)
 
 
 def as_markdown(rows: Iterable[FailureRow] = TABLE) -> str:

@@ -2,7 +2,7 @@
 Ids that a service leaves out of its events, inferred from those before.
 
 An event of a response without the response's id is of the response that is being generated; audio and transcripts
-without an item's id are of the item last spoken in it. Function calls are put together in ``drafts.py``.
+without an item's id are of the item last spoken in it. Function calls are put together in ``function_calls.py``.
 """
 
 from __future__ import annotations

@@ -18,10 +18,9 @@ import structlog
 from gateway.call.events import CallEvent, McpCallBegan, McpCallEnded, Noted
 from gateway.ids import CallId
 from gateway.upstream.core.dialect import DialectTimer
-from gateway.upstream.realtime.drafts import CUT_OFF
 from gateway.upstream.realtime.wire import server
 from gateway.upstream.realtime.wire.client import McpApprovalResponse
-from gateway.upstream.realtime.wire.objects import ServerItem, ServerResponse
+from gateway.upstream.realtime.wire.objects import CUT_OFF, ServerItem, ServerResponse
 
 FOLLOW_S = 0.5
 """How long the service is given to go on by itself after a call."""

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.call.events import CallEvent, Noted
 from gateway.ids import CallId
-from gateway.upstream.realtime.config_echo import Difference
+from gateway.upstream.realtime.config import Difference
 from gateway.upstream.realtime.wire.objects import ErrorDetails
 from gateway.upstream.realtime.wire.repair import Oddity
 

@@ -7,6 +7,8 @@ audio; the responses the gateway asks for go on as ever.
 
 from __future__ import annotations
 
+import math
+
 from gateway.upstream.realtime.wire.client import ClientEvent, InputAudioBufferClear, SessionUpdate
 from gateway.upstream.realtime.wire.objects import EchoedSession
 from gateway.upstream.realtime.wire.session import (
@@ -14,9 +16,17 @@ from gateway.upstream.realtime.wire.session import (
     AudioFormat,
     AudioInput,
     G711Audio,
+    SemanticVad,
+    ServerVad,
     SessionConfig,
     TurnDetection,
 )
+
+LONGEST_WAIT_S = {"low": 8.0, "medium": 4.0, "auto": 4.0, "high": 2.0}
+"""How long semantic turn detection waits for the caller to go on, by its eagerness."""
+
+LATE_STOP_S = 3.0
+"""How much longer than the pause that ends a turn the service may take to say that it ended."""
 
 CLEAR_EVERY_MS = 60_000
 """Without turns nothing ever takes silence out of the service's buffer: so much is left in it, then it is emptied."""
@@ -37,6 +47,7 @@ class CallerTurns:
         server_interrupts: the service stops its response by itself when the caller speaks.
         caller_speaks: a turn of the caller is open.
         muted: the caller is not to be heard.
+        longest_pause_s: the silence of the caller after which a turn is over, whatever the service says.
     """
 
     def __init__(self, config: SessionConfig, interrupts: bool | None) -> None:
@@ -52,6 +63,7 @@ class CallerTurns:
         self.interrupts = self.server_interrupts if interrupts is None else interrupts
         self.caller_speaks = False
         self.muted = False
+        self.longest_pause_s = _longest_pause_s(self._detection)
 
     @property
     def expects_no_answer(self) -> bool:
@@ -132,3 +144,13 @@ class CallerTurns:
     def _next_id(self, kind: str) -> str:
         self._count += 1
         return f"{kind}-{self._count}"
+
+
+def _longest_pause_s(detection: TurnDetection | None) -> float:
+    match detection:
+        case ServerVad(silence_duration_ms=int(silence_ms)):
+            return silence_ms / 1000 + LATE_STOP_S
+        case SemanticVad(eagerness=eagerness):
+            return LONGEST_WAIT_S[eagerness or "auto"] + LATE_STOP_S
+        case _:
+            return math.inf

@@ -22,9 +22,7 @@ from gateway.tools.builtin import (
     MAX_ARGUMENTS,
     MAX_SUMMARY,
     OfferedTools,
-    ToolDefinition,
     builtin_definitions,
-    own_definition,
     tool_event,
 )
 
@@ -136,10 +134,8 @@ def test_tools_are_offered_with_a_schema() -> None:
     assert tuple(tools) == ALL.builtin
     for tool in tools.values():
         assert tool.description
-        assert tool.parameters is not None
         assert tool.parameters["type"] == "object"
     transfer = tools["transfer_call"].parameters
-    assert transfer is not None
     assert transfer["properties"]["target"]["enum"] == ["sales", "support", "boss"]
     assert transfer["required"] == ["target", "summary"]
     assert "You speak with boss yourself" in str(tools["transfer_call"].description)
@@ -149,17 +145,5 @@ def test_a_summary_is_asked_for_only_where_somebody_is_to_hear_it() -> None:
     targets = {"sales": TransferTarget(uri="sip:sales@192.0.2.1")}
     [transfer] = builtin_definitions(OfferedTools(builtin=("transfer_call",), transfer_targets=targets))
 
-    assert transfer.parameters is not None
     assert list(transfer.parameters["properties"]) == ["target"]
     assert transfer.parameters["required"] == ["target"]
-
-
-def test_own_tools_are_offered_as_they_are_defined() -> None:
-    tool = own_definition(ToolDefinition("find_table", "Finds one.", {"type": "object", "properties": {}}))
-
-    assert json.loads(tool.model_dump_json(exclude_unset=True)) == {
-        "type": "function",
-        "name": "find_table",
-        "description": "Finds one.",
-        "parameters": {"type": "object", "properties": {}},
-    }

@@ -1,8 +1,9 @@
-"""Opens the sessions of one call: the same configuration, key and caller each time, and a memory they share."""
+"""Opens the sessions of one call with the Realtime API: the same configuration, key and caller each time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from pydantic import SecretStr
 
@@ -11,29 +12,61 @@ from gateway.errors import AgentRefused
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.tools.builtin import OwnTool
-from gateway.upstream.core.dialect import UpstreamEvent
+from gateway.upstream.core.dialect import Opening
 from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed
-from gateway.upstream.link import UpstreamLink
+from gateway.upstream.core.prompts import silence_policy
 from gateway.upstream.realtime.address import (
-    SECRET_LIFE_S,
-    Minter,
     handshake_headers,
     redactor,
     safety_identifier,
     session_url,
 )
-from gateway.upstream.realtime.config import mcp_rules, offered_tools, session_config, silence_policy
+from gateway.upstream.realtime.config import mcp_rules, offered_tools, session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
+from gateway.upstream.realtime.failures import RealtimeJudge
 from gateway.upstream.realtime.function_calls import FunctionCalls
 from gateway.upstream.realtime.mcp import McpCalls
+from gateway.upstream.realtime.responses import ResponseRequests
 from gateway.upstream.realtime.wire.codec import lift
 from gateway.upstream.realtime.wire.session import SessionConfig
+
+SECRET_LIFE_S = 60
+"""Of an ephemeral key that opens one connection at once."""
+
+
+class Minted(Protocol):
+    """An ephemeral key."""
+
+    @property
+    def value(self) -> SecretStr:
+        """The key."""
+
+
+class Minter(Protocol):
+    """Makes ephemeral keys (``upstream/realtime/access/secrets.py``)."""
+
+    async def mint(
+        self,
+        session: SessionConfig,
+        *,
+        model: str | None = None,
+        seconds: int = 600,
+        safety_identifier: str | None = None,
+    ) -> Minted:
+        """
+        Mint a key.
+
+        Raises:
+            AgentRefused: the service said no.
+            AgentLost: it cannot be reached.
+            WireError: its answer holds no key.
+        """
 
 
 class RealtimeConnector:
     """
-    Makes the links of one call.
+    The ``Connector`` of one call: what its sessions share, and what each is opened with.
 
     Args:
         call_id: our id of the call.
@@ -46,8 +79,9 @@ class RealtimeConnector:
 
     Attributes:
         history: what was said in the call.
-        calls: the tools called in it.
         owed: what the agent owes the caller.
+        judge: says what follows from a failure.
+        redact: takes secrets out of text.
     """
 
     def __init__(
@@ -56,28 +90,30 @@ class RealtimeConnector:
         call_id: CallId,
         settings: RealtimeSettings,
         profile: AgentProfile,
-        caller: str,
-        own_tools: Sequence[OwnTool],
-        secrets: Mapping[str, SecretStr],
-        minter: Minter | None,
+        caller: str = "",
+        own_tools: Sequence[OwnTool] = (),
+        secrets: Mapping[str, SecretStr] | None = None,
+        minter: Minter | None = None,
     ) -> None:
         self._call_id = call_id
         self._settings = settings
         self._profile = profile
         self._caller = caller
         self._own_tools = own_tools
-        self._secrets = secrets
+        self._secrets = secrets or {}
         self._minter = minter
-        self._redact = redactor(settings, secrets)
+        self.redact = redactor(settings, secrets)
+        self.judge = RealtimeJudge(self.redact)
         self.history = History()
         self.owed = Owed(silence_policy(profile))
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
         mcp = McpCalls(call_id, mcp_rules(profile))
-        self.calls = FunctionCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
+        self._calls = FunctionCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
+        self._requests = ResponseRequests(profile.instructions)
 
-    async def open(self, take: Callable[[UpstreamLink, UpstreamEvent], None]) -> UpstreamLink:
+    async def prepare(self) -> Opening:
         """
-        Begin to connect; the link tells the rest.
+        Get another session ready to be connected to.
 
         Raises:
             AgentRefused: the session cannot be asked for, or no ephemeral key is to be had.
@@ -89,22 +125,16 @@ class RealtimeConnector:
         dialect = RealtimeDialect(
             self._call_id,
             config,
-            redact=self._redact,
+            redact=self.redact,
             interrupts=self._profile.turn_detection.interrupt_response,
             history=self.history.new_session(),
-            calls=self.calls,
+            calls=self._calls,
             owed=self.owed,
+            requests=self._requests,
             lay_out=lift if self._settings.session_layout == "xai" else lambda text: text,
         )
-        return UpstreamLink(
-            call_id=self._call_id,
-            settings=self._settings,
-            url=session_url(str(self._settings.url), self._profile.model, self._settings.model_parameter),
-            headers=handshake_headers(self._settings, minted=minted, caller=self._caller),
-            dialect=dialect,
-            take=take,
-            redact=self._redact,
-        )
+        url = session_url(str(self._settings.url), self._profile.model, self._settings.model_parameter)
+        return Opening(url, handshake_headers(self._settings, minted=minted, caller=self._caller), dialect)
 
     async def _mint(self, config: SessionConfig) -> SecretStr:
         if self._minter is None:
@@ -113,5 +143,5 @@ class RealtimeConnector:
         minted = await self._minter.mint(
             config, model=self._profile.model, seconds=SECRET_LIFE_S, safety_identifier=identifier
         )
-        self._redact.add(minted.value)
+        self.redact.add(minted.value)
         return minted.value

@@ -15,6 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 LARGEST = 2**53
 """Whole numbers beyond it are exact in no JSON of other languages; no count, time or limit comes near."""
 
+CUT_OFF = frozenset({"incomplete", "failed", "cancelled"})
+"""Status of an item or a response that was not generated to its end."""
+
 Number = Annotated[int, Field(ge=-LARGEST, le=LARGEST)] | Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 

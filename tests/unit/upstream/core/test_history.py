@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
-from gateway.upstream.core.history import MAX_CHARACTERS, MAX_ENTRIES, History
-from gateway.upstream.realtime.wire.client import ConversationItemCreate
-from gateway.upstream.realtime.wire.codec import encode
+from gateway.upstream.core.history import MAX_CHARACTERS, MAX_ENTRIES, History, PastMessage, Role
 
 pytestmark = pytest.mark.unit
 
+ROLES = {Role.CALLER: "user", Role.AGENT: "assistant", Role.GATEWAY: "system"}
+
 
 def told(history: History) -> list[tuple[str, str]]:
-    """The items of a new session, each as who and what."""
+    """What a new session is told, each as who and what."""
     lines = []
     for item in history.items():
-        wire: dict[str, Any] = json.loads(encode(ConversationItemCreate(item=item)))["item"]
-        if wire["type"] == "message":
-            lines.append((wire["role"], wire["content"][0]["text"]))
+        if isinstance(item, PastMessage):
+            lines.append((ROLES[item.role], item.text))
         else:
-            lines.append((wire["type"], wire.get("output") or wire["arguments"]))
+            lines.append(("function_call", item.arguments))
+            lines += [("function_call_output", item.output)] if item.output is not None else []
     return lines
 
 

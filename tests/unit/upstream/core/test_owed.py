@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.upstream.core.debts import (
+    Ask,
     Came,
     Cause,
     GiveUp,
@@ -19,12 +20,11 @@ from gateway.upstream.core.debts import (
     Wish,
 )
 from gateway.upstream.core.owed import CANCEL_S, DOUBT_S, MERGED_S, MOST_BUSY, PATIENCE_S, RETRY_S, Owed
-from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
 
-GREETING = ResponseOverrides(instructions="Say hello.")
-NOTICE = ResponseOverrides(instructions="Say that this call is recorded.", tool_choice="none")
+GREETING = Ask("Say hello.")
+NOTICE = Ask("Say that this call is recorded.", tools=False, alone=True)
 
 
 class Caller:
@@ -80,7 +80,7 @@ def greeted(policy: Policy | None = None) -> Caller:
     caller.owed.owe(Cause.GREETING, GREETING)
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides == GREETING
+    assert wish.ask == GREETING
     return caller
 
 
@@ -142,8 +142,8 @@ def test_a_delay_that_no_caller_would_wait_for_is_not_waited_for() -> None:
 
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides is not None
-    assert "Apologize" in str(wish.overrides.instructions)
+    assert wish.ask is not None
+    assert "Apologize" in wish.ask.task
 
 
 def test_after_the_retries_come_an_apology_a_new_session_and_the_end() -> None:
@@ -153,8 +153,8 @@ def test_after_the_retries_come_an_apology_a_new_session_and_the_end() -> None:
     caller.miss()
     apology = caller.ask()
     assert apology is not None
-    assert apology.overrides is not None
-    assert apology.overrides.tool_choice == "none"
+    assert apology.ask is not None
+    assert not apology.ask.tools
     caller.miss()
     [renew] = caller.of(Renew)
     assert isinstance(renew, Renew)
@@ -163,7 +163,7 @@ def test_after_the_retries_come_an_apology_a_new_session_and_the_end() -> None:
     caller.owed.session_ended(unanswered=False)
     again = caller.ask()
     assert again is not None
-    assert again.overrides == GREETING, "the new session is asked for what was owed"
+    assert again.ask == GREETING, "the new session is asked for what was owed"
     caller.miss()
 
     assert caller.of(GiveUp)
@@ -278,7 +278,7 @@ def test_the_filler_ends_where_nothing_more_is_to_come() -> None:
 def test_a_turn_before_a_goodbye_is_answered_by_the_goodbye() -> None:
     caller = Caller()
     caller.owed.turn_began()
-    caller.owed.owe_goodbye(ResponseOverrides(instructions="Say goodbye."))
+    caller.owed.owe_goodbye(Ask("Say goodbye.", tools=False))
     assert caller.ask(listening=True) is None
     caller.owed.turn_ended(cut=True)
 
@@ -294,7 +294,7 @@ def test_what_came_in_writing_is_asked_for_as_speech() -> None:
 
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides == ResponseOverrides(instructions="Say hello.", output_modalities=("audio",))
+    assert wish.ask == Ask("Say hello.", aloud=True)
     assert "aloud" in wish.hint
 
 
@@ -349,7 +349,7 @@ def test_a_stuck_response_that_is_deaf_to_its_cancel_is_left_behind_with_its_ses
     caller.owed.session_ended(unanswered=False)
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides == GREETING
+    assert wish.ask == GREETING
 
 
 def test_a_response_that_we_gave_up_holds_nothing_up_though_its_end_is_not_told() -> None:
@@ -435,7 +435,7 @@ def test_an_announcement_the_caller_cut_off_is_owed_again_behind_the_answer_to_t
 
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides == NOTICE
+    assert wish.ask == NOTICE
     caller.answer()
     assert caller.of(Said) == [Said(Cause.ANNOUNCEMENT)]
 
@@ -482,24 +482,6 @@ def test_a_cancellation_for_a_turn_that_never_came_is_no_end() -> None:
     assert caller.alarm_s() == MERGED_S
     caller.wait()
     assert caller.ask() is not None
-
-
-# A service that takes no instructions with a response
-
-
-def test_what_a_service_refuses_in_a_response_is_said_in_a_message_before_it() -> None:
-    caller = Caller()
-    caller.owed.owe(Cause.ANNOUNCEMENT, NOTICE)
-    wish = caller.ask()
-    assert wish is not None
-    assert caller.owed.refused(wish.event_id, "unknown parameter", busy=False)
-    caller.owed.do_without({"instructions"})
-
-    again = caller.ask()
-
-    assert again is not None
-    assert (again.hint, again.overrides) == (NOTICE.instructions, ResponseOverrides(tool_choice="none"))
-    assert "instructions" not in again.overrides.model_fields_set
 
 
 def test_behind_an_error_about_something_unsaid_a_response_has_little_time_to_begin() -> None:
@@ -588,7 +570,7 @@ def test_an_error_about_something_else_is_no_refusal(event_id: str | None) -> No
 
 def test_a_goodbye_takes_the_place_of_all_else_and_of_an_answer_the_service_begins() -> None:
     caller = greeted()
-    caller.owed.owe_goodbye(ResponseOverrides(instructions="Bye."))
+    caller.owed.owe_goodbye(Ask("Bye.", tools=False))
 
     assert caller.owed.began("resp_1"), "what was asked for before is cancelled"
     caller.owed.give_up_active()
@@ -599,7 +581,7 @@ def test_a_goodbye_takes_the_place_of_all_else_and_of_an_answer_the_service_begi
 
     wish = caller.ask()
     assert wish is not None
-    assert wish.overrides == ResponseOverrides(instructions="Bye.")
+    assert wish.ask == Ask("Bye.", tools=False)
 
 
 def test_a_response_told_twice_begins_once() -> None:

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.dialplan.model.agent import AgentProfile, RecordingRules, ToolSet, TransferTarget, TurnDetection
+from gateway.dialplan.model.agent import AgentProfile, ToolSet, TransferTarget, TurnDetection
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.errors import AgentRefused
 from gateway.tools.arguments import Parameters
 from gateway.tools.builtin import OfferedTools, ToolDefinition
 from gateway.upstream.realtime.config import (
-    announcement_instructions,
-    goodbye_instructions,
-    greeting_instructions,
+    direct_session,
+    end_of_speech_ms,
     mcp_rules,
     mistakes_in,
     offered_tools,
     session_config,
+    session_update,
 )
 from gateway.upstream.realtime.wire.client import SessionUpdate
 from gateway.upstream.realtime.wire.codec import encode
@@ -80,27 +80,6 @@ def test_the_language_is_left_out_when_the_profile_has_none() -> None:
     config = session_config(AgentProfile(instructions="Be brief."))
 
     assert '"transcription":{"model":"gpt-realtime-whisper"}' in config.model_dump_json(exclude_unset=True)
-
-
-def test_the_greeting_repeats_the_instructions_it_replaces() -> None:
-    greeting = greeting_instructions(AgentProfile(instructions="You are Ada.", greeting="Hello, Ada here."))
-
-    assert greeting is not None
-    assert "You are Ada." in greeting
-    assert "Hello, Ada here." in greeting
-
-
-@pytest.mark.parametrize("greeting", [None, "Hello, Ada here."])
-def test_a_prompt_is_read_out_in_place_of_the_greeting(greeting: str | None) -> None:
-    words = greeting_instructions(AgentProfile(instructions="You are Ada.", greeting=greeting), "Press 1 for sales.")
-    assert words is not None
-    assert words.startswith("You are Ada.")
-    assert words.endswith("Press 1 for sales.")
-    assert "Ada here" not in words
-
-
-def test_without_a_greeting_the_caller_speaks_first() -> None:
-    assert greeting_instructions(AgentProfile(instructions="Be brief.")) is None
 
 
 def wire(profile: AgentProfile, **more: Any) -> dict[str, Any]:
@@ -239,35 +218,6 @@ def test_a_tool_that_cannot_be_offered_refuses_the_session_by_the_name_of_the_fi
         session_config(AgentProfile(instructions="x"), [bad])
 
 
-def test_the_greeting_repeats_the_instructions() -> None:
-    words = greeting_instructions(AgentProfile(instructions="You are Ada.", greeting="Hello."))
-
-    assert words is not None
-    assert words.split("\n") == ["You are Ada.", "", "The call was just answered.", "Say this now, then wait: Hello."]
-
-
-def test_an_agent_that_greets_nothing_lets_the_caller_speak_first() -> None:
-    recording = RecordingRules(mode="on", announcement="This call is recorded.")
-
-    assert greeting_instructions(AgentProfile(instructions="x", recording=recording)) is None
-
-
-def test_the_announcement_is_said_alone_and_word_for_word() -> None:
-    recording = RecordingRules(mode="on", announcement="This call is recorded.")
-    words = announcement_instructions(AgentProfile(instructions="You are Ada.", recording=recording))
-
-    assert words == "Say exactly this sentence, word for word, and nothing else: This call is recorded."
-    assert announcement_instructions(AgentProfile(instructions="You are Ada.")) is None
-
-
-def test_the_goodbye_repeats_the_instructions_and_says_why() -> None:
-    words = goodbye_instructions(AgentProfile(instructions="You are Ada.", goodbye="Say bye."), "the time is over")
-
-    assert "You are Ada." in words
-    assert "the time is over" in words
-    assert words.endswith("Say bye.")
-
-
 @pytest.mark.parametrize(
     ("session", "field"),
     [
@@ -353,3 +303,54 @@ def test_requests_for_approval_are_granted_as_the_profile_says(more: dict[str, A
 
     assert {name for name in ("search", "order") if not rule.objection(name)} == granted
     assert rule.limit_s == 7
+
+
+def test_own_tools_are_offered_as_they_are_defined() -> None:
+    tool = ToolDefinition("find_table", "Finds one.", {"type": "object", "properties": {}})
+    profile = AgentProfile(instructions="x", tools=ToolSet(builtin=()))
+
+    [offered] = json.loads(session_update(profile, [tool]))["session"]["tools"]
+
+    assert offered == {
+        "type": "function",
+        "name": "find_table",
+        "description": "Finds one.",
+        "parameters": {"type": "object", "properties": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("turns", "silence_ms"), [(TurnDetection(silence_duration_ms=700), 700), (TurnDetection(kind="semantic_vad"), 0)]
+)
+def test_only_turn_detection_by_loudness_waits_in_silence_for_the_end_of_a_sound(
+    turns: TurnDetection, silence_ms: int
+) -> None:
+    assert end_of_speech_ms(AgentProfile(instructions="x", turn_detection=turns)) == silence_ms
+
+
+# A client that talks to the service itself
+
+
+def test_a_session_without_the_gateway_offers_no_tool_that_nobody_runs_and_no_token() -> None:
+    tools = ToolSet.model_validate(
+        {
+            "builtin": ["hang_up", "wait"],
+            "webhooks": [{"name": "order", "description": "Looks up.", "url": "https://h/"}],
+            "mcp": [
+                {"server_label": "open", "server_url": "https://m/"},
+                {"server_label": "closed", "server_url": "https://m/", "authorization": "crm"},
+            ],
+        }
+    )
+    session = direct_session(AgentProfile(instructions="Be brief.", tools=tools))
+    (server,) = session.tools or ()
+    assert isinstance(server, McpTool)
+    assert server.server_label == "open"
+
+
+def test_a_profile_makes_a_session_with_its_voice() -> None:
+    session = direct_session(AgentProfile(instructions="Be brief.", voice="cedar"))
+    assert session.tools == ()
+    assert session.audio is not None
+    assert session.audio.output is not None
+    assert session.audio.output.voice == "cedar"

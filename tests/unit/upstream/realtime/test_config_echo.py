@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
-from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.config_echo import Difference, beta_field, find_differences
+from gateway.upstream.realtime.config import Difference, beta_field, find_differences, session_config
 from gateway.upstream.realtime.wire.objects import EchoedSession
 from gateway.upstream.realtime.wire.session import SessionConfig
 

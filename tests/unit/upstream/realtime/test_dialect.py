@@ -15,10 +15,10 @@ from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.errors import AgentError, AgentLost, AgentRefused
 from gateway.ids import CallId
 from gateway.upstream.core.dialect import AgentAudio, AgentAudioDone, Alarm, Send, SessionBegan, UpstreamEvent
+from gateway.upstream.core.owed import MAX_ENDED_RESPONSES
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.received_audio import MAX_ITEMS
-from gateway.upstream.realtime.responses import MAX_ENDED_RESPONSES
 from tests.fakes.orders import greet
 
 pytestmark = pytest.mark.unit
@@ -621,11 +621,11 @@ def test_an_error_that_says_nothing_refuses_nothing() -> None:
 
 
 def test_an_orderly_close_of_a_working_session_is_no_error() -> None:
-    assert ready_dialect().refused_or_lost(1000, "") is None
+    assert ready_dialect().error_of_close(1000, "") is None
 
 
 def test_an_orderly_close_before_the_session_is_ready_is_a_loss() -> None:
-    error = new_dialect().refused_or_lost(1000, "")
+    error = new_dialect().error_of_close(1000, "")
 
     assert isinstance(error, AgentLost)
     assert error.close_code == 1000
@@ -648,7 +648,7 @@ def test_an_orderly_close_before_the_session_is_ready_is_a_loss() -> None:
 )
 def test_the_close_code_tells_a_refusal_from_a_loss(close_code: int | None, kind: type[AgentError]) -> None:
     for dialect in (new_dialect(), ready_dialect()):
-        error = dialect.refused_or_lost(close_code, "invalid_request_error.invalid_model")
+        error = dialect.error_of_close(close_code, "invalid_request_error.invalid_model")
         assert type(error) is kind
         assert (error.close_code, error.code) == (close_code, "invalid_model")
 
@@ -657,7 +657,7 @@ def test_an_error_followed_by_a_close_is_the_reason_of_the_close() -> None:
     dialect = ready_dialect()
     fail(dialect, code="session_expired", message="60 minutes are over.")
 
-    error = dialect.refused_or_lost(1001, "")
+    error = dialect.error_of_close(1001, "")
 
     assert isinstance(error, AgentLost)
     assert error.code == "session_expired"
@@ -668,7 +668,7 @@ def test_an_error_followed_by_an_orderly_close_is_a_loss() -> None:
     dialect = ready_dialect()
     fail(dialect, type="server_error", code=None)
 
-    assert isinstance(dialect.refused_or_lost(1000, ""), AgentLost)
+    assert isinstance(dialect.error_of_close(1000, ""), AgentLost)
 
 
 def test_an_error_long_past_is_not_the_reason_of_a_close() -> None:
@@ -676,7 +676,7 @@ def test_an_error_long_past_is_not_the_reason_of_a_close() -> None:
     fail(dialect, code="response_cancel_not_active")
     begin(dialect, "resp_1")
 
-    assert dialect.refused_or_lost(1000, "") is None
+    assert dialect.error_of_close(1000, "") is None
 
 
 def test_memory_of_items_and_responses_is_bounded() -> None:

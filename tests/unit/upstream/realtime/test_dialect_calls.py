@@ -15,14 +15,17 @@ from gateway.call.events import (
     WaitAsked,
 )
 from gateway.errors import AgentRefused
+from gateway.upstream.core.debts import Ask
 from gateway.upstream.core.dialect import Send
+from gateway.upstream.core.history import PastMessage, Role
 from gateway.upstream.realtime.function_calls import TOO_MANY_ROUNDS, WITHOUT_ID
 from gateway.upstream.realtime.problems import stated_delay_s
-from gateway.upstream.realtime.wire.client import UserMessage
 from tests.fakes.orders import greet
 from tests.unit.upstream.realtime.talks import CALL, Json, Talk, events, notes, sent, types
 
 pytestmark = pytest.mark.unit
+
+GOODBYE = Ask("Say goodbye.", tools=False)
 
 USAGE = {"input_token_details": {"text_tokens": 10, "audio_tokens": 5}, "output_token_details": {"audio_tokens": 7}}
 
@@ -323,20 +326,20 @@ def test_a_goodbye_cuts_the_answer_off_and_calls_no_tools() -> None:
     talk.begin()
     greet(talk.dialect, "something else")
 
-    assert types(talk.dialect.say_goodbye("Say goodbye.")) == ["response.cancel"]
+    assert types(talk.dialect.say_goodbye(GOODBYE)) == ["response.cancel"]
     [create] = sent(talk.finish("resp_1", "cancelled"))
 
     assert create["response"] == {"instructions": "Say goodbye.", "tool_choice": "none"}
 
 
 def test_a_goodbye_is_said_at_once_when_nobody_speaks() -> None:
-    assert types(Talk().dialect.say_goodbye("Say goodbye.")) == ["response.create"]
+    assert types(Talk().dialect.say_goodbye(GOODBYE)) == ["response.create"]
 
 
 def test_a_goodbye_cuts_off_an_answer_that_was_only_asked_for() -> None:
     talk = Talk()
     talk.dialect.tell("Well?", respond=True)
-    assert talk.dialect.say_goodbye("Say goodbye.") == ()
+    assert talk.dialect.say_goodbye(GOODBYE) == ()
 
     assert types(talk.begin()) == ["response.cancel"]
     assert sent(talk.finish("resp_1", "cancelled"))[0]["response"]["instructions"] == "Say goodbye."
@@ -348,7 +351,7 @@ def test_an_output_does_not_take_the_place_of_a_goodbye() -> None:
     talk.call("find_table")
     talk.finish()
     talk.begin("resp_2")
-    talk.dialect.say_goodbye("Say goodbye.")
+    talk.dialect.say_goodbye(GOODBYE)
     talk.dialect.answer_tool("call_1", "yes", respond=True)
 
     [create] = sent(talk.finish("resp_2", "cancelled"))
@@ -539,7 +542,7 @@ def test_a_greeting_of_which_nothing_was_heard_is_owed_as_it_was() -> None:
 
 def test_items_of_another_session_are_told_with_ids_of_their_own() -> None:
     talk = Talk()
-    items = [UserMessage.model_validate({"content": [{"type": "input_text", "text": "Hi."}]})] * 2
+    items = [PastMessage(Role.CALLER, "Hi.")] * 2
 
     first, second = sent(talk.dialect.seed(items))
 

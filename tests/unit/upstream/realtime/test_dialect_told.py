@@ -14,13 +14,13 @@ from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped,
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
+from gateway.upstream.core.debts import Ask
 from gateway.upstream.core.dialect import Alarm, Send, UpstreamEvent
-from gateway.upstream.core.history import History
+from gateway.upstream.core.history import History, PastMessage, Role
 from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.function_calls import FunctionCalls
-from gateway.upstream.realtime.wire.client import SystemMessage
 
 pytestmark = pytest.mark.unit
 
@@ -151,7 +151,7 @@ def test_a_message_to_a_speaking_caller_is_answered_on_its_own_when_the_turn_is_
 def test_a_message_does_not_take_the_place_of_a_goodbye() -> None:
     told = Told()
     told.begin()
-    told.dialect.say_goodbye("Bye.")
+    told.dialect.say_goodbye(Ask("Bye.", tools=False))
     told.tell()
 
     facts = told.hear("response.done", response={"id": "resp_1", "status": "cancelled"})
@@ -167,8 +167,7 @@ def test_the_next_session_is_told_too() -> None:
 
     *_, last = told.history.items()
 
-    assert isinstance(last, SystemMessage)
-    assert last.content[0].text == KEYS
+    assert last == PastMessage(Role.GATEWAY, KEYS)
 
 
 def test_a_lost_session_owes_the_response_to_a_message() -> None:
@@ -314,7 +313,7 @@ def test_transcripts_without_a_price_are_logged_once() -> None:
 @pytest.mark.parametrize("named", [True, False])
 def test_a_service_that_takes_no_instructions_with_a_response_is_told_them_before_it(*, named: bool) -> None:
     told = Told()
-    goodbye = json.loads(told.dialect.say_goodbye("the time is up")[-1])
+    goodbye = json.loads(told.dialect.say_goodbye(Ask("The time is up.", tools=False))[-1])
     error: Json = {"type": "invalid_request_error", "message": "Unknown parameter: 'response.instructions'."}
 
     facts = told.hear("error", error=error | {"event_id": goodbye["event_id"] if named else None})

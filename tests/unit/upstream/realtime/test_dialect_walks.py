@@ -13,14 +13,13 @@ from gateway.call.events import CallEvent, Noted, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
 from gateway.tools.builtin import OfferedTools
-from gateway.upstream.core.debts import Cause
+from gateway.upstream.core.debts import Ask, Cause
 from gateway.upstream.core.dialect import AgentAudio, Send, UpstreamEvent
 from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.function_calls import FunctionCalls
-from gateway.upstream.realtime.wire.client import ResponseOverrides
 
 pytestmark = pytest.mark.unit
 
@@ -168,7 +167,7 @@ class Server:
             lambda: self.owe(self.random.choice([Cause.GREETING, Cause.ANNOUNCEMENT, Cause.PROMPT])),
             lambda: self.look(),
             lambda: dialect.cancel(),
-            lambda: dialect.say_goodbye("Bye."),
+            lambda: dialect.say_goodbye(Ask("Bye.", tools=False)),
             lambda: dialect.tell("The caller pressed: 1", respond=self.random.random() < 0.7),
             lambda: dialect.mute(),
             lambda: dialect.unmute(),
@@ -177,7 +176,7 @@ class Server:
         self.take(self.random.choice(orders)())
 
     def owe(self, cause: Cause) -> tuple[str, ...]:
-        self.owed.owe(cause, ResponseOverrides(instructions="Hello."))
+        self.owed.owe(cause, Ask("Hello."))
         return self.dialect.go_on()
 
     def look(self) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
+from gateway.upstream.core.dialect import Retry
 from gateway.upstream.realtime.failures import (
     TABLE,
     FailureKind,
     FailureSource,
-    Retry,
     as_markdown,
     error_of_close,
     find_row,

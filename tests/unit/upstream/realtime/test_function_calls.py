@@ -12,11 +12,11 @@ from gateway.call.events import CallEvent, HangUpAsked, ToolAsked
 from gateway.ids import CallId
 from gateway.tools.builtin import MAX_ARGUMENTS, OfferedTools
 from gateway.upstream.core.history import History
-from gateway.upstream.realtime.drafts import MAX_DRAFTS
 from gateway.upstream.realtime.function_calls import (
     CUT,
     INTERRUPTED,
     MAX_CALLS,
+    MAX_DRAFTS,
     REPEATED,
     WITHOUT_ID,
     FunctionCalls,

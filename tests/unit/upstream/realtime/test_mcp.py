@@ -267,10 +267,10 @@ def test_a_session_that_is_lost_ends_its_calls_and_the_next_owes_the_answer() ->
     talk.tell(WHOLE[0])
     talk.hear("response.output_audio_transcript.done", response_id="resp_1", item_id="item_a", transcript="One moment.")
     talk.finish()
-    talk.dialect.lose()
+    ended = talk.dialect.lose()
     assert talk.owed.is_open
 
-    assert talk.calls.end_session() == [McpCallEnded(CALL, "mcp_1", "manuals", "search", failed=True)]
+    assert ended == [McpCallEnded(CALL, "mcp_1", "manuals", "search", failed=True)]
 
     assert not talk.calls.pending
     assert talk.calls.end_session() == []

@@ -20,7 +20,8 @@ from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
 from gateway.tools.builtin import ToolDefinition
 from gateway.upstream.core.history import History
-from gateway.upstream.realtime.config import goodbye_instructions, offered_tools, session_config
+from gateway.upstream.core.prompts import goodbye
+from gateway.upstream.realtime.config import offered_tools, session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.function_calls import FunctionCalls
 from tests.fakes.orders import greet
@@ -84,7 +85,7 @@ def all_events(profile: AgentProfile) -> list[dict[str, Any]]:
     history.agent_said("item_a", "Hello.")
     texts += dialect.truncate({"item_a": 1})
     texts += dialect.answer_tool("call_1", "sunny", respond=False)
-    texts += dialect.say_goodbye(goodbye_instructions(profile, "the end"))
+    texts += dialect.say_goodbye(goodbye(profile, "the end"))
     texts += dialect.seed(history.items())
     return [json.loads(text) for text in texts]
 
