@@ -22,6 +22,7 @@ from gateway.upstream.agent import UpstreamAgent
 from gateway.upstream.core.breaker import Breakers
 from gateway.upstream.realtime.access.connect import RealtimeConnector
 from gateway.upstream.realtime.access.secrets import SecretMinter
+from gateway.upstream.realtime.config import end_of_speech_ms
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.prices import estimate
 from gateway.worker.switchboard import DialOrder, Line
@@ -139,3 +140,7 @@ class CallBuilder:
         """Return how calls of a trunk are transferred."""
         settings = self._settings.trunks.get(trunk)
         return settings.transfers if settings else "refer_or_bridge"
+
+    def end_of_speech_ms(self, profile: AgentProfile) -> int:
+        """Return the silence, in milliseconds, after which the agent's voice model reports the end of a sound."""
+        return end_of_speech_ms(profile)

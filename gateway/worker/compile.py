@@ -148,6 +148,7 @@ def talk_with(
     longest_s: float,
     outbound: bool,
     transfers: Literal["refer", "refer_or_bridge", "bridge"],
+    end_of_speech_ms: int,
 ) -> Routed:
     """
     Return what the machine is told of an agent that is to speak in a call.
@@ -159,16 +160,15 @@ def talk_with(
         longest_s: longest duration of this call.
         outbound: whether we place the call.
         transfers: how calls of its trunk are transferred.
+        end_of_speech_ms: the silence after which the voice model reports the end of a sound; the guard waits it out.
     """
-    turns, keypad = profile.turn_detection, profile.keypad
-    # The service reports the end of a sound only after its own silence.
-    silence_ms = turns.silence_duration_ms if turns.kind == "server_vad" else 0
+    guard_ms, keypad = profile.turn_detection.guard_ms, profile.keypad
     return Routed(
         call_id,
         setup_limit_s=limits.setup_limit_s,
         max_length_s=longest_s,
         refusal_code=limits.refusal_code,
-        guard_ms=turns.guard_ms + silence_ms if turns.guard_ms else 0,
+        guard_ms=guard_ms + end_of_speech_ms if guard_ms else 0,
         goodbye_limit_s=profile.goodbye_limit_s,
         tool_filler_after_s=profile.tools.filler_after_s,
         outbound=outbound,

@@ -97,6 +97,9 @@ class Builder(Protocol):
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         """Return how calls of a trunk are transferred."""
 
+    def end_of_speech_ms(self, profile: AgentProfile) -> int:
+        """Return the silence, in milliseconds, after which the agent's voice model reports the end of a sound."""
+
 
 class Gate(Protocol):
     """Counts what routes limit: ``store/limits.py``."""
@@ -318,6 +321,7 @@ class Switchboard:
             longest_s=longest_s,
             outbound=isinstance(asked, DialOrder),
             transfers=self._builder.transfers(asked.trunk),
+            end_of_speech_ms=self._builder.end_of_speech_ms(profile),
         )
 
     async def _run(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> Outcome:

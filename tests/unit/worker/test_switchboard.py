@@ -125,6 +125,9 @@ class House:
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         return "bridge" if trunk == "main" else "refer"
 
+    def end_of_speech_ms(self, profile: AgentProfile) -> int:
+        return 500
+
     async def routed(self) -> Routed:
         """The limits of the last call."""
         await until(lambda: bool(self.cast_as))
