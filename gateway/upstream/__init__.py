@@ -1,1 +1,1 @@
-"""The OpenAI Realtime API over a WebSocket, client side."""
+"""The voice model's side of a call: one agent, its sessions one after another, one WebSocket each."""

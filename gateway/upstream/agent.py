@@ -73,16 +73,16 @@ from gateway.upstream.tasks import Tasks
 _log = structlog.get_logger(__name__)
 
 QUIET_S = 1.0
-"""After the caller's last words, before a session may be replaced: the service's answer begins within that."""
+"""How long the caller must have been silent before a session may be replaced: an answer begins within that time."""
 
 QUIET_PEAK = 500
 """Samples of a caller who is quiet stay below it (of 32,767)."""
 
 UNHEARD_S = 0.5
-"""A caller who is loud for longer after the service's last sign of life was not heard: it had gone already."""
+"""A caller who is loud this long after the service's last sign of life was not heard: the service was gone already."""
 
 WORDS_S = 3.0
-"""How long a transcript of the caller's last words is waited for."""
+"""The longest wait for a transcript of the caller's last words before a session is replaced."""
 
 
 class UpstreamAgent:
@@ -171,7 +171,7 @@ class UpstreamAgent:
             if not link.dialect.truncates:
                 self._agent_voice.leave_out()
         elif self._former is not None:
-            self._former.truncate(heard_ms)  # the next session is told of what was heard alone
+            self._former.truncate(heard_ms)  # the next session must know only what was heard
 
     def cancel(self) -> None:
         """Stop the response that is being generated; nothing happens when there is none."""
@@ -183,7 +183,7 @@ class UpstreamAgent:
             self._agent_voice.leave_out()
 
     def answer_tool(self, tool_call_id: str, output: str, *, respond: bool) -> None:
-        """Give the model a tool's output; one that is not waited for is dropped."""
+        """Give the model a tool's output; an output that it does not wait for is dropped."""
         if (link := self._sessions.current) is not None:
             self._order(link, link.dialect.answer_tool(tool_call_id, output, respond=respond))
         elif self._former is not None:
@@ -198,8 +198,8 @@ class UpstreamAgent:
         """
         Give the model a message of the gateway's; ``respond`` lets it speak once it says nothing else.
 
-        One that comes while there is no session is told to the next. While the caller speaks no response is asked
-        for: the answer to that turn will know the message.
+        While there is no session the message waits for the next one. While the caller speaks no response is asked for:
+        the answer to that turn will know the message.
         """
         if (link := self._sessions.current) is not None:
             self._order(link, link.dialect.tell(text, respond=respond))
@@ -257,7 +257,7 @@ class UpstreamAgent:
         else:
             self._finish(AgentClosed(self._call_id, ending.close_code or 1000, ending.reason))
 
-    # What the sessions ask of the call
+    # What the sessions report
 
     def on_ready(self, link: UpstreamLink, replaced: UpstreamLink | None, attempt: int) -> None:
         """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
@@ -303,7 +303,7 @@ class UpstreamAgent:
         """Take an event of the current session."""
         match event:
             case AgentAudio(item_id, audio, place):
-                if not self._over:  # somebody else may speak with the caller by now
+                if not self._over:  # another agent may speak with the caller by now
                     self._agent_voice.play(item_id, audio, place)
             case AgentAudioDone(item_id):
                 self._agent_voice.end(item_id)

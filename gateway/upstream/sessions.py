@@ -224,6 +224,7 @@ class Sessions:
         self._user.on_ready(link, replaced, self._attempt)
         expiry = Expiry.of(
             link.expires_at,
+            longest_s=link.dialect.longest_session_s,
             unix_s=time.time(),
             monotonic_s=time.monotonic(),
             roll_over_before_s=self._settings.roll_over_before_s,

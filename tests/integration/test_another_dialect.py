@@ -56,7 +56,7 @@ class PlainDialect:
 
     detects_turns = truncates = cancels = rolls_over = False
     caller_speaks = False
-    longest_pause_s = 0.0
+    longest_pause_s, longest_session_s = 0.0, 900.0
     odd_messages = unknown_events = 0
 
     def __init__(self, history: History, owed: Owed) -> None:

@@ -121,6 +121,10 @@ class Dialect(Protocol):
         """Whether a session can be replaced by another that knows what was said, before it expires."""
 
     @property
+    def longest_session_s(self) -> float:
+        """The longest that the service lets a session live, whatever it says of this one."""
+
+    @property
     def caller_speaks(self) -> bool:
         """Whether a turn of the caller is open, as far as the service tells."""
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 SHORTEST_PART = 0.5
 """A session that lives only briefly is not replaced, and no goodbye is said, before so much of its life is over."""
 
-LONGEST_S = 3600.0
-"""No session lives longer (Realtime API); taken when the clocks of both sides disagree."""
-
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
@@ -30,14 +27,22 @@ class Expiry:
 
     @classmethod
     def of(
-        cls, expires_at: float | None, *, unix_s: float, monotonic_s: float, roll_over_before_s: float, goodbye_s: float
+        cls,
+        expires_at: float | None,
+        *,
+        longest_s: float,
+        unix_s: float,
+        monotonic_s: float,
+        roll_over_before_s: float,
+        goodbye_s: float,
     ) -> Expiry | None:
         """
         Plan the end of a session.
 
         Args:
-            expires_at: as the service told, Unix seconds of its clock; None or 0 is a session without an end.
-            unix_s: our clock when it told so.
+            expires_at: as the service said, Unix seconds of its clock; None or 0 is a session without an end.
+            longest_s: no session lives longer; assumed when the clocks of both sides disagree.
+            unix_s: our clock when the service said so.
             monotonic_s: the same moment on the scale of the result.
             roll_over_before_s: how long before the end a new session is wanted.
             goodbye_s: how long before the end the goodbye is said.
@@ -45,8 +50,8 @@ class Expiry:
         if not expires_at:
             return None
         left_s = expires_at - unix_s
-        if not 0 < left_s <= LONGEST_S:
-            left_s = LONGEST_S
+        if not 0 < left_s <= longest_s:
+            left_s = longest_s
         earliest = monotonic_s + SHORTEST_PART * left_s
         ends_at = monotonic_s + left_s
         goodbye_at = max(earliest, ends_at - goodbye_s)

@@ -5,10 +5,11 @@ A debt begins where the caller waits to hear the agent: the greeting, the answer
 output or behind a message of the gateway's. It ends when speech of the response that answers it came in whole, or when
 something takes its place: a tool that runs, a turn of the caller's, a goodbye. Until then::
 
-    PENDING  --next()-->  ASKED  --response.created-->  ANSWERING  --response.done, with speech-->  settled
-       ^                    |                               |
-       |                    refused, or nothing came        failed, cut, empty, in writing, stalled
-       +--- at once, then after a delay, ``retries`` times -+---> the steps of ``Policy.then``, one after the other
+    PENDING  --next()-->  ASKED  --began()-->  ANSWERING  --ended(), with speech-->  settled
+       ^                    |                      |
+       |                    refused, or            failed, cut, empty, in writing, stalled
+       |                    nothing came           |
+       +--- at once, then after a delay, ``retries`` times; then the steps of ``Policy.then``, one after the other
 
     EXPECTED: the caller's turn is over and the service answers by itself; when it does not, it is asked.
 
@@ -133,7 +134,7 @@ class Owed:
         self._policy = policy or Policy()
         self._debts: list[Debt] = []
         self._active: _Active | None = None
-        self._asked_id: str | None = None  # of the response.create sent last, as long as nothing came of it
+        self._asked_id: str | None = None  # of the response asked for last, as long as nothing came of it
         self._last: tuple[str, list[Debt]] | None = None  # the same and its debts, until its refusal can come no more
         self._broken_off = False  # speech was, by silence, and nothing more was asked for
         self._outrun = EndedResponses()  # another began before their end was told
@@ -245,7 +246,7 @@ class Owed:
     # Responses
 
     def began(self, response_id: str) -> bool:
-        """Take note of ``response.created``; return whether it is to be cancelled at once."""
+        """Take note that a response began; return whether it is to be cancelled at once."""
         if response_id == self.active_id:
             return False  # told twice
         asked = self._asked_id is not None
@@ -296,7 +297,7 @@ class Owed:
 
     def ended(self, response_id: str) -> tuple[list[Debt], bool, bool]:
         """
-        Take note of ``response.done``.
+        Take note that a response is over.
 
         Returns:
             The debts that it was to pay, whether speech of it came, and whether we gave it up.

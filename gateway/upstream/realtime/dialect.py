@@ -99,6 +99,7 @@ class RealtimeDialect:
     """
 
     detects_turns = truncates = cancels = rolls_over = True
+    longest_session_s = 3600.0
 
     def __init__(
         self,

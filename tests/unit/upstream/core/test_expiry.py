@@ -12,7 +12,9 @@ NOW = 1_790_000_000.0
 
 
 def plan(expires_at: int | None, *, before_s: float = 300, goodbye_s: float = 20) -> Expiry | None:
-    return Expiry.of(expires_at, unix_s=NOW, monotonic_s=100.0, roll_over_before_s=before_s, goodbye_s=goodbye_s)
+    return Expiry.of(
+        expires_at, longest_s=3600, unix_s=NOW, monotonic_s=100.0, roll_over_before_s=before_s, goodbye_s=goodbye_s
+    )
 
 
 def test_an_hour_is_planned_from_its_end() -> None:
