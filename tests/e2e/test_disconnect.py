@@ -140,7 +140,10 @@ async def test_options_is_answered(house: MakeHouse, tmp_path: Path) -> None:
 
 
 async def test_sigterm_lets_a_live_call_finish_and_takes_no_new_one(house: MakeHouse, tmp_path: Path) -> None:
-    async with house() as here, Sipp(here.port, (invite(), ANSWERED, pause(2000), BYE), tmp_path / "live") as live:
+    async with (
+        house(warm=False) as here,
+        Sipp(here.port, (invite(), ANSWERED, pause(2000), BYE), tmp_path / "live") as live,
+    ):
         await until(lambda: any(not c.refused for c in here.simulator.connections))
         await asyncio.sleep(0.5)
         here.gateway.process.send_signal(signal.SIGTERM)
@@ -153,7 +156,7 @@ async def test_sigterm_lets_a_live_call_finish_and_takes_no_new_one(house: MakeH
 
 async def test_a_drain_that_takes_too_long_ends_in_a_bye(house: MakeHouse, tmp_path: Path) -> None:
     async with (
-        house(GATEWAY_CALL__DRAIN_LIMIT_S="0.5") as here,
+        house(warm=False, GATEWAY_CALL__DRAIN_LIMIT_S="0.5") as here,
         Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "live") as live,
     ):
         await asyncio.sleep(1)
@@ -165,7 +168,7 @@ async def test_a_drain_that_takes_too_long_ends_in_a_bye(house: MakeHouse, tmp_p
 
 
 async def test_a_second_sigterm_ends_calls_at_once(house: MakeHouse, tmp_path: Path) -> None:
-    async with house() as here, Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "live") as live:
+    async with house(warm=False) as here, Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "live") as live:
         await asyncio.sleep(1)
         here.gateway.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.2)

@@ -64,7 +64,7 @@ async def flooded(here: House, folder: Path, slower: float) -> tuple[int, list[f
 
 
 async def test_live_calls_outlast_a_flood(house: MakeHouse, tmp_path: Path) -> None:
-    async with house(simulator=SimulatorOptions(echo=True)) as here:
+    async with house(warm=False, simulator=SimulatorOptions(echo=True)) as here:
         slower = await asyncio.to_thread(slowness)
         # What a process keeps for the next flood is no growth: another one must find it there.
         for number in range(ROUNDS):

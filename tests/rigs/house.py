@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
+from gateway.lab.callers.gateway_process import Child, GatewayProcess, on_loopback, start_gateway
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisSessionStore
 from gateway.store.embedded import EmbeddedRedis
 from tests.rigs.waiting import until
+from tests.rigs.warm import start_warm
 
 DIALPLAN = """
 agents:
@@ -91,6 +92,10 @@ def moment(connection: Connection) -> float:
     return connection.closed_at + time.time() - time.monotonic()
 
 
+async def _start_for_itself(environment: Mapping[str, str]) -> Child:
+    return await start_gateway(environment, "-X", "dev")
+
+
 @asynccontextmanager
 async def open_house(
     folder: Path,
@@ -98,9 +103,14 @@ async def open_house(
     profile: str = "",
     dialplan: str = "",
     simulator: SimulatorOptions | None = None,
+    warm: bool = True,
     **variables: str,
 ) -> AsyncIterator[House]:
-    """Open a house with its dialplan in ``folder``; fails when the gateway logged an error or did not end in order."""
+    """
+    Open a house with its dialplan in ``folder``; fails when the gateway logged an error or did not end in order.
+
+    Not ``warm``: the gateway is an interpreter of its own, from its first line to its last.
+    """
     plan = folder / "plan.yaml"
     plan.write_text(dialplan or DIALPLAN.format(profile=profile), encoding="utf-8")
     options = simulator or SimulatorOptions(faults=faults)
@@ -108,9 +118,10 @@ async def open_house(
     async with redis as redis_url, Simulator(options) as model:
         given = on_loopback(plan, model.url) | {
             "GATEWAY_REDIS__URL": redis_url,
+            "GATEWAY_LOG__DEBUG_THREADS": "true",
             **variables,
         }
-        async with GatewayProcess(given, debug=True) as gateway:
+        async with GatewayProcess(given, start_warm if warm else _start_for_itself) as gateway:
             store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
             await store.open()
             try:

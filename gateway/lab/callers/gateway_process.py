@@ -7,10 +7,10 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from gateway.errors import SipError
 from gateway.free_port import free_port
@@ -47,6 +47,40 @@ def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
     }
 
 
+class Child(Protocol):
+    """A running ``gateway serve``, as ``asyncio.subprocess.Process`` has it."""
+
+    pid: int
+
+    @property
+    def stdout(self) -> AsyncIterable[bytes] | None:
+        """The lines it prints and logs."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+
+
+async def start_gateway(environment: Mapping[str, str], *flags: str) -> Child:
+    """Start ``gateway serve`` in an interpreter of its own, with this environment and these flags of Python."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, *flags, "-m", "gateway", "serve"),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
 class GatewayProcess:
     """
     A gateway of its own, ready inside the ``async with`` block, ended with SIGTERM behind it.
@@ -54,7 +88,7 @@ class GatewayProcess:
     Args:
         variables: settings as environment variables; no other setting of this machine reaches it but the working
             directory's files.
-        debug: run Python in development mode, with the checks of threads on.
+        start: starts the child with an environment.
 
     Attributes:
         port: its SIP port.
@@ -62,13 +96,14 @@ class GatewayProcess:
         process: the child.
     """
 
-    def __init__(self, variables: Mapping[str, str], *, debug: bool = False) -> None:
-        checks = {"GATEWAY_LOG__DEBUG_THREADS": "true"} if debug else {}
-        self._environment = environment_for_child({**checks, **variables})
-        self._flags = ("-X", "dev") if debug else ()
+    def __init__(
+        self, variables: Mapping[str, str], start: Callable[[Mapping[str, str]], Awaitable[Child]] = start_gateway
+    ) -> None:
+        self._environment = environment_for_child(variables)
+        self._start = start
         self.port = 0
         self.output: deque[str] = deque(maxlen=_REMEMBERED_LINES)
-        self.process: asyncio.subprocess.Process
+        self.process: Child
         self._ready = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
@@ -79,13 +114,7 @@ class GatewayProcess:
         Raises:
             SipError: it ended, or was not ready in time; the text is what it printed.
         """
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *self._flags, "-m", "gateway", "serve"),
-            env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        self.process = await self._start(self._environment)
         self._reader = asyncio.create_task(self._read())
         try:
             async with asyncio.timeout(START_LIMIT_S):
