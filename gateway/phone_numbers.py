@@ -33,7 +33,7 @@ def looks_like_number(text: str) -> bool:
 
 
 def is_country(code: str) -> bool:
-    """Return whether ``code`` is an ISO 3166 country (two large letters) whose numbers are known."""
+    """Return whether ``code`` is an ISO 3166 country (two capital letters) whose numbers are known."""
     return code in phonenumbers.SUPPORTED_REGIONS
 
 
@@ -47,7 +47,7 @@ def normalised(text: str, country: str | None, written: NumberFormat | None = No
     Return a number in E.164 where that can be known, else as it was written, without separators.
 
     Args:
-        text: a number, or anything else that stood in its place, which is returned as it is.
+        text: a number, or anything else in its place, which is returned unchanged.
         country: whose national numbers ``text`` may be; None takes international ones alone.
         written: how numbers are written where it comes from; None takes numbers with a plus, and those that are dialled
             so in ``country`` and can be nothing else.

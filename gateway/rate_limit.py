@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 class Buckets:
     """
-    A token bucket for each key: so many at once, and then so many a second. No I/O.
+    A token bucket for each key: a burst, then a rate per second. No I/O.
 
     Who goes on beyond that gets into debt, and must be calm until it is paid: a flood stays shut out as a whole,
     instead of getting through at the rate that is allowed.

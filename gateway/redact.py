@@ -56,7 +56,7 @@ class Redactor:
     Takes secrets out of text before it is logged, reported or handed on.
 
     Args:
-        secrets: those known; the very short ones are passed over.
+        secrets: those known; very short ones are skipped.
     """
 
     def __init__(self, secrets: Iterable[SecretStr | None] = ()) -> None:
@@ -122,7 +122,7 @@ def _decoded(data: bytes, places: list[int]) -> tuple[bytes, list[int]] | None:
 
     Args:
         data: UTF-8.
-        places: where each byte of it, and its end, stands in the original.
+        places: the position in the original of each byte of it, and of its end.
 
     Returns:
         The same for what is decoded; None when there is nothing to decode.

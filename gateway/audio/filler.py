@@ -110,7 +110,7 @@ class FillerLoop:
     """
     A filler cut into frames, over and over, and faded where it begins and ends.
 
-    Not locked: whoever owns it is.
+    Not locked: its owner holds the lock.
 
     Args:
         pcm: what is repeated, in ``fmt``; empty is silence.

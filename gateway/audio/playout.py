@@ -167,7 +167,7 @@ class PlayoutBuffer:
 
     @runs_on("loop")
     def flush(self) -> None:
-        """Drop what waits, and what still comes of the same items; hold no longer. The next frame is silence."""
+        """Drop what is queued and what still arrives of the same items; end any pause. The next frame is silence."""
         with self._lock:
             self._held = False
             self._flushed = list(self._items)

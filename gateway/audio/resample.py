@@ -135,7 +135,7 @@ class Resampler:
             pcm: signed 16-bit little-endian mono; any number of bytes. What does not fill a unit waits.
 
         Returns:
-            As many whole samples at the other rate as can be told now; may be empty.
+            As many whole samples at the other rate as can be computed now; may be empty.
         """
         data = self._carry + pcm if self._carry else pcm
         usable = len(data) - len(data) % (self._unit * BYTES_PER_SAMPLE)

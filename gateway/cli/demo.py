@@ -1,4 +1,4 @@
-"""``gateway demo``: one real call, told as a table."""
+"""``gateway demo``: one real call, shown as a table."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class StoryLine:
 @dataclass(frozen=True, slots=True)
 class Demo:
     """
-    What came of the demo.
+    The result of the demo.
 
     Attributes:
         story: what happened, by time.

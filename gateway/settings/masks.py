@@ -1,4 +1,4 @@
-"""How a setting's value is shown to people: secrets are masked, also those that stand where none belongs."""
+"""How a setting's value is shown to people: secrets are masked, even in the wrong place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shown(value: object) -> str:
 
 
 def masked_text(text: str) -> str:
-    """Mask a key that stands where none belongs."""
+    """Mask a key in a place where none belongs."""
     return re.sub(r"\b([es]k)[-_][\w-]+", r"\1-********", text)
 
 

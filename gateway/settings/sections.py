@@ -232,7 +232,7 @@ class Effective(NamedTuple):
 
     value: str
     origin: str
-    """``default``, ``command line``, a file, or the variable's name (``.env: `` before it when it stands there)."""
+    """``default``, ``command line``, a file, or the variable's name (with ``.env: `` before it if it is there)."""
 
 
 class Settings(BaseModel):
@@ -266,7 +266,7 @@ class Settings(BaseModel):
 
     @property
     def are_given(self) -> bool:
-        """Whether anything stands in a file or in the environment, so that this is where the gateway is to run."""
+        """Whether a file or the environment has any setting, so that this is where the gateway is to run."""
         return any(place != COMMAND_LINE for place in self._origins.values())
 
     def _origin(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """
 The places settings come from: environment, ``.env``, the configuration file, the command line. Read, not yet checked.
 
-What a setting means stands in ``settings.py``. This is the only reader of the environment.
+``sections.py`` says what a setting means. This is the only reader of the environment.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def add_secrets_of_folder(given: dict[str, Given], problems: list[str]) -> None:
     """
     Add each file of ``secrets_folder`` as a secret: its name -> its content without white space around it.
 
-    A secret that is given elsewhere too keeps that value. Hidden files and folders are passed over: that is how
+    A secret that is given elsewhere too keeps that value. Hidden files and folders are skipped: that is how
     Kubernetes lays a secret out.
     """
     named = given.get("secrets_folder")

@@ -316,7 +316,7 @@ class RedisSessionStore:
             yield ("SADD", self._key("calls", "live"), call_id)
 
     def _kept_s(self, record: Mapping[str, str]) -> float:
-        """Return how long a record is kept: only briefly if a stranger called and nobody answered."""
+        """Return how long a record is kept: only briefly for an unanswered inbound call."""
         unanswered = record.get("state") == "ended" and "answered_at" not in record
         if unanswered and record.get("direction") != "outbound":
             return min(self._settings.unanswered_retention_s, self._settings.retention_s)
@@ -382,23 +382,23 @@ class RedisSessionStore:
         return [fields for _, fields in reversed(entries)]
 
     async def counts(self, what: str) -> dict[str, int]:
-        """Return how many there were of each kind today, as ``count`` was told them. Raises ``StoreError``."""
+        """Return how many of each kind ``count`` has counted today. Raises ``StoreError``."""
         async with self._reading():
             flat = await self._ask("HGETALL", self._key_of_today(what))
         return {kind: int(number) for kind, number in flat.items()}
 
     async def trunks(self) -> list[dict[str, str]]:
-        """Return the state of every worker's trunks, as ``note_trunk`` was told it. Raises ``StoreError``."""
+        """Return the state of every worker's trunks, as noted by ``note_trunk``. Raises ``StoreError``."""
         async with self._reading():
             return await read_states(self._ask, self._prefix, "trunk")
 
     async def dialplans(self) -> list[dict[str, str]]:
-        """Return the state of every worker's dialplan, as ``note_dialplan`` was told it. Raises ``StoreError``."""
+        """Return the state of every worker's dialplan, as noted by ``note_dialplan``. Raises ``StoreError``."""
         async with self._reading():
             return await read_states(self._ask, self._prefix, "dialplan")
 
     async def upstreams(self) -> list[dict[str, str]]:
-        """Return how every worker found the models' services, as ``note_upstream`` was told. Raises ``StoreError``."""
+        """Return how every worker found the models' services, as noted by ``note_upstream``. Raises ``StoreError``."""
         async with self._reading():
             return await read_states(self._ask, self._prefix, "upstream")
 
@@ -409,7 +409,7 @@ class RedisSessionStore:
 
     async def reap_dead_calls(self) -> list[str]:
         """
-        End the records of calls that nobody renews: their worker died.
+        End the records of calls that are no longer renewed: their worker died.
 
         Each leaves the live set, is kept like any other that ended (``end_reason`` ``worker_died``, at the time of its
         last heartbeat) and gets one event ``orphaned``, however many processes reap at once. Returns their ids. Raises

@@ -171,7 +171,7 @@ def _last_line(log: Path) -> str:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what gateways that were killed left behind: our own directories whose socket nobody listens on."""
+    """Remove what killed gateways left behind: our own directories with a dead socket."""
     for home in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             path = home / "redis.sock"

@@ -1,4 +1,4 @@
-"""One call as it stands in Redis: typed here, a flat hash of strings there."""
+"""One call as kept in Redis: typed here, a flat hash of strings there."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class CallRecord(BaseModel):
     @classmethod
     def from_hash(cls, flat: Mapping[str, str]) -> Self:
         """
-        Read the flat form. Names that are not ours (a newer gateway's) are passed over.
+        Read the flat form. Unknown names (a newer gateway's) are ignored.
 
         Raises:
-            ValueError: no ``call_id``, or a number that is none.
+            ValueError: no ``call_id``, or a malformed number.
         """
         return cls.model_validate({name: value for name, value in flat.items() if name in RECORD_FIELDS})
 

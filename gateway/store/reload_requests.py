@@ -1,4 +1,4 @@
-"""Requests that every worker load its dialplan anew, handed on through Redis."""
+"""Requests that every worker reload its dialplan, passed on through Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEWEST = "return redis.call('GET', KEYS[1])"
 
 class ReloadRequests:
     """
-    One key holds the newest request: a random word, so that a Redis that lost its memory confuses nobody.
+    One key holds the newest request: a random word, so that a Redis that lost its memory does no harm.
 
     Workers look at it now and then and load when the word is another one than before. So a worker that could not reach
     Redis for a while still learns of the request, once.
@@ -30,7 +30,7 @@ class ReloadRequests:
         self._store = store
 
     async def ask(self) -> None:
-        """Make a new request. Raises ``StoreError``: Redis does not answer, and nobody was asked."""
+        """Make a new request. Raises ``StoreError``: Redis does not answer, and no worker was asked."""
         word = secrets.token_hex(8)
         try:
             await self._store.run(_ASK, [self._key], [word, self._expiry_ms])

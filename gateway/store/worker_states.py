@@ -21,7 +21,7 @@ class WorkerStates:
     Args:
         prefix: first part of every key.
         worker: name of this worker.
-        expiry_ms: how long a state stands without a heartbeat.
+        expiry_ms: how long a state is kept without a heartbeat.
         now: Unix seconds.
         wake: called when there is something to write.
     """

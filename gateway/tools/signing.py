@@ -2,7 +2,7 @@
 Signatures of webhook requests: the receiver can tell that a request is ours, whole, and not an old one sent again.
 
 ``Gateway-Timestamp`` has the Unix seconds, ``Gateway-Signature`` is ``v1=`` and the hexadecimal HMAC-SHA256 of
-timestamp, a full stop, and the body. A GET has no body: path and query stand in its place.
+timestamp, a full stop, and the body. A GET has no body: path and query take its place.
 """
 
 from __future__ import annotations

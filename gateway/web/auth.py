@@ -1,4 +1,4 @@
-"""Who asks: the clients of the settings, told apart by their bearer tokens."""
+"""Who asks: the clients of the settings, identified by their bearer tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clients:
         Return the name of the client that asks. Every token is compared, whole, so the time taken tells nothing.
 
         Raises:
-            Refusal: 401; no token, or nobody's.
+            Refusal: 401; no token, or an unknown one.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         digest = _digest(token.strip()) if scheme.lower() == "bearer" else b""

@@ -1,4 +1,4 @@
-"""``GET /dialplan`` tells how the plan of each process is, ``POST /dialplan/reload`` has all of them load it anew."""
+"""``GET /dialplan`` reports the state of each process's plan, ``POST /dialplan/reload`` makes all of them reload it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PlanEndpoint:
     Args:
         clients: who may ask.
         plans: reads the state of every process's plan. Raises ``StoreError``.
-        reload: asks every process to load its plan; None when no Redis is configured and nobody can be asked.
+        reload: asks every process to load its plan; None if no Redis is configured.
         audit: takes the fields of each granted request's entry; None leaves the log as the only place.
         buckets: how often each client may ask for a reload.
     """
@@ -66,7 +66,7 @@ class PlanEndpoint:
             return refusal.response()
 
     async def post(self, request: web.Request) -> web.Response:
-        """Answer 202 when every process was asked; what came of it is told by ``get``, a few seconds later."""
+        """Answer 202 when every process was asked; ``get`` has the result a few seconds later."""
         try:
             client = self._clients.name_of(request)
             wait_s = self._buckets.take(client)
@@ -91,7 +91,7 @@ class PlanEndpoint:
 
 
 def _typed(state: Mapping[str, str]) -> dict[str, object]:
-    """Return a state as JSON; what somebody else wrote into Redis is passed over."""
+    """Return a state as JSON; foreign entries in Redis are ignored."""
     told: dict[str, object] = {name: value for name, value in state.items() if name not in NUMBERS}
     for name, kind in NUMBERS.items():
         try:

@@ -1,4 +1,4 @@
-"""How often somebody may ask. Kept in this process's memory: another process, or a restart, counts anew."""
+"""How often a client may ask. Kept in this process's memory: another process, or a restart, counts from zero."""
 
 from __future__ import annotations
 

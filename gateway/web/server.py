@@ -1,4 +1,14 @@
-"""The HTTP server: its routes, its limits, and the boundary behind which no request's fault reaches another."""
+"""
+The HTTP server: its routes, its limits, and the boundary behind which no request's fault reaches another.
+
+Theory of operation. ``gateway web`` runs this server in a process beside the workers, with the same settings and
+dialplan. A request passes ``auth.py`` (which client asks), its rate limit, and then its
+endpoint: ``secrets.py`` mints an ephemeral key for an agent of the dialplan, ``dialplans.py`` reports the plans in
+force and asks for a reload. ``/health`` needs no client. Workers are not called: their states are read from Redis, and
+a reload is a word written there. Refusals are ``errors.py``'s; an exception that nothing expected becomes a 500 here.
+
+Thread: loop. Every request about secrets is audited, in the log and in Redis.
+"""
 
 from __future__ import annotations
 

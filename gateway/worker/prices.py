@@ -16,7 +16,7 @@ def estimate(usage: Mapping[str, int | float], prices: ModelPrices | None) -> fl
     Args:
         usage: ``text_in``, ``audio_in``, ``text_out``, ``audio_out``: tokens; ``cached_text_in``, ``cached_audio_in``:
             how many of ``text_in`` and ``audio_in`` came from the cache (they are counted in those, as the Realtime
-            API does); ``transcription_seconds``. What is missing was not used; other names are passed over.
+            API does); ``transcription_seconds``. What is missing was not used; other names are ignored.
         prices: those of the model; None when it is not in the table.
 
     Returns:

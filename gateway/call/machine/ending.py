@@ -87,7 +87,7 @@ def close_agent(call: CallState) -> Orders:
 
 def end(call: CallState, outcome: Outcome, *, leg_open: bool = True) -> Orders:
     """
-    Close what was opened: the one door that every ending passes, whoever caused it.
+    Close what was opened: the one door that every ending passes, whatever caused it.
 
     Args:
         call: not ending yet.

@@ -110,7 +110,7 @@ def heard(call: CallState) -> Orders:
 
 
 def bridge_silence(call: CallState) -> Orders:
-    """Let an answered caller hear that it goes on, while somebody is waited for."""
+    """Let an answered caller hear a tone while a second leg is being called."""
     return fill(call, on=True) if call.leg.answered else ()
 
 

@@ -66,7 +66,7 @@ RINGING: Final = "ringing"
 """Timer: how long a call that we place may ring."""
 
 MAX_LENGTH: Final = "max_length"
-"""Timer: the longest answered call, whoever speaks with the caller."""
+"""Timer: the longest answered call, with or without an agent."""
 
 HOLD: Final = "hold"
 """Timer: the longest time on hold."""

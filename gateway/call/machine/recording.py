@@ -56,18 +56,18 @@ def announcement_said(call: CallState, _event: ev.AnnouncementSaid) -> Orders:
 
 
 def announcement_failed(call: CallState, event: ev.AnnouncementFailed) -> Orders:
-    """Go on without a recording: the announcement cannot be had."""
+    """Go on without a recording: the announcement could not be generated."""
     return _close(call, event.detail) if call.agent.recording.announcing else ()
 
 
 def cut(call: CallState, *, cancelled: bool) -> None:
-    """Take note that what was to be heard was cut off; ``cancelled``: the agent was told to say no more of it."""
+    """Note that playback was cut off; ``cancelled``: the agent's response was cancelled."""
     call.agent.recording.said = False
     call.agent.recording.wanted &= not cancelled
 
 
 def quiet(call: CallState) -> Orders:
-    """Go on: nobody speaks and nothing waits to be heard."""
+    """Go on: neither side is speaking and nothing is left to play."""
     recording = call.agent.recording
     if not recording.announcing:
         return ()
@@ -79,7 +79,7 @@ def quiet(call: CallState) -> Orders:
 
 
 def await_quiet(call: CallState) -> Orders:
-    """Ask for the moment at which nobody speaks, if the announcement needs it."""
+    """Wait for silence on both sides, if the announcement needs it."""
     return (do.AwaitPlayedOut(),) if call.agent.recording.announcing else ()
 
 

@@ -69,7 +69,7 @@ def agent_lost(call: CallState) -> Orders:
 
 
 def refer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
-    """Take the end of a REFER, or of what came of it, however late."""
+    """Take the end of a REFER or of the transfer it began, however late."""
     asked, given_up = call.agent.transfer, call.agent.given_up
     if asked is None and given_up is not None and 200 <= event.code < 300:
         return end(call, _transferred(given_up))
@@ -84,7 +84,7 @@ def refer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
 
 
 def refer_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
-    """Give up waiting for news of a transfer: it may still go through, and be told so later."""
+    """Stop waiting for news of a transfer: it may still succeed, and be reported later."""
     call.agent.given_up = call.agent.transfer
     return _fail(call, f"no answer within {TRANSFER_LIMIT_S:g} s")
 

@@ -34,7 +34,7 @@ class KeyMask:
             self.end()
 
     def end(self) -> None:
-        """End the number: the agent was told, and the next key begins another."""
+        """End the number: the agent has received it, and the next key begins another."""
         if len(self._open) >= _SHORTEST:
             self._numbers["".join(self._open)] = None
         self._open.clear()

@@ -135,7 +135,7 @@ async def calling(
         count: calls at once.
         to_port: SIP port on 127.0.0.1.
         work_dir: for files.
-        patient: each caller is silent until it hears speech, so that nobody cuts a greeting off.
+        patient: each caller is silent until it hears speech, so that it does not interrupt the greeting.
         speech: what they say, 16-bit mono PCM at 8 kHz; None is the voice that ships.
 
     Raises:

@@ -52,7 +52,7 @@ class RoutesResult:
 
 
 def measure_routes(*, routes: int = ROUTES, rounds: int = 500) -> RoutesResult:
-    """Write a plan of so many routes, load it, and decide about calls of several kinds ``rounds`` times each."""
+    """Write a plan of this many routes, load it, and route calls of several kinds ``rounds`` times each."""
     with tempfile.TemporaryDirectory(prefix="gateway-routes-") as folder:
         path = Path(folder) / "plan.yaml"
         path.write_text("\n".join(_plan(routes)), encoding="utf-8")

@@ -1,4 +1,12 @@
-"""The measurement: a gateway full of calls, then the same calls with nothing but PJMEDIA, and what both cost."""
+"""
+The measurement: a gateway full of calls, then the same calls with nothing but PJMEDIA, and what both cost.
+
+Theory of operation. The bench starts a simulator and a gateway as child processes (``child.py``), fills the gateway
+with calls (``callers.py``: SIPp signals, RTP peers of ours speak and listen), waits until all are up, and reads CPU
+time and memory of the gateway's process at both ends of a window. Then the same calls go to a user agent that joins
+each call with itself inside PJMEDIA: the least they can cost. ``delay.py`` and ``routes.py`` measure other things in
+their own ways. What each figure means: ``docs/performance.md``.
+"""
 
 from __future__ import annotations
 

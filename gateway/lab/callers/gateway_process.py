@@ -1,4 +1,4 @@
-"""``gateway serve`` as a child process, for whoever needs a whole gateway beside itself: demo, bench, tests."""
+"""``gateway serve`` as a child process, for programs that need a whole gateway: demo, bench, tests."""
 
 from __future__ import annotations
 

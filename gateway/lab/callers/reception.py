@@ -1,4 +1,4 @@
-"""RTP packets (RFC 3550) as they came in, and the figures and the audio that can be had from them."""
+"""RTP packets (RFC 3550) as they came in, and the figures and audio derived from them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RtpPacket:
 
     @classmethod
     def parse(cls, data: bytes, arrived_at: float) -> RtpPacket | None:
-        """Return the packet in a datagram, or None when it is none (RTCP, keep-alives, garbage)."""
+        """Return the packet in a datagram, or None if it is something else (RTCP, keep-alives, garbage)."""
         if len(data) < HEADER.size or data[0] >> 6 != 2 or data[1] in _RTCP_TYPES:
             return None
         flags, kind, sequence, timestamp, ssrc = HEADER.unpack_from(data)

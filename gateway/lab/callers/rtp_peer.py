@@ -1,7 +1,7 @@
 """
 The media half of a test caller: sends G.711 in RTP (RFC 3550) and writes down every packet that comes back.
 
-The signalling is somebody else's (SIPp's), which writes this peer's port into its SDP.
+SIPp does the signalling and writes this peer's port into its SDP.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class RtpPeer:
         Begin to send at 20 ms pace.
 
         Args:
-            to: where to; None sends to whoever sent last, and nothing before somebody did (symmetric RTP).
+            to: the destination; None sends to the last sender, and nothing before the first packet (symmetric RTP).
         """
         self._target = to
         if self._sender is None or self._sender.done():

@@ -131,7 +131,7 @@ def _label_rows(labels: Sequence[_Label], span: tuple[float, float]) -> list[int
     """
     Return the row above the waveforms for each label, so that none covers another or another's line.
 
-    A label stands one row above the highest of those whose lines begin under or beside it.
+    A label is one row above the highest of those whose lines begin under or beside it.
     """
     px_per_s = _PLOT_PX / (span[1] - span[0])
     placed: list[tuple[float, int]] = []  # from right to left
@@ -189,7 +189,7 @@ def _draw_waveform(axes: Axes, audio: NDArray[np.float64], rate_hz: int, colour:
 
 
 def _draw_mark(above: Axes, below: Axes, label: _Label, row: int) -> None:
-    """Draw a line through both sides and up to its label, which stands right of the line's upper end."""
+    """Draw a line through both sides and up to its label, which is right of the line's upper end."""
     style: dict[str, Any] = {"color": _MARK, "linewidth": 0.9, "linestyle": (0, (4, 3)), "clip_on": False}
     at = (label.at_s, label.at_s)
     top = 1 + (row + 0.9) * _LABEL_ROW_IN / _SIDE_IN

@@ -42,7 +42,7 @@ def caller_wav() -> Path:
 
 
 def caller_speech(seconds: float, fmt: PcmFormat = PHONE) -> bytes:
-    """Return the caller's voice, over and over for so long: signed 16-bit little-endian mono PCM in ``fmt``."""
+    """Return the caller's voice, repeated to this length: signed 16-bit little-endian mono PCM in ``fmt``."""
     rate_hz, pcm = read_wav(caller_wav())
     if rate_hz != fmt.rate_hz:
         pcm = Resampler(rate_hz, fmt.rate_hz).process(pcm)

@@ -1,5 +1,5 @@
 """
-Which dialogs there are, and which transactions stand beside them: what tells a call's own messages from a stranger's.
+Which dialogs and transactions there are, which distinguishes a call's own messages from a stranger's.
 
 A request inside a dialog is one of a dialog in this table (RFC 3261 section 12.2): same Call-ID, same tags, from where
 the far end is. An INVITE without a To tag is new, or a copy of one that is known. A response is one to a request of
@@ -59,7 +59,7 @@ class Peer:
 
     Attributes:
         host: IPv4 address.
-        trunk: whose address that is; None for nobody's.
+        trunk: the trunk with that address; None if there is no such trunk.
     """
 
     host: str

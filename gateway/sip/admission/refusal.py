@@ -28,7 +28,7 @@ def response_to(text: str, port: int, code: int, reason: str) -> tuple[bytes, in
     Return the response to a request, and the port of its source that it goes to.
 
     Args:
-        text: the request, as much as came of it.
+        text: the request, as far as it was received.
         port: that it came from.
         code: the status.
         reason: its phrase.

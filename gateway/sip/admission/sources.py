@@ -72,7 +72,7 @@ class Sources:
         Count an address as a trunk's from now on: what its host name was resolved to.
 
         The oldest learnt address of the trunk is forgotten when there are too many; text that is no IPv4 address and
-        a trunk that is not configured are passed over.
+        a trunk that is not configured are ignored.
         """
         learnt = self._learnt.get(trunk)
         if learnt is None or not _address_in(address):
@@ -103,7 +103,7 @@ class Sources:
 
 
 def networks_of(trunk: TrunkSettings) -> tuple[str, ...]:
-    """Return the networks that a trunk's settings say its calls come from; what its host name stands for is learnt."""
+    """Return the networks that a trunk's settings say its calls come from; its name's addresses are learnt later."""
     return (*trunk.networks, *_address_in(trunk.host), *_address_in(trunk.outbound_proxy or ""))
 
 

@@ -1,7 +1,7 @@
 """
-RTP from nobody but the far end: a filter in the kernel before a call's sockets (``rtp_source: signalled``).
+RTP from the far end only: a filter in the kernel before a call's sockets (``rtp_source: signalled``).
 
-PJMEDIA follows RTP that comes from elsewhere, as NAT asks for, and cannot be told not to. A classic BPF program on the
+PJMEDIA follows RTP that comes from elsewhere, as NAT requires, and has no switch for it. A classic BPF program on the
 socket drops what a stranger sends before the library reads it; sending is not touched. Linux alone has it.
 """
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 USER_SAFE = "+*-_.!~'()&=$,;?/"
-"""What stands in a user part as it is (RFC 3261 section 25.1); everything else is written with percent signs."""
+"""Characters of a user part that need no escaping (RFC 3261 section 25.1); all others are percent-encoded."""
 
 _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 _ESCAPED = r"%[0-9A-Fa-f]{2}"
@@ -113,7 +113,7 @@ class Uri:
 @dataclass(frozen=True, slots=True)
 class Address:
     """
-    What stands in From, To, Contact and the like.
+    The value of From, To, Contact and the like.
 
     Attributes:
         display: display name without its quotes; empty when there is none.
@@ -152,7 +152,7 @@ def parse_address(value: str) -> Address:
 
 def parse_uri(text: str) -> Uri:
     """
-    Read a URI: a Request-URI, or what stands in the brackets of an address.
+    Read a URI: a Request-URI, or the one in the brackets of an address.
 
     Raises:
         ValueError: the grammar does not know it.

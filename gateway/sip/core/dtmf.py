@@ -1,4 +1,4 @@
-"""Telephone keys (DTMF): each press once, however it was told, and dial strings with pauses."""
+"""Telephone keys (DTMF): each press once, by RTP event or SIP INFO, and dial strings with pauses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY_S = 0.25
 """What a key of ours takes: its tone and the gap behind it."""
 
 TWICE_WITHIN_S = 2.5
-"""A press told by both ways is one: SIP INFO often comes only when the key is released."""
+"""A press that comes both ways is one: SIP INFO often comes only when the key is released."""
 
 KEY_TYPES = ("application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits")
 """Bodies of an INFO that tell a key."""
@@ -159,7 +159,7 @@ class KeyFilter:
         return self._is_first("rfc4733", "info", key, now)
 
     def info(self, key: str, now: float) -> bool:
-        """Return whether a key told by SIP INFO is a new press. A retransmitted INFO never gets this far."""
+        """Return whether a key in SIP INFO is a new press. A retransmitted INFO never gets this far."""
         return key in KEYS and self._is_first("info", "rfc4733", key, now)
 
     def _is_first(self, way: Told, other: Told, key: str, now: float) -> bool:
@@ -179,7 +179,7 @@ def dialling(digits: str) -> tuple[tuple[float, str], ...]:
     Return when each key of a dial string is sent: seconds from its start, and the key.
 
     Args:
-        digits: keys; ``w`` is a pause of half a second, a comma one of two; anything else is passed over.
+        digits: keys; ``w`` is a pause of half a second, a comma one of two; anything else is skipped.
     """
     plan: list[tuple[float, str]] = []
     at_s = 0.0

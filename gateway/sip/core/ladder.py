@@ -57,7 +57,7 @@ class TracedMessage:
 
 def masked(text: str) -> str:
     """
-    Return a message without what nobody should read: digests, SRTP keys, passwords, DTMF digits of INFO.
+    Return a message with secrets masked: digests, SRTP keys, passwords, DTMF digits of INFO.
 
     Each secret is replaced by as many asterisks, so lengths stay true.
     """

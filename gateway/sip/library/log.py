@@ -33,7 +33,7 @@ class LineLimit:
         self._kinds: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def take(self, line: str, now: float) -> int:
-        """Return how many lines of this kind this one stands for; 0 when it is not to be written now."""
+        """Return how many lines of this kind this one represents; 0 if it is not to be written now."""
         kind = _VARIABLE.sub("#", line)
         since, held_back = self._kinds.pop(kind, (-_EVERY_S, 0))
         due = now - since >= _EVERY_S

@@ -78,7 +78,7 @@ def loop_back(settings: SipSettings) -> None:
     Answer calls until SIGTERM or SIGINT.
 
     Raises:
-        SipError: no library, or an address or port that cannot be had.
+        SipError: no library, or an address or port that is not available.
     """
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

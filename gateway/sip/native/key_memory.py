@@ -1,5 +1,5 @@
 """
-Lets the library forget the telephone key it told last.
+Makes the library forget the telephone key it reported last.
 
 Of RFC 4733 events the library (pjproject 2.15.1, ``handle_incoming_dtmf`` in ``stream.c``) compares key and duration,
 never the timestamp: after the end of a press, a second press of the same key of which only the end packets come is
@@ -20,7 +20,7 @@ _NONE = -1
 
 
 class _LastKey(ctypes.Structure):
-    """Four fields of ``pjmedia_stream`` that stand in a row; the names are the library's."""
+    """Four consecutive fields of ``pjmedia_stream``; the names are the library's."""
 
     _fields_ = (
         ("last_dtmf", ctypes.c_int32),
@@ -54,7 +54,7 @@ class KeyMemory:
 @functools.cache
 def _offset() -> int | None:
     """
-    Return where the fields stand in a ``pjmedia_stream``, or None in a build that does not tell.
+    Return the offset of the fields in a ``pjmedia_stream``, or None in a build that does not show it.
 
     ``pjmedia_stream_check_dtmf`` says whether ``rx_dtmf_count`` is other than 0, and reads nothing else: asked about
     memory of ours, it shows where that field is.

@@ -32,7 +32,7 @@ def hops_left(max_forwards: str) -> int:
 
 @contextmanager
 def max_forwards(hops: int) -> Iterator[None]:
-    """Have the requests that are made meanwhile begin with so many hops, where this build can be told. Thread: sip."""
+    """Make requests created meanwhile begin with this many hops, if this build allows it. Thread: sip."""
     header = _default() if hops != DEFAULT_HOPS else None
     if header is None:
         yield

@@ -47,8 +47,8 @@ class Call(Part):
 
     Attributes:
         call: name of the function.
-        arguments: an object, or text that is sent as it stands, JSON or not.
-        told: by ``all`` events, by those up to the last of its ``deltas``, or in ``response.done`` alone.
+        arguments: an object, or text that is sent unchanged, JSON or not.
+        told: how the call is sent: by ``all`` events, up to the last of its ``deltas``, or in ``response.done`` alone.
     """
 
     call: str = Field(min_length=1)

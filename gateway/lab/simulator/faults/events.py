@@ -29,7 +29,7 @@ class Missing(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Hold(Fault):
-    """``hold=EVENT:2``: they, and all behind them, come so many seconds late. ``slow=2`` holds ``session.updated``."""
+    """``hold=EVENT:2``: they, and all after them, come this many seconds late. ``slow=2`` holds ``session.updated``."""
 
     event_type: str
     held_s: float
@@ -41,7 +41,7 @@ class Hold(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Late(Fault):
-    """``late=EVENT:2``: they come so many seconds late, and what is behind passes them."""
+    """``late=EVENT:2``: they come this many seconds late, and later events overtake them."""
 
     event_type: str
     seconds_late: float
@@ -90,7 +90,7 @@ def _with_field(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Latency(Fault):
-    """``latency=80``: every event takes so many milliseconds to the client."""
+    """``latency=80``: every event takes this many milliseconds to the client."""
 
     milliseconds: float
 
@@ -101,7 +101,7 @@ class Latency(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Jitter(Fault):
-    """``jitter=50``: every event takes from 0 to so many milliseconds more; their order is kept."""
+    """``jitter=50``: every event takes from 0 to this many milliseconds more; their order is kept."""
 
     milliseconds: float
     dice: random.Random = field(default_factory=lambda: random.Random(1), compare=False)
@@ -159,7 +159,7 @@ class SlowAcks(Fault):
 
 @dataclass(frozen=True, slots=True)
 class OpenTurns(Fault):
-    """``open_turns=2``: the end of the first so many of the caller's turns is never noticed."""
+    """``open_turns=2``: the end of this many of the caller's first turns is never detected."""
 
     times: int
 

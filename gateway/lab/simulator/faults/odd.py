@@ -76,7 +76,7 @@ class Stray(AtMoment):
 
 
 def _changed(value: Any, path: tuple[str, ...], kind: str) -> Any:
-    """Return the value with what stands at the path changed; as it is where there is no such place."""
+    """Return the value with the field at the path changed; unchanged if there is no such field."""
     key, *rest = path
     if isinstance(value, list) and key.isdigit() and int(key) < len(value):
         entries: dict[str, Any] = {str(index): entry for index, entry in enumerate(value)}

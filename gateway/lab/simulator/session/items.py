@@ -56,7 +56,7 @@ class Conversation:
         return next((item for item in self._items if item.id == item_id), None)
 
     def has_call(self, call_id: str) -> bool:
-        """Return whether a function call of that ``call_id`` stands here."""
+        """Return whether there is a function call of that ``call_id``."""
         return any(item.wire["type"] == "function_call" and item.wire.get("call_id") == call_id for item in self._items)
 
     def previous_id(self, item_id: str) -> str | None:
@@ -127,7 +127,7 @@ class Conversation:
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """
-        Cut an item of agent speech; its text goes too, since nobody knows what was heard of it.
+        Cut an item of agent speech; its text goes too, since it is unknown how much of it was heard.
 
         Raises:
             ClientMistake: no such item, not agent speech, or an end behind its audio.

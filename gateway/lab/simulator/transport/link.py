@@ -178,7 +178,7 @@ class Link:
         transport.abort()
 
     async def ping(self) -> None:
-        """Send a PING; nobody waits for its PONG."""
+        """Send a PING without waiting for its PONG."""
         with suppress(ConnectionClosed):
             await self._socket.ping()
 
@@ -187,7 +187,7 @@ class Link:
         await self._reached.setdefault(event_type, asyncio.Event()).wait()
 
     def note_reached(self, event_type: str) -> bool:
-        """Wake who waits for an event of that type; return whether anybody did."""
+        """Wake what waits for an event of that type; return whether anything did."""
         event = self._reached.pop(event_type, None) if self._reached else None
         if event is None:
             return False

@@ -100,7 +100,7 @@ def judge(
 
 
 def is_key(given: str, key: str | None) -> bool:
-    """Return whether a text is a key that is accepted; a client secret is none."""
+    """Return whether a text is an accepted key; a client secret is not."""
     return bool(given) and not given.startswith(SECRET_PREFIX) and key in (None, given)
 
 

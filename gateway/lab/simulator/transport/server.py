@@ -1,4 +1,16 @@
-"""The simulator itself: a WebSocket server, and plain HTTP beside it, on one TCP port."""
+"""
+The simulator itself: a WebSocket server, and plain HTTP beside it, on one TCP port.
+
+Theory of operation. Each connection has a ``Session`` (``session/``): the conversation, the configuration, and the
+caller's turns, found in the audio by energy. A client's event is read and checked field by field (``wire/``), then the
+session acts on it. When an answer is due, ``agent/`` performs it: the items of a response and their audio, at the pace
+of the real service. Every event on its way out passes the connection's faults (``faults/``), which may lose, delay,
+double or change it, and then ``link.py``, which keeps the order and writes to the socket. What happened is kept in a
+``Connection`` (``connection.py``) for tests and for people.
+
+It is written from the API's documentation alone and shares no code with the client (``gateway/upstream``), so that one
+can find the mistakes of the other. Thread: loop.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 Steps = tuple[int | str, ...]
 
 MAX_ROUNDS = 8
-"""How often a message is read anew; each round shows mistakes that the one before hid."""
+"""How often a message is read again; each round shows mistakes that the previous one hid."""
 
 
 @dataclass(frozen=True, slots=True)

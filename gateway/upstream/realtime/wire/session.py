@@ -18,7 +18,7 @@ class Outgoing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_post_init(self, context: Any, /) -> None:
-        """Count the tags as set, though nobody spells them out."""
+        """Count the tags as set, though callers do not write them."""
         self.model_fields_set.update({"type", "role"} & type(self).model_fields.keys())
 
 
