@@ -15,7 +15,7 @@ from gateway.dialplan.read.loader import LoadedPlan
 from gateway.dialplan.report.explain import conditions_in_words
 from gateway.errors import ConfigError, StoreError
 from gateway.settings.sections import Settings, TrunkSettings, load_settings
-from gateway.sip.admission.sources import networks_of
+from gateway.sip.admission.access_list import networks_of
 from gateway.sip.library.endpoint import phone_format
 from gateway.sip.location.resolver import locate_trunks
 from gateway.sip.location.servers import Located, is_address

@@ -12,10 +12,10 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.ports import Recorder
 from gateway.ids import CallId
-from gateway.sip.calls.bridge import Talk
+from gateway.sip.calls.bridge import Talkers
 from gateway.sip.calls.calls import CallTable, PjCall
 from gateway.sip.calls.media_port import RecorderTap
-from gateway.sip.core.dial import Dialled
+from gateway.sip.core.addressing import OutboundInvite
 from gateway.sip.core.dtmf import dialling
 
 
@@ -46,7 +46,7 @@ class PjLeg:
         uplink: UplinkTap,
         playout: PlayoutBuffer,
         recorder: Recorder | None = None,
-        where: Dialled | None = None,
+        where: OutboundInvite | None = None,
     ) -> None:
         self._thread = thread
         self._call_id = call_id
@@ -90,15 +90,15 @@ class PjLeg:
 
     def talk_to_second(self) -> None:
         """Connect the agent with the second leg, now or when it is up; the caller hears a waiting tone."""
-        self._order(lambda call: call.let_talk(Talk.AGENT_AND_SECOND))
+        self._order(lambda call: call.let_talk(Talkers.AGENT_AND_SECOND))
 
     def talk_to_caller(self) -> None:
         """Connect the agent with the caller again; the second leg hears nothing."""
-        self._order(lambda call: call.let_talk(Talk.AGENT_AND_CALLER))
+        self._order(lambda call: call.let_talk(Talkers.AGENT_AND_CALLER))
 
     def join(self) -> None:
         """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
-        self._order(lambda call: call.let_talk(Talk.CALLER_AND_SECOND))
+        self._order(lambda call: call.let_talk(Talkers.CALLER_AND_SECOND))
 
     def drop_second(self) -> None:
         """End the second leg; ``SecondClosed`` follows. Nothing happens when there is none."""

@@ -22,13 +22,12 @@ from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
 from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
-from gateway.sip.admission.sources import Sources
 from gateway.sip.calls.accounts import Accounts, TrunkChanged
 from gateway.sip.calls.calls import CallTable, PjCall
 from gateway.sip.calls.media_port import AgentMediaPort
-from gateway.sip.core.addressing import Caller
-from gateway.sip.core.dial import Dialled, dialled
+from gateway.sip.core.addressing import Caller, OutboundInvite, outbound_invite
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
 from gateway.sip.library.frame_bytes import FrameAccess, choose_frame_access
@@ -38,11 +37,11 @@ from gateway.sip.library.transports import check_tls_files
 from gateway.sip.location.directory import ServerDirectory
 from gateway.sip.location.locator import Locator
 from gateway.sip.location.resolver import Resolver
-from gateway.sip.location.servers import Target
+from gateway.sip.location.servers import NextHop
 from gateway.sip.native.handles import Handles
 from gateway.sip.native.jitter_buffer import JitterBuffers
 from gateway.sip.native.waker import Waker
-from gateway.sip.screen.connections import Door
+from gateway.sip.screen.connections import AcceptGuard
 from gateway.sip.screen.screen import Screen
 from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role, runs_on
@@ -165,13 +164,13 @@ class SipThread:
         Raises:
             SipError: no such trunk, a number without one, or no target at all; the text names the cure.
         """
-        where = self.dialled(target, trunk=trunk, caller_id=caller_id)
+        where = self.outbound_invite(target, trunk=trunk, caller_id=caller_id)
         self.submit(lambda table: _make_room(table, call_id, where))
         return PjLeg(self, call_id, uplink, playout, recorder, where)
 
-    def dialled(self, target: str, *, trunk: str = "", caller_id: str | None = None) -> Dialled:
+    def outbound_invite(self, target: str, *, trunk: str = "", caller_id: str | None = None) -> OutboundInvite:
         """Work out where a call goes and as whom; raises ``SipError`` as ``new_call`` does."""
-        return dialled(target, self._trunks, trunk=trunk, caller=Caller(caller_id or ""))
+        return outbound_invite(target, self._trunks, trunk=trunk, caller=Caller(caller_id or ""))
 
     def refuse(self, call_id: CallId, code: int, reason: str) -> None:
         """End a call that came in and gets no leg."""
@@ -199,7 +198,7 @@ class SipThread:
         """Do something when the library is done with what it does now."""
         self.submit(lambda _table: do())
 
-    def _ask(self, locator: Locator, target: Target) -> None:
+    def _ask(self, locator: Locator, target: NextHop) -> None:
         """Have the servers of a target found on the loop, and handed to the locator here."""
 
         async def look_up() -> None:
@@ -242,23 +241,23 @@ class SipThread:
 
     @runs_on("sip")
     def _live(self) -> None:
-        quiet_start()
-        check_tls_files(self._settings)
-        settings = with_public_address(self._settings)
+        settings = _checked(self._settings)
         # What is begun is ended in the reverse order: the library asserts when it ends before what was made of it.
         with contextlib.ExitStack() as ending:
             tracer = Tracer(settings)
             ending.callback(tracer.close)
-            sources = Sources(settings, self._trunks)
-            directory = ServerDirectory(settings, self._trunks, sources, self._ask)
+            access_list = AccessList(settings, self._trunks)
+            directory = ServerDirectory(settings, self._trunks, access_list, self._ask)
             ending.callback(directory.remove)
             endpoint = GatewayEndpoint()
             endpoint.libCreate()
             ending.callback(endpoint.libDestroy)
-            door = Door(sources)
+            accept_guard = AcceptGuard(access_list)
             occupied: list[CallTable] = []  # the screen asks for it, and comes before it
             handles = ending.enter_context(Handles())
-            screen = Screen(self._rules(sources, occupied, handles), tracer, door, directory.failover, handles)
+            screen = Screen(
+                self._rules(access_list, occupied, handles), tracer, accept_guard, directory.failover, handles
+            )
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
@@ -269,14 +268,14 @@ class SipThread:
             ending.callback(endpoint.ask_nobody)
             self._waker.install()
             ending.callback(self._waker.remove)
-            door.tls_on(*filter(None, (info.tls_port,)))
+            accept_guard.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
             access = choose_frame_access()
             ports = _Ports(access, info.pcm)
             ending.callback(ports.made.clear)
             ending.callback(endpoint.audDevManager().setNoDev)  # no clock may be in a port that goes (see _Ports)
             failover, trunks = directory.failover, self._trunks
-            accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, sources, failover, self._later)
+            accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, access_list, failover, self._later)
             ending.callback(accounts.close)
             table = CallTable(
                 self.emit, ports.make, settings, failover, self._later, accounts.of, trunks, info.pcm, tracer, jitter
@@ -292,7 +291,7 @@ class SipThread:
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
 
-    def _rules(self, sources: Sources, occupied: list[CallTable], handles: Handles) -> Screening:
+    def _rules(self, access_list: AccessList, occupied: list[CallTable], handles: Handles) -> Screening:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
         occupancy = Occupancy(
@@ -301,7 +300,7 @@ class SipThread:
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
             scarce=lambda: handles.scarce,
         )
-        return Screening(self._settings, sources, self._trunks, secrets=self._secrets, occupancy=occupancy)
+        return Screening(self._settings, access_list, self._trunks, secrets=self._secrets, occupancy=occupancy)
 
     def _poll(self, parts: _Parts, go_on: Callable[[], bool]) -> None:
         table = parts.table
@@ -366,6 +365,13 @@ class _Ports:
         return self.made[-1]
 
 
+def _checked(settings: SipSettings) -> SipSettings:
+    """Return the settings to start with: files that can be read, a public address where one was asked for."""
+    quiet_start()
+    check_tls_files(settings)
+    return with_public_address(settings)
+
+
 def _obey(order: Order, table: CallTable) -> None:
     """Carry out an order; a fault in one call's must not end the others."""
     try:
@@ -374,7 +380,7 @@ def _obey(order: Order, table: CallTable) -> None:
         _log.exception("sip_order_failed")
 
 
-def _make_room(table: CallTable, call_id: CallId, where: Dialled) -> None:
+def _make_room(table: CallTable, call_id: CallId, where: OutboundInvite) -> None:
     if table.is_full(where.trunk):
         reason = "All lines of the trunk are busy"
         table.emit(LegClosed(call_id, by_caller=False, code=pj.PJSIP_SC_SERVICE_UNAVAILABLE, reason=reason))

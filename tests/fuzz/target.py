@@ -30,8 +30,7 @@ from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, S
 from gateway.ids import CallId, new_call_id
 from gateway.settings.sections import SipSettings
 from gateway.sip.leg import PjLeg
-from gateway.sip.native.import_slot import ImportSlot
-from gateway.sip.native.library import native
+from gateway.sip.native.library import ImportSlot, native
 from gateway.sip.thread import SipThread
 
 SPEECH = bytes(range(256)) * 250

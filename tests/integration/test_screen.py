@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from gateway.settings.sections import SipSettings
-from gateway.sip.admission.sources import Sources
-from gateway.sip.screen.connections import Door, _Guest
+from gateway.sip.admission.access_list import AccessList
+from gateway.sip.screen.connections import AcceptGuard, _Accepted
 from tests.rigs.screened import DTLS, KEY, PLAIN, Caller, Target, caller, screened, sdp, tag_of
 from tests.rigs.tls import self_signed
 
@@ -139,20 +139,20 @@ def test_a_keep_alive_is_answered_and_a_trunk_may_be_silent() -> None:
 
 
 def test_a_silent_connection_that_was_reset_meanwhile_does_no_harm() -> None:
-    door = Door(Sources(SipSettings(), {}), silent_s=0)
+    accept_guard = AcceptGuard(AccessList(SipSettings(), {}), silent_s=0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         caller = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:
-            guest = _Guest(accepted.fileno(), os.fstat(accepted.fileno()).st_ino, "127.0.0.1", since=0.0)
-            door._guests["127.0.0.1:1"] = guest
+            connection = _Accepted(accepted.fileno(), os.fstat(accepted.fileno()).st_ino, "127.0.0.1", since=0.0)
+            accept_guard._accepted["127.0.0.1:1"] = connection
             caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             caller.close()  # with a reset, that the library has not read yet
             with pytest.raises(ConnectionResetError):
                 accepted.recv(1)
-            door.tick(1.0)
-            assert door.open == 0
-            door.hang_up("127.0.0.1:1")
+            accept_guard.tick(1.0)
+            assert accept_guard.open == 0
+            accept_guard.hang_up("127.0.0.1:1")
 
 
 def test_trunks_keep_connections_when_strangers_hold_all_others() -> None:

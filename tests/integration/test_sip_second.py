@@ -29,7 +29,7 @@ from gateway.call.events import (
 from gateway.free_port import free_port
 from gateway.ids import CallId, new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
-from gateway.sip.core.dial import Dialled
+from gateway.sip.core.addressing import OutboundInvite
 from gateway.sip.leg import PjLeg
 from tests.rigs.sip_agent import NOISE, SipAgent, ring_and_answer, sip_agent
 from tests.rigs.sipp import Sipp, read_messages
@@ -76,7 +76,7 @@ def _plain(event: CallEvent) -> CallEvent:
 class OwnCall:
     """A call of ours to SIPp."""
 
-    def __init__(self, here: SipAgent, port: int, where: Dialled | None = None) -> None:
+    def __init__(self, here: SipAgent, port: int, where: OutboundInvite | None = None) -> None:
         self.call_id = new_call_id(time.time_ns())
         self.uplink = UplinkTap(capacity_frames=500)
         self.playout = PlayoutBuffer(PHONE)
@@ -191,7 +191,7 @@ async def test_a_refused_call_tells_why(tmp_path: Path, status: str, code: int, 
 async def test_a_long_invite_goes_by_udp_though_somebody_takes_connections_there(tmp_path: Path) -> None:
     port, connections = free_port(), []
     taking = await asyncio.start_server(lambda reader, writer: connections.append((reader, writer)), "127.0.0.1", port)
-    where = Dialled(f"sip:1000@127.0.0.1:{port}", headers=(("X-Long", "a" * 1400),))
+    where = OutboundInvite(f"sip:1000@127.0.0.1:{port}", headers=(("X-Long", "a" * 1400),))
     async with taking, sip_agent(ring_and_answer) as here:
         async with Sipp(here.port, (refuse_call("486 Busy Here"),), tmp_path, port=port) as sipp:
             call = OwnCall(here, free_port(), where)

@@ -22,14 +22,14 @@ from pydantic import SecretStr
 
 from gateway.errors import SipError
 from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
-from gateway.sip.admission.sources import Sources
 from gateway.sip.library.endpoint import quiet_start
 from gateway.sip.library.pj import pj
 from gateway.sip.library.transports import listen
-from gateway.sip.native.gate import Gate
 from gateway.sip.native.handles import Handles
-from gateway.sip.screen.connections import Door
+from gateway.sip.native.parser import ParserGate
+from gateway.sip.screen.connections import AcceptGuard
 from gateway.sip.screen.screen import Screen
 from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role
@@ -82,7 +82,7 @@ def bare_endpoint() -> pj.Endpoint:
     return endpoint
 
 
-def _refuse(gate: Gate) -> None:
+def _refuse(gate: ParserGate) -> None:
     raise SipError("this build has no import table")
 
 
@@ -97,20 +97,20 @@ def _run(
     enter_role("sip")
     endpoint = bare_endpoint()
     endpoint.audDevManager().setNullDev()
-    sources = Sources(settings, trunks)
+    access_list = AccessList(settings, trunks)
     rules = Screening(
-        settings, sources, trunks, secrets=secrets, occupancy=Occupancy(full=lambda: len(CALLS) >= MOST_CALLS)
+        settings, access_list, trunks, secrets=secrets, occupancy=Occupancy(full=lambda: len(CALLS) >= MOST_CALLS)
     )
-    door, tracer = Door(sources, silent_s=silent_s), Tracer(settings)
+    accept_guard, tracer = AcceptGuard(access_list, silent_s=silent_s), Tracer(settings)
     counting = ExitStack()
-    screen = Screen(rules, tracer, door, handles=counting.enter_context(Handles()))
+    screen = Screen(rules, tracer, accept_guard, handles=counting.enter_context(Handles()))
     if not gated:
-        Gate.install = _refuse  # type: ignore[method-assign]
+        ParserGate.install = _refuse  # type: ignore[method-assign]
     assert screen.install()
-    assert door.guarded
+    assert accept_guard.guarded
     listening = listen(settings, endpoint)
     if listening.tls_port:
-        door.tls_on(listening.tls_port)
+        accept_guard.tls_on(listening.tls_port)
     tracer.listens_on(listening.port)
     endpoint.libStart()
     account_config = pj.AccountConfig()

@@ -23,7 +23,7 @@ from gateway.sip.core.negotiation import (
     no_answer_for_library,
     offer_for_library,
 )
-from gateway.sip.core.sdp import BadSdp, Session, lines_on, parse_sdp
+from gateway.sip.core.sdp import BadSdp, SessionDescription, lines_on, parse_sdp
 
 SDP = "application/sdp"
 SIPFRAG = "message/sipfrag"
@@ -58,7 +58,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class BodyRefusal:
     """How a request is answered for its body's sake; ``why`` is counted."""
 
     why: str
@@ -68,7 +68,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class _Call:
+class _OwnOffer:
     """
     Our newest offer in a call.
 
@@ -78,7 +78,7 @@ class _Call:
         waits: whether it went out in a response, and its answer has not come yet in an ACK or PRACK.
     """
 
-    offer: Session
+    offer: SessionDescription
     cseq: int
     in_request: bool
     waits: bool
@@ -94,11 +94,11 @@ class Bodies:
 
     def __init__(self) -> None:
         # The tag keeps apart what strangers send with the Call-ID of another's call: ours, and the far end's.
-        self._calls: OrderedDict[tuple[str, str], _Call] = OrderedDict()
+        self._calls: OrderedDict[tuple[str, str], _OwnOffer] = OrderedDict()
         # CSeq of an INVITE whose offer is to be ours, and whether a call begins with it.
         self._late: OrderedDict[tuple[str, str], tuple[int, bool]] = OrderedDict()
 
-    def request(self, message: Message, terms: Terms, may_offer: MayOffer = anything) -> Body | Refusal | None:
+    def request(self, message: Message, terms: Terms, may_offer: MayOffer = anything) -> Body | BodyRefusal | None:
         """
         Return what the library gets for the body of a request, None for nothing, or how to refuse it.
 
@@ -126,9 +126,9 @@ class Bodies:
         except _Refused as refused:
             return refused.refusal
         except BadSdp as error:
-            return Refusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
+            return BodyRefusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
         except NotAcceptable as error:
-            return Refusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
+            return BodyRefusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
         lines = lines_on(offer)
         return Body(SDP, offer, lines) if may_offer(lines) else _TOO_EARLY
 
@@ -158,10 +158,10 @@ class Bodies:
         except BadSdp:
             self._calls.pop(key, None)
             return
-        call = _Call(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
+        call = _OwnOffer(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
         keep_newest(self._calls, key, call, _CALLS)
 
-    def _too_early(self, message: Message, call: _Call | None, may_offer: MayOffer) -> bool:
+    def _too_early(self, message: Message, call: _OwnOffer | None, may_offer: MayOffer) -> bool:
         """Whether an offer of ours has no answer yet (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
         if call is not None and call.waits:
             return True
@@ -171,7 +171,7 @@ class Bodies:
         late = (message.call_id, message.from_tag) in self._late
         return late or (not message.body.strip() and not may_offer(()))
 
-    def _bare(self, message: Message, call: _Call | None) -> None:
+    def _bare(self, message: Message, call: _OwnOffer | None) -> None:
         """Note an INVITE whose offer is to be ours, and an ACK that brings no answer to it."""
         if message.method == "INVITE":
             begins = message.cseq, not message.to_tag
@@ -181,7 +181,7 @@ class Bodies:
             if late is not None and not late[1]:
                 call.waits = False  # the library takes its offer back, unless the call began with it
 
-    def _answered(self, message: Message, call: _Call | None, terms: Terms) -> Body | None:
+    def _answered(self, message: Message, call: _OwnOffer | None, terms: Terms) -> Body | None:
         # Without the entry an ACK has passed before; with it the same response sent again would offer anew.
         if call is None or not call.waits or self._late.pop((message.call_id, message.from_tag), None) is None:
             return None
@@ -189,10 +189,10 @@ class Bodies:
         return _answer(message, call, terms) or Body(SDP, no_answer_for_library(call.offer))
 
 
-_TOO_EARLY = Refusal("offer too early", 491, "Request Pending")
+_TOO_EARLY = BodyRefusal("offer too early", 491, "Request Pending")
 
 
-def _answer(message: Message, call: _Call, terms: Terms) -> Body | None:
+def _answer(message: Message, call: _OwnOffer, terms: Terms) -> Body | None:
     try:
         return Body(SDP, answer_for_library(_session(message), terms, call.offer))
     except (_Refused, BadSdp, NotAcceptable):
@@ -209,10 +209,10 @@ def _warning(code: int, text: str) -> tuple[tuple[str, str], ...]:
 class _Refused(Exception):
     def __init__(self, code: int, reason: str, *headers: tuple[str, str]) -> None:
         super().__init__(reason)
-        self.refusal = Refusal(reason.lower(), code, reason, headers)
+        self.refusal = BodyRefusal(reason.lower(), code, reason, headers)
 
 
-def _session(message: Message) -> Session:
+def _session(message: Message) -> SessionDescription:
     """
     Return the description that a message carries.
 

@@ -21,7 +21,7 @@ _MAX_HEADER = 2000
 _HASHES: dict[str, Callable[[bytes], hashlib._Hash]] = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 _PART = re.compile(r'([a-zA-Z_-]{1,32})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
-Answer = Literal["right", "wrong", "stale", "elsewhere"]
+DigestVerdict = Literal["right", "wrong", "stale", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class Digest:
             for name in _HASHES
         )
 
-    def verify(self, header: str, method: str, credentials: Credentials, now: float, uri: str | None = None) -> Answer:
+    def verify(
+        self, header: str, method: str, credentials: Credentials, now: float, uri: str | None = None
+    ) -> DigestVerdict:
         """
         Judge the value of an ``Authorization`` header.
 

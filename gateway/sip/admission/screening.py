@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from gateway.rate_limit import Buckets
 from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.settings.sip import Codec
-from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, Refusal, anything
-from gateway.sip.admission.dialogs import DialogKey, Dialogs, Peer
+from gateway.sip.admission.access_list import Access, AccessList
+from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, BodyRefusal, anything
+from gateway.sip.admission.dialog_table import DialogKey, DialogTable, Peer
 from gateway.sip.admission.digest import REALM, Credentials, Digest
-from gateway.sip.admission.sources import Source, Sources
 from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, parse_message
 from gateway.sip.core.negotiation import Terms
 
@@ -95,7 +95,7 @@ class Screening:
 
     Args:
         settings: limits, scanners, ``deny_code``.
-        sources: who may call.
+        access_list: who may call.
         trunks: name -> trunk.
         secrets: name -> secret, for trunks with ``challenge``.
         occupancy: what the process holds.
@@ -104,20 +104,20 @@ class Screening:
     def __init__(
         self,
         settings: SipSettings,
-        sources: Sources,
+        access_list: AccessList,
         trunks: Mapping[str, TrunkSettings],
         *,
         secrets: Mapping[str, SecretStr],
         occupancy: Occupancy,
     ) -> None:
         self._settings = settings
-        self._sources = sources
+        self._access_list = access_list
         self._trunks = trunks
         self._occupancy = occupancy
         self._scanners = tuple(name.lower() for name in settings.scanners)
         self._credentials = {name: _credentials(t, secrets) for name, t in trunks.items() if t.challenge}
         self._digest = Digest(random.token_bytes(32))
-        self.dialogs = Dialogs()
+        self.dialogs = DialogTable()
         self._bodies = Bodies()
         self._pressed_at = -_PRESSED_S
         rate = settings.requests_per_second
@@ -128,11 +128,11 @@ class Screening:
 
     def allows(self, source: str) -> bool:
         """Return whether a call may come from this IPv4 address, with or without its port."""
-        return self._sources.find(source).allowed
+        return self._access_list.find(source).allowed
 
     def trunk_of(self, source: str) -> str | None:
         """Return whose address it is."""
-        return self._sources.trunk_of(source)
+        return self._access_list.trunk_of(source)
 
     # --- before the library has read it ---
 
@@ -152,7 +152,7 @@ class Screening:
         host = _host(source)
         if text.startswith("SIP/"):
             return self._admit_response(text)
-        known = self._sources.find(host)
+        known = self._access_list.find(host)
         probe = text.startswith("OPTIONS ") and not known.allowed and self._probes.take(host, now)
         if not known.allowed and not probe and not self.dialogs.is_peer(host):
             return self._deny(text, host, now)
@@ -202,10 +202,10 @@ class Screening:
         agent = message.first("user-agent").lower()
         return any(name in agent for name in self._scanners)
 
-    def _within_limits(self, known: Source, host: str, now: float, *, in_call: bool) -> bool:
+    def _within_limits(self, known: Access, host: str, now: float, *, in_call: bool) -> bool:
         return self._generous.take(f"dialog {host}", now) if in_call else self._take(known, host, now)
 
-    def _take(self, known: Source, host: str, now: float) -> bool:
+    def _take(self, known: Access, host: str, now: float) -> bool:
         return (self._strangers if known.trunk is None else self._generous).take(host, now)
 
     # --- when it is read ---
@@ -213,7 +213,7 @@ class Screening:
     def request(self, message: Message, source: str, now: float) -> Verdict:
         """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
         host = _host(source)
-        known = self._sources.find(host)
+        known = self._access_list.find(host)
         peer = Peer(host, known.trunk)
         if message.method == "ACK":
             # One without our tag acknowledges nothing (RFC 3261 section 17.1.1.3), and the library answers it, which
@@ -242,14 +242,14 @@ class Screening:
         if not self.dialogs.expects(message):
             return Drop("stray response")
         host = _host(source)
-        self.dialogs.responded(message, Peer(host, self._sources.find(host).trunk), now)
+        self.dialogs.responded(message, Peer(host, self._access_list.find(host).trunk), now)
         return Pass(self._bodies.response(message, _terms_inside(host)))
 
     def sent(self, message: Message, target: str, now: float) -> None:
         """Learn from a message of ours that goes out to ``address:port``."""
         host = _host(target)
         self._bodies.sent(message)
-        self.dialogs.sent(message, Peer(host, self._sources.find(host).trunk), now)
+        self.dialogs.sent(message, Peer(host, self._access_list.find(host).trunk), now)
 
     def half_open(self, now: float) -> list[DialogKey]:
         """
@@ -261,7 +261,7 @@ class Screening:
             return []
         return self.dialogs.without_ack(now - _ACK_LIMIT_S)
 
-    def _new_invite(self, message: Message, known: Source, peer: Peer, now: float) -> Verdict:
+    def _new_invite(self, message: Message, known: Access, peer: Peer, now: float) -> Verdict:
         arrival = self.dialogs.arrived(message, peer)
         if arrival == "again":
             return self._taken(message, self._terms(known, peer.host))
@@ -291,7 +291,7 @@ class Screening:
             return Drop("too soon")
         return Respond("too soon", 503, "All lines are busy", (("Retry-After", str(self._settings.retry_after_s)),))
 
-    def _challenged(self, message: Message, known: Source, now: float) -> Respond | None:
+    def _challenged(self, message: Message, known: Access, now: float) -> Respond | None:
         credentials = self._credentials.get(known.trunk or "")
         if credentials is None:
             return None
@@ -314,12 +314,12 @@ class Screening:
             return Respond("Replaces", 486, "Busy Here")  # a stranger must not take a running call over
         return Respond("Replaces", 481, "Call/Transaction Does Not Exist")  # RFC 3891 section 3
 
-    def _terms(self, known: Source, host: str) -> Terms:
+    def _terms(self, known: Access, host: str) -> Terms:
         trunk = self._trunks.get(known.trunk or "")
         codecs = (trunk.codecs if trunk else None) or self._settings.codecs
         return Terms(codecs, (trunk.srtp if trunk else None) or self._settings.srtp, _is_local(host))
 
-    def _no_room(self, known: Source, now: float) -> Respond | None:
+    def _no_room(self, known: Access, now: float) -> Respond | None:
         trunk = self._trunks.get(known.trunk or "")
         wait = (("Retry-After", str(self._settings.retry_after_s)),)
         if self._occupancy.draining():
@@ -349,7 +349,7 @@ class Screening:
         """Let a request through with what the library gets for its body, or refuse it for its body."""
         may_offer = partial(self.dialogs.may_offer, message) if message.to_tag else anything
         body = self._bodies.request(message, terms, may_offer)
-        if isinstance(body, Refusal):
+        if isinstance(body, BodyRefusal):
             return Respond(body.why, body.code, body.reason, body.headers)
         return Pass(body)
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from gateway.errors import SipError
 from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.sip.admission.sources import Sources
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.calls.account import GatewayAccount, RegistrationAnswer
 from gateway.sip.calls.calls import CallTable
 from gateway.sip.core.addressing import domain_of, user_called
@@ -21,7 +21,7 @@ from gateway.sip.core.message import parse_message
 from gateway.sip.core.registration import RegistrationRetry, refresh_after_s, retry_after_in
 from gateway.sip.library.account_config import account_config
 from gateway.sip.library.pj import pj
-from gateway.sip.location.failover import Attempt, Failover
+from gateway.sip.location.failover import Failover, RequestAttempt
 from gateway.sip.native.guard import describe
 from gateway.sip.native.register_id import RegisterIds
 from gateway.threads import runs_on
@@ -63,7 +63,7 @@ class _Registration:
         self.due_at: float | None = None
         self.held = False
         self.failed = False
-        self.attempt: Attempt | None = None
+        self.attempt: RequestAttempt | None = None
 
 
 class Accounts:
@@ -75,7 +75,7 @@ class Accounts:
         trunks: name -> trunk.
         secrets: name -> password.
         emit: takes every change of a trunk's state.
-        sources: learns the address that a registrar answers from, so that its calls are known as the trunk's.
+        access_list: learns the address that a registrar answers from, so that its calls are known as the trunk's.
         failover: chooses the server of each attempt, and says whether there is another.
         later: runs something when the library's callback that is running is over.
         chance: a random number from 0 to 1.
@@ -87,7 +87,7 @@ class Accounts:
         trunks: Mapping[str, TrunkSettings],
         secrets: Mapping[str, SecretStr],
         emit: Callable[[TrunkChanged], None],
-        sources: Sources,
+        access_list: AccessList,
         failover: Failover,
         later: Callable[[Callable[[], None]], None],
         chance: Callable[[], float] = random.random,
@@ -96,7 +96,7 @@ class Accounts:
         self._trunks = trunks
         self._secrets = secrets
         self._emit = emit
-        self._sources = sources
+        self._access_list = access_list
         self._failover = failover
         self._later = later
         self._chance = chance
@@ -151,7 +151,7 @@ class Accounts:
             source: ``address:port`` it came from.
             message: its text.
         """
-        trunk = self._sources.trunk_of(source)
+        trunk = self._access_list.trunk_of(source)
         if trunk is None:
             return int(self._accounts[""].getId())
         host = domain_of(self._trunks[trunk])
@@ -212,7 +212,7 @@ class Accounts:
         self._registrations.clear()
         self._ids.remove()
 
-    def _try(self, registration: _Registration, after: Attempt | None = None) -> None:
+    def _try(self, registration: _Registration, after: RequestAttempt | None = None) -> None:
         registration.due_at = None
         if self._leaving:
             return
@@ -220,7 +220,7 @@ class Accounts:
             self._emit(TrunkChanged(registration.name, "registering"))
         self._set(registration, renew=True, after=after)
 
-    def _set(self, registration: _Registration, *, renew: bool, after: Attempt | None = None) -> None:
+    def _set(self, registration: _Registration, *, renew: bool, after: RequestAttempt | None = None) -> None:
         registration.failed = False
         with self._failover.attempt(after) as registration.attempt, self._ids.of(registration.name):
             try:
@@ -245,7 +245,7 @@ class Accounts:
                 registration.held = True
                 registration.due_at = time.monotonic() + refresh_after_s(expires_s)
                 registration.retry.succeeded()
-                self._sources.learn(name, source.rpartition(":")[0])
+                self._access_list.learn(name, source.rpartition(":")[0])
                 self._emit(TrunkChanged(name, "registered", code, reason, expires_s))
 
         return answered

@@ -19,7 +19,7 @@ _Wire = tuple[_End, _End]
 Ports = Callable[[], AgentMediaPort]
 
 
-class Talk(Enum):
+class Talkers(Enum):
     """Who talks with whom."""
 
     AGENT_AND_CALLER = "agent and caller"
@@ -27,13 +27,13 @@ class Talk(Enum):
     CALLER_AND_SECOND = "caller and second leg"
 
 
-_WIRES: dict[Talk, frozenset[_Wire]] = {
-    Talk.AGENT_AND_CALLER: frozenset({("caller", "agent"), ("agent", "caller")}),
+_WIRES: dict[Talkers, frozenset[_Wire]] = {
+    Talkers.AGENT_AND_CALLER: frozenset({("caller", "agent"), ("agent", "caller")}),
     # The caller's own voice goes to the waiting port for the recording's sake.
-    Talk.AGENT_AND_SECOND: frozenset(
+    Talkers.AGENT_AND_SECOND: frozenset(
         {("second", "agent"), ("agent", "second"), ("waiting", "caller"), ("caller", "waiting")}
     ),
-    Talk.CALLER_AND_SECOND: frozenset({("caller", "second"), ("second", "caller")}),
+    Talkers.CALLER_AND_SECOND: frozenset({("caller", "second"), ("second", "caller")}),
 }
 
 
@@ -71,7 +71,7 @@ class Bridge:
         self._ends: dict[_End, Any] = {}
         self._ports: dict[_End, AgentMediaPort] = {}
         self._wires: set[_Wire] = set()
-        self._talk = Talk.AGENT_AND_CALLER
+        self._talk = Talkers.AGENT_AND_CALLER
         self._tone: WaitingTone | None = None
         self._held = False
 
@@ -102,7 +102,7 @@ class Bridge:
         self._held = held
         self._apply()
 
-    def let_talk(self, talk: Talk) -> None:
+    def let_talk(self, talk: Talkers) -> None:
         """Change who talks with whom. An end that is not there yet is joined when it comes."""
         self._talk = talk
         self._apply()
@@ -149,7 +149,7 @@ class Bridge:
         if self._buffers is None:
             return
         uplink, playout, recorder = self._buffers
-        with_caller = self._talk is Talk.AGENT_AND_CALLER
+        with_caller = self._talk is Talkers.AGENT_AND_CALLER
         if "agent" in self._ports:
             self._ports["agent"].lend(uplink, playout, recorder if with_caller else None)
             self._ports["agent"].set_deaf(deaf=self._held and with_caller)

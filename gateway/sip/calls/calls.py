@@ -29,16 +29,15 @@ from gateway.call.events import (
 from gateway.errors import SipError
 from gateway.ids import CallId
 from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.sip.calls.bridge import Bridge, Talk
+from gateway.sip.calls.bridge import Bridge, Talkers
 from gateway.sip.calls.dialog import Dialog
 from gateway.sip.calls.media_port import AgentMediaPort, RecorderTap
-from gateway.sip.calls.second import SecondCall
-from gateway.sip.core.addressing import UNKNOWN, shown
-from gateway.sip.core.dial import Dialled, dialled, goes_through
-from gateway.sip.core.ending import Ending
+from gateway.sip.calls.second import SecondLeg
+from gateway.sip.core.addressing import UNKNOWN, OutboundInvite, goes_through, outbound_invite, shown
+from gateway.sip.core.ending import DialogEnding
+from gateway.sip.core.info_notify import news_in
 from gateway.sip.core.message import Message
-from gateway.sip.core.refer import news_in
-from gateway.sip.core.watch import RtpWatch
+from gateway.sip.core.quality import RtpWatch
 from gateway.sip.library.account_config import own_address
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover
@@ -187,7 +186,7 @@ class PjCall(Dialog):
 
     @runs_on("sip")
     def dial(
-        self, where: Dialled, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None
+        self, where: OutboundInvite, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None
     ) -> None:
         """Send an INVITE; these buffers carry the audio once it is answered."""
         self._bridge.serve(uplink, playout, recorder)
@@ -231,7 +230,7 @@ class PjCall(Dialog):
             return
         trunk = order.trunk or self._own_trunk_for(order.target)
         try:
-            where = dialled(
+            where = outbound_invite(
                 *(order.target, self._table.trunks),
                 trunk=trunk,
                 caller=shown(order.caller_id, self._table.trunks.get(trunk), self.caller),
@@ -247,7 +246,7 @@ class PjCall(Dialog):
             return
         self._has_second = True
         account = self._table.account_of(trunk)
-        SecondCall(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
+        SecondLeg(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
         written = {name.lower() for name in order.headers}
         ours = (header for header in where.headers if header[0].lower() not in written)
         where = replace(where, headers=(*ours, *order.headers.items()))
@@ -259,7 +258,7 @@ class PjCall(Dialog):
         return self.trunk if settings is not None and goes_through(target, settings) else ""
 
     @runs_on("sip")
-    def let_talk(self, talk: Talk) -> None:
+    def let_talk(self, talk: Talkers) -> None:
         """Change who talks with whom."""
         self._bridge.let_talk(talk)
 
@@ -268,9 +267,9 @@ class PjCall(Dialog):
         """End the second leg; nothing happens when there is none."""
         self._order_second(lambda second: second.end(pj.PJSIP_SC_OK, ""))
 
-    def _order_second(self, order: Callable[[SecondCall], None]) -> None:
-        second = self._table.calls.get(SecondCall.key_for(self.call_id))
-        if isinstance(second, SecondCall):
+    def _order_second(self, order: Callable[[SecondLeg], None]) -> None:
+        second = self._table.calls.get(SecondLeg.key_for(self.call_id))
+        if isinstance(second, SecondLeg):
             _carry_out(second, order)
 
     def _respond(self, code: int) -> None:
@@ -380,7 +379,7 @@ class PjCall(Dialog):
             self._bridge.hold(held=self._on_hold)
             self._emit(LegHeld(self.call_id) if self._on_hold else LegResumed(self.call_id))
 
-    def _second_over(self, ending: Ending) -> None:
+    def _second_over(self, ending: DialogEnding) -> None:
         self._has_second = False
         code, reason = ending.code, ending.reason
         self._emit(SecondClosed(self.call_id, code, reason, cause=ending.cause, contacts=ending.contacts))
@@ -390,7 +389,7 @@ class PjCall(Dialog):
         successor._bridge = self._bridge
         return successor
 
-    def _over(self, ending: Ending) -> None:
+    def _over(self, ending: DialogEnding) -> None:
         try:
             if ending.by_far_end and self._transfer_news_at is not None and self._transfer_accepted:
                 # It took the REFER, and left without a word of what came of it: it is on its way.

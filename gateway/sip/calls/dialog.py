@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Any
 from gateway.ids import CallId
 from gateway.settings.sip import Codec, SipSettings
 from gateway.sip.calls.rtp_source import address_of, take_only_from
-from gateway.sip.core.answers import Answer, answer_to
 from gateway.sip.core.dtmf import KeyFilter, key_in_info
-from gateway.sip.core.ending import Ending, ending_in
-from gateway.sip.core.jitter import LineWatch
+from gateway.sip.core.ending import DialogEnding, ending_in, reason_headers
+from gateway.sip.core.info_notify import FinalResponse, answer_to
+from gateway.sip.core.jitter import JitterWatch
 from gateway.sip.core.message import Message, clean, parse_message
-from gateway.sip.core.quality import StreamCounts, read_counts
-from gateway.sip.core.reason import reason_headers
+from gateway.sip.core.quality import CodecWatch, StreamCounts, read_counts
 from gateway.sip.core.sdp import keep_codecs, may_pause, takes_any
-from gateway.sip.core.watch import CodecWatch
 from gateway.sip.library.pj import pj
+from gateway.sip.native.dtmf_memory import DtmfMemory
 from gateway.sip.native.guard import callback, describe
-from gateway.sip.native.key_memory import KeyMemory
 from gateway.sip.native.library import respond_in_dialog
 from gateway.sip.native.max_forwards import DEFAULT_HOPS, max_forwards
 from gateway.threads import runs_on
 
 if TYPE_CHECKING:
     from gateway.sip.calls.calls import CallTable
-    from gateway.sip.core.dial import Dialled
-    from gateway.sip.location.failover import Attempt
+    from gateway.sip.core.addressing import OutboundInvite
+    from gateway.sip.location.failover import RequestAttempt
     from gateway.sip.native.jitter_buffer import JitterBuffer
 
 
@@ -61,7 +59,7 @@ class Dialog(pj.Call):
         self._key = key
         self._table = table
         self._keys = KeyFilter()
-        self._memory: KeyMemory | None = None
+        self._memory: DtmfMemory | None = None
         self._index = -1  # of the stream's line in the SDP; there is none on hold from the first moment
         self._codec = ""
         self._on_hold = False
@@ -69,7 +67,7 @@ class Dialog(pj.Call):
         self._has_line = False
         self._well_at = time.monotonic()
         self._jitter: JitterBuffer | None = None
-        self._line = _line_watch(table.settings)
+        self._line = _jitter_watch(table.settings)
         self._codec_watch = CodecWatch()
         self._offered: tuple[str, ...] = ()
         self._insisted = False
@@ -82,9 +80,9 @@ class Dialog(pj.Call):
         self._cancelled_by = ""
         self._told_over = False
         self._referred = False  # NOTIFYs about a transfer are expected
-        self._where: Dialled | None = None
+        self._where: OutboundInvite | None = None
         self._hops = DEFAULT_HOPS
-        self._attempt: Attempt | None = None
+        self._attempt: RequestAttempt | None = None
         self._rung = False
         table.calls[key] = self
 
@@ -134,7 +132,7 @@ class Dialog(pj.Call):
     def _pressed(self, key: str) -> None:
         """Take a key of the far end."""
 
-    def _over(self, ending: Ending) -> None:
+    def _over(self, ending: DialogEnding) -> None:
         """Take the end of the dialog."""
 
     def _successor(self) -> Dialog:
@@ -144,7 +142,7 @@ class Dialog(pj.Call):
     # --- orders ---
 
     @runs_on("sip")
-    def place(self, where: Dialled, hops: int = DEFAULT_HOPS, after: Attempt | None = None) -> None:
+    def place(self, where: OutboundInvite, hops: int = DEFAULT_HOPS, after: RequestAttempt | None = None) -> None:
         """
         Send an INVITE; when even that cannot be done, the call is over.
 
@@ -165,7 +163,7 @@ class Dialog(pj.Call):
                 # In brackets, or To would have the URI's parameters for its own (RFC 3261 section 20.10).
                 self.makeCall(f"<{where.uri}>", parameters)
             except pj.Error as error:
-                self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem or describe(error)))
+                self._end(DialogEnding(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem or describe(error)))
 
     @runs_on("sip")
     def end(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
@@ -182,7 +180,7 @@ class Dialog(pj.Call):
         if self._attempt is not None:
             self._attempt.abandoned = True
         if self.getId() < 0:  # never placed
-            self._end(Ending(code, reason))
+            self._end(DialogEnding(code, reason))
             return
         info = self.getInfo()
         if info.role == pj.PJSIP_ROLE_UAS and info.state == pj.PJSIP_INV_STATE_CONNECTING:
@@ -229,7 +227,7 @@ class Dialog(pj.Call):
             self._follow(info, prm.e)
         finally:
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-                self._end(Ending(info.lastStatusCode, clean(info.lastReason)))
+                self._end(DialogEnding(info.lastStatusCode, clean(info.lastReason)))
 
     def _follow(self, info: Any, event: Any) -> None:
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
@@ -248,10 +246,10 @@ class Dialog(pj.Call):
         if self._goes_elsewhere(info.lastStatusCode, event):
             self._place_again(info.lastStatusCode)
         elif self._attempt is not None and self._attempt.problem:
-            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem))
+            self._end(DialogEnding(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem))
         elif not self._answered and _timed_out(event):
             # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
-            self._end(Ending(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address"))
+            self._end(DialogEnding(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address"))
         else:
             said = "" if self._ended_by_us else self._cancelled_by or _received(event)
             asked = info.role == pj.PJSIP_ROLE_UAC and not self._answered
@@ -333,11 +331,11 @@ class Dialog(pj.Call):
     @callback
     def onStreamCreated(self, prm: Any) -> None:
         """Reach into the new stream for its memory of keys, and for its jitter buffer."""
-        self._memory = KeyMemory(int(prm.stream))
+        self._memory = DtmfMemory(int(prm.stream))
         self._codec_watch = CodecWatch()
         if self._table.jitter is not None:
             self._jitter = self._table.jitter.take()
-            self._line = _line_watch(self._table.settings)
+            self._line = _jitter_watch(self._table.settings)
 
     @callback
     def onStreamDestroyed(self, prm: Any) -> None:
@@ -397,7 +395,7 @@ class Dialog(pj.Call):
     def _take_info(self, event: Any, message: Message) -> None:
         """Take a key and answer the INFO; the library gets no body of it (``bodies.py``)."""
         key = key_in_info(message)
-        _answer(event, answer_to(message) if key is None else Answer(pj.PJSIP_SC_OK))
+        _answer(event, answer_to(message) if key is None else FinalResponse(pj.PJSIP_SC_OK))
         if key is not None and self._keys.info(key, time.monotonic()):
             self._pressed(key)
 
@@ -409,7 +407,7 @@ class Dialog(pj.Call):
         path = tracer.finish(self.sip_call_id or self.getInfo().callIdString, keep=code // 100 != 2)
         return None if path is None else str(path)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: DialogEnding) -> None:
         if self._told_over:
             return
         self._told_over = True
@@ -427,8 +425,8 @@ def _audio_line(info: Any) -> Any | None:
     return next(lines, None)
 
 
-def _line_watch(settings: SipSettings) -> LineWatch:
-    return LineWatch(settings.jitter_start_ms, settings.jitter_min_ms, settings.jitter_max_ms)
+def _jitter_watch(settings: SipSettings) -> JitterWatch:
+    return JitterWatch(settings.jitter_start_ms, settings.jitter_min_ms, settings.jitter_max_ms)
 
 
 def _received(event: Any) -> str:
@@ -460,7 +458,7 @@ def _timed_out(event: Any) -> bool:
     return bool(state.type == pj.PJSIP_EVENT_TIMER and transaction.role == pj.PJSIP_ROLE_UAC)
 
 
-def _answer(event: Any, answer: Answer | None) -> None:
+def _answer(event: Any, answer: FinalResponse | None) -> None:
     """Answer the request of an event, where this build lets us; else the library answers as it does."""
     if answer is None:
         return

@@ -9,14 +9,14 @@ from gateway.call.events import Noted, SecondDigit, SecondRinging, SecondUp
 from gateway.ids import CallId
 from gateway.sip.calls.bridge import Bridge
 from gateway.sip.calls.dialog import Dialog
-from gateway.sip.core.ending import Ending
+from gateway.sip.core.ending import DialogEnding
 from gateway.sip.library.pj import pj
 
 if TYPE_CHECKING:
     from gateway.sip.calls.calls import CallTable
 
 
-class SecondCall(Dialog):
+class SecondLeg(Dialog):
     """
     The second leg of a call. Its facts bear the first one's id.
 
@@ -35,7 +35,7 @@ class SecondCall(Dialog):
         call_id: CallId,
         table: CallTable,
         bridge: Bridge,
-        over: Callable[[Ending], None],
+        over: Callable[[DialogEnding], None],
         *,
         trunk: str = "",
     ) -> None:
@@ -57,7 +57,7 @@ class SecondCall(Dialog):
         try:
             self.end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
         except pj.Error:  # it cannot even be ended: nothing more of it can be told
-            self._end(Ending(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail))
+            self._end(DialogEnding(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail))
 
     def _ringing(self, code: int) -> None:
         self._table.emit(SecondRinging(self._call_id, code))
@@ -77,11 +77,11 @@ class SecondCall(Dialog):
             self._up = True
             self._table.emit(SecondUp(self._call_id, self._codec))
 
-    def _successor(self) -> SecondCall:
+    def _successor(self) -> SecondLeg:
         account = self._table.account_of(self.trunk)
-        return SecondCall(account, self._call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
+        return SecondLeg(account, self._call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
 
-    def _over(self, ending: Ending) -> None:
+    def _over(self, ending: DialogEnding) -> None:
         try:
             self._bridge.stream_gone("second")
             path = self._finish_trace(ending.code)

@@ -55,7 +55,7 @@ class _Sample:
     missing: int
 
 
-class LineWatch:
+class JitterWatch:
     """
     Decides on the jitter buffer of one stream, from a sample each second.
 

@@ -23,9 +23,9 @@ from gateway.sip.core.sdp import (
     LAST_PAYLOAD,
     MAX_CRYPTO,
     TELEPHONE_EVENT,
-    Connection,
+    ConnectionData,
     Media,
-    Session,
+    SessionDescription,
 )
 
 _PLAIN = ("RTP/AVP", "RTP/AVPF")
@@ -37,10 +37,10 @@ _MAX_FORMAT = 16
 _MAX_FORMATS = 4  # of a line that is switched off
 _PTIME_MS = (10, 60)
 _NUMBERS = 2**63
-_NOBODY = Connection("IP4", "0.0.0.0")
+_NOBODY = ConnectionData("IP4", "0.0.0.0")
 # Warn-code and reason. No exception until it is raised: one that its own frame holds would keep all that called it, the
 # library's endpoint too, until the next collection.
-_Refusal = tuple[int, str]
+_Unacceptable = tuple[int, str]
 
 
 class NotAcceptable(ValueError):
@@ -74,7 +74,7 @@ class Terms:
     local: bool
 
 
-def offer_for_library(session: Session, terms: Terms) -> str:
+def offer_for_library(session: SessionDescription, terms: Terms) -> str:
     """
     Return what the library gets for an offer.
 
@@ -91,7 +91,7 @@ def offer_for_library(session: Session, terms: Terms) -> str:
     return _printed(session, session.connection_of(chosen) or _NOBODY, lines)
 
 
-def answer_for_library(session: Session, terms: Terms, offer: Session) -> str:
+def answer_for_library(session: SessionDescription, terms: Terms, offer: SessionDescription) -> str:
     """
     Return what the library gets for an answer: as many lines as we offered, of the same kinds.
 
@@ -120,7 +120,7 @@ def answer_for_library(session: Session, terms: Terms, offer: Session) -> str:
     return _printed(session, session.connection_of(theirs) or _NOBODY, lines)
 
 
-def no_answer_for_library(offer: Session) -> str:
+def no_answer_for_library(offer: SessionDescription) -> str:
     """Return an answer that takes nothing of our offer: with it the library ends the call, without any it waits."""
     return _printed(offer, _NOBODY, [_off(media.kind, None) for media in offer.media])
 
@@ -151,7 +151,7 @@ def _srtp_of(ours: Media) -> Srtp:
     return "required" if ours.profile in _SECURE else "optional"
 
 
-def _check_limits(session: Session) -> None:
+def _check_limits(session: SessionDescription) -> None:
     if session.crypto_count > MAX_CRYPTO:
         raise NotAcceptable(399, "too many crypto attributes")
     if len(session.media) > MAX_MEDIA:
@@ -160,9 +160,9 @@ def _check_limits(session: Session) -> None:
         raise NotAcceptable(304, "a kind of media that cannot be meant")
 
 
-def _chosen(session: Session, terms: Terms) -> Media:
+def _chosen(session: SessionDescription, terms: Terms) -> Media:
     """Return the first audio line that can be taken; which is which must not change between offers of one call."""
-    first: _Refusal | None = None
+    first: _Unacceptable | None = None
     for media in session.media:
         if media.is_audio:
             refusal = _refusal(session, media, terms)
@@ -172,7 +172,7 @@ def _chosen(session: Session, terms: Terms) -> Media:
     raise NotAcceptable(*(first or (304, "no audio")))
 
 
-def _refusal(session: Session, media: Media, terms: Terms) -> _Refusal | None:
+def _refusal(session: SessionDescription, media: Media, terms: Terms) -> _Unacceptable | None:
     profile = media.profile.upper()
     if "TLS" in profile:
         return 302, "DTLS-SRTP is not supported"
@@ -191,7 +191,7 @@ def _refusal(session: Session, media: Media, terms: Terms) -> _Refusal | None:
     return _bad_address(session.connection_of(media), terms)
 
 
-def _bad_address(connection: Connection | None, terms: Terms) -> _Refusal | None:
+def _bad_address(connection: ConnectionData | None, terms: Terms) -> _Unacceptable | None:
     if connection is None:
         return 399, "no c= line for the audio"
     if connection.family != "IP4":
@@ -230,7 +230,7 @@ def _is_harmless(text: str) -> bool:
     return len(text) <= _MAX_FORMAT and (not text[0].isdigit() or (text.isdigit() and int(text) <= LAST_PAYLOAD))
 
 
-def _printed(session: Session, connection: Connection, lines: Sequence[Media | str]) -> str:
+def _printed(session: SessionDescription, connection: ConnectionData, lines: Sequence[Media | str]) -> str:
     address = f"IN {connection.family} {connection.address}"
     head = f"o=- {session.session_id % _NUMBERS} {session.version % _NUMBERS} {address}"
     text = ["v=0", head, "s=-", f"c={address}", "t=0 0"]
@@ -239,7 +239,7 @@ def _printed(session: Session, connection: Connection, lines: Sequence[Media | s
     return "".join(f"{line}\r\n" for line in text)
 
 
-def _live(media: Media, connection: Connection) -> Iterator[str]:
+def _live(media: Media, connection: ConnectionData) -> Iterator[str]:
     # Some devices take the first format for the codec.
     payloads = dict(sorted(media.payloads().items(), key=lambda payload: payload[1] in BESIDE_SPEECH))
     yield f"m=audio {media.port} {media.profile.upper()} {' '.join(str(payload) for payload in payloads)}"

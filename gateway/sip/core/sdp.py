@@ -79,7 +79,7 @@ class BadSdp(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionData:
     """
     Where media goes (``c=``); the network is the Internet.
 
@@ -145,12 +145,12 @@ class Media:
     port_count: int
     profile: str
     formats: tuple[str, ...]
-    connection: Connection | None
+    connection: ConnectionData | None
     rtpmaps: tuple[Rtpmap, ...]
     direction: Direction
     ptime_ms: int | None
     maxptime_ms: int | None
-    rtcp: tuple[int, Connection | None] | None
+    rtcp: tuple[int, ConnectionData | None] | None
     crypto: tuple[Crypto, ...]
     attributes: tuple[tuple[str, str], ...]
 
@@ -221,7 +221,7 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class SessionDescription:
     """
     A session description.
 
@@ -234,11 +234,11 @@ class Session:
 
     session_id: int
     version: int
-    connection: Connection | None
+    connection: ConnectionData | None
     media: tuple[Media, ...]
     crypto_count: int
 
-    def connection_of(self, media: Media) -> Connection | None:
+    def connection_of(self, media: Media) -> ConnectionData | None:
         """Return where a media line's packets go."""
         return media.connection or self.connection
 
@@ -260,7 +260,7 @@ class _Section:
         return found[0] if found else None
 
 
-def parse_sdp(text: str) -> Session:
+def parse_sdp(text: str) -> SessionDescription:
     """
     Return a session description.
 
@@ -285,7 +285,7 @@ def parse_sdp(text: str) -> Session:
     _check_rest(session)
     attributes = _attributes(session)
     direction = _direction(attributes, "sendrecv")
-    return Session(
+    return SessionDescription(
         session_id=session_id,
         version=version,
         connection=connection,
@@ -328,13 +328,13 @@ def _check_rest(section: _Section) -> None:
             raise BadSdp("b= line malformed")
 
 
-def _connection(value: str | None) -> Connection | None:
+def _connection(value: str | None) -> ConnectionData | None:
     if value is None:
         return None
     found = _CONNECTION.fullmatch(value)
     if found is None:
         raise BadSdp("c= line malformed")
-    return Connection(found[1], found[2], found[3])
+    return ConnectionData(found[1], found[2], found[3])
 
 
 def _attributes(section: _Section) -> tuple[tuple[str, str], ...]:
@@ -384,14 +384,14 @@ def _number(value: str | None) -> int | None:
     return int(found[1]) if found else None
 
 
-def _rtcp(value: str | None) -> tuple[int, Connection | None] | None:
+def _rtcp(value: str | None) -> tuple[int, ConnectionData | None] | None:
     found = _RTCP.fullmatch(value or "")
     if found is None or not 0 < int(found[1]) <= 65535:
         return None
     if found[2] is None:
         return int(found[1]), None
     address = _CONNECTION.fullmatch(found[2])
-    return None if address is None else (int(found[1]), Connection(address[1], address[2], address[3]))
+    return None if address is None else (int(found[1]), ConnectionData(address[1], address[2], address[3]))
 
 
 def _crypto(value: str) -> Crypto | None:

@@ -16,7 +16,7 @@ from gateway.settings.sip import Codec
 from gateway.sip.core.jitter import FRAME_MS
 from gateway.sip.library.log import PjLog
 from gateway.sip.library.pj import pj
-from gateway.sip.library.transports import Listening, listen
+from gateway.sip.library.transports import listen
 from gateway.sip.native.guard import callback, describe
 from gateway.sip.native.jitter_buffer import DISCARD_NONE, DISCARD_STATIC
 from gateway.sip.native.library import native, stay_on_udp
@@ -152,7 +152,7 @@ def start_endpoint(
         endpoint.audDevManager().setNullDev()  # the bridge runs on its own clock, without a sound card
         _set_codecs(endpoint, codecs, settings.ptime_ms)
         before_listening()
-        listening: Listening = listen(settings, endpoint, client_tls=any(t.transport == "tls" for t in trunks.values()))
+        listening = listen(settings, endpoint, client_tls=any(t.transport == "tls" for t in trunks.values()))
         endpoint.libStart()
     except pj.Error as error:
         raise SipError(f"pjsua2 did not start: {describe(error)}") from error

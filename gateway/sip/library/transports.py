@@ -14,7 +14,7 @@ from gateway.sip.native.guard import describe
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ListeningPorts:
     """Where SIP comes in: the port of UDP and TCP, the one of TLS (0: none), and what is open."""
 
     port: int
@@ -22,7 +22,7 @@ class Listening:
     names: tuple[str, ...]
 
 
-def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) -> Listening:
+def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) -> ListeningPorts:
     """
     Open the transports. Thread: sip, after ``libInit``.
 
@@ -49,7 +49,7 @@ def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) ->
         _open(settings, endpoint, "TLS", pj.PJSIP_TRANSPORT_TLS, tls_port)
     if settings.tls:
         opened.append("TLS")
-    return Listening(port, tls_port if settings.tls else 0, tuple(opened))
+    return ListeningPorts(port, tls_port if settings.tls else 0, tuple(opened))
 
 
 def _open(settings: SipSettings, endpoint: Any, name: str, kind: int, port: int) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.sip.admission.sources import Sources
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.location.failover import Failover
 from gateway.sip.location.library_names import LibraryNames, NameGuard
 from gateway.sip.location.locator import Locator
-from gateway.sip.location.servers import Target
+from gateway.sip.location.servers import NextHop
 from gateway.sip.location.trunk_names import TrunkNames, transports_of
 from gateway.threads import runs_on
 
@@ -28,7 +28,7 @@ class ServerDirectory:
     Args:
         settings: of the user agent.
         trunks: name -> trunk.
-        sources: learns the addresses of trunks.
+        access_list: learns the addresses of trunks.
         ask: begins a lookup on the loop, whose result comes to ``locator.take``.
     """
 
@@ -36,13 +36,13 @@ class ServerDirectory:
         self,
         settings: SipSettings,
         trunks: Mapping[str, TrunkSettings],
-        sources: Sources,
-        ask: Callable[[Locator, Target], None],
+        access_list: AccessList,
+        ask: Callable[[Locator, NextHop], None],
     ) -> None:
         self.locator = Locator(lambda target: ask(self.locator, target))
         self.failover = Failover(self.locator, self._give_up, settings.failover_s, transports_of(trunks))
         self._trunks = trunks
-        self._sources = sources
+        self._access_list = access_list
         self._library: LibraryNames | None = None
         self._guard = NameGuard()
         self._names: TrunkNames | None = None
@@ -60,7 +60,7 @@ class ServerDirectory:
     @runs_on("sip")
     def open(self, told: Callable[[str, str], None]) -> None:
         """Begin to follow the names of trunks; ``told`` takes a trunk and why it has no address (empty: it has)."""
-        self._names = TrunkNames(self._trunks, self.locator, self._sources, told)
+        self._names = TrunkNames(self._trunks, self.locator, self._access_list, told)
         self._names.open()
 
     @runs_on("sip")

@@ -19,7 +19,7 @@ import structlog
 from gateway.sip.core.message import Message
 from gateway.sip.core.registration import retry_after_in
 from gateway.sip.location.locator import Locator
-from gateway.sip.location.servers import Located, Server, Target, Transport
+from gateway.sip.location.servers import Located, NextHop, Server, Transport
 from gateway.threads import runs_on
 
 FAILED_S, MAX_FAILED_S = 60.0, 3600.0
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class Attempt:
+class RequestAttempt:
     """
     A request that begins something, and where it went.
 
@@ -55,7 +55,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    attempt: Attempt
+    attempt: RequestAttempt
     method: str
     due_at: float
 
@@ -85,20 +85,20 @@ class Failover:
         self._limit_s = limit_s
         self._defaults = defaults or {}
         self._clock = clock
-        self._current: Attempt | None = None
+        self._current: RequestAttempt | None = None
         self._watched: dict[str, _Watched] = {}
         self._failed_until: dict[Server, float] = {}
 
     @contextmanager
-    def attempt(self, after: Attempt | None = None) -> Iterator[Attempt]:
+    def attempt(self, after: RequestAttempt | None = None) -> Iterator[RequestAttempt]:
         """Note where the request goes that is sent inside; ``after`` is the one that failed before it, if any did."""
         tried = after.tried | {after.server} if after is not None and after.server is not None else frozenset[Server]()
-        attempt = Attempt(tried)
+        attempt = RequestAttempt(tried)
         with self._sending(attempt):
             yield attempt
 
     @runs_on("sip")
-    def choose(self, target: Target, answer: Callable[[Server | None], None]) -> None:
+    def choose(self, target: NextHop, answer: Callable[[Server | None], None]) -> None:
         """Give ``answer`` the server for a request to a host name, now or later; None when there is none."""
         attempt = self._current
         if target.transport is None:
@@ -138,7 +138,7 @@ class Failover:
                 self._give_up(watched.method, branch)
 
     @runs_on("sip")
-    def another(self, attempt: Attempt | None, code: int, response: str) -> bool:
+    def another(self, attempt: RequestAttempt | None, code: int, response: str) -> bool:
         """
         Return whether a request that failed is to be sent again, because its name has a server that has not had it.
 
@@ -158,7 +158,7 @@ class Failover:
         return left > 0 and not attempt.abandoned
 
     @contextmanager
-    def _sending(self, attempt: Attempt) -> Iterator[None]:
+    def _sending(self, attempt: RequestAttempt) -> Iterator[None]:
         before, self._current = self._current, attempt
         try:
             yield

@@ -17,13 +17,12 @@ import structlog
 
 from gateway.errors import SipError
 from gateway.sip.location.resolver import addresses_in_hosts
-from gateway.sip.location.servers import Server, Target, Transport, is_address
+from gateway.sip.location.servers import NextHop, Server, Transport, is_address
 from gateway.sip.native.guard import answering
-from gateway.sip.native.import_slot import ImportSlot
-from gateway.sip.native.library import PjString, function
+from gateway.sip.native.library import ImportSlot, PjString, function
 from gateway.threads import runs_on
 
-Choose = Callable[[Target, Callable[[Server | None], None]], None]
+Choose = Callable[[NextHop, Callable[[Server | None], None]], None]
 
 _log = structlog.get_logger(__name__)
 _PJ_ERESOLVE = 70018
@@ -107,7 +106,7 @@ class LibraryNames:
         def answer(server: Server | None) -> None:
             self._answer(server, pool, token, resolved)
 
-        self._choose(Target(host, info.port, transport), answer)
+        self._choose(NextHop(host, info.port, transport), answer)
         return 0
 
     def _answer(self, server: Server | None, pool: int, token: int, resolved: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gateway.sip.location.servers import RETRY_S, Located, Target
+from gateway.sip.location.servers import RETRY_S, Located, NextHop
 from gateway.threads import runs_on
 
 Told = Callable[[Located], None]
@@ -44,14 +44,14 @@ class Locator:
         clock: monotonic seconds.
     """
 
-    def __init__(self, ask: Callable[[Target], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ask: Callable[[NextHop], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._clock = clock
-        self._names: OrderedDict[Target, _Name] = OrderedDict()
+        self._names: OrderedDict[NextHop, _Name] = OrderedDict()
         self._closed = False
 
     @runs_on("sip")
-    def locate(self, target: Target, answer: Told, *, ours: bool) -> None:
+    def locate(self, target: NextHop, answer: Told, *, ours: bool) -> None:
         """
         Give ``answer`` the servers of a target: at once when they are known, else when they are.
 
@@ -74,14 +74,14 @@ class Locator:
         self._look_up(target, name)
 
     @runs_on("sip")
-    def follow(self, target: Target, told: Told) -> None:
+    def follow(self, target: NextHop, told: Told) -> None:
         """Keep a target's servers fresh as long as the process lives; ``told`` gets each result."""
         name = self._name(target)
         name.followers.append(told)
         self._look_up(target, name)
 
     @runs_on("sip")
-    def take(self, target: Target, located: Located) -> None:
+    def take(self, target: NextHop, located: Located) -> None:
         """Take what came of a lookup and hand it to whoever waits; servers known before outlast a failed one."""
         name = self._name(target)
         name.asked = False
@@ -114,7 +114,7 @@ class Locator:
             for told in waiting:
                 told(Located((), 0, f"{target.host} was not looked up: the gateway stops"))
 
-    def _name(self, target: Target) -> _Name:
+    def _name(self, target: NextHop) -> _Name:
         name = self._names.setdefault(target, _Name())
         self._names.move_to_end(target)
         if len(self._names) > _MAX_NAMES:
@@ -123,7 +123,7 @@ class Locator:
                 del self._names[oldest]
         return name
 
-    def _look_up(self, target: Target, name: _Name) -> None:
+    def _look_up(self, target: NextHop, name: _Name) -> None:
         if not name.asked and not self._closed:
             name.asked = True
             self._ask(target)

@@ -21,12 +21,12 @@ import dns.resolver
 
 from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.location.servers import (
-    Answer,
+    DnsAnswer,
     Located,
     Naptr,
+    NextHop,
     Question,
     Srv,
-    Target,
     Transport,
     is_address,
     locating,
@@ -67,12 +67,12 @@ class Resolver:
         self._seed = secrets.token_hex(8)
 
     @runs_on("loop")
-    async def locate(self, target: Target) -> Located:
+    async def locate(self, target: NextHop) -> Located:
         """Return the servers of a target; of an address, the address itself. Raises nothing."""
         if is_address(target.host):
             return Located((server_at(target),), SYSTEM_TTL_S)
         steps = locating(target, self._supported, self._chance)
-        answers: Sequence[Answer] | None = None
+        answers: Sequence[DnsAnswer] | None = None
         while True:
             try:
                 questions = next(steps) if answers is None else steps.send(answers)
@@ -84,23 +84,23 @@ class Resolver:
     def _chance(self, text: str) -> float:
         return 1.0 - random.Random(f"{self._seed}{text}").random()
 
-    async def _ask(self, question: Question) -> Answer:
+    async def _ask(self, question: Question) -> DnsAnswer:
         if question.kind == "A":
             if is_address(question.name):  # against RFC 2782, and met all the same
-                return Answer((question.name,))
+                return DnsAnswer((question.name,))
             if found := addresses_in_hosts(question.name, self._hosts_file):
-                return Answer(found, SYSTEM_TTL_S)
+                return DnsAnswer(found, SYSTEM_TTL_S)
         clock = asyncio.get_running_loop().time
         due_at = clock() + self._settings.dns_timeout_s
         by_name_server = "." in question.name
-        answer = await self._ask_name_servers(question) if by_name_server else Answer(problem="no such name")
+        answer = await self._ask_name_servers(question) if by_name_server else DnsAnswer(problem="no such name")
         ours_alone = by_name_server and self._settings.name_servers
         if question.kind != "A" or answer.records or ours_alone or clock() >= due_at:
             return answer
         found = await _ask_system(question.name, due_at - clock())
-        return Answer(found, SYSTEM_TTL_S) if found else answer
+        return DnsAnswer(found, SYSTEM_TTL_S) if found else answer
 
-    async def _ask_name_servers(self, question: Question) -> Answer:
+    async def _ask_name_servers(self, question: Question) -> DnsAnswer:
         try:
             resolver = self._name_servers()
             result = await resolver.resolve(
@@ -111,16 +111,16 @@ class Resolver:
                 backend=dns.asyncbackend.get_backend("asyncio"),
             )
         except dns.resolver.NXDOMAIN:
-            return Answer(problem="no such name")
+            return DnsAnswer(problem="no such name")
         except dns.exception.Timeout:
-            return Answer(problem=f"no name server answered within {self._settings.dns_timeout_s:g} s", failed=True)
+            return DnsAnswer(problem=f"no name server answered within {self._settings.dns_timeout_s:g} s", failed=True)
         except dns.resolver.NoNameservers:
-            return Answer(problem="the name servers cannot tell (SERVFAIL or REFUSED)", failed=True)
+            return DnsAnswer(problem="the name servers cannot tell (SERVFAIL or REFUSED)", failed=True)
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
-            return Answer(problem=f"the name servers could not be asked: {error}", failed=True)
+            return DnsAnswer(problem=f"the name servers could not be asked: {error}", failed=True)
         if result.rrset is None:
-            return Answer(problem=f"no {question.kind} record")
-        return Answer(
+            return DnsAnswer(problem=f"no {question.kind} record")
+        return DnsAnswer(
             tuple(_record(question.kind, each) for each in result.rrset), float(result.chaining_result.minimum_ttl)
         )
 

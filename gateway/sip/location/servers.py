@@ -28,7 +28,7 @@ _MAX_SERVICES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class NextHop:
     """
     Where a request is to go, as its topmost Route or its Request-URI says.
 
@@ -103,7 +103,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsAnswer:
     """
     What the name servers know.
 
@@ -120,7 +120,7 @@ class Answer:
     failed: bool = False
 
 
-Locating = Generator[Sequence[Question], Sequence[Answer], Located]
+Locating = Generator[Sequence[Question], Sequence[DnsAnswer], Located]
 Chance = Callable[[str], float]
 """
 Gives a number above 0 and up to 1 for a text, the same for the same text. So the order of equal servers differs from
@@ -137,13 +137,13 @@ def is_address(host: str) -> bool:
     return True
 
 
-def server_at(target: Target) -> Server:
+def server_at(target: NextHop) -> Server:
     """Return the server that a target with an IPv4 address for a host names."""
     transport = target.transport or "udp"
     return Server(target.host, target.port or DEFAULT_PORTS[transport], transport)
 
 
-def locating(target: Target, supported: Sequence[Transport], chance: Chance) -> Locating:
+def locating(target: NextHop, supported: Sequence[Transport], chance: Chance) -> Locating:
     """
     Find the servers of a target.
 
@@ -182,7 +182,7 @@ def locating(target: Target, supported: Sequence[Transport], chance: Chance) -> 
     return (yield from _addresses(found, {target.host: own}, min(times, default=MAX_TTL_S), chance, failed=failed))
 
 
-def _services(naptr: Answer, wanted: Sequence[Transport]) -> list[tuple[Transport, str]]:
+def _services(naptr: DnsAnswer, wanted: Sequence[Transport]) -> list[tuple[Transport, str]]:
     """Return the SRV names that NAPTR records give, best first (RFC 3263 section 4.1)."""
     records = [
         (record, _SERVICES[record.service.lower()])
@@ -195,7 +195,7 @@ def _services(naptr: Answer, wanted: Sequence[Transport]) -> list[tuple[Transpor
     return [(transport, record.replacement) for record, transport in best]
 
 
-def _in_order(answer: Answer, transport: Transport, chance: Chance) -> list[Srv]:
+def _in_order(answer: DnsAnswer, transport: Transport, chance: Chance) -> list[Srv]:
     """Sort SRV records by priority, and those of one priority by chance and weight."""
 
     def rank(record: Srv) -> tuple[int, bool, float]:
@@ -209,7 +209,7 @@ def _in_order(answer: Answer, transport: Transport, chance: Chance) -> list[Srv]
 
 def _addresses(
     found: Sequence[tuple[Transport, Srv]],
-    known: Mapping[str, Answer],
+    known: Mapping[str, DnsAnswer],
     ttl_s: float,
     chance: Chance,
     *,

@@ -9,9 +9,9 @@ from functools import partial
 import structlog
 
 from gateway.settings.sections import TrunkSettings
-from gateway.sip.admission.sources import Sources
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.location.locator import Locator
-from gateway.sip.location.servers import Located, Target, Transport, is_address
+from gateway.sip.location.servers import Located, NextHop, Transport, is_address
 from gateway.threads import runs_on
 
 GRACE_S = 3600.0
@@ -20,10 +20,10 @@ GRACE_S = 3600.0
 _log = structlog.get_logger(__name__)
 
 
-def next_hop(trunk: TrunkSettings) -> Target:
+def next_hop(trunk: TrunkSettings) -> NextHop:
     """Return where a trunk's requests go first: its outbound proxy, or its host."""
     host, _, port = (trunk.outbound_proxy or trunk.host).lower().partition(":")
-    return Target(host, int(port or 0), trunk.transport)
+    return NextHop(host, int(port or 0), trunk.transport)
 
 
 def transports_of(trunks: Mapping[str, TrunkSettings]) -> dict[str, Transport]:
@@ -39,7 +39,7 @@ class TrunkNames:
     Args:
         trunks: name -> trunk.
         locator: knows the servers of host names.
-        sources: learns the addresses.
+        access_list: learns the addresses.
         told: takes a trunk and why its name has no address, first and after each change; empty when it has one.
         clock: monotonic seconds.
     """
@@ -48,12 +48,12 @@ class TrunkNames:
         self,
         trunks: Mapping[str, TrunkSettings],
         locator: Locator,
-        sources: Sources,
+        access_list: AccessList,
         told: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._locator = locator
-        self._sources = sources
+        self._access_list = access_list
         self._told = told
         self._clock = clock
         self._seen: dict[tuple[str, str], float] = {}
@@ -73,7 +73,7 @@ class TrunkNames:
         for (trunk, address), seen_at in list(self._seen.items()):
             if now - seen_at > GRACE_S:
                 del self._seen[trunk, address]
-                self._sources.forget(trunk, address)
+                self._access_list.forget(trunk, address)
 
     def _take(self, trunk: str, located: Located) -> None:
         now, host = self._clock(), self._targets[trunk].host
@@ -81,7 +81,7 @@ class TrunkNames:
         if any((trunk, address) not in self._seen for address in addresses):
             _log.info("trunk_located", trunk=trunk, host=host, servers=[str(server) for server in located.servers])
         for address in addresses:
-            self._sources.learn(trunk, address)
+            self._access_list.learn(trunk, address)
         # While nothing is known of the name, nothing is known to have changed.
         kept = addresses or [address for name, address in self._seen if name == trunk]
         self._seen |= {(trunk, address): now for address in kept}

@@ -1,5 +1,5 @@
 """
-The jitter buffers inside the SIP library, within reach of ``LineWatch``.
+The jitter buffers inside the SIP library, within reach of ``JitterWatch``.
 
 PJMEDIA keeps the buffer of a stream to itself, but sets its discard algorithm through its own import table when it
 makes the stream. There each new buffer is seen (``ImportSlot``), and its setters are exported. Checked against
@@ -16,8 +16,7 @@ import structlog
 from gateway.errors import SipError
 from gateway.sip.core.jitter import FRAME_MS, JitterPlan
 from gateway.sip.native.guard import answering
-from gateway.sip.native.import_slot import ImportSlot
-from gateway.sip.native.library import function
+from gateway.sip.native.library import ImportSlot, function
 from gateway.threads import runs_on
 
 DISCARD_NONE, DISCARD_STATIC = 0, 1  # pjmedia_jb_discard_algo; progressive (2) clicks on clean lines

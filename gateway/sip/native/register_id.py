@@ -19,8 +19,7 @@ import structlog
 
 from gateway.errors import SipError
 from gateway.sip.native.guard import answering
-from gateway.sip.native.import_slot import ImportSlot
-from gateway.sip.native.library import Header, PjString, function
+from gateway.sip.native.library import Header, ImportSlot, PjString, function
 from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)

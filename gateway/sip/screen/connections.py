@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.errors import SipError
-from gateway.sip.admission.sources import Sources
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.native.guard import answering
-from gateway.sip.native.import_slot import ImportSlot
+from gateway.sip.native.library import ImportSlot
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ _Accept = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c
 
 
 @dataclass(slots=True)
-class _Guest:
+class _Accepted:
     """A connection that the library was given; ``inode`` tells it from a later one with the same number."""
 
     number: int
@@ -55,21 +55,21 @@ class _Guest:
     closed_at: float | None = None
 
 
-class Door:
+class AcceptGuard:
     """
     Counts connections before the library accepts them. Thread: sip.
 
     Args:
-        sources: whose TLS connections are let in at all: the library's OpenSSL is too old for strangers.
+        access_list: whose TLS connections are let in at all: the library's OpenSSL is too old for strangers.
         silent_s: how long a connection may stand without a message.
     """
 
-    def __init__(self, sources: Sources, *, silent_s: float = SILENT_S) -> None:
-        self._sources = sources
+    def __init__(self, access_list: AccessList, *, silent_s: float = SILENT_S) -> None:
+        self._access_list = access_list
         self._silent_s = silent_s
         self._tls_ports: frozenset[int] = frozenset()
-        self._guests: dict[str, _Guest] = {}
-        self._leaving: list[_Guest] = []
+        self._accepted: dict[str, _Accepted] = {}
+        self._leaving: list[_Accepted] = []
         self._slot = ImportSlot("accept")
         self._callback = _Accept(self._accept)
         self._library = ctypes.CDLL(None, use_errno=True)
@@ -100,29 +100,29 @@ class Door:
     @property
     def open(self) -> int:
         """Connections that the library holds."""
-        return len(self._guests)
+        return len(self._accepted)
 
     def heard(self, peer: str) -> None:
         """Note that a whole SIP message came from ``address:port``, over whatever transport."""
-        guest = self._guests.get(peer)
-        if guest is not None:
-            guest.heard = True
+        connection = self._accepted.get(peer)
+        if connection is not None:
+            connection.heard = True
 
     def hang_up(self, peer: str) -> None:
         """Shut the connection from ``address:port`` down, if it is one that was taken."""
-        guest = self._guests.get(peer)
-        if guest is not None and _is_open(guest):
-            _shut_down(guest)
+        connection = self._accepted.get(peer)
+        if connection is not None and _is_open(connection):
+            _shut_down(connection)
 
     def tick(self, now: float) -> None:
         """Shut down connections of strangers that brought no message in time. About once a second."""
         self._forget_gone(now)
-        for guest in self._guests.values():
-            overdue = not guest.heard and now - guest.since > self._silent_s
-            if overdue and self._sources.trunk_of(guest.host) is None:  # a trunk may open one for later
-                guest.heard = True  # once is enough
+        for connection in self._accepted.values():
+            overdue = not connection.heard and now - connection.since > self._silent_s
+            if overdue and self._access_list.trunk_of(connection.host) is None:  # a trunk may open one for later
+                connection.heard = True  # once is enough
                 self.refused["silent connection"] += 1
-                _shut_down(guest)
+                _shut_down(connection)
 
     @answering(-1)
     def _accept(self, listener: int, address: int | None, length: int | None) -> int:
@@ -154,32 +154,34 @@ class Door:
                 return "connection gone at once"  # whoever made a hundred and left takes no handle from those who stay
         except OSError:
             return "connection gone at once"
-        if _local_port(listener) in self._tls_ports and not self._sources.find(host).allowed:
+        if _local_port(listener) in self._tls_ports and not self._access_list.find(host).allowed:
             return "TLS connection from a source not allowed"
-        counted = (*self._guests.values(), *self._leaving)
-        stranger = self._sources.trunk_of(host) is None
+        counted = (*self._accepted.values(), *self._leaving)
+        stranger = self._access_list.trunk_of(host) is None
         if len(counted) >= (MOST - FOR_TRUNKS if stranger else MOST):
             return "too many connections"
-        of_source = sum(guest.host == host for guest in counted)
-        open_of_source = sum(guest.host == host for guest in self._guests.values())
+        of_source = sum(connection.host == host for connection in counted)
+        open_of_source = sum(connection.host == host for connection in self._accepted.values())
         if stranger and (of_source >= MOST_OF_A_SOURCE or open_of_source >= OPEN_OF_A_SOURCE):
             return "too many connections of a source"
-        self._guests[peer] = _Guest(number, os.fstat(number).st_ino, host, now)
+        self._accepted[peer] = _Accepted(number, os.fstat(number).st_ino, host, now)
         return None
 
     def _forget_gone(self, now: float) -> None:
         """Move connections that the library has closed to those whose handles are not free yet."""
-        for peer, guest in tuple(self._guests.items()):
-            if not _is_open(guest):
-                guest.closed_at = now
-                self._leaving.append(self._guests.pop(peer))
-        self._leaving = [guest for guest in self._leaving if now - (guest.closed_at or now) < _FREED_AFTER_S]
+        for peer, connection in tuple(self._accepted.items()):
+            if not _is_open(connection):
+                connection.closed_at = now
+                self._leaving.append(self._accepted.pop(peer))
+        self._leaving = [
+            connection for connection in self._leaving if now - (connection.closed_at or now) < _FREED_AFTER_S
+        ]
 
 
-def _is_open(guest: _Guest) -> bool:
+def _is_open(connection: _Accepted) -> bool:
     """Whether the library still holds a connection, and its far end has not closed it either."""
     try:
-        return os.fstat(guest.number).st_ino == guest.inode and not _is_closed(guest.number)
+        return os.fstat(connection.number).st_ino == connection.inode and not _is_closed(connection.number)
     except OSError:
         return False
 
@@ -193,10 +195,10 @@ def _is_closed(number: int) -> bool:
             return False
 
 
-def _shut_down(guest: _Guest) -> None:
+def _shut_down(connection: _Accepted) -> None:
     # One that was reset meanwhile has nothing left to shut down.
-    with suppress(OSError), socket.socket(fileno=os.dup(guest.number)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)  # the library reads the end of it
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.number)) as shared:
+        shared.shutdown(socket.SHUT_RDWR)  # the library reads the end of it
 
 
 def _peer(number: int) -> tuple[str, str]:

@@ -16,13 +16,12 @@ from gateway.sip.admission.screening import CUT_OFF, NOT_ALLOWED, Drop, Pass, Re
 from gateway.sip.core.message import Malformed, Message, parse_message
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover
-from gateway.sip.native.gate import Gate
 from gateway.sip.native.guard import answering
 from gateway.sip.native.handles import Handles
 from gateway.sip.native.library import RX_PRIORITY, Endpoint, OnMessage, PjString, RawSender, RxData, SipModule
-from gateway.sip.native.message_body import LibraryBody
-from gateway.sip.screen.connections import Door
-from gateway.sip.screen.oversize import Dropped
+from gateway.sip.native.parser import BodyReplacer, ParserGate
+from gateway.sip.screen.connections import AcceptGuard
+from gateway.sip.screen.dropped_data import DroppedData
 from gateway.sip.screen.trace import Tracer
 from gateway.threads import runs_on
 
@@ -44,7 +43,7 @@ class Screen:
     Args:
         rules: decides.
         tracer: sees what passes, and what is sent.
-        door: guards the listeners of TCP and TLS.
+        accept_guard: guards the listeners of TCP and TLS.
         failover: hears of requests that go out, and of the responses to them.
         handles: counts the library's sockets; here its refusals are told.
     """
@@ -53,20 +52,20 @@ class Screen:
         self,
         rules: Screening,
         tracer: Tracer,
-        door: Door,
+        accept_guard: AcceptGuard,
         failover: Failover | None = None,
         handles: Handles | None = None,
     ) -> None:
         self._rules = rules
         self._tracer = tracer
-        self._door = door
+        self._accept_guard = accept_guard
         self._failover = failover
         self._endpoint: Endpoint | None = None
         self._sender: RawSender | None = None
-        self._gate: Gate | None = None
+        self._gate: ParserGate | None = None
         self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
-        self._dropped: Dropped | None = None
-        self._body: LibraryBody | None = None
+        self._dropped: DroppedData | None = None
+        self._body: BodyReplacer | None = None
         self._handles = handles
         self._received: Any = None
         self._sent: Any = None
@@ -83,8 +82,8 @@ class Screen:
     def install(self) -> bool:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
-            endpoint, sender, gate, body = Endpoint(), RawSender(), Gate(self._on_text), LibraryBody()
-            dropped = Dropped(self._on_unread, self._may_hear_of_length, self._door.hang_up)
+            endpoint, sender, gate, body = Endpoint(), RawSender(), ParserGate(self._on_text), BodyReplacer()
+            dropped = DroppedData(self._on_unread, self._may_hear_of_length, self._accept_guard.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
             return False
@@ -109,18 +108,18 @@ class Screen:
             gate.install()
         except SipError as error:  # what the library's own parser refuses gets no answer then, and counts for nobody
             _log.warning("sip_gate_missing", detail=f"{error}; put a SIP proxy in front of this build")
-        self._door.install()
+        self._accept_guard.install()
         return True
 
     @runs_on("sip")
     def tick(self, now: float) -> None:
         """Do what is due: idle connections, the line in the log. ``now``: monotonic seconds."""
-        self._door.tick(now)
+        self._accept_guard.tick(now)
         for half_open in self._rules.half_open(now):
             if self._endpoint is not None and self._endpoint.terminate(*half_open):
                 self.counts["no ACK"] += 1
-        self.counts.update(self._door.refused)
-        self._door.refused.clear()
+        self.counts.update(self._accept_guard.refused)
+        self._accept_guard.refused.clear()
         if self._handles is not None:
             self.counts.update(self._handles.refused)
             self._handles.refused.clear()
@@ -140,7 +139,7 @@ class Screen:
         if self._endpoint is not None:
             self._endpoint.unregister(self._module)
             self._endpoint = None
-            self._door.remove()
+            self._accept_guard.remove()
         if self._dropped is not None:
             self._dropped.remove()
             self._dropped = None
@@ -153,7 +152,7 @@ class Screen:
         """Say whether the library may read a message; what comes of it otherwise is done here."""
         admitted = self._rules.admit(text, size, source, time.monotonic())
         if isinstance(admitted, Message):
-            self._door.heard(source)
+            self._accept_guard.heard(source)
             self._admitted = admitted, text, source
             return True
         if isinstance(admitted, Respond) and admitted.why == CUT_OFF:
@@ -252,7 +251,7 @@ class Screen:
         text, source = self._received.wholeMsg, self._received.srcAddress
         admitted = self._rules.admit(text, len(text.encode("utf-8", "surrogateescape")), source, time.monotonic())
         if isinstance(admitted, Message):
-            self._door.heard(source)
+            self._accept_guard.heard(source)
             return admitted, text, source
         self._count(admitted, source)
         if isinstance(admitted, Respond) and not text.startswith("ACK "):

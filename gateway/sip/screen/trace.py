@@ -30,7 +30,7 @@ _FILE_MODE, _FOLDER_MODE = 0o640, 0o750  # numbers stand in them
 
 
 @dataclass(slots=True)
-class _Kept:
+class _TracedCall:
     call_id: str
     first: list[TracedMessage] = field(default_factory=list)
     last: deque[TracedMessage] = field(default_factory=lambda: deque(maxlen=_LAST))
@@ -54,11 +54,11 @@ class Tracer:
         self._mode = settings.trace
         self._folder = settings.trace_folder
         self._local = (settings.public_address or settings.host, settings.port)
-        self._waiting: OrderedDict[str, _Kept] = OrderedDict()
-        self._answered: OrderedDict[str, _Kept] = OrderedDict()
-        self._ending: OrderedDict[str, _Kept] = OrderedDict()
+        self._waiting: OrderedDict[str, _TracedCall] = OrderedDict()
+        self._answered: OrderedDict[str, _TracedCall] = OrderedDict()
+        self._ending: OrderedDict[str, _TracedCall] = OrderedDict()
         self._unanswered = Buckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
-        self._queue: deque[tuple[float, _Kept]] = deque()
+        self._queue: deque[tuple[float, _TracedCall]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._failing = False
@@ -90,7 +90,7 @@ class Tracer:
         if kept is None:
             if message.method != "INVITE":
                 return
-            kept = self._waiting[message.call_id] = _Kept(message.call_id)
+            kept = self._waiting[message.call_id] = _TracedCall(message.call_id)
             if len(self._waiting) > _WAITING:
                 self._waiting.popitem(last=False)
         with self._changed:
@@ -143,7 +143,7 @@ class Tracer:
         if self._thread is not None:
             self._thread.join()
 
-    def _find(self, call_id: str) -> _Kept | None:
+    def _find(self, call_id: str) -> _TracedCall | None:
         for table in (self._waiting, self._answered, self._ending):
             if call_id in table:
                 return table[call_id]
@@ -155,7 +155,7 @@ class Tracer:
         while (kept := self._next()) is not None:
             self._write(kept)
 
-    def _next(self) -> _Kept | None:
+    def _next(self) -> _TracedCall | None:
         """Wait for the next call whose messages are complete; None at the end."""
         with self._changed:
             while True:
@@ -167,7 +167,7 @@ class Tracer:
                     return None
                 self._changed.wait(self._queue[0][0] - time.monotonic() if self._queue else None)
 
-    def _write(self, kept: _Kept) -> None:
+    def _write(self, kept: _TracedCall) -> None:
         messages = [*kept.first, *kept.last]
         path = kept.path
         assert path is not None

@@ -12,8 +12,7 @@ import pytest
 from gateway.settings.sections import TrunkSettings
 from gateway.settings.sip import SipSettings
 from gateway.settings.trunk_checks import trunk_mistakes
-from gateway.sip.core.addressing import ANONYMOUS, parties_of, shown
-from gateway.sip.core.dial import dialled
+from gateway.sip.core.addressing import ANONYMOUS, outbound_invite, parties_of, shown
 from gateway.sip.core.message import Message
 
 pytestmark = pytest.mark.unit
@@ -160,7 +159,7 @@ def test_calls_are_read_and_written_as_the_carrier_does(name: str) -> None:
     parties = parties_of(invite, trunk)
     assert (parties.caller.number, parties.called) == (case.caller, case.called)
     caller = shown("", trunk, parties.caller)
-    called = dialled(case.dials, TRUNKS, trunk=name, caller=caller, diverted_from=parties.called)
+    called = outbound_invite(case.dials, TRUNKS, trunk=name, caller=caller, diverted_from=parties.called)
     assert called.uri == case.asked
     told = {"From": called.local_uri, **dict(called.headers)}
     assert {header: told.get(header) for header, _ in case.tells} == dict(case.tells)

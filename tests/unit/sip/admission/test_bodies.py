@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.sip.admission.bodies import Bodies, Body, Refusal
+from gateway.sip.admission.bodies import Bodies, Body, BodyRefusal
 from gateway.sip.core.message import Message, parse_message
 from gateway.sip.core.negotiation import Terms
 
@@ -44,8 +44,8 @@ def message(
     return parse_message(f"{head}{content}Content-Length: {len(body)}\r\n\r\n{body}")
 
 
-def code(verdict: Body | Refusal | None) -> int:
-    assert isinstance(verdict, Refusal), verdict
+def code(verdict: Body | BodyRefusal | None) -> int:
+    assert isinstance(verdict, BodyRefusal), verdict
     return verdict.code
 
 
@@ -77,7 +77,7 @@ def test_an_offer_is_written_anew_or_refused(method: str, body: str, expected: B
 
 def test_a_refusal_says_why() -> None:
     verdict = Bodies().request(message("INVITE", NAME), TERMS)
-    assert isinstance(verdict, Refusal)
+    assert isinstance(verdict, BodyRefusal)
     assert verdict.headers == (("Warning", '301 sip-voice-gateway "the media address is no IPv4 number"'),)
 
 
@@ -96,7 +96,7 @@ def test_a_refusal_says_why() -> None:
 def test_another_kind_of_body_is_refused(body: str, kind: str, more: str, status: int, header: str | None) -> None:
     verdict = Bodies().request(message("INVITE", body, kind=kind, more=more), TERMS)
     assert code(verdict) == status
-    assert isinstance(verdict, Refusal)
+    assert isinstance(verdict, BodyRefusal)
     assert header in (None, *dict(verdict.headers))
 
 
@@ -177,7 +177,7 @@ def test_of_a_notify_the_library_gets_how_a_transfer_goes(body: str, text: str |
 # --- offers of ours ---
 
 
-def dialled(lines: str = "m=audio 4000 RTP/AVP 0\r\n", cseq: str = "5 INVITE") -> Bodies:
+def outbound_invite(lines: str = "m=audio 4000 RTP/AVP 0\r\n", cseq: str = "5 INVITE") -> Bodies:
     bodies = Bodies()
     bodies.sent(message("INVITE", HEAD + lines, cseq=cseq))
     return bodies
@@ -199,7 +199,7 @@ def dialled(lines: str = "m=audio 4000 RTP/AVP 0\r\n", cseq: str = "5 INVITE") -
     ],
 )
 def test_an_answer_is_written_anew_or_taken_away(start: str, body: str, taken: bool) -> None:
-    verdict = dialled().response(message(start, body, cseq="5 INVITE"), TERMS)
+    verdict = outbound_invite().response(message(start, body, cseq="5 INVITE"), TERMS)
     assert verdict == (Body("application/sdp", GOOD) if taken else None)
 
 
@@ -214,11 +214,11 @@ def test_an_answer_is_written_anew_or_taken_away(start: str, body: str, taken: b
     ],
 )
 def test_what_answers_no_offer_of_ours_is_taken_away(start: str, cseq: str, call_id: str) -> None:
-    assert dialled().response(message(start, SDP, cseq=cseq, call_id=call_id), TERMS) is None
+    assert outbound_invite().response(message(start, SDP, cseq=cseq, call_id=call_id), TERMS) is None
 
 
 def test_an_answer_has_as_many_lines_as_our_newest_offer() -> None:
-    bodies = dialled()
+    bodies = outbound_invite()
     bodies.sent(message("INVITE", HEAD + "m=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 31\r\n", cseq="6 INVITE"))
     verdict = bodies.response(message("200 OK", SDP, cseq="6 INVITE"), TERMS)
     assert verdict == Body("application/sdp", GOOD + "m=video 0 RTP/AVP 0\r\n")
@@ -252,13 +252,13 @@ def test_no_update_comes_between_an_invite_without_an_offer_and_its_ack(body: st
     assert code(bodies.request(message("UPDATE", body, cseq="3 UPDATE"), TERMS)) == 491
     assert bodies.request(message("UPDATE", call_id="another"), TERMS) is None
     bodies.request(message("ACK", cseq="1 ACK"), TERMS)
-    assert not isinstance(bodies.request(message("UPDATE", body, cseq="4 UPDATE"), TERMS), Refusal)
+    assert not isinstance(bodies.request(message("UPDATE", body, cseq="4 UPDATE"), TERMS), BodyRefusal)
 
 
 def test_an_invite_of_a_stranger_with_the_call_id_of_a_call_changes_nothing_for_that_call() -> None:
-    bodies = dialled()
+    bodies = outbound_invite()
     bodies.request(message("INVITE", cseq="9 INVITE", tag="stranger"), TERMS)
-    assert not isinstance(bodies.request(message("UPDATE", SDP, cseq="2 UPDATE"), TERMS), Refusal)
+    assert not isinstance(bodies.request(message("UPDATE", SDP, cseq="2 UPDATE"), TERMS), BodyRefusal)
     bodies.sent(message("200 OK", SDP, cseq="9 INVITE", tag="stranger"))
     assert bodies.response(message("200 OK", SDP, cseq="5 INVITE"), TERMS) == Body("application/sdp", GOOD)
 
@@ -299,4 +299,4 @@ def test_no_offer_comes_while_ours_has_no_answer(begins: bool) -> None:
     bodies.request(message("ACK"), TERMS)
     bodies.request(message("ACK", SDP), TERMS)  # the library passes over it
     later = bodies.request(message("INVITE", SDP, cseq="3 INVITE"), TERMS)
-    assert isinstance(later, Refusal) == begins
+    assert isinstance(later, BodyRefusal) == begins

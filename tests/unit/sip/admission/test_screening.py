@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Drop, Occupancy, Pass, Respond, Screening
-from gateway.sip.admission.sources import Sources
 from gateway.sip.core.message import Malformed, Message, parse_message
 
 pytestmark = pytest.mark.unit
@@ -74,7 +74,7 @@ class House:
         trunks = {name: TrunkSettings.model_validate(trunk) for name, trunk in given.items()}
         occupancy = Occupancy(lambda: self.full, lambda: self.draining, lambda trunk: self.calls, lambda: self.scarce)
         secrets = {"pw": SecretStr("secret")}
-        self.rules = Screening(settings, Sources(settings, trunks), trunks, secrets=secrets, occupancy=occupancy)
+        self.rules = Screening(settings, AccessList(settings, trunks), trunks, secrets=secrets, occupancy=occupancy)
 
     def ask(self, text: str, source: str = STRANGER) -> Any:
         self.now += 0.02

@@ -11,7 +11,7 @@ import pytest
 from gateway.audio.pcm import PHONE, WIDEBAND
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.sip.calls.bridge import Bridge, Talk, WaitingTone
+from gateway.sip.calls.bridge import Bridge, Talkers, WaitingTone
 
 pytestmark = pytest.mark.unit
 
@@ -104,7 +104,7 @@ def test_nothing_is_joined_before_there_is_somebody_to_serve() -> None:
 
 def test_the_caller_waits_while_the_agent_speaks_with_the_second_leg() -> None:
     board, bridge, _ = served()
-    bridge.let_talk(Talk.AGENT_AND_SECOND)
+    bridge.let_talk(Talkers.AGENT_AND_SECOND)
     assert board.wires == {("port1", "caller"), ("caller", "port1")}
     bridge.stream_up("second", board.stream("second"))
     assert board.wires == {("port1", "caller"), ("caller", "port1"), ("second", "port0"), ("port0", "second")}
@@ -113,7 +113,7 @@ def test_the_caller_waits_while_the_agent_speaks_with_the_second_leg() -> None:
     assert waiting.lent[0] is None
     assert isinstance(waiting.lent[1], WaitingTone)
     assert waiting.lent[2] is RECORDER
-    bridge.let_talk(Talk.AGENT_AND_CALLER)
+    bridge.let_talk(Talkers.AGENT_AND_CALLER)
     assert board.wires == {("caller", "port0"), ("port0", "caller")}
     assert board.idle == [waiting]
     assert waiting.lent == ()
@@ -124,12 +124,12 @@ def test_joined_legs_hear_each_other_and_no_agent() -> None:
     board, bridge, _ = served()
     second = board.stream("second")
     bridge.stream_up("second", second)
-    bridge.let_talk(Talk.CALLER_AND_SECOND)
+    bridge.let_talk(Talkers.CALLER_AND_SECOND)
     assert board.wires == {("caller", "second"), ("second", "caller")}
     board.gone(second)
     bridge.stream_gone("second")
     assert not board.wires
-    bridge.let_talk(Talk.AGENT_AND_CALLER)
+    bridge.let_talk(Talkers.AGENT_AND_CALLER)
     assert board.wires == {("caller", "port0"), ("port0", "caller")}
 
 
@@ -147,9 +147,9 @@ def test_the_music_of_whoever_holds_us_is_not_passed_on() -> None:
     bridge.hold(held=True)
     assert board.ports[0].deaf
     bridge.stream_up("second", board.stream("second"))
-    bridge.let_talk(Talk.AGENT_AND_SECOND)
+    bridge.let_talk(Talkers.AGENT_AND_SECOND)
     assert not board.ports[0].deaf
-    bridge.let_talk(Talk.AGENT_AND_CALLER)
+    bridge.let_talk(Talkers.AGENT_AND_CALLER)
     assert board.ports[0].deaf
     bridge.hold(held=False)
     assert not board.ports[0].deaf
@@ -159,7 +159,7 @@ def test_a_closed_bridge_has_given_everything_back() -> None:
     board, bridge, caller = served()
     second = board.stream("second")
     bridge.stream_up("second", second)
-    bridge.let_talk(Talk.AGENT_AND_SECOND)
+    bridge.let_talk(Talkers.AGENT_AND_SECOND)
     board.gone(caller)
     bridge.stream_gone("caller")
     bridge.close()
@@ -168,7 +168,7 @@ def test_a_closed_bridge_has_given_everything_back() -> None:
     assert not any(port.lent for port in board.ports)
     board.gone(second)
     bridge.stream_gone("second")
-    bridge.let_talk(Talk.AGENT_AND_CALLER)
+    bridge.let_talk(Talkers.AGENT_AND_CALLER)
     assert not board.wires
 
 
@@ -180,7 +180,7 @@ def test_no_order_of_events_touches_what_is_gone() -> None:
         for _ in range(12):
             match chance.randrange(4):
                 case 0:
-                    bridge.let_talk(chance.choice(list(Talk)))
+                    bridge.let_talk(chance.choice(list(Talkers)))
                 case 1:
                     bridge.hold(held=chance.random() < 0.5)
                 case 2:

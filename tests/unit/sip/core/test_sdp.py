@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.sip.core.sdp import BadSdp, Connection, Crypto, keep_codecs, may_pause, parse_sdp, takes_any
+from gateway.sip.core.sdp import BadSdp, ConnectionData, Crypto, keep_codecs, may_pause, parse_sdp, takes_any
 
 pytestmark = pytest.mark.unit
 
@@ -32,13 +32,13 @@ def test_a_description_is_read_whole() -> None:
         OFFER + "a=rtcp:4001 IN IP4 10.0.0.1\r\na=maxptime:40\r\nc=IN IP4 10.0.0.2\r\nm=video 0/2 RTP/SAVP 96\r\n"
     )
     first, second = session.media
-    assert (session.session_id, session.version, session.connection) == (1, 1, Connection("IP4", "127.0.0.1"))
+    assert (session.session_id, session.version, session.connection) == (1, 1, ConnectionData("IP4", "127.0.0.1"))
     assert (first.kind, first.port, first.port_count, first.profile) == ("audio", 4000, 1, "RTP/AVP")
     assert first.payloads() == {0: "PCMU", 8: "PCMA", 9: "G722", 101: "TELEPHONE-EVENT", 13: "CN"}
     assert first.codecs() == ("PCMU", "PCMA", "G722")
     assert (first.ptime_ms, first.maxptime_ms, first.direction) == (20, 40, "sendrecv")
-    assert first.rtcp == (4001, Connection("IP4", "10.0.0.1"))
-    assert session.connection_of(first) == Connection("IP4", "10.0.0.2")
+    assert first.rtcp == (4001, ConnectionData("IP4", "10.0.0.1"))
+    assert session.connection_of(first) == ConnectionData("IP4", "10.0.0.2")
     assert (second.kind, second.port, second.port_count, second.is_audio) == ("video", 0, 2, False)
     assert session.connection_of(second) == session.connection
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.sip.core.message import Message, parse_message
-from gateway.sip.location.failover import FAILED_S, MAX_FAILED_S, Attempt, Failover
+from gateway.sip.location.failover import FAILED_S, MAX_FAILED_S, Failover, RequestAttempt
 from gateway.sip.location.locator import Locator
-from gateway.sip.location.servers import Located, Server, Target
+from gateway.sip.location.servers import Located, NextHop, Server
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
 
 FIRST, SECOND = Server("192.0.2.1", 5060, "udp"), Server("192.0.2.2", 5060, "udp")
-TARGET = Target("carrier.example", 0, "udp")
+TARGET = NextHop("carrier.example", 0, "udp")
 BOTH = Located((FIRST, SECOND), 1000)
 
 
@@ -45,10 +45,10 @@ class Desk:
             clock=lambda: self.now,
         )
 
-    def send(self, message: Message = INVITE, *, after: Attempt | None = None) -> Attempt:
+    def send(self, message: Message = INVITE, *, after: RequestAttempt | None = None) -> RequestAttempt:
         """Send as the library does: it asks for the server, then for the message's way out."""
         with self.failover.attempt(after) as attempt:
-            self.failover.choose(Target("carrier.example"), lambda server: self.failover.sent(message))
+            self.failover.choose(NextHop("carrier.example"), lambda server: self.failover.sent(message))
         return attempt
 
 

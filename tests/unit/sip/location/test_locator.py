@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.sip.location.locator import STALE_S, Locator
-from gateway.sip.location.servers import RETRY_S, Located, Server, Target
+from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
 
-TARGET = Target("carrier.example", 0, "udp")
+TARGET = NextHop("carrier.example", 0, "udp")
 SERVER = Server("192.0.2.1", 5060, "udp")
 FOUND = Located((SERVER,), 100)
 SILENCE = Located((), RETRY_S, "no name server answered", failed=True)
@@ -23,11 +23,11 @@ class Desk:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.asked: list[Target] = []
+        self.asked: list[NextHop] = []
         self.told: list[Located] = []
         self.locator = Locator(self.asked.append, clock=lambda: self.now)
 
-    def locate(self, target: Target = TARGET, *, ours: bool = False) -> None:
+    def locate(self, target: NextHop = TARGET, *, ours: bool = False) -> None:
         self.locator.locate(target, self.told.append, ours=ours)
 
 
@@ -98,14 +98,14 @@ def test_a_followed_name_is_looked_up_again_before_its_time_is_over(desk: Desk) 
 
 def test_names_that_far_ends_choose_are_bounded(desk: Desk) -> None:
     for number in range(100):
-        desk.locate(Target(f"far{number}.example"))
+        desk.locate(NextHop(f"far{number}.example"))
     assert len(desk.asked) == 32
     assert len(desk.told) == 68
     assert "too many" in desk.told[0].problem
     desk.locate(ours=True)
     assert desk.asked[-1] == TARGET
     for number in range(1000):
-        desk.locator.take(Target(f"far{number}.example"), FOUND)
+        desk.locator.take(NextHop(f"far{number}.example"), FOUND)
     assert len(desk.locator._names) <= 256
 
 
@@ -113,6 +113,6 @@ def test_at_the_end_nobody_is_left_waiting(desk: Desk) -> None:
     desk.locate()
     desk.locator.close()
     assert [located.problem for located in desk.told] == ["carrier.example was not looked up: the gateway stops"]
-    desk.locate(Target("other.example"))
+    desk.locate(NextHop("other.example"))
     assert len(desk.told) == 2
     assert desk.asked == [TARGET]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.sip.admission.sources import Sources
+from gateway.sip.admission.access_list import AccessList
 from gateway.sip.location.locator import Locator
-from gateway.sip.location.servers import RETRY_S, Located, Server, Target
+from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
 from gateway.sip.location.trunk_names import GRACE_S, TrunkNames, next_hop, transports_of
 from gateway.threads import enter_role
 
@@ -20,7 +20,7 @@ TRUNKS = {
     "fixed": TrunkSettings(host="192.0.2.40"),
     "proxied": TrunkSettings(host="far.example", outbound_proxy="proxy.example:5070", transport="tls"),
 }
-NAMED = Target("carrier.example", 0, "udp")
+NAMED = NextHop("carrier.example", 0, "udp")
 SILENCE = Located((), RETRY_S, "no name server answered", failed=True)
 
 
@@ -31,12 +31,12 @@ def found(*addresses: str) -> Located:
 class Desk:
     def __init__(self) -> None:
         self.now = 0.0
-        self.asked: list[Target] = []
+        self.asked: list[NextHop] = []
         self.told: list[tuple[str, str]] = []
         self.locator = Locator(self.asked.append, clock=lambda: self.now)
-        self.sources = Sources(SipSettings(), TRUNKS)
+        self.access_list = AccessList(SipSettings(), TRUNKS)
         self.names = TrunkNames(
-            TRUNKS, self.locator, self.sources, lambda *told: self.told.append(told), clock=lambda: self.now
+            TRUNKS, self.locator, self.access_list, lambda *told: self.told.append(told), clock=lambda: self.now
         )
         self.names.open()
 
@@ -49,8 +49,8 @@ def desk() -> Iterator[Desk]:
 
 
 def test_names_alone_are_looked_up_and_the_proxy_before_the_host(desk: Desk) -> None:
-    assert desk.asked == [NAMED, Target("proxy.example", 5070, "tls")]
-    assert next_hop(TRUNKS["fixed"]) == Target("192.0.2.40", 0, "udp")
+    assert desk.asked == [NAMED, NextHop("proxy.example", 5070, "tls")]
+    assert next_hop(TRUNKS["fixed"]) == NextHop("192.0.2.40", 0, "udp")
     assert transports_of(TRUNKS)["proxy.example"] == "tls"
 
 
@@ -60,9 +60,9 @@ def test_a_host_of_two_trunks_is_reached_over_udp_unless_the_uri_says_otherwise(
 
 
 def test_all_servers_of_a_name_are_its_sources(desk: Desk) -> None:
-    assert not desk.sources.find("192.0.2.1").allowed
+    assert not desk.access_list.find("192.0.2.1").allowed
     desk.locator.take(NAMED, found("192.0.2.1", "192.0.2.2"))
-    assert [desk.sources.trunk_of(f"192.0.2.{n}:5060") for n in (1, 2, 3)] == ["named", "named", None]
+    assert [desk.access_list.trunk_of(f"192.0.2.{n}:5060") for n in (1, 2, 3)] == ["named", "named", None]
     assert desk.told == [("named", "")]
 
 
@@ -72,11 +72,11 @@ def test_an_address_that_a_name_has_no_more_is_kept_for_a_while(desk: Desk) -> N
     desk.locator.take(NAMED, found("192.0.2.2"))
     desk.now = GRACE_S - 1
     desk.names.tick(desk.now)
-    assert desk.sources.trunk_of("192.0.2.1") == "named"
+    assert desk.access_list.trunk_of("192.0.2.1") == "named"
     desk.now = GRACE_S + 1
     desk.names.tick(desk.now)
-    assert desk.sources.trunk_of("192.0.2.1") is None
-    assert desk.sources.trunk_of("192.0.2.2") == "named"
+    assert desk.access_list.trunk_of("192.0.2.1") is None
+    assert desk.access_list.trunk_of("192.0.2.2") == "named"
 
 
 def test_addresses_stay_while_no_name_server_answers(desk: Desk) -> None:
@@ -85,7 +85,7 @@ def test_addresses_stay_while_no_name_server_answers(desk: Desk) -> None:
         desk.now += 100000  # longer than servers are used without an answer
         desk.locator.take(NAMED, SILENCE)
         desk.names.tick(desk.now)
-    assert desk.sources.trunk_of("192.0.2.1") == "named"
+    assert desk.access_list.trunk_of("192.0.2.1") == "named"
     assert desk.told == [("named", "")]
 
 

@@ -84,16 +84,16 @@ class _FarEnd:
 
 
 @dataclass(slots=True)
-class _Invite(_FarEnd):
+class _ReceivedInvite(_FarEnd):
     branch: str
-    lines: tuple[bool, ...]  # as in ``_Dialog``
+    lines: tuple[bool, ...]  # as in ``_KnownDialog``
     code: int = 0  # our final answer; 0 before it
     answered: tuple[DialogKey, float] | None = None  # with a 2xx: which dialog it made, and when it was first sent
     acknowledged: bool = False
 
 
 @dataclass(slots=True)
-class _Dialog(_FarEnd):
+class _KnownDialog(_FarEnd):
     """
     A dialog.
 
@@ -115,7 +115,7 @@ class _Dialog(_FarEnd):
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _OwnRequest:
     """A request of ours."""
 
     call_id: str
@@ -127,15 +127,15 @@ class _Request:
 
 
 @dataclass(slots=True)
-class Dialogs:
+class DialogTable:
     """The table. ``now``: monotonic seconds."""
 
-    _waiting: OrderedDict[InviteKey, _Invite] = field(default_factory=OrderedDict)
-    _accepted: OrderedDict[InviteKey, _Invite] = field(default_factory=OrderedDict)
-    _live: OrderedDict[DialogKey, _Dialog] = field(default_factory=OrderedDict)
+    _waiting: OrderedDict[InviteKey, _ReceivedInvite] = field(default_factory=OrderedDict)
+    _accepted: OrderedDict[InviteKey, _ReceivedInvite] = field(default_factory=OrderedDict)
+    _live: OrderedDict[DialogKey, _KnownDialog] = field(default_factory=OrderedDict)
     _call_ids: Counter[str] = field(default_factory=Counter)
     _ended: OrderedDict[DialogKey, tuple[str, float]] = field(default_factory=OrderedDict)
-    _ours: OrderedDict[tuple[str, str], _Request] = field(default_factory=OrderedDict)
+    _ours: OrderedDict[tuple[str, str], _OwnRequest] = field(default_factory=OrderedDict)
 
     # --- requests from outside ---
 
@@ -170,7 +170,7 @@ class Dialogs:
         """Remember a new INVITE that the library gets; ``lines``: which media lines of its offer are on."""
         key = InviteKey.of(message)
         self._waiting.pop(key, None)
-        invite = _Invite(_hosts(message, peer), peer.trunk, message.branch, lines)
+        invite = _ReceivedInvite(_hosts(message, peer), peer.trunk, message.branch, lines)
         keep_newest(self._waiting, key, invite, _WAITING)
 
     def belongs(self, message: Message, peer: Peer, now: float) -> bool:
@@ -268,7 +268,7 @@ class Dialogs:
                 self._refused(request, now)
             elif message.code > 100 and message.to_tag:
                 hosts = _hosts(message, peer) | {request.peer.host}
-                dialog = _Dialog(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
+                dialog = _KnownDialog(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
                 self._began(key, dialog, message.code)
         elif message.cseq_method == "BYE" and message.code >= 200 and message.code not in (401, 407):
             self._end(key, "", now)
@@ -285,7 +285,7 @@ class Dialogs:
                 dialog.acknowledged = True
         else:
             lines = lines_on(message.body)
-            request = _Request(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
+            request = _OwnRequest(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
             keep_newest(self._ours, (message.branch, message.method), request, _OURS)
             if message.method in ("BYE", "CANCEL"):
                 self._closing(message, now)
@@ -306,7 +306,7 @@ class Dialogs:
             self._end(key, "", now)
         elif message.code > 100 and message.to_tag:
             invite.lines = invite.lines or lines_on(message.body)
-            self._began(key, _Dialog(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
+            self._began(key, _KnownDialog(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
         if 200 <= message.code < 300:
             invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
@@ -329,15 +329,15 @@ class Dialogs:
 
     # --- inside ---
 
-    def _dialog(self, message: Message) -> _Dialog | None:
+    def _dialog(self, message: Message) -> _KnownDialog | None:
         """Return the dialog that a request from outside is in."""
         return self._live.get(_key(message))
 
-    def _invite(self, message: Message) -> _Invite | None:
+    def _invite(self, message: Message) -> _ReceivedInvite | None:
         key = InviteKey.of(message)
         return self._accepted.get(key) or self._waiting.get(key)
 
-    def _began(self, key: DialogKey, dialog: _Dialog, code: int) -> None:
+    def _began(self, key: DialogKey, dialog: _KnownDialog, code: int) -> None:
         found = self._live.get(key)
         if found is None:
             self._live[key] = found = dialog
@@ -350,7 +350,7 @@ class Dialogs:
             found.confirmed = True
             found.closing_at = None
 
-    def _refused(self, request: _Request, now: float) -> None:
+    def _refused(self, request: _OwnRequest, now: float) -> None:
         """End the early dialogs of an INVITE of ours."""
         for key, dialog in tuple(self._live.items()):
             mine = key.call_id == request.call_id and key.local_tag == request.from_tag and dialog.cseq == request.cseq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sip.screen.oversize import pongs_to
+from gateway.sip.screen.dropped_data import pongs_to
 
 pytestmark = pytest.mark.unit
 

@@ -30,7 +30,7 @@ class _LastKey(ctypes.Structure):
     )
 
 
-class KeyMemory:
+class DtmfMemory:
     """
     What one stream remembers of the last key. Thread: sip; not to be used once the stream is gone.
 

@@ -14,7 +14,7 @@ _LEARNT_PER_TRUNK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Access:
     """
     What is known of an address.
 
@@ -27,7 +27,7 @@ class Source:
     allowed: bool
 
 
-class Sources:
+class AccessList:
     """
     The addresses of the trunks and of everybody else who may call. No I/O; thread: sip.
 
@@ -51,9 +51,9 @@ class Sources:
             ipaddress.IPv4Network(network)
             for network in (allowed if settings.allow_from is None else settings.allow_from)
         ]
-        self._found: OrderedDict[str, Source] = OrderedDict()
+        self._found: OrderedDict[str, Access] = OrderedDict()
 
-    def find(self, address: str) -> Source:
+    def find(self, address: str) -> Access:
         """Return what is known of an IPv4 address, given bare (``192.0.2.7``) or with its port."""
         host = address.rpartition(":")[0] or address
         found = self._found.get(host)
@@ -91,15 +91,15 @@ class Sources:
             del learnt[address]
             self._found.clear()
 
-    def _look_up(self, host: str) -> Source:
+    def _look_up(self, host: str) -> Access:
         try:
             address = ipaddress.IPv4Address(host)
         except ValueError:
-            return Source(None, allowed=False)
+            return Access(None, allowed=False)
         trunk = next((name for network, name in self._networks if address in network), None)
         if trunk is None:
             trunk = next((name for name, learnt in self._learnt.items() if host in learnt), None)
-        return Source(trunk, allowed=trunk is not None or any(address in network for network in self._allowed))
+        return Access(trunk, allowed=trunk is not None or any(address in network for network in self._allowed))
 
 
 def networks_of(trunk: TrunkSettings) -> tuple[str, ...]:

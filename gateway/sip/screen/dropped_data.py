@@ -26,7 +26,7 @@ _MOST_PONGS = 4  # for pings that came in one piece
 _CONNECTION_KINDS = (2, 3)
 
 
-class _Dropped(ctypes.Structure):
+class _DroppedData(ctypes.Structure):
     """``pjsip_tp_dropped_data`` (``pjsip/sip_transport.h``)."""
 
     _fields_ = (
@@ -49,7 +49,7 @@ class _Transport(ctypes.Structure):
     )
 
 
-_OnDropped = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Dropped))
+_OnDropped = ctypes.CFUNCTYPE(None, ctypes.POINTER(_DroppedData))
 
 
 def pongs_to(data: bytes) -> bytes:
@@ -57,7 +57,7 @@ def pongs_to(data: bytes) -> bytes:
     return _PONG * min(data.count(_PONG) // 2, _MOST_PONGS)
 
 
-class Dropped:
+class DroppedData:
     """
     Answers what can be answered of it. Thread: sip.
 

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from gateway.sip.native.gate import _ADDRESS, _ADDRESS_BYTES, source_of
 from gateway.sip.native.library import RxData
+from gateway.sip.native.parser import _ADDRESS, _ADDRESS_BYTES, source_of
 
 pytestmark = pytest.mark.unit
 
