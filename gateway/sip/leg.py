@@ -13,7 +13,7 @@ from gateway.call.actions import CallSecond
 from gateway.call.ports import Recorder
 from gateway.ids import CallId
 from gateway.sip.calls.bridge import Talkers
-from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.calls.media_port import RecorderTap
 from gateway.sip.core.addressing import OutboundInvite
 from gateway.sip.core.dtmf import dialling
@@ -22,7 +22,7 @@ from gateway.sip.core.dtmf import dialling
 class _Orders(Protocol):
     """The part of ``SipThread`` that a leg needs."""
 
-    def submit(self, order: Callable[[CallTable], None]) -> None:
+    def submit(self, order: Callable[[Calls], None]) -> None:
         """Have ``order`` carried out on the SIP thread."""
 
 

@@ -25,9 +25,10 @@ from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
 from gateway.sip.calls.accounts import Accounts, TrunkChanged
-from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.calls.media_port import AgentMediaPort
 from gateway.sip.core.addressing import Caller, OutboundInvite, outbound_invite
+from gateway.sip.core.message import MessageReader
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
 from gateway.sip.library.frame_bytes import FrameAccess, choose_frame_access
@@ -46,7 +47,7 @@ from gateway.sip.screen.screen import Screen
 from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role, runs_on
 
-Order = Callable[[CallTable], None]
+Order = Callable[[Calls], None]
 
 _log = structlog.get_logger(__name__)
 _POLL_BUSY_MS = 20  # keys of RFC 4733 come from the thread of the media, which does not end the library's wait
@@ -253,11 +254,11 @@ class SipThread:
             endpoint.libCreate()
             ending.callback(endpoint.libDestroy)
             accept_guard = AcceptGuard(access_list)
-            occupied: list[CallTable] = []  # the screen asks for it, and comes before it
+            occupied: list[Calls] = []  # the screen asks for it, and comes before it
             handles = ending.enter_context(Handles())
-            screen = Screen(
-                self._rules(access_list, occupied, handles), tracer, accept_guard, directory.failover, handles
-            )
+            reader = MessageReader()
+            rules = self._rules(access_list, occupied, handles, reader)
+            screen = Screen(rules, tracer, accept_guard, directory.failover, handles)
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
@@ -277,30 +278,34 @@ class SipThread:
             failover, trunks = directory.failover, self._trunks
             accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, access_list, failover, self._later)
             ending.callback(accounts.close)
-            table = CallTable(
-                self.emit, ports.make, settings, failover, self._later, accounts.of, trunks, info.pcm, tracer, jitter
-            )
+            shared = (self.emit, ports.make, settings, failover, self._later, accounts.of, trunks)
+            table = Calls(*shared, info.pcm, tracer, jitter, reader)
             ending.callback(table.clear)
             occupied.append(table)
             accounts.open(table, register=self._register)
             directory.open(accounts.located)
-            endpoint.account_for, endpoint.connection_lost = accounts.account_for, accounts.connection_lost
+            endpoint.account_for = lambda source, text: accounts.account_for(source, reader.read(text))
+            endpoint.connection_lost = accounts.connection_lost
             self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
             parts = _Parts(endpoint, table, accounts, screen, directory)
             self._poll(parts, lambda: not self._stopping.is_set())
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
 
-    def _rules(self, access_list: AccessList, occupied: list[CallTable], handles: Handles) -> Screening:
+    def _rules(
+        self, access_list: AccessList, occupied: list[Calls], handles: Handles, reader: MessageReader
+    ) -> Screening:
         capacity = call_capacity(pj.EpConfig().uaConfig.maxCalls)
 
         occupancy = Occupancy(
-            full=lambda: sum(len(table.calls) for table in occupied) >= capacity,
+            full=lambda: sum(len(table) for table in occupied) >= capacity,
             draining=self._draining.is_set,
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
             scarce=lambda: handles.scarce,
         )
-        return Screening(self._settings, access_list, self._trunks, secrets=self._secrets, occupancy=occupancy)
+        return Screening(
+            *(self._settings, access_list, self._trunks), secrets=self._secrets, occupancy=occupancy, reader=reader
+        )
 
     def _poll(self, parts: _Parts, go_on: Callable[[], bool]) -> None:
         table = parts.table
@@ -318,10 +323,10 @@ class SipThread:
                 parts.accounts.tick(now)
                 table.watch(now)
 
-    def _wait_ms(self, table: CallTable) -> int:
+    def _wait_ms(self, table: Calls) -> int:
         if not self._waker.works:
             return _POLL_FOR_ORDERS_MS
-        return _POLL_BUSY_MS if table.calls else _POLL_IDLE_MS
+        return _POLL_BUSY_MS if len(table) else _POLL_IDLE_MS
 
     def _say_goodbye(self, parts: _Parts) -> None:
         table, accounts = parts.table, parts.accounts
@@ -331,7 +336,7 @@ class SipThread:
         limit = time.monotonic() + _GOODBYE_S
 
         def waiting() -> bool:
-            return (bool(table.calls) or accounts.registered) and time.monotonic() < limit
+            return (len(table) > 0 or accounts.registered) and time.monotonic() < limit
 
         self._poll(parts, waiting)
 
@@ -341,7 +346,7 @@ class _Parts:
     """What the thread works with while it lives."""
 
     endpoint: GatewayEndpoint
-    table: CallTable
+    table: Calls
     accounts: Accounts
     screen: Screen
     directory: ServerDirectory
@@ -372,7 +377,7 @@ def _checked(settings: SipSettings) -> SipSettings:
     return with_public_address(settings)
 
 
-def _obey(order: Order, table: CallTable) -> None:
+def _obey(order: Order, table: Calls) -> None:
     """Carry out an order; a fault in one call's must not end the others."""
     try:
         order(table)
@@ -380,7 +385,7 @@ def _obey(order: Order, table: CallTable) -> None:
         _log.exception("sip_order_failed")
 
 
-def _make_room(table: CallTable, call_id: CallId, where: OutboundInvite) -> None:
+def _make_room(table: Calls, call_id: CallId, where: OutboundInvite) -> None:
     if table.is_full(where.trunk):
         reason = "All lines of the trunk are busy"
         table.emit(LegClosed(call_id, by_caller=False, code=pj.PJSIP_SC_SERVICE_UNAVAILABLE, reason=reason))

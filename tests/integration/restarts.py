@@ -13,13 +13,13 @@ import sys
 import threading
 
 from gateway.settings.sections import SipSettings
-from gateway.sip.calls.calls import CallTable
+from gateway.sip.calls.calls import Calls
 from gateway.sip.thread import SipThread
 
 PORTS = 8
 
 
-def _make_ports(table: CallTable) -> None:
+def _make_ports(table: Calls) -> None:
     table.idle_ports.extend([table.borrow_port() for _ in range(PORTS)])
 
 

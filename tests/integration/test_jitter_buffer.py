@@ -8,7 +8,7 @@ import pytest
 
 from gateway.lab.callers.relay import Trouble, UdpRelay
 from gateway.lab.callers.rtp_peer import RtpPeer
-from gateway.sip.calls.calls import CallTable
+from gateway.sip.calls.calls import Calls
 from tests.rigs.sip_agent import NOISE, SipAgent, ring_and_answer, sip_agent
 from tests.rigs.sipp import Sipp
 from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def prefetches(here: SipAgent, seen: list[int]) -> list[int]:
     """Ask the library for the least prefetch of the call in frames of 10 ms; the answers come into ``seen``."""
 
-    def ask(table: CallTable) -> None:
+    def ask(table: Calls) -> None:
         for call in table.calls.values():
             statistics = call.getStreamStat(0)
             buffer = statistics.jbuf

@@ -199,7 +199,7 @@ async def test_the_end_of_a_call_is_told_though_its_callback_failed(
     def refuse(_event: object) -> bool:
         raise ValueError("no such event")
 
-    monkeypatch.setattr("gateway.sip.calls.dialog._received", refuse)
+    monkeypatch.setattr("gateway.sip.calls.dialog._text_of", refuse)
     async with sip_agent(ring_and_answer) as here:
         await play(here.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
         await until(lambda: here.seen(LegClosed))

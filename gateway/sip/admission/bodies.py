@@ -23,7 +23,7 @@ from gateway.sip.core.negotiation import (
     no_answer_for_library,
     offer_for_library,
 )
-from gateway.sip.core.sdp import BadSdp, SessionDescription, lines_on, parse_sdp
+from gateway.sip.core.sdp import BadSdp, SessionDescription, parse_sdp
 
 SDP = "application/sdp"
 SIPFRAG = "message/sipfrag"
@@ -129,8 +129,7 @@ class Bodies:
             return BodyRefusal("bad SDP", 400, "Bad SDP", _warning(399, error.reason))
         except NotAcceptable as error:
             return BodyRefusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
-        lines = lines_on(offer)
-        return Body(SDP, offer, lines) if may_offer(lines) else _TOO_EARLY
+        return Body(SDP, offer.text, offer.lines) if may_offer(offer.lines) else _TOO_EARLY
 
     def response(self, message: Message, terms: Terms) -> Body | None:
         """
@@ -145,21 +144,22 @@ class Bodies:
         asked = call is not None and call.in_request and call.cseq == message.cseq
         return _answer(message, call, terms) if call is not None and asked else None
 
-    def sent(self, message: Message) -> None:
-        """Learn from a message of ours that goes out."""
+    def sent(self, message: Message) -> tuple[bool, ...]:
+        """Learn from a message of ours that goes out; returns which media lines an offer in it has on."""
         if not message.body or message.first("content-type").lower() != SDP:
-            return
+            return ()
         late = self._late.get((message.call_id, message.from_tag), (-1,))[0] == message.cseq
         key = message.call_id, message.from_tag if message.is_request else message.to_tag
         if not message.is_request and not late:
-            return  # an answer
+            return ()  # an answer
         try:
             offer = parse_sdp(message.body)
         except BadSdp:
             self._calls.pop(key, None)
-            return
+            return ()
         call = _OwnOffer(offer, message.cseq, in_request=message.is_request, waits=not message.is_request)
         keep_newest(self._calls, key, call, _CALLS)
+        return offer.lines_on()
 
     def _too_early(self, message: Message, call: _OwnOffer | None, may_offer: MayOffer) -> bool:
         """Whether an offer of ours has no answer yet (RFC 3261 section 14.2, RFC 3311 section 5.2)."""

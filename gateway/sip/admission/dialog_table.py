@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 
 from gateway.sip.admission.newest import keep_newest
 from gateway.sip.core.message import Message
-from gateway.sip.core.sdp import lines_on
 
 _WAITING = 1024  # INVITEs without a 2xx; a flood pushes its own out
 _ACCEPTED = 256  # INVITEs that were accepted: many times what a process holds
@@ -275,22 +274,21 @@ class DialogTable:
 
     # --- what we send ---
 
-    def sent(self, message: Message, peer: Peer, now: float) -> None:
-        """Learn from a message of ours that goes out to ``peer``."""
+    def sent(self, message: Message, peer: Peer, lines: tuple[bool, ...], now: float) -> None:
+        """Learn from a message of ours that goes out to ``peer``; ``lines``: which media lines its offer has on."""
         if not message.is_request:
-            self._answered(message, now)
+            self._answered(message, lines, now)
         elif message.method == "ACK":
             dialog = self._live.get(DialogKey(message.call_id, message.from_tag, message.to_tag))
             if dialog is not None:
                 dialog.acknowledged = True
         else:
-            lines = lines_on(message.body)
             request = _OwnRequest(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
             keep_newest(self._ours, (message.branch, message.method), request, _OURS)
             if message.method in ("BYE", "CANCEL"):
                 self._closing(message, now)
 
-    def _answered(self, message: Message, now: float) -> None:
+    def _answered(self, message: Message, lines: tuple[bool, ...], now: float) -> None:
         key = _key(message)
         dialog = self._live.get(key)
         if dialog is not None and message.cseq_method == "BYE" and message.branch == dialog.bye:
@@ -305,7 +303,7 @@ class DialogTable:
         if message.code >= 300:
             self._end(key, "", now)
         elif message.code > 100 and message.to_tag:
-            invite.lines = invite.lines or lines_on(message.body)
+            invite.lines = invite.lines or lines
             self._began(key, _KnownDialog(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
         if 200 <= message.code < 300:
             invite.answered = key, now

@@ -18,7 +18,7 @@ from gateway.sip.admission.access_list import Access, AccessList
 from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, BodyRefusal, anything
 from gateway.sip.admission.dialog_table import DialogKey, DialogTable, Peer
 from gateway.sip.admission.digest import REALM, Credentials, Digest
-from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, parse_message
+from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, MessageReader
 from gateway.sip.core.negotiation import Terms
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
@@ -99,6 +99,7 @@ class Screening:
         trunks: name -> trunk.
         secrets: name -> secret, for trunks with ``challenge``.
         occupancy: what the process holds.
+        reader: reads each message, and is asked for it again by what the library calls.
     """
 
     def __init__(
@@ -109,11 +110,13 @@ class Screening:
         *,
         secrets: Mapping[str, SecretStr],
         occupancy: Occupancy,
+        reader: MessageReader | None = None,
     ) -> None:
         self._settings = settings
         self._access_list = access_list
         self._trunks = trunks
         self._occupancy = occupancy
+        self._reader = reader or MessageReader()
         self._scanners = tuple(name.lower() for name in settings.scanners)
         self._credentials = {name: _credentials(t, secrets) for name, t in trunks.items() if t.challenge}
         self._digest = Digest(random.token_bytes(32))
@@ -161,7 +164,7 @@ class Screening:
         if not self._within_limits(known, host, now, in_call=in_call):
             return Drop("too many")
         try:
-            message = parse_message(text)
+            message = self._reader.read(text)
         except Malformed as error:
             if size >= BUFFER_BYTES:
                 return Respond(CUT_OFF, 513, "Message Too Large")
@@ -179,7 +182,7 @@ class Screening:
         if branch is None or not self.dialogs.may_be_ours(branch[1]):
             return Drop("stray response")
         try:
-            return parse_message(text)
+            return self._reader.read(text)
         except Malformed:
             return Drop("malformed response")
 
@@ -188,7 +191,7 @@ class Screening:
         if text.startswith("ACK ") or not self._denials.take(host, now):
             return Drop(NOT_ALLOWED)
         try:
-            if self._is_scanner(parse_message(text)):
+            if self._is_scanner(self._reader.read(text)):
                 return Drop("scanner")
         except Malformed:
             return Drop(NOT_ALLOWED)
@@ -248,8 +251,8 @@ class Screening:
     def sent(self, message: Message, target: str, now: float) -> None:
         """Learn from a message of ours that goes out to ``address:port``."""
         host = _host(target)
-        self._bodies.sent(message)
-        self.dialogs.sent(message, Peer(host, self._access_list.find(host).trunk), now)
+        lines = self._bodies.sent(message)
+        self.dialogs.sent(message, Peer(host, self._access_list.find(host).trunk), lines, now)
 
     def half_open(self, now: float) -> list[DialogKey]:
         """

@@ -9,15 +9,15 @@ from typing import Any
 from gateway.call.events import IncomingInvite
 from gateway.ids import new_call_id
 from gateway.settings.sections import TrunkSettings
-from gateway.sip.calls.calls import CallTable, PjCall
+from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.core.addressing import parties_of
-from gateway.sip.core.message import clean, parse_message
+from gateway.sip.core.message import Message, clean
 from gateway.sip.library.pj import pj
 from gateway.sip.native.guard import callback
 from gateway.sip.native.max_forwards import hops_left
 
-RegistrationAnswer = Callable[[int, str, int, str, str], None]
-"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the answer as text and its source."""
+RegistrationAnswer = Callable[[int, str, int, Message | None, str], None]
+"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the response, if any, and its source."""
 
 
 class GatewayAccount(pj.Account):
@@ -33,7 +33,7 @@ class GatewayAccount(pj.Account):
 
     def __init__(
         self,
-        table: CallTable,
+        table: Calls,
         trunk: str = "",
         settings: TrunkSettings | None = None,
         answered: RegistrationAnswer | None = None,
@@ -47,7 +47,8 @@ class GatewayAccount(pj.Account):
     @callback
     def onIncomingCall(self, prm: Any) -> None:
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
-        message = parse_message(prm.rdata.wholeMsg)  # a call that is not made into an object the library ends
+        # Where it raises, no object is made of the call, and the library ends it.
+        message = self._table.reader.read(prm.rdata.wholeMsg)
         parties = parties_of(message, self._settings)
         call = PjCall(self, new_call_id(time.time_ns()), self._table, prm.callId, trunk=self._trunk)
         call.sip_call_id = message.call_id
@@ -76,4 +77,5 @@ class GatewayAccount(pj.Account):
         """Hand on what came of a REGISTER."""
         if self._answered is not None:
             received = prm.rdata
-            self._answered(prm.code, clean(prm.reason), prm.expiration, received.wholeMsg, received.srcAddress)
+            response = self._table.reader.find(received.wholeMsg)
+            self._answered(prm.code, clean(prm.reason), prm.expiration, response, received.srcAddress)

@@ -15,9 +15,9 @@ from gateway.errors import SipError
 from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.calls.account import GatewayAccount, RegistrationAnswer
-from gateway.sip.calls.calls import CallTable
+from gateway.sip.calls.calls import Calls
 from gateway.sip.core.addressing import domain_of, user_called
-from gateway.sip.core.message import parse_message
+from gateway.sip.core.message import Message
 from gateway.sip.core.registration import RegistrationRetry, refresh_after_s, retry_after_in
 from gateway.sip.library.account_config import account_config
 from gateway.sip.library.pj import pj
@@ -106,7 +106,7 @@ class Accounts:
         self._leaving = False
 
     @runs_on("sip")
-    def open(self, table: CallTable, *, register: bool) -> None:
+    def open(self, table: Calls, *, register: bool) -> None:
         """
         Make the accounts and begin to register.
 
@@ -120,7 +120,7 @@ class Accounts:
         for name, trunk in self._trunks.items():
             self._open_trunk(table, name, trunk, register=register and trunk.register_here)
 
-    def _open_trunk(self, table: CallTable, name: str, trunk: TrunkSettings, *, register: bool) -> None:
+    def _open_trunk(self, table: Calls, name: str, trunk: TrunkSettings, *, register: bool) -> None:
         answered = self._answer_of(name) if register else None
         account = GatewayAccount(table, name, trunk, answered)
         secret = self._secrets.get(trunk.password_from) if trunk.password_from else None
@@ -141,7 +141,7 @@ class Accounts:
         return self._accounts.get(trunk) or self._accounts[""]
 
     @runs_on("sip")
-    def account_for(self, source: str, message: str) -> int:
+    def account_for(self, source: str, message: Message) -> int:
         """
         Return the library's number of the account that takes a request.
 
@@ -149,13 +149,13 @@ class Accounts:
 
         Args:
             source: ``address:port`` it came from.
-            message: its text.
+            message: what it says.
         """
         trunk = self._access_list.trunk_of(source)
         if trunk is None:
             return int(self._accounts[""].getId())
         host = domain_of(self._trunks[trunk])
-        called = user_called(parse_message(message).uri)
+        called = user_called(message.uri)
         for name, sibling in self._trunks.items():
             if domain_of(sibling) == host and sibling.username is not None and sibling.username == called:
                 trunk = name
@@ -229,15 +229,15 @@ class Accounts:
                 if not renew:
                     registration.held = False
                 elif not registration.failed:  # else the library has told it already, as an answer
-                    self._failed(registration, 503, describe(error), "")
+                    self._failed(registration, 503, describe(error), None)
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
-        def answered(code: int, reason: str, expires_s: int, message: str, source: str) -> None:
+        def answered(code: int, reason: str, expires_s: int, response: Message | None, source: str) -> None:
             registration = self._registrations.get(name)
             if registration is None:  # the library's last word, while it ends
                 return
             if code // 100 != 2:
-                self._failed(registration, code, reason, message)
+                self._failed(registration, code, reason, response)
             elif self._leaving or expires_s <= 0:
                 registration.held = False
                 self._emit(TrunkChanged(name, "unregistered", code, reason))
@@ -250,17 +250,18 @@ class Accounts:
 
         return answered
 
-    def _failed(self, registration: _Registration, code: int, reason: str, message: str) -> None:
+    def _failed(self, registration: _Registration, code: int, reason: str, response: Message | None) -> None:
         registration.held, registration.failed = False, True
         if self._leaving:
             return
         failed = registration.attempt
-        if self._failover.another(failed, code, message):
+        if self._failover.another(failed, code, response):
             self._later(lambda: self._try(registration, failed))
             return
         if registration.attempt is not None and registration.attempt.problem:
             code, reason = 503, registration.attempt.problem
-        delay_s = registration.retry.delay_s(code, retry_after_in(message), self._chance())
+        wanted_s = None if response is None else retry_after_in(response)
+        delay_s = registration.retry.delay_s(code, wanted_s, self._chance())
         registration.due_at = time.monotonic() + delay_s
         _log.warning("trunk_not_registered", trunk=registration.name, code=code, reason=reason, retry_s=round(delay_s))
         self._emit(TrunkChanged(registration.name, "failed", code, reason, retry_s=round(delay_s)))

@@ -1,13 +1,12 @@
-"""The caller's call: its pjsua2 callbacks, its orders, and the table in which all calls of the process stand."""
+"""The two kinds of calls: the caller's, or one that we place, with its orders; and a second leg for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
@@ -24,15 +23,17 @@ from gateway.call.events import (
     MediaUp,
     Noted,
     SecondClosed,
+    SecondDigit,
+    SecondRinging,
+    SecondUp,
     TransferEnded,
 )
 from gateway.errors import SipError
 from gateway.ids import CallId
-from gateway.settings.sections import SipSettings, TrunkSettings
 from gateway.sip.calls.bridge import Bridge, Talkers
 from gateway.sip.calls.dialog import Dialog
-from gateway.sip.calls.media_port import AgentMediaPort, RecorderTap
-from gateway.sip.calls.second import SecondLeg
+from gateway.sip.calls.media_port import RecorderTap
+from gateway.sip.calls.table import CallTable
 from gateway.sip.core.addressing import UNKNOWN, OutboundInvite, goes_through, outbound_invite, shown
 from gateway.sip.core.ending import DialogEnding
 from gateway.sip.core.info_notify import news_in
@@ -40,93 +41,82 @@ from gateway.sip.core.message import Message
 from gateway.sip.core.quality import RtpWatch
 from gateway.sip.library.account_config import own_address
 from gateway.sip.library.pj import pj
-from gateway.sip.location.failover import Failover
 from gateway.sip.native.guard import callback, describe
-from gateway.sip.native.jitter_buffer import JitterBuffers
 from gateway.sip.native.max_forwards import DEFAULT_HOPS
-from gateway.sip.screen.trace import Tracer
 from gateway.threads import runs_on
-
-D = TypeVar("D", bound=Dialog)
 
 TOO_MANY_HOPS = 483  # RFC 3261 section 16.3: the call may be going round in a circle
 NOTIFY_LIMIT_S = 60.0
 """A transfer that was accepted and of which nothing more is heard for so long has failed."""
 
 
-@dataclass
-class CallTable:
+class SecondLeg(Dialog):
     """
-    The calls of this process and what they share. Thread: sip, all of it.
+    The second leg of a call. Its facts bear the first one's id.
 
-    Attributes:
-        emit: carries a fact to the loop.
-        make_port: makes one more media port.
-        settings: of the user agent.
-        account_of: gives the ``pj.Account`` of a trunk by its name; of an empty one the account that takes every call.
-        trunks: the settings of each trunk.
-        pcm: what the bridge carries.
-        tracer: keeps the messages of calls, if anything does.
-        jitter: sees the jitter buffers; None leaves them alone.
-        calls: every call whose dialog is not over, second legs too.
-        idle_ports: media ports that no call uses.
-        failover: chooses servers for requests, and says whether there is another.
-        later: runs something when the library's callback that is running is over.
+    Args:
+        account: the ``pj.Account`` it belongs to.
+        call_id: our id of the first call.
+        table: all calls.
+        bridge: the first call's.
+        over: takes its end, once.
+        trunk: the trunk it goes through; empty for none.
     """
 
-    emit: Callable[[CallEvent], None]
-    make_port: Callable[[], AgentMediaPort]
-    settings: SipSettings
-    failover: Failover
-    later: Callable[[Callable[[], None]], None]
-    account_of: Callable[[str], Any] = lambda _trunk: None
-    trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
-    pcm: PcmFormat = PHONE
-    tracer: Tracer | None = None
-    jitter: JitterBuffers | None = None
-    calls: dict[CallId, Dialog] = field(default_factory=dict)
-    idle_ports: list[AgentMediaPort] = field(default_factory=list)
+    def __init__(
+        self,
+        account: Any,
+        call_id: CallId,
+        table: Calls,
+        bridge: Bridge,
+        over: Callable[[DialogEnding], None],
+        *,
+        trunk: str = "",
+    ) -> None:
+        super().__init__(account, call_id, table, table.second_legs, trunk=trunk)
+        self._bridge = bridge
+        self._tell_over = over
+        self._up = False
 
-    def order(self, call_id: CallId, order: Callable[[PjCall], None]) -> None:
-        """Carry out an order on a call; on one that is over it means nothing any more."""
-        call = self.calls.get(call_id)
-        if isinstance(call, PjCall):
-            _carry_out(call, order)
+    def failed(self, detail: str) -> None:
+        """End the leg: whatever went wrong with it, it is of no use any more."""
+        if self._ended_by_us:
+            return
+        try:
+            self.end(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail)
+        except pj.Error:  # it cannot even be ended: nothing more of it can be told
+            self._end(DialogEnding(pj.PJSIP_SC_INTERNAL_SERVER_ERROR, detail))
 
-    def watch(self, now: float) -> None:
-        """Look after every call, once a second; ``now`` on the scale of ``time.monotonic``."""
-        for call in tuple(self.calls.values()):
-            _carry_out(call, lambda each: each.watch(now))
+    def _ringing(self, code: int) -> None:
+        self._table.emit(SecondRinging(self.call_id, code))
 
-    def end_all(self, code: int, reason: str) -> None:
-        """End every call."""
-        for call in tuple(self.calls.values()):
-            _carry_out(call, lambda each: each.end(code, reason))
+    def _pressed(self, key: str) -> None:
+        self._table.emit(SecondDigit(self.call_id, key))
 
-    def clear(self) -> None:
-        """Let go of every call and port."""
-        self.idle_ports.clear()
-        self.calls.clear()
+    def _stream_gone(self) -> None:
+        self._bridge.stream_gone("second")
 
-    def is_full(self, trunk: str) -> bool:
-        """Return whether a trunk has as many calls as its settings allow."""
-        settings = self.trunks.get(trunk)
-        return settings is not None and settings.max_calls is not None and self.calls_of(trunk) >= settings.max_calls
+    def _media_changed(self, info: Any) -> None:
+        if info.state != pj.PJSIP_INV_STATE_CONFIRMED:
+            return
+        if self._index >= 0:
+            self._bridge.stream_up("second", self._stream(info))
+        if not self._up and (self._index >= 0 or self._on_hold):
+            self._up = True
+            self._table.emit(SecondUp(self.call_id, self._codec))
 
-    def calls_of(self, trunk: str) -> int:
-        """Return how many calls a trunk has now, in both directions."""
-        return sum(call.trunk == trunk for call in self.calls.values())
+    def _successor(self) -> SecondLeg:
+        account = self._table.account_of(self.trunk)
+        return SecondLeg(account, self.call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
 
-    def borrow_port(self) -> AgentMediaPort:
-        """Give a media port that nobody uses."""
-        return self.idle_ports.pop() if self.idle_ports else self.make_port()
-
-
-def _carry_out(call: D, order: Callable[[D], None]) -> None:
-    try:
-        order(call)
-    except (pj.Error, TypeError, ValueError) as error:  # the last two: text that the binding does not take
-        call.failed(describe(error))
+    def _over(self, ending: DialogEnding) -> None:
+        try:
+            self._bridge.stream_gone("second")
+            path = self._finish_trace(ending.code)
+            if path is not None:
+                self._table.emit(Noted(self.call_id, "second_traced", {"path": path}))
+        finally:
+            self._tell_over(ending)
 
 
 class PjCall(Dialog):
@@ -142,10 +132,9 @@ class PjCall(Dialog):
     """
 
     def __init__(
-        self, account: Any, call_id: CallId, table: CallTable, pj_id: int | None = None, *, trunk: str = ""
+        self, account: Any, call_id: CallId, table: Calls, pj_id: int | None = None, *, trunk: str = ""
     ) -> None:
-        super().__init__(account, call_id, table, pj_id, trunk=trunk)
-        self.call_id = call_id
+        super().__init__(account, call_id, table, table.calls, pj_id, trunk=trunk)
         self.caller = UNKNOWN
         """Who calls, of a call that came in."""
         self.called = ""
@@ -250,7 +239,7 @@ class PjCall(Dialog):
         written = {name.lower() for name in order.headers}
         ours = (header for header in where.headers if header[0].lower() not in written)
         where = replace(where, headers=(*ours, *order.headers.items()))
-        self._order_second(lambda second: second.place(where, self.hops))
+        self._table.order_second(self.call_id, lambda second: second.place(where, self.hops))
 
     def _own_trunk_for(self, target: str) -> str:
         """Return this call's trunk where the target is its own; a stranger is not to see the trunk's digest."""
@@ -265,12 +254,7 @@ class PjCall(Dialog):
     @runs_on("sip")
     def drop_second(self) -> None:
         """End the second leg; nothing happens when there is none."""
-        self._order_second(lambda second: second.end(pj.PJSIP_SC_OK, ""))
-
-    def _order_second(self, order: Callable[[SecondLeg], None]) -> None:
-        second = self._table.calls.get(SecondLeg.key_for(self.call_id))
-        if isinstance(second, SecondLeg):
-            _carry_out(second, order)
+        self._table.order_second(self.call_id, lambda second: second.end(pj.PJSIP_SC_OK, ""))
 
     def _respond(self, code: int) -> None:
         parameters = pj.CallOpParam()
@@ -407,3 +391,7 @@ class PjCall(Dialog):
         path = self._finish_trace(code)
         if path is not None:
             self._emit(Noted(self.call_id, "traced", {"sip_trace": path}))
+
+
+Calls = CallTable[PjCall, SecondLeg]
+"""The table as this process fills it."""

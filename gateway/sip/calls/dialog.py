@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gateway.ids import CallId
 from gateway.settings.sip import Codec, SipSettings
 from gateway.sip.calls.rtp_source import address_of, take_only_from
+from gateway.sip.calls.table import CallTable
 from gateway.sip.core.dtmf import KeyFilter, key_in_info
 from gateway.sip.core.ending import DialogEnding, ending_in, reason_headers
 from gateway.sip.core.info_notify import FinalResponse, answer_to
 from gateway.sip.core.jitter import JitterWatch
-from gateway.sip.core.message import Message, clean, parse_message
+from gateway.sip.core.message import Message, clean
 from gateway.sip.core.quality import CodecWatch, StreamCounts, read_counts
 from gateway.sip.core.sdp import keep_codecs, may_pause, takes_any
 from gateway.sip.library.pj import pj
@@ -24,7 +25,6 @@ from gateway.sip.native.max_forwards import DEFAULT_HOPS, max_forwards
 from gateway.threads import runs_on
 
 if TYPE_CHECKING:
-    from gateway.sip.calls.calls import CallTable
     from gateway.sip.core.addressing import OutboundInvite
     from gateway.sip.location.failover import RequestAttempt
     from gateway.sip.native.jitter_buffer import JitterBuffer
@@ -43,21 +43,30 @@ class Dialog(pj.Call):
 
     Args:
         account: the ``pj.Account`` it belongs to.
-        key: where it stands in the table.
+        call_id: our id of the call.
         table: all calls.
+        standing: the part of the table that holds it.
         pj_id: pjsua2's number of an incoming call; None for one to be placed.
         trunk: the trunk it goes through; empty for none.
     """
 
     def __init__(
-        self, account: Any, key: CallId, table: CallTable, pj_id: int | None = None, *, trunk: str = ""
+        self,
+        account: Any,
+        call_id: CallId,
+        table: CallTable[Any, Any],
+        standing: dict[CallId, Any],
+        pj_id: int | None = None,
+        *,
+        trunk: str = "",
     ) -> None:
         super().__init__(account) if pj_id is None else super().__init__(account, pj_id)
         self.trunk = trunk
         self.sip_call_id = ""
         """Call-ID of a call that came in: what the library tells of it ends after 127 characters."""
-        self._key = key
+        self.call_id = call_id
         self._table = table
+        self._standing = standing
         self._keys = KeyFilter()
         self._memory: DtmfMemory | None = None
         self._index = -1  # of the stream's line in the SDP; there is none on hold from the first moment
@@ -77,14 +86,14 @@ class Dialog(pj.Call):
         self._ended_by_us = False
         self._end_due: tuple[int, str, int] | None = None  # asked for, and to be done when the ACK is there
         self._answered = False
-        self._cancelled_by = ""
+        self._cancelled_by: Message | None = None
         self._told_over = False
         self._referred = False  # NOTIFYs about a transfer are expected
         self._where: OutboundInvite | None = None
         self._hops = DEFAULT_HOPS
         self._attempt: RequestAttempt | None = None
         self._rung = False
-        table.calls[key] = self
+        standing[call_id] = self
 
     # --- what the two kinds of call make of it ---
 
@@ -251,24 +260,25 @@ class Dialog(pj.Call):
             # RFC 3261 section 8.1.3.1 makes it a 408, but here somebody might have rung a telephone for so long.
             self._end(DialogEnding(pj.PJSIP_SC_SERVICE_UNAVAILABLE, "nothing answers at that address"))
         else:
-            said = "" if self._ended_by_us else self._cancelled_by or _received(event)
+            said = None if self._ended_by_us else self._cancelled_by or self._received(event)
             asked = info.role == pj.PJSIP_ROLE_UAC and not self._answered
             self._end(ending_in(said, info.lastStatusCode, info.lastReason, asked=asked))
 
     @callback
     def onCallTsxState(self, prm: Any) -> None:
         """Read what the library does not, or not well: keys by INFO, and the far end's answer to our offer."""
-        text = _received(prm.e)
-        if text.startswith("CANCEL "):
-            self._cancelled_by = text
-        elif text.startswith("NOTIFY ") and _is_new(prm.e):
-            message = parse_message(text)
+        message = self._received(prm.e)
+        if message is None:
+            return
+        if message.method == "CANCEL":
+            self._cancelled_by = message
+        elif message.method == "NOTIFY" and _is_new(prm.e):
             _answer(prm.e, answer_to(message, referred=self._referred))
             self._notified(message)
-        elif text.startswith("INFO ") and _is_new(prm.e):
-            self._take_info(prm.e, parse_message(text))
-        elif text.startswith("SIP/2.0 2") and "m=audio" in text:
-            self._may_pause = may_pause(text[text.find("\r\n\r\n") + 4 :])
+        elif message.method == "INFO" and _is_new(prm.e):
+            self._take_info(prm.e, message)
+        elif message.code // 100 == 2 and "m=audio" in message.body:
+            self._may_pause = may_pause(message.body)
 
     @callback
     def onCallTransferRequest(self, prm: Any) -> None:
@@ -371,7 +381,11 @@ class Dialog(pj.Call):
     def _goes_elsewhere(self, code: int, event: Any) -> bool:
         """Return whether this INVITE of ours is to be sent to the next server of its name (RFC 3263 section 4.3)."""
         asked = not self._answered and not self._rung
-        return asked and self._table.failover.another(self._attempt, code, _received(event))
+        return asked and self._table.failover.another(self._attempt, code, self._received(event))
+
+    def _received(self, event: Any) -> Message | None:
+        """Return the message that an event tells of."""
+        return self._table.reader.find(_text_of(event))
 
     def _place_again(self, code: int) -> None:
         """Leave the call to a successor: this dialog is over, and its wrapper must go with it."""
@@ -382,7 +396,7 @@ class Dialog(pj.Call):
         successor = self._successor()
 
         def place() -> None:
-            if self._table.calls.get(self._key) is successor:  # else it was given up meanwhile
+            if self._standing.get(self.call_id) is successor:  # else it was given up meanwhile
                 successor.place(where, hops, failed)
 
         self._table.later(place)
@@ -415,7 +429,7 @@ class Dialog(pj.Call):
             self._over(ending)
         finally:
             # Dropped here and nowhere later: the destructor of an old wrapper can hang up whoever has its slot by then.
-            self._table.calls.pop(self._key, None)
+            self._standing.pop(self.call_id, None)
 
 
 def _audio_line(info: Any) -> Any | None:
@@ -429,8 +443,8 @@ def _jitter_watch(settings: SipSettings) -> JitterWatch:
     return JitterWatch(settings.jitter_start_ms, settings.jitter_min_ms, settings.jitter_max_ms)
 
 
-def _received(event: Any) -> str:
-    """Return the message that an event tells of, or an empty string. Each part is read while its whole is held."""
+def _text_of(event: Any) -> str:
+    """Return the text of the message that an event tells of, or nothing. Each part is read while its whole is held."""
     if event.type != pj.PJSIP_EVENT_TSX_STATE:
         return ""
     body = event.body

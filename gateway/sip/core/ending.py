@@ -11,9 +11,33 @@ import re
 from dataclasses import dataclass
 
 from gateway.sip.core.address import parse_address
-from gateway.sip.core.message import Malformed, clean, parse_message
+from gateway.sip.core.message import Message, clean
 
-_FINAL = re.compile(r"SIP/2\.0 +([3-6][0-9]{2})(?: +([^\r\n]*))?")
+NORMAL_CLEARING = 16
+_Q850_OF_SIP = {  # RFC 3398 section 8.2.6.1
+    200: NORMAL_CLEARING,
+    **dict.fromkeys((404, 485, 604), 1),
+    **dict.fromkeys((486, 600), 17),
+    480: 18,
+    **dict.fromkeys((401, 402, 403, 407, 603, 607, 608), 21),
+    410: 22,
+    **dict.fromkeys((482, 483), 25),
+    484: 28,
+    502: 38,
+    **dict.fromkeys((400, 481, 500, 503), 41),
+    405: 63,
+    488: 65,
+    **dict.fromkeys((406, 415, 501), 79),
+    **dict.fromkeys((408, 504), 102),
+    **dict.fromkeys((413, 414, 416, 420, 421, 423, 505, 513), 127),
+}
+_VALUE = re.compile(
+    r'(?P<protocol>[A-Za-z0-9.+-]+)(?P<parameters>(?:\s*;\s*[\w-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))*)'
+)
+_PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+)')
+_MAX_LINE = 1000
+_MAX_WORDS = 100
+_MAX_CAUSES = 4
 _MAX_CONTACTS = 5
 
 
@@ -37,68 +61,37 @@ class DialogEnding:
     contacts: tuple[str, ...] = ()
 
 
-def ending_in(message: str, code: int, phrase: str, *, asked: bool) -> DialogEnding:
+def ending_in(message: Message | None, code: int, phrase: str, *, asked: bool) -> DialogEnding:
     """
     Return how a dialog ended.
 
     Args:
-        message: what came from the far end at last: BYE, CANCEL or a response; empty when nothing did.
+        message: what came from the far end at last: BYE, CANCEL or a response; None when nothing did.
         code: the status that the library gives the end.
         phrase: its reason phrase.
         asked: the message answers an INVITE of ours that asked for the call. Of any other response it is our library
             that ends the call because of it.
     """
-    refusal = _FINAL.match(message) if asked else None
-    if refusal is not None:  # the library makes 487 of a redirection that is not followed
-        code, phrase = int(refusal[1]), refusal[2] or phrase
-    elif not message.startswith(("BYE ", "CANCEL ")):
+    if message is None:
+        return DialogEnding(code, clean(phrase))
+    if asked and message.code >= 300:  # the library makes 487 of a redirection that is not followed
+        code, phrase = message.code, message.reason or phrase
+    elif message.method not in ("BYE", "CANCEL"):
         return DialogEnding(code, clean(phrase))
     contacts = contacts_in(message) if 300 <= code < 400 else ()
     return DialogEnding(code, reason_in(message, phrase), True, cause_in(message), contacts)
 
 
-def contacts_in(message: str) -> tuple[str, ...]:
+def contacts_in(message: Message) -> tuple[str, ...]:
     """Return the URIs of a redirection, the highest q first (RFC 3261 section 20.10); what is none is passed over."""
     found: list[tuple[float, str]] = []
-    try:
-        elements = parse_message(message).values("contact")
-    except Malformed:
-        return ()
-    for element in elements[:_MAX_CONTACTS]:
+    for element in message.values("contact")[:_MAX_CONTACTS]:
         try:
             address = parse_address(element)
             found.append((float(address.params.get("q") or 1), clean(str(address.uri))))
         except ValueError:
             continue
     return tuple(uri for _, uri in sorted(found, key=lambda each: -each[0]))
-
-
-NORMAL_CLEARING = 16
-_Q850_OF_SIP = {  # RFC 3398 section 8.2.6.1
-    200: NORMAL_CLEARING,
-    **dict.fromkeys((404, 485, 604), 1),
-    **dict.fromkeys((486, 600), 17),
-    480: 18,
-    **dict.fromkeys((401, 402, 403, 407, 603, 607, 608), 21),
-    410: 22,
-    **dict.fromkeys((482, 483), 25),
-    484: 28,
-    502: 38,
-    **dict.fromkeys((400, 481, 500, 503), 41),
-    405: 63,
-    488: 65,
-    **dict.fromkeys((406, 415, 501), 79),
-    **dict.fromkeys((408, 504), 102),
-    **dict.fromkeys((413, 414, 416, 420, 421, 423, 505, 513), 127),
-}
-_LINE = re.compile(r"^Reason[ \t]*:(.+)$", re.IGNORECASE | re.MULTILINE)
-_VALUE = re.compile(
-    r'(?P<protocol>[A-Za-z0-9.+-]+)(?P<parameters>(?:\s*;\s*[\w-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))*)'
-)
-_PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]+)')
-_MAX_LINE = 1000
-_MAX_WORDS = 100
-_MAX_CAUSES = 4
 
 
 def reason_headers(code: int, words: str, *, answered: bool, cause: int = 0) -> tuple[str, ...]:
@@ -121,12 +114,12 @@ def reason_headers(code: int, words: str, *, answered: bool, cause: int = 0) -> 
     return tuple(values)
 
 
-def reason_in(message: str, phrase: str) -> str:
+def reason_in(message: Message, phrase: str) -> str:
     """
     Return why a dialog ended, in one line such as ``Normal call clearing (Q.850 16)``.
 
     Args:
-        message: the BYE, CANCEL or final response as text; empty when there is none.
+        message: the BYE, CANCEL or final response.
         phrase: what is said when the message has no Reason header.
     """
     causes = _causes(message)
@@ -136,7 +129,7 @@ def reason_in(message: str, phrase: str) -> str:
     return clean(f"{words} ({', '.join(f'{protocol} {cause}' for protocol, cause, _ in causes)})")
 
 
-def cause_in(message: str) -> int:
+def cause_in(message: Message) -> int:
     """Return the ITU-T Q.850 cause of a message (RFC 6432); 0 when it has none. One of SIP is translated."""
     causes = _causes(message)
     q850 = [cause for protocol, cause, _ in causes if protocol.upper() == "Q.850" and 0 < cause < 128]
@@ -144,11 +137,10 @@ def cause_in(message: str) -> int:
     return next(iter((*q850, *sip)), 0)
 
 
-def _causes(message: str) -> list[tuple[str, int, str]]:
+def _causes(message: Message) -> list[tuple[str, int, str]]:
     """Return protocol, cause and words of the first few reasons of a message."""
-    head = message.replace("\r\n", "\n").split("\n\n", 1)[0]
     causes: list[tuple[str, int, str]] = []
-    for line in _LINE.findall(head)[:_MAX_CAUSES]:
+    for line in message.all("reason")[:_MAX_CAUSES]:
         for found in list(_VALUE.finditer(line[:_MAX_LINE]))[:_MAX_CAUSES]:
             given = {name.lower(): _unquoted(value) for name, value in _PARAMETER.findall(found["parameters"])}
             if given.get("cause", "").isdecimal():

@@ -243,6 +243,41 @@ def parse_message(text: str) -> Message:
     )
 
 
+class MessageReader:
+    """
+    Parses each message that comes once, for all who ask what it says. No I/O; thread: sip.
+
+    The screen reads a message before the library has it. The library works on one message at a time, and its callbacks
+    about a message run while it does: they hand over the text again and get what the screen has read. The last message
+    is kept, and found by its whole text. A retransmission, or a stranger's message with another call's Call-ID, tags
+    and branch, is taken for it only where every character is the same, and then it says the same. For a text that is
+    not the last one, reading it again is all that it costs. The body that the library gets instead (``bodies.py``)
+    changes nothing here: the text that its callbacks hand over is the one that came.
+    """
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._message: Message | None = None
+
+    def read(self, text: str) -> Message:
+        """
+        Return what a message says.
+
+        Raises:
+            Malformed: as ``parse_message``.
+        """
+        if self._message is None or text != self._text:
+            self._message, self._text = parse_message(text), text
+        return self._message
+
+    def find(self, text: str) -> Message | None:
+        """Return what a message says; None for no text, and for one that is malformed."""
+        try:
+            return self.read(text) if text else None
+        except Malformed:
+            return None
+
+
 def clean(text: str) -> str:
     """Return text that every store takes: undecodable bytes and control characters are replaced."""
     if text.isprintable():

@@ -74,7 +74,21 @@ class Terms:
     local: bool
 
 
-def offer_for_library(session: SessionDescription, terms: Terms) -> str:
+@dataclass(frozen=True, slots=True)
+class LibraryOffer:
+    """
+    What the library gets for an offer.
+
+    Attributes:
+        text: the description.
+        lines: which of its media lines are on.
+    """
+
+    text: str
+    lines: tuple[bool, ...]
+
+
+def offer_for_library(session: SessionDescription, terms: Terms) -> LibraryOffer:
     """
     Return what the library gets for an offer.
 
@@ -88,7 +102,8 @@ def offer_for_library(session: SessionDescription, terms: Terms) -> str:
     _check_limits(session)
     chosen = _chosen(session, terms)
     lines = [media if media is chosen else _off(media.kind, media) for media in session.media]
-    return _printed(session, session.connection_of(chosen) or _NOBODY, lines)
+    text = _printed(session, session.connection_of(chosen) or _NOBODY, lines)
+    return LibraryOffer(text, tuple(media is chosen for media in session.media))
 
 
 def answer_for_library(session: SessionDescription, terms: Terms, offer: SessionDescription) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from gateway.sip.core.message import Message
+
 LAST_RETRY_S = 300.0
 """The longest wait after a failure that may pass by itself: a time-out, a 5xx, a broken connection."""
 FIRST_REFUSED_S, LAST_REFUSED_S = 300.0, 3600.0
@@ -12,7 +14,7 @@ MAX_RETRY_AFTER_S = 86400.0
 REFRESH_MARGIN_S = 60.0
 """How long before a binding ends it is renewed; a lost attempt leaves time for another."""
 _PASSING = frozenset({408, 423, 429, 480, 491})
-_RETRY_AFTER = re.compile(r"^retry-after[ \t]*:[ \t]*(\d{1,9})", re.IGNORECASE | re.MULTILINE)
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 class RegistrationRetry:
@@ -59,7 +61,7 @@ def refresh_after_s(expires_s: int) -> float:
     return max(1.0, expires_s / 2, expires_s - REFRESH_MARGIN_S)
 
 
-def retry_after_in(message: str) -> float | None:
+def retry_after_in(response: Message) -> float | None:
     """Return the seconds of a response's ``Retry-After``; None without one."""
-    found = _RETRY_AFTER.search(message.replace("\r", ""))
-    return float(found.group(1)) if found else None
+    found = _SECONDS.match(response.first("retry-after"))
+    return float(found[0]) if found else None

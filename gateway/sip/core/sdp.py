@@ -242,6 +242,10 @@ class SessionDescription:
         """Return where a media line's packets go."""
         return media.connection or self.connection
 
+    def lines_on(self) -> tuple[bool, ...]:
+        """Return which media lines are on."""
+        return tuple(media.port != 0 for media in self.media)
+
 
 # --- reading ---
 
@@ -434,11 +438,6 @@ def takes_any(text: str, codecs: Sequence[str]) -> bool:
     """
     live = [media for media in _read(text) if media.is_audio]
     return not live or any(set(codecs) & set(media.codecs()) for media in live)
-
-
-def lines_on(text: str) -> tuple[bool, ...]:
-    """Return which media lines of a description are on; none of what is no description."""
-    return tuple(media.port != 0 for media in _read(text))
 
 
 def may_pause(text: str) -> bool:

@@ -138,23 +138,23 @@ class Failover:
                 self._give_up(watched.method, branch)
 
     @runs_on("sip")
-    def another(self, attempt: RequestAttempt | None, code: int, response: str) -> bool:
+    def another(self, attempt: RequestAttempt | None, code: int, response: Message | None) -> bool:
         """
         Return whether a request that failed is to be sent again, because its name has a server that has not had it.
 
         Args:
             attempt: of that request.
             code: SIP status it ended with.
-            response: what the server said; empty when it said nothing: no answer in time, no connection.
+            response: what the server said; None when it said nothing: no answer in time, no connection.
         """
-        if attempt is None or attempt.server is None or code not in (_ANSWERED if response else _UNANSWERED):
+        if attempt is None or attempt.server is None or code not in (_UNANSWERED if response is None else _ANSWERED):
             return False
         self._watched = {branch: each for branch, each in self._watched.items() if each.attempt is not attempt}
-        for_s = (retry_after_in(response) or 0.0) if response else FAILED_S
+        for_s = FAILED_S if response is None else retry_after_in(response) or 0.0
         if for_s:  # without Retry-After a 503 is about this request alone (RFC 3261 section 21.5.4)
             self._failed_until[attempt.server] = self._clock() + min(for_s, MAX_FAILED_S)
-        left = len(attempt.untried())
-        _log.warning("sip_server_failed", server=str(attempt.server), code=code, answered=bool(response), left=left)
+        left, answered = len(attempt.untried()), response is not None
+        _log.warning("sip_server_failed", server=str(attempt.server), code=code, answered=answered, left=left)
         return left > 0 and not attempt.abandoned
 
     @contextmanager

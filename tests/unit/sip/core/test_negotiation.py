@@ -31,7 +31,7 @@ def terms(srtp: str = "optional", codecs: tuple[str, ...] = ALL, *, local: bool 
 
 
 def offer(text: str, **given: object) -> str:
-    return offer_for_library(parse_sdp(text), terms(**given))  # type: ignore[arg-type]
+    return offer_for_library(parse_sdp(text), terms(**given)).text  # type: ignore[arg-type]
 
 
 def lines(text: str) -> list[str]:

@@ -68,20 +68,20 @@ def test_a_server_without_an_answer_is_given_up_and_the_next_one_gets_the_reques
     assert desk.given_up == []
     desk.failover.tick(4.0)
     assert desk.given_up == [("INVITE", "z9hG4bKPj1")]
-    assert desk.failover.another(attempt, 408, "")
+    assert desk.failover.another(attempt, 408, None)
     attempt = desk.send(after=attempt)
     assert attempt.server == SECOND
     desk.failover.tick(100)
     assert len(desk.given_up) == 1  # the last server has the transaction's whole time
-    assert not desk.failover.another(attempt, 408, "")
+    assert not desk.failover.another(attempt, 408, None)
 
 
 def test_a_server_is_not_left_early_for_one_that_is_known_to_be_silent(desk: Desk) -> None:
-    desk.failover.another(desk.send(), 408, "")
+    desk.failover.another(desk.send(), 408, None)
     second = desk.send()
     desk.failover.tick(30)
     assert desk.given_up == []
-    desk.failover.another(second, 408, "")
+    desk.failover.another(second, 408, None)
     desk.send()  # now all are known to be: each gets its short time
     desk.failover.tick(30)
     assert len(desk.given_up) == 1
@@ -94,8 +94,8 @@ def test_a_server_that_said_anything_is_not_given_up(desk: Desk) -> None:
     assert desk.given_up == []
 
 
-def answer(code: int, *headers: str) -> str:
-    return "\r\n".join((f"SIP/2.0 {code} Whatever", "Via: SIP/2.0/UDP 192.0.2.9", *headers, "", ""))
+def answer(code: int, *headers: str) -> Message:
+    return message("\r\n".join((f"SIP/2.0 {code} Whatever", *headers)), "INVITE")
 
 
 @pytest.mark.parametrize("code", [200, 401, 403, 404, 408, 486, 500, 502, 603])
@@ -106,7 +106,7 @@ def test_other_answers_are_answers(desk: Desk, code: int) -> None:
 
 @pytest.mark.parametrize("code", [408, 503])
 def test_a_server_that_says_nothing_comes_last_for_a_while(desk: Desk, code: int) -> None:
-    assert desk.failover.another(desk.send(), code, "")
+    assert desk.failover.another(desk.send(), code, None)
     desk.now = FAILED_S - 1
     assert desk.send().server == SECOND
     desk.now = FAILED_S + 1
@@ -133,13 +133,13 @@ def test_a_503_without_a_time_is_about_one_request(desk: Desk) -> None:
 
 
 def test_when_all_servers_failed_each_is_tried_again_the_first_to_fail_first(desk: Desk) -> None:
-    desk.failover.another(desk.send(), 408, "")
+    desk.failover.another(desk.send(), 408, None)
     desk.now = 10
-    desk.failover.another(desk.send(), 408, "")
+    desk.failover.another(desk.send(), 408, None)
     desk.now = 20
     again = desk.send()
     assert again.server == FIRST
-    assert desk.failover.another(again, 408, "")
+    assert desk.failover.another(again, 408, None)
     assert desk.send(after=again).server == SECOND
 
 
@@ -161,7 +161,7 @@ def test_a_request_that_nobody_wants_any_more_gets_no_server(desk: Desk) -> None
     attempt.abandoned = True
     desk.locator.take(TARGET, BOTH)
     assert given == [None]
-    assert not desk.failover.another(attempt, 503, "")
+    assert not desk.failover.another(attempt, 503, None)
 
 
 def test_a_request_in_a_dialog_gets_the_best_server_and_is_not_watched(desk: Desk) -> None:
