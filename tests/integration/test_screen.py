@@ -21,6 +21,7 @@ import pytest
 from gateway.settings.sections import SipSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.screen.connections import AcceptGuard, _Accepted
+from gateway.threads import enter_role
 from tests.rigs.screened import DTLS, KEY, PLAIN, Caller, Target, caller, screened, sdp, tag_of
 from tests.rigs.tls import self_signed
 
@@ -138,6 +139,15 @@ def test_a_keep_alive_is_answered_and_a_trunk_may_be_silent() -> None:
     assert not target.counts.get("silent connection")
 
 
+@pytest.fixture
+def on_the_sip_thread() -> Iterator[None]:
+    """The test plays the SIP thread."""
+    enter_role("sip")
+    yield
+    enter_role("loop")
+
+
+@pytest.mark.usefixtures("on_the_sip_thread")
 def test_a_silent_connection_that_was_reset_meanwhile_does_no_harm() -> None:
     accept_guard = AcceptGuard(AccessList(SipSettings(), {}), silent_s=0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

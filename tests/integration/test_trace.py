@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,19 @@ from gateway.settings.sections import SipSettings
 from gateway.sip.core.message import parse_message
 from gateway.sip.screen import trace
 from gateway.sip.screen.trace import Tracer
+from gateway.threads import enter_role
 
 pytestmark = pytest.mark.integration
 
 PEER = "192.0.2.7:5060"
+
+
+@pytest.fixture(autouse=True)
+def on_the_sip_thread() -> Iterator[None]:
+    """The test plays the SIP thread."""
+    enter_role("sip")
+    yield
+    enter_role("loop")
 
 
 def see(by: Tracer, at: float, sent: bool, call_id: str, first_line: str, cseq: str = "1 INVITE") -> None:

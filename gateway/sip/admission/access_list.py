@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.threads import runs_on
 
 _REMEMBERED = 4096
 _LEARNT_PER_TRUNK = 32
@@ -53,6 +54,7 @@ class AccessList:
         ]
         self._found: OrderedDict[str, Access] = OrderedDict()
 
+    @runs_on("sip")
     def find(self, address: str) -> Access:
         """Return what is known of an IPv4 address, given bare (``192.0.2.7``) or with its port."""
         host = address.rpartition(":")[0] or address
@@ -63,10 +65,12 @@ class AccessList:
                 self._found.popitem(last=False)
         return found
 
+    @runs_on("sip")
     def trunk_of(self, address: str) -> str | None:
         """Return the name of the trunk that an address belongs to, or None."""
         return self.find(address).trunk
 
+    @runs_on("sip")
     def learn(self, trunk: str, address: str) -> None:
         """
         Count an address as a trunk's from now on: what its host name was resolved to.
@@ -84,6 +88,7 @@ class AccessList:
                 learnt.popitem(last=False)
             self._found.clear()
 
+    @runs_on("sip")
     def forget(self, trunk: str, address: str) -> None:
         """Count a learnt address as a stranger's again."""
         learnt = self._learnt.get(trunk)

@@ -24,6 +24,7 @@ from gateway.sip.core.negotiation import (
     offer_for_library,
 )
 from gateway.sip.core.sdp import BadSdp, SessionDescription, parse_sdp
+from gateway.threads import runs_on
 
 SDP = "application/sdp"
 SIPFRAG = "message/sipfrag"
@@ -98,6 +99,7 @@ class Bodies:
         # CSeq of an INVITE whose offer is to be ours, and whether a call begins with it.
         self._late: OrderedDict[tuple[str, str], tuple[int, bool]] = OrderedDict()
 
+    @runs_on("sip")
     def request(self, message: Message, terms: Terms, may_offer: MayOffer = anything) -> Body | BodyRefusal | None:
         """
         Return what the library gets for the body of a request, None for nothing, or how to refuse it.
@@ -131,6 +133,7 @@ class Bodies:
             return BodyRefusal(error.reason, 488, "Not Acceptable Here", _warning(error.warning, error.reason))
         return Body(SDP, offer.text, offer.lines) if may_offer(offer.lines) else _TOO_EARLY
 
+    @runs_on("sip")
     def response(self, message: Message, terms: Terms) -> Body | None:
         """
         Return what the library gets for the body of a response, None for nothing.
@@ -144,6 +147,7 @@ class Bodies:
         asked = call is not None and call.in_request and call.cseq == message.cseq
         return _answer(message, call, terms) if call is not None and asked else None
 
+    @runs_on("sip")
     def sent(self, message: Message) -> tuple[bool, ...]:
         """Learn from a message of ours that goes out; returns which media lines an offer in it has on."""
         if not message.body or message.first("content-type").lower() != SDP:

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from gateway.sip.admission.newest import keep_newest
 from gateway.sip.core.message import Message
+from gateway.threads import runs_on
 
 _WAITING = 1024  # INVITEs without a 2xx; a flood pushes its own out
 _ACCEPTED = 256  # INVITEs that were accepted: many times what a process holds
@@ -138,6 +139,7 @@ class DialogTable:
 
     # --- requests from outside ---
 
+    @runs_on("sip")
     def arrived(self, message: Message, peer: Peer) -> Arrival:
         """
         Say what an INVITE without a To tag is.
@@ -160,11 +162,13 @@ class DialogTable:
         # After a refusal a proxy may try the same call by another way (RFC 3261 section 16.7).
         return "new" if seen.code else "merged"
 
+    @runs_on("sip")
     def refusal(self, message: Message) -> int:
         """Return the code that an INVITE was refused with, 0 when it was not."""
         seen = self._waiting.get(InviteKey.of(message))
         return seen.code if seen else 0
 
+    @runs_on("sip")
     def passed(self, message: Message, peer: Peer, lines: tuple[bool, ...]) -> None:
         """Remember a new INVITE that the library gets; ``lines``: which media lines of its offer are on."""
         key = InviteKey.of(message)
@@ -172,6 +176,7 @@ class DialogTable:
         invite = _ReceivedInvite(_hosts(message, peer), peer.trunk, message.branch, lines)
         keep_newest(self._waiting, key, invite, _WAITING)
 
+    @runs_on("sip")
     def belongs(self, message: Message, peer: Peer, now: float) -> bool:
         """
         Whether a request with a To tag is one of a dialog that lives, from its far end.
@@ -195,6 +200,7 @@ class DialogTable:
             dialog.bye = message.branch
         return True
 
+    @runs_on("sip")
     def acknowledged(self, message: Message, peer: Peer, now: float) -> bool:
         """Remember that an ACK came; False when it is one to nothing."""
         seen = self._invite(message)
@@ -209,6 +215,7 @@ class DialogTable:
         seen.acknowledged = True
         return mine or not 200 <= seen.code < 300
 
+    @runs_on("sip")
     def may_offer(self, message: Message, lines: tuple[bool, ...]) -> bool:
         """
         Whether a request inside a dialog may offer these media lines, or none.
@@ -221,16 +228,19 @@ class DialogTable:
             return False
         return dialog.acknowledged or (bool(dialog.lines) and lines in ((), dialog.lines))
 
+    @runs_on("sip")
     def too_late(self, message: Message) -> bool:
         """Whether an end of ours is on the way in the dialog of a request (RFC 3261 section 15.1.1)."""
         dialog = self._dialog(message)
         return dialog is None or dialog.closing_at is not None
 
+    @runs_on("sip")
     def is_acknowledged(self, message: Message) -> bool:
         """Whether the ACK of the dialog of a request has passed."""
         dialog = self._dialog(message)
         return dialog is not None and dialog.acknowledged
 
+    @runs_on("sip")
     def may_cancel(self, message: Message, peer: Peer) -> bool:
         """
         Whether a CANCEL is one for an INVITE that is known (RFC 3261 section 9.1: same branch, same hop).
@@ -244,6 +254,7 @@ class DialogTable:
 
     # --- responses from outside ---
 
+    @runs_on("sip")
     def expects(self, message: Message) -> bool:
         """Whether a response is one to a request of ours (RFC 3261 section 17.1.3), of the same dialog."""
         request = self._ours.get((message.branch, message.cseq_method))
@@ -254,10 +265,12 @@ class DialogTable:
             and request.cseq == message.cseq
         )
 
+    @runs_on("sip")
     def may_be_ours(self, branch: str) -> bool:
         """Whether a branch is one of ours, before a response is read as a whole."""
         return any((branch, method) in self._ours for method in _METHODS)
 
+    @runs_on("sip")
     def responded(self, message: Message, peer: Peer, now: float) -> None:
         """Learn from a response that ``expects`` let in."""
         request = self._ours[message.branch, message.cseq_method]
@@ -274,6 +287,7 @@ class DialogTable:
 
     # --- what we send ---
 
+    @runs_on("sip")
     def sent(self, message: Message, peer: Peer, lines: tuple[bool, ...], now: float) -> None:
         """Learn from a message of ours that goes out to ``peer``; ``lines``: which media lines its offer has on."""
         if not message.is_request:
@@ -312,15 +326,18 @@ class DialogTable:
 
     # --- who is known ---
 
+    @runs_on("sip")
     def without_ack(self, before: float) -> list[DialogKey]:
         """Return the dialogs whose 2xx was sent before a moment, and never acknowledged."""
         answered = (each.answered for each in self._accepted.values() if each.answered and not each.acknowledged)
         return [key for key, at in answered if at < before and key in self._live]
 
+    @runs_on("sip")
     def knows(self, call_id: str) -> bool:
         """Whether there is a dialog with this Call-ID, early or confirmed."""
         return call_id in self._call_ids
 
+    @runs_on("sip")
     def is_peer(self, host: str) -> bool:
         """Whether the far end of any dialog is at this address."""
         return any(host in dialog.hosts for dialog in self._live.values())

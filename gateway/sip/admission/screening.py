@@ -20,6 +20,7 @@ from gateway.sip.admission.dialog_table import DialogKey, DialogTable, Peer
 from gateway.sip.admission.digest import REALM, Credentials, Digest
 from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, MessageReader
 from gateway.sip.core.negotiation import Terms
+from gateway.threads import runs_on
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
 SUPPORTED = "100rel, timer"
@@ -129,16 +130,19 @@ class Screening:
         self._probes = Buckets(_PROBES_PER_S, _PROBES)
         self._denials = Buckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
+    @runs_on("sip")
     def allows(self, source: str) -> bool:
         """Return whether a call may come from this IPv4 address, with or without its port."""
         return self._access_list.find(source).allowed
 
+    @runs_on("sip")
     def trunk_of(self, source: str) -> str | None:
         """Return whose address it is."""
         return self._access_list.trunk_of(source)
 
     # --- before the library has read it ---
 
+    @runs_on("sip")
     def admit(self, text: str, size: int, source: str, now: float) -> Message | Drop | Respond:
         """
         Read a message, if it is worth it.
@@ -213,6 +217,7 @@ class Screening:
 
     # --- when it is read ---
 
+    @runs_on("sip")
     def request(self, message: Message, source: str, now: float) -> Verdict:
         """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
         host = _host(source)
@@ -240,6 +245,7 @@ class Screening:
             return self._new_invite(message, known, peer, now)
         return _NO_SUCH_CALL
 
+    @runs_on("sip")
     def response(self, message: Message, source: str, now: float) -> Verdict:
         """Judge a response: one to nothing of ours is dropped."""
         if not self.dialogs.expects(message):
@@ -248,12 +254,14 @@ class Screening:
         self.dialogs.responded(message, Peer(host, self._access_list.find(host).trunk), now)
         return Pass(self._bodies.response(message, _terms_inside(host)))
 
+    @runs_on("sip")
     def sent(self, message: Message, target: str, now: float) -> None:
         """Learn from a message of ours that goes out to ``address:port``."""
         host = _host(target)
         lines = self._bodies.sent(message)
         self.dialogs.sent(message, Peer(host, self._access_list.find(host).trunk), lines, now)
 
+    @runs_on("sip")
     def half_open(self, now: float) -> list[DialogKey]:
         """
         Return the calls to give up, because others find no room: those whose 200 nobody acknowledges.

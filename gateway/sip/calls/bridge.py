@@ -10,6 +10,7 @@ from gateway.audio.filler import FillerLoop, tone_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.uplink import UplinkTap
 from gateway.sip.calls.media_port import AgentMediaPort, FrameSource, RecorderTap
+from gateway.threads import runs_on
 
 Far = Literal["caller", "second"]
 """An end whose stream comes and goes with its dialog."""
@@ -44,6 +45,7 @@ class WaitingTone:
         self._loop = FillerLoop(tone_filler(pcm), pcm)
         self._loop.start()
 
+    @runs_on("clock")
     def read_frame(self) -> bytes | None:
         """Give the next frame. Thread: clock."""
         return self._loop.blend(None, held=False)
@@ -80,10 +82,12 @@ class Bridge:
         """Whether the caller's stream is joined with something."""
         return any("caller" in wire for wire in self._wires)
 
+    @runs_on("sip")
     def serve(self, uplink: UplinkTap, playout: FrameSource, recorder: RecorderTap | None) -> None:
         """Take the agent's buffers; nothing is joined before."""
         self._buffers = (uplink, playout, recorder)
 
+    @runs_on("sip")
     def stream_up(self, end: Far, stream: Any) -> None:
         """There is a stream, perhaps the same as before."""
         known = self._ends.get(end)
@@ -92,21 +96,25 @@ class Bridge:
         self._ends[end] = stream
         self._apply()
 
+    @runs_on("sip")
     def stream_gone(self, end: Far) -> None:
         """The library has taken the stream off the bridge, and its wires with it."""
         self._forget(end)
         self._apply()
 
+    @runs_on("sip")
     def hold(self, *, held: bool) -> None:
         """The caller has us on hold: what comes from there is music, not speech."""
         self._held = held
         self._apply()
 
+    @runs_on("sip")
     def let_talk(self, talk: Talkers) -> None:
         """Change who talks with whom. An end that is not there yet is joined when it comes."""
         self._talk = talk
         self._apply()
 
+    @runs_on("sip")
     def close(self) -> None:
         """Take every wire away that still stands, and give the ports back."""
         self._buffers = None

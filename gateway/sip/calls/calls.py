@@ -78,6 +78,7 @@ class SecondLeg(Dialog):
         self._tell_over = over
         self._up = False
 
+    @runs_on("sip")
     def failed(self, detail: str) -> None:
         """End the leg: whatever went wrong with it, it is of no use any more."""
         if self._ended_by_us:
@@ -314,6 +315,7 @@ class PjCall(Dialog):
         elif not self._transfer_given_up:
             self._transfer_news_at = time.monotonic()
 
+    @runs_on("sip")
     def failed(self, detail: str) -> None:
         """Report that the stack could not do what was asked."""
         self._emit(LegFailed(self.call_id, detail))

@@ -97,9 +97,11 @@ class Dialog(pj.Call):
 
     # --- what the two kinds of call make of it ---
 
+    @runs_on("sip")
     def failed(self, detail: str) -> None:
         """Report that the stack could not do what was asked."""
 
+    @runs_on("sip")
     def watch(self, now: float) -> None:
         """Look after the call, once a second; ``now`` on the scale of ``time.monotonic``."""
         if self._has_line or not self._answered:
@@ -210,11 +212,13 @@ class Dialog(pj.Call):
                 _add_header(parameters, "Contact", f"<{contact}>")
         self.hangup(parameters)
 
+    @runs_on("sip")
     def codecs(self) -> tuple[Codec, ...]:
         """Return the codecs of this call's trunk, best first."""
         trunk = self._table.trunks.get(self.trunk)
         return self._table.settings.codecs if trunk is None or trunk.codecs is None else trunk.codecs
 
+    @runs_on("sip")
     def counts(self) -> StreamCounts:
         """Return what was counted of the audio so far."""
         now = self._current_counts()

@@ -20,6 +20,7 @@ from gateway.sip.library.transports import listen
 from gateway.sip.native.guard import callback, describe
 from gateway.sip.native.jitter_buffer import DISCARD_NONE, DISCARD_STATIC
 from gateway.sip.native.library import native, stay_on_udp
+from gateway.threads import runs_on
 
 USER_AGENT = "sip-voice-gateway"
 CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
@@ -81,6 +82,7 @@ class GatewayEndpoint(pj.Endpoint):
         if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED and self.connection_lost is not None:
             self.connection_lost()
 
+    @runs_on("sip")
     def ask_nobody(self) -> None:
         """Ask no questions any more: who could answer is going away."""
         self.account_for = self.connection_lost = None

@@ -89,6 +89,7 @@ class Failover:
         self._watched: dict[str, _Watched] = {}
         self._failed_until: dict[Server, float] = {}
 
+    @runs_on("sip")
     @contextmanager
     def attempt(self, after: RequestAttempt | None = None) -> Iterator[RequestAttempt]:
         """Note where the request goes that is sent inside; ``after`` is the one that failed before it, if any did."""

@@ -12,6 +12,7 @@ import ctypes
 import functools
 
 from gateway.sip.native.library import function
+from gateway.threads import runs_on
 
 _DIGITS = "0123456789*#ABCD"  # event codes, RFC 4733 section 3.2
 _SEARCHED_BYTES = 1 << 16  # more than a pjmedia_stream has
@@ -44,6 +45,7 @@ class DtmfMemory:
         fresh = last is not None and (last.last_dtmf, last.last_dtmf_dur, last.last_dtmf_ended) == (_NONE, 0, 0)
         self._last = last if fresh else None
 
+    @runs_on("sip")
     def forget(self, key: str) -> None:
         """Forget ``key`` if it is the last one and has ended; the media thread may be further already."""
         last = self._last

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from gateway.errors import SipError
 from gateway.sip.core.message import BUFFER_BYTES
+from gateway.threads import runs_on
 
 _THIS_TRANSPORT = 1  # PJSIP_TPSELECTOR_TRANSPORT
 _CONNECTED = (2, 3)  # PJSIP_TRANSPORT_TCP, _TLS
@@ -193,6 +194,7 @@ class RawSender:
             *(pointer, pointer),
         )
 
+    @runs_on("sip")
     def send(self, transport: int, data: bytes, host: str = "0.0.0.0", port: int = 0, *, udp: bool = True) -> None:
         """
         Send by one transport.
@@ -235,14 +237,17 @@ class Endpoint:
         self._capability = function("pjsip_endpt_get_capability", pointer, pointer, ctypes.c_int, pointer)
         self._read_sent = function("_ZN2pj9SipTxData6fromPjER13pjsip_tx_data", None, pointer, pointer)
 
+    @runs_on("sip")
     def register(self, module: SipModule) -> bool:
         """Put a module into the chain; it must live until ``unregister``. Returns whether that worked."""
         return bool(self._register(self._endpoint, ctypes.addressof(module)) == 0)
 
+    @runs_on("sip")
     def unregister(self, module: SipModule) -> None:
         """Take the module out of the chain."""
         self._unregister(self._endpoint, ctypes.addressof(module))
 
+    @runs_on("sip")
     def withdraw(self, header: str, *words: str) -> bool:
         """
         Have the library promise less in each message.
@@ -264,6 +269,7 @@ class Endpoint:
         found.count = len(kept)
         return True
 
+    @runs_on("sip")
     def terminate(self, call_id: str, local_tag: str, remote_tag: str) -> bool:
         """End a call now, as after a time-out; the far end gets a BYE. Returns whether there is such a call."""
         names = [PjString.of(name) for name in (call_id, local_tag, remote_tag)]
@@ -271,14 +277,17 @@ class Endpoint:
         session = self._session_of(dialog) if dialog else None
         return bool(session) and self._terminate(session, _TIMED_OUT, 1) == 0
 
+    @runs_on("sip")
     def read_received(self, rx_data: int, into: Any) -> None:
         """Fill a ``pj.SipRxData``."""
         self._read_received(int(into.this), rx_data)
 
+    @runs_on("sip")
     def read_sent(self, tx_data: int, into: Any) -> None:
         """Fill a ``pj.SipTxData``."""
         self._read_sent(int(into.this), tx_data)
 
+    @runs_on("sip")
     def respond(self, rx_data: int, code: int, reason: str, headers: tuple[tuple[str, str], ...]) -> None:
         """
         Answer a request without a transaction (RFC 3261 section 8.2.7); an error is the far end's loss.

@@ -19,6 +19,7 @@ import structlog
 
 from gateway.sip.native.guard import answering
 from gateway.sip.native.library import ImportSlot, ListHead, PjString, RxData, function
+from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)
 _Parse = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -53,6 +54,7 @@ class ParserGate:
         self.hides_bodies = False
         """Whether the library's parser, which reads multipart bodies by itself, sees no body at all."""
 
+    @runs_on("sip")
     def install(self) -> None:
         """
         Put the gate in place.
@@ -62,6 +64,7 @@ class ParserGate:
         """
         self._slot.exchange(self._callback)
 
+    @runs_on("sip")
     def remove(self) -> None:
         """Take it away."""
         self._slot.restore()
@@ -172,6 +175,7 @@ class BodyReplacer:
         self._create_pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)
         self._release_pool = function("pjsip_endpt_release_pool", None, pointer, pointer)
 
+    @runs_on("sip")
     def works(self) -> bool:
         """Return whether the structures are those of this build: whether what is put in is what the library reads."""
         scratch = ctypes.create_string_buffer(_SCRATCH_BYTES)
@@ -191,6 +195,7 @@ class BodyReplacer:
         finally:
             self._release_pool(self._endpoint, pool)
 
+    @runs_on("sip")
     def replace(self, rx_data: int, text: str, body: tuple[str, str] | None) -> bool:
         """
         Put another body into a message.

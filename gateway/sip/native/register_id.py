@@ -76,6 +76,7 @@ class RegisterIds:
         """Take it away."""
         self._slot.restore()
 
+    @runs_on("sip")
     @contextmanager
     def of(self, trunk: str) -> Iterator[None]:
         """Have what is set up meanwhile be the trunk's."""

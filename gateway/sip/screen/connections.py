@@ -23,6 +23,7 @@ from gateway.errors import SipError
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.native.guard import answering
 from gateway.sip.native.library import ImportSlot
+from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class AcceptGuard:
         self._listeners: set[int] = set()
         self.refused: Counter[str] = Counter()
 
+    @runs_on("sip")
     def install(self) -> None:
         """Put the guard in place, before the first listener is made; where that cannot be, the log says so."""
         try:
@@ -84,10 +86,12 @@ class AcceptGuard:
         except SipError as error:
             _log.warning("sip_door_unguarded", detail=f"{error}; offer TCP and TLS to trusted networks only")
 
+    @runs_on("sip")
     def remove(self) -> None:
         """Take it away."""
         self._slot.restore()
 
+    @runs_on("sip")
     def tls_on(self, *ports: int) -> None:
         """Say on which ports we listen for TLS."""
         self._tls_ports = frozenset(ports)
@@ -102,18 +106,21 @@ class AcceptGuard:
         """Connections that the library holds."""
         return len(self._accepted)
 
+    @runs_on("sip")
     def heard(self, peer: str) -> None:
         """Note that a whole SIP message came from ``address:port``, over whatever transport."""
         connection = self._accepted.get(peer)
         if connection is not None:
             connection.heard = True
 
+    @runs_on("sip")
     def hang_up(self, peer: str) -> None:
         """Shut the connection from ``address:port`` down, if it is one that was taken."""
         connection = self._accepted.get(peer)
         if connection is not None and _is_open(connection):
             _shut_down(connection)
 
+    @runs_on("sip")
     def tick(self, now: float) -> None:
         """Shut down connections of strangers that brought no message in time. About once a second."""
         self._forget_gone(now)

@@ -18,6 +18,7 @@ from gateway.sip.admission.refusal import response_to
 from gateway.sip.core.message import BUFFER_BYTES
 from gateway.sip.native.guard import answering
 from gateway.sip.native.library import RawSender, function, native
+from gateway.threads import runs_on
 
 _IGNORED = 70020  # PJ_EIGNORED: line ends where a message might begin
 _PONG = b"\r\n"
@@ -86,6 +87,7 @@ class DroppedData:
         self._callback = _OnDropped(self._on_dropped)
         function("pjsip_tpmgr_set_drop_data_cb", ctypes.c_int, pointer, _OnDropped)(self._manager, self._callback)
 
+    @runs_on("sip")
     def remove(self) -> None:
         """Leave the library."""
         native("pjsip_tpmgr_set_drop_data_cb")(ctypes.c_void_p(self._manager), None)

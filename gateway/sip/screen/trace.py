@@ -17,6 +17,7 @@ from gateway.rate_limit import Buckets
 from gateway.settings.sections import SipSettings
 from gateway.sip.core.ladder import TracedMessage, capture, draw
 from gateway.sip.core.message import Message
+from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)
 _WAITING = 256  # calls without an answer
@@ -69,10 +70,12 @@ class Tracer:
         """Whether any call is traced at all."""
         return self._mode != "off"
 
+    @runs_on("sip")
     def listens_on(self, port: int) -> None:
         """Say which port SIP has, for the captures."""
         self._local = (self._local[0], port)
 
+    @runs_on("sip")
     def saw(self, at: float, sent: bool, peer: str, message: Message, text: str) -> None:
         """
         Keep a message.
@@ -101,6 +104,7 @@ class Tracer:
             if len(self._answered) > _ANSWERED:
                 self._answered.popitem(last=False)
 
+    @runs_on("sip")
     def finish(self, sip_call_id: str, keep: bool) -> Path | None:
         """
         Say that a call is over. Never blocks.
@@ -130,11 +134,13 @@ class Tracer:
             self._thread.start()
         return kept.path
 
+    @runs_on("sip")
     def refused(self, message: Message) -> None:
         """Keep what is known of a call that the screen refused."""
         if message.method == "INVITE" and not message.to_tag:
             self.finish(message.call_id, keep=True)
 
+    @runs_on("sip")
     def close(self) -> None:
         """Write what is left and end the thread. Called once, after ``libDestroy``."""
         with self._changed:

@@ -12,6 +12,7 @@ from gateway.audio.pcm import PHONE, WIDEBAND
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.sip.calls.bridge import Bridge, Talkers, WaitingTone
+from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
 
@@ -198,6 +199,7 @@ def test_no_order_of_events_touches_what_is_gone() -> None:
 
 @pytest.mark.parametrize("pcm", [PHONE, WIDEBAND])
 def test_the_waiting_tone_sounds_in_the_format_of_the_bridge(pcm: Any) -> None:
+    enter_role("clock")
     tone = WaitingTone(pcm)
     frames = [tone.read_frame() for _ in range(50)]
     assert {len(frame or b"") for frame in frames} == {pcm.frame_bytes}
