@@ -1,4 +1,27 @@
-"""The thread that owns pjsua2: it polls the library, takes orders and sends facts."""
+"""
+The thread that owns pjsua2: it polls the library, takes orders and sends events.
+
+Theory of operation. One thread, ``sip``, makes every call into the library. It creates the library, then loops in
+``_poll``: wait inside ``libHandleEvents`` for sockets and timers, carry out the orders that have come, and once a
+second do the housekeeping (``_TICK_S``). The library has no worker threads of its own for SIP, so each of its
+callbacks runs inside our wait, on this thread, one after another.
+
+Two ways lead across the border to the loop, and no other:
+
+* ``emit(event)`` carries a frozen event out (``call_soon_threadsafe``);
+* ``submit(order)`` brings a callable in, to be called with the table of calls. ``Waker`` ends the wait at once.
+
+What an INVITE passes, all on this thread: ``ParserGate`` shows it as text (``native/parser.py``); ``Screening`` decides
+whether the library gets it, and with which body; the library parses it, finds the account by its source
+(``Accounts.account_for``) and calls ``GatewayAccount.onIncomingCall``, which puts a ``PjCall`` into the table and emits
+``IncomingInvite``. The loop answers by orders through a ``PjLeg``. The message is parsed once: the screen and the
+callbacks share one ``MessageReader``.
+
+Order matters to the library: it asserts when it ends before what was made of it. ``_live`` therefore puts the end of
+each thing on a stack as soon as it exists, and the stack unwinds in reverse. A last poll of at most ``_GOODBYE_S``
+waits for the answers to our BYEs and to our last REGISTERs. An exception that ends the thread reaches the loop through
+``started`` or ``ended``, without its traceback, which would keep the endpoint alive.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def test_a_name_server_that_says_nothing_is_followed_by_the_next() -> None
 
 @pytest.mark.parametrize(
     ("silent", "problem"),
-    [(True, "no name server answered within 0.5 s"), (False, "the name servers cannot tell (SERVFAIL or REFUSED)")],
+    [(True, "no name server answered within 0.5 s"), (False, "the name servers cannot answer (SERVFAIL or REFUSED)")],
 )
 async def test_name_servers_that_fail_are_told_apart_from_names_that_are_not_there(silent: bool, problem: str) -> None:
     async with NameServer({}) as names:

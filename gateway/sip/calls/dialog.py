@@ -1,4 +1,25 @@
-"""What every call of ours has, the caller's and a second one: its dialog, its audio stream, its keys, its end."""
+"""
+What every call has, first leg or second: its SIP dialog, its audio stream, its DTMF keys and its end.
+
+Theory of operation. ``Dialog`` is pjsua2's ``Call`` with the callbacks that both kinds of leg share; ``PjCall`` and
+``SecondLeg`` (``calls.py``) say what an event means for them by overriding the small methods under "what the two kinds
+of call make of it". Orders come from the loop through ``CallTable.order``; callbacks come from the library inside its
+poll. Both run on ``sip``, never at the same time.
+
+Life: an INVITE that arrives is wrapped by ``GatewayAccount.onIncomingCall``, one of ours is sent by ``place``. State
+changes arrive in ``onCallState``, each re-INVITE's media in ``onCallMediaState``. A stream exists from
+``onStreamCreated`` to ``onStreamDestroyed``, the last moment at which its counters can be read; ``watch`` looks after
+it once a second (jitter buffer, a codec that was not agreed on, a stream that never came).
+
+Where a far end's own words matter, the message is read, not the library's summary of it: INFO and NOTIFY are answered
+by us, the Reason of a BYE and the status of a refusal are kept, a 302's contacts too. A callback hands over the text,
+``CallTable.reader`` has parsed it already.
+
+End: the table holds the only reference to a call. It goes when the dialog is DISCONNECTED, inside that callback: the
+destructor of a wrapper that lived on could hang up whoever has taken over its slot in the library. So whoever orders
+something that may end the call must not touch the call afterwards. If the server that an INVITE went to does not
+answer, a new ``Dialog`` takes the old one's place in the table (``_place_again``), and nobody outside notices.
+"""
 
 from __future__ import annotations
 

@@ -344,4 +344,4 @@ def _over(uri: str, transport: str) -> str:
 
 
 def _names(trunks: Mapping[str, TrunkSettings]) -> str:
-    return ", ".join(sorted(trunks)) or "none, for no trunk is configured: see docs/trunks.md"
+    return ", ".join(sorted(trunks)) or "none (no trunk is configured: see docs/trunks.md)"

@@ -1,9 +1,21 @@
 """
-The one reader of a SIP message: takes it whole as RFC 3261 section 25 has it, or refuses it.
+The one parser of SIP messages: it takes a message whole, as RFC 3261 section 25 defines it, or refuses it. No I/O.
 
-It is stricter than the library's own parser on purpose (pjproject 2.15.1, ``sip_parser.c``): what both must agree on is
-where a line ends, which headers there are, and what To, From, Call-ID, CSeq and Via say. Whatever the library might
-take in another way is ``Malformed``, and never gets to it. No I/O.
+Theory of operation. ``parse_message`` makes a ``Message``, a frozen value: start line, headers in order with their long
+names, body, and the fields that tell dialogs and transactions apart (Call-ID, tags, CSeq, branch). Everything that
+asks what a message says reads this value: the screen, digest and bodies (``admission/``), addresses
+(``addressing.py``), keys and transfers (``dtmf.py``, ``info_notify.py``), how a dialog ended (``ending.py``),
+Retry-After (``registration.py``).
+
+``parse_message`` is stricter than the library's parser on purpose (pjproject 2.15.1, ``sip_parser.c``). Both must agree
+on where a line ends, which headers there are, and what To, From, Call-ID, CSeq and Via say. Whatever the library could
+understand in another way is ``Malformed`` and never reaches it. Each pattern runs once from left to right, whatever is
+sent: possessive quantifiers keep what was matched.
+
+A message that arrives is parsed once. The screen parses it before the library does; the library's callbacks about it
+hand over its text again, and ``MessageReader`` gives them the same value. Only two things look at text without parsing
+it: ``admission/screening.py``, for the rate limit of a message that is not yet worth parsing, and
+``admission/refusal.py``, for an answer to a message that cannot be parsed.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def start_endpoint(
     except pj.Error as error:
         raise SipError(f"pjsua2 did not start: {describe(error)}") from error
     if not settings.tls and any(_srtp_of(trunk, settings) != "off" for trunk in (None, *trunks.values())):
-        _log.info("srtp_keys_in_clear", detail="SRTP is on; over UDP and TCP its keys travel in clear, use TLS")
+        _log.info("srtp_keys_in_clear", detail="SRTP is on; over UDP and TCP its keys travel unencrypted: use TLS")
     info = SipInfo(
         version=endpoint.libVersion().full,
         capacity=call_capacity(default_calls),

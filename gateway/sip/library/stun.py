@@ -33,7 +33,7 @@ def with_public_address(settings: SipSettings) -> SipSettings:
         return settings
     address = ask(settings.stun_server, settings.host)
     if address is None:
-        _log.warning("stun_failed", server=settings.stun_server, detail="calls go on without a public address")
+        _log.warning("stun_failed", server=settings.stun_server, detail="calls are set up without a public address")
         return settings
     _log.info("stun_answered", server=settings.stun_server, public_address=address)
     return settings.model_copy(update={"public_address": address})

@@ -53,7 +53,9 @@ class ServerDirectory:
         try:
             self._library = LibraryNames(self.failover.choose)
         except AttributeError as error:
-            _log.warning("sip_names_by_system", symbol=str(error), detail="no SRV, and lookups stop the SIP thread")
+            _log.warning(
+                "sip_names_by_system", symbol=str(error), detail="SRV is not used, and each lookup stops the SIP thread"
+            )
             return
         self._guard.install()
 

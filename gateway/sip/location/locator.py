@@ -67,7 +67,8 @@ class Locator:
             return
         busy = not ours and name is None and sum(each.asked for each in self._names.values()) >= _MAX_LOOKUPS
         if self._closed or busy:
-            answer(Located((), 0, f"{target.host} was not looked up: too many names are, or the gateway stops"))
+            why = "too many lookups are running, or the gateway is stopping"
+            answer(Located((), 0, f"{target.host} was not looked up: {why}"))
             return
         name = self._name(target)
         name.waiting.append(answer)
@@ -87,7 +88,9 @@ class Locator:
         name.asked = False
         now = self._clock()
         if located.failed and name.located is not None and name.located.servers and now < name.stale_until:
-            _log.warning("sip_name_kept", host=target.host, detail="no name server answers: its last servers are used")
+            _log.warning(
+                "sip_name_kept", host=target.host, detail="no name server answers: the last known servers are used"
+            )
             located = name.located
             name.until = now + RETRY_S
         else:
@@ -112,7 +115,7 @@ class Locator:
         for target, name in tuple(self._names.items()):
             waiting, name.waiting = name.waiting, []
             for told in waiting:
-                told(Located((), 0, f"{target.host} was not looked up: the gateway stops"))
+                told(Located((), 0, f"{target.host} was not looked up: the gateway is stopping"))
 
     def _name(self, target: NextHop) -> _Name:
         name = self._names.setdefault(target, _Name())

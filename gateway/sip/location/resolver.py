@@ -115,7 +115,7 @@ class Resolver:
         except dns.exception.Timeout:
             return DnsAnswer(problem=f"no name server answered within {self._settings.dns_timeout_s:g} s", failed=True)
         except dns.resolver.NoNameservers:
-            return DnsAnswer(problem="the name servers cannot tell (SERVFAIL or REFUSED)", failed=True)
+            return DnsAnswer(problem="the name servers cannot answer (SERVFAIL or REFUSED)", failed=True)
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
             return DnsAnswer(problem=f"the name servers could not be asked: {error}", failed=True)
         if result.rrset is None:

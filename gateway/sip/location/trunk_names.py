@@ -93,4 +93,4 @@ class TrunkNames:
             self._told(trunk, problem)
 
 
-CONSEQUENCE = "until it has one, its calls get 403 (unless its networks are set) and none can be placed"
+CONSEQUENCE = "until it has one, its calls get 403 (unless its networks are set), and no call can be placed through it"

@@ -1,8 +1,30 @@
 """
-The C library inside the pjsua2 extension, reached through ``ctypes``.
+The C library inside the pjsua2 extension, reached through ``ctypes``, and how its behaviour is changed at run time.
 
-The extension exports every symbol of PJSIP, also those that the Python binding does not show. What stands here was
-checked against pjproject 2.15.1; a build that exports less gets None, and whoever asked goes without.
+Theory of operation. The wheel is a C library with its assertions on and with parsers that trust their input: a packet
+from a stranger can end the process before any callback of the binding runs. The wheel stays as it is on disk; instead
+functions of ours are put where packets, bodies and sockets pass, in this process alone. There are three ways in:
+
+* the extension exports every symbol of PJSIP, also those that the binding does not show: ``function`` looks one up and
+  gives it its types (the screen's module, the resolver, raw sending, capabilities, the waker's socket);
+* what the extension imports from the C library it calls through a table of addresses (the global offset table):
+  ``ImportSlot`` exchanges one entry for a ``ctypes`` callback. So ``pjsip_parse_rdata`` (``parser.py``), ``accept``
+  (``screen/connections.py``), ``getaddrinfo`` (``location/library_names.py``), ``pj_ioqueue_register_sock2`` and
+  ``pj_ioqueue_unregister`` (``handles.py``), ``pjmedia_jbuf_set_discard`` (``jitter_buffer.py``) and
+  ``pjsip_regc_init`` (``register_id.py``). Only this one extension sees the exchange;
+* a few fields of C structures are written: a message's body (``parser.py``), the last DTMF key of a stream
+  (``dtmf_memory.py``), Max-Forwards (``max_forwards.py``), Call-ID and CSeq of a REGISTER (``register_id.py``), and
+  here the switch that keeps long requests on UDP and the lists of what the library promises.
+
+Nothing trusts a version number. Before a place is used it is checked, in this order: 64 bits and a loaded file; each
+symbol is there (``AttributeError`` names one that is not); the table's entry is found by the symbol's name in the ELF
+relocations, never by an offset; a structure confirms its layout, by a trial run on memory of ours, by a value that it
+holds twice, or by a name or neighbour that must be there. If a check fails, that change is left out, the log says so
+once, and the gateway works as the library does by itself. Before the library ends, every entry gets its old address
+back. The layouts were read in the source of pjproject 2.15.1; ``docs/decisions/0008`` lists every place with its check.
+
+All of it runs on ``sip``. A callback from C never raises: ``guard.py`` logs and returns a number that the library
+takes as an ordinary error.
 """
 
 from __future__ import annotations
@@ -385,7 +407,7 @@ class ImportSlot:
         """
         path = library_path()
         if path is None or ctypes.sizeof(ctypes.c_void_p) != 8:
-            raise SipError("the pjsua2 extension cannot be looked into on this platform")
+            raise SipError("the pjsua2 extension cannot be inspected on this platform")
         slot = ctypes.c_void_p.from_address(_find(path, self._name.encode()))
         self._original = slot.value
         _write(slot, ctypes.cast(function, ctypes.c_void_p).value)

@@ -76,7 +76,10 @@ class ParserGate:
         text = data.decode("utf-8", "surrogateescape")
         if source is None:  # found out with the first message, before anything was decided by it
             self.remove()
-            _log.error("sip_gate_missing", detail="this build has other structures: put a SIP proxy in front of it")
+            _log.error(
+                "sip_gate_missing",
+                detail="this build lays out its structures differently: put a SIP proxy in front of it",
+            )
         elif not self._on_text(text, size, source, rx_data):
             return 0  # as for an empty packet: the library says nothing of it
         parsed = self._without_body(buffer, data, rx_data) if self.hides_bodies else self._parse(buffer, size, rx_data)

@@ -83,7 +83,9 @@ class Waker:
             create_pool = function("pjsip_endpt_create_pool", pointer, pointer, ctypes.c_char_p, size, size)
             self._unregister = function("pj_ioqueue_unregister", ctypes.c_int, pointer)
         except AttributeError as error:
-            _log.warning("sip_orders_wait", symbol=str(error), detail="this build is polled for orders")
+            _log.warning(
+                "sip_orders_wait", symbol=str(error), detail="this build is polled for orders, it cannot be woken"
+            )
             return
         pool = create_pool(endpoint, b"waker", 1000, 1000)  # released with the endpoint
         reader, self._writer = socket.socketpair()

@@ -1,4 +1,25 @@
-"""The screen: our module in front of the SIP library's own, which sees every message first."""
+"""
+The screen: in front of the SIP library, it sees every message first, in both directions.
+
+Theory of operation. The rules are pure and live in ``admission/screening.py``; this module carries them out. A message
+that arrives passes two of our functions, one after the other, inside one call of the library:
+
+1. ``_on_text``, called by ``ParserGate`` instead of the library's parser. ``Screening.admit`` limits the rate, turns
+   strangers away and parses what is left. A refusal is answered by raw bytes, without any state; the library never
+   hears of the message. What is admitted is kept in ``_admitted`` until step 2.
+2. ``_on_request`` or ``_on_response``, called as a PJSIP module whose priority puts it just before the transport
+   layer's own, so before transactions and dialogs. ``Screening.request`` and ``response`` decide by dialog and
+   transaction (``admission/dialog_table.py``) and by body (``admission/bodies.py``): pass, drop or answer. What passes
+   gets the body that we printed for it, or none.
+
+Between the two the library's parser runs. If it cannot read what was admitted, ``DroppedData`` tells us, and
+``_on_unread`` answers 400. What the library sends comes by ``_on_sent``: the rules learn our requests and answers from
+it, so that they know later what belongs to a call.
+
+Every message that gets past step 1 goes to the SIP trace. Connections are counted before that, at ``accept``
+(``connections.py``). A build in which one of these places cannot be had runs without it, and the log says so.
+Everything here runs on ``sip``, inside the library's poll.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +121,7 @@ class Screen:
         self._body = body if body.works() else None
         gate.hides_bodies = self._body is not None
         if self._body is None:
-            _log.warning("sip_bodies_unscreened", detail="put a proxy in front of this build that writes SDP anew")
+            _log.warning("sip_bodies_unscreened", detail="put a proxy in front of this build that rewrites SDP")
         for header, words in _NOT_DONE.items():
             if not endpoint.withdraw(header, *words):
                 _log.warning("sip_promises_too_much", header=header, words=words)
@@ -184,7 +205,7 @@ class Screen:
         if not self._rules.allows(source):
             return False
         if self._long_ones.take("", time.monotonic()):
-            detail = "over 4000 bytes; have it made shorter, or put an edge in front (a SIP proxy that cuts headers)"
+            detail = "over 4000 bytes: have the sender shorten it, or put a SIP proxy in front that removes headers"
             _log.warning("sip_message_too_long", source=source, trunk=self._rules.trunk_of(source), detail=detail)
         return True
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sip.core.message import Malformed, Message, clean, parse_message
+from gateway.sip.core.message import Malformed, Message, MessageReader, clean, parse_message
 
 pytestmark = pytest.mark.unit
 
@@ -357,3 +357,31 @@ def test_no_value_keeps_the_reader_busy(hostile: str) -> None:
 def test_undecodable_bytes_become_replacement_characters() -> None:
     assert clean(b"caf\xe9".decode("utf-8", "surrogateescape")) == "caf\ufffd"
     assert clean("plain") == "plain"
+
+
+def test_a_text_is_parsed_once_while_it_is_the_last_one() -> None:
+    reader = MessageReader()
+    first, other = request(), request(body="v=0\r\n", more="c: application/sdp\r\nl: 5\r\n")
+    message = reader.read(first)
+    assert reader.read(f"{first}") is message
+    assert reader.find(first) is message
+    assert reader.read(other).body == "v=0\r\n"
+    assert reader.read(first) == message
+
+
+def test_a_copy_that_differs_anywhere_has_its_own_headers() -> None:
+    reader = MessageReader()
+    mine = reader.read(request(more="X-Note: mine\r\n"))
+    theirs = reader.read(request(more="X-Note: them\r\n"))  # same Call-ID, tags, CSeq and branch
+    assert (theirs.call_id, theirs.from_tag, theirs.branch) == (mine.call_id, mine.from_tag, mine.branch)
+    assert (mine.first("x-note"), theirs.first("x-note")) == ("mine", "them")
+
+
+def test_what_is_malformed_leaves_what_was_read_before() -> None:
+    reader = MessageReader()
+    message = reader.read(request())
+    with pytest.raises(Malformed):
+        reader.read("INVITE")
+    assert reader.find("INVITE") is None
+    assert reader.find("") is None
+    assert reader.read(request()) is message

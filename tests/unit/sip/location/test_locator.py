@@ -112,7 +112,7 @@ def test_names_that_far_ends_choose_are_bounded(desk: Desk) -> None:
 def test_at_the_end_nobody_is_left_waiting(desk: Desk) -> None:
     desk.locate()
     desk.locator.close()
-    assert [located.problem for located in desk.told] == ["carrier.example was not looked up: the gateway stops"]
+    assert [located.problem for located in desk.told] == ["carrier.example was not looked up: the gateway is stopping"]
     desk.locate(NextHop("other.example"))
     assert len(desk.told) == 2
     assert desk.asked == [TARGET]
