@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.audio.played import PlayoutPosition
+from gateway.call.builtin_tools import (
+    EVENTS,
+    BuiltinToolAsked,
+    DigitsAsked,
+    HangUpAsked,
+    RecordingAsked,
+    TransferAsked,
+)
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -23,11 +31,8 @@ from gateway.call.events import (
     CallEvent,
     ChoiceFailed,
     DigitPressed,
-    DigitsAsked,
     EarlyMediaUp,
-    HangUpAsked,
     Keypad,
-    LeaveMessageAsked,
     LegClosed,
     LegFailed,
     LegHeld,
@@ -41,7 +46,6 @@ from gateway.call.events import (
     OrderFailed,
     Planned,
     PlayedOut,
-    RecordingAsked,
     RecordingFailed,
     RecordingSaved,
     Routed,
@@ -55,9 +59,7 @@ from gateway.call.events import (
     TimerFired,
     ToolAsked,
     ToolFinished,
-    TransferAsked,
     TransferEnded,
-    WaitAsked,
 )
 from gateway.call.machine.phase import (
     BRIEFING,
@@ -106,6 +108,8 @@ _PLAYED = PlayedOut(CALL, 1)
 _ANSWERED = SecondUp(CALL, "PCMU/8000")
 _STOP = StopAsked(CALL, "")
 _GONE = LegClosed(CALL, by_caller=False, code=200, reason="")
+
+_WITHOUT_ARGUMENTS = BuiltinToolAsked.__match_args__
 
 WAYS: Mapping[Phase, tuple[CallEvent, ...]] = {
     Phase.ROUTING: (),
@@ -156,7 +160,6 @@ SAMPLES: Mapping[str, CallEvent] = {
     "PlayedOut": _HEARD,
     "PlayedOut, sounds": _PLAYED,
     "HangUpAsked": HangUpAsked(CALL, "hang up", "done"),
-    "LeaveMessageAsked": LeaveMessageAsked(CALL, "message"),
     "TransferAsked": _TRANSFER,
     "TransferAsked, warm": _WARM,
     "TransferEnded, 2xx": TransferEnded(CALL, 200, "OK"),
@@ -174,7 +177,7 @@ SAMPLES: Mapping[str, CallEvent] = {
     "RecordingFailed": RecordingFailed(CALL, "disk full"),
     "RecordingSaved": RecordingSaved(CALL, "call.wav", 60),
     "DigitsAsked": DigitsAsked(CALL, "digits", "1"),
-    "WaitAsked": WaitAsked(CALL, "wait"),
+    **{kind.__name__: kind(CALL, kind.__name__) for kind in EVENTS if kind.__match_args__ == _WITHOUT_ARGUMENTS},
     "ToolAsked": ToolAsked(CALL, "tool", "weather", "{}"),
     "ToolFinished": ToolFinished(CALL, "tool", "weather", "rain", failed=False, took_ms=5),
     "McpCallBegan": McpCallBegan(CALL, "mcp", "manuals", "search"),

@@ -156,6 +156,7 @@ class ChoiceFailed(CallEvent):
     """The agent that a step names could not be set up for this call; ``detail`` says why."""
 
     note = "choice_failed"
+
     detail: str
 
 
@@ -239,6 +240,7 @@ class LegRinging(LegEvent):
     """The far end of a call that we place sent the provisional response ``code`` (180, 183)."""
 
     note = "leg_ringing"
+
     code: int
 
 
@@ -251,6 +253,7 @@ class MediaUp(LegEvent):
     """
 
     note = "media_up"
+
     codec: str
 
     def fields(self) -> dict[str, Scalar]:
@@ -263,6 +266,7 @@ class EarlyMediaUp(LegEvent):
     """The caller hears us though the call is not answered (183 with SDP was sent); ``codec`` as in SDP."""
 
     note = "early_media_up"
+
     codec: str
 
     def fields(self) -> dict[str, Scalar]:
@@ -328,6 +332,7 @@ class DigitPressed(StampedEvent, LegEvent):
     """
 
     note = "digit_pressed"
+
     digit: str
 
 
@@ -336,6 +341,7 @@ class SecondRinging(LegEvent):
     """The second leg rings, or plays early media (183): ``code`` is its provisional response."""
 
     note = "second_ringing"
+
     code: int
 
 
@@ -344,6 +350,7 @@ class SecondUp(StampedEvent, LegEvent):
     """The second leg was answered and audio flows there; ``codec`` as in SDP."""
 
     note = "second_up"
+
     codec: str
 
     def fields(self) -> dict[str, Scalar]:
@@ -356,6 +363,7 @@ class SecondDigit(StampedEvent, LegEvent):
     """The party on the second leg pressed the key ``digit``, one of ``0-9*#A-D``."""
 
     note = "second_digit"
+
     digit: str
 
 
@@ -372,6 +380,7 @@ class SecondClosed(StampedEvent, LegEvent):
     """
 
     note = "second_closed"
+
     code: int
     reason: str
     cause: int = 0
@@ -395,6 +404,7 @@ class TransferEnded(LegEvent):
     """
 
     note = "transfer_ended"
+
     code: int
     reason: str
     refused: bool = False
@@ -440,6 +450,7 @@ class SpeechStarted(StampedEvent, AgentEvent):
     """
 
     note = "speech_started"
+
     interrupts: bool = True
     responding: bool = field(default=False, kw_only=True)
 
@@ -460,6 +471,7 @@ class AgentSpoke(AgentEvent):
     """A piece of the agent's speech was generated in full (not yet played); ``text`` is its transcript."""
 
     note = "agent_spoke"
+
     item_id: str
     text: str
 
@@ -469,6 +481,7 @@ class CallerSpoke(AgentEvent):
     """A turn of the caller was transcribed."""
 
     note = "caller_spoke"
+
     item_id: str
     text: str
 
@@ -478,6 +491,7 @@ class AgentAway(AgentEvent):
     """The upstream was lost in mid-call and the agent reconnects: ``AgentBack`` or ``AgentFailed`` follows."""
 
     note = "agent_away"
+
     detail: str
 
 
@@ -486,6 +500,7 @@ class AgentBack(AgentEvent):
     """The agent goes on in a new upstream session, which knows what was said before."""
 
     note = "agent_back"
+
     session_id: str
 
     def fields(self) -> dict[str, Scalar]:
@@ -512,6 +527,7 @@ class ApologyAsked(AgentEvent):
     """The agent can neither answer nor say so: the recorded apology ``sound`` takes its place."""
 
     note = "apology_asked"
+
     sound: str
 
 
@@ -520,6 +536,7 @@ class AgentExpiring(AgentEvent):
     """The upstream session ends in ``left_s`` seconds, and none takes over from it."""
 
     note = "agent_expiring"
+
     left_s: float
 
 
@@ -528,6 +545,7 @@ class ToolAsked(AgentEvent):
     """The agent called a tool of the profile's own; ``arguments`` is JSON text from the model, unchecked."""
 
     note = "tool_asked"
+
     tool_call_id: str
     name: str
     arguments: str
@@ -538,6 +556,7 @@ class ToolFinished(AgentEvent):
     """A tool ended: ``output`` is what the model gets, also when it ``failed``."""
 
     note = "tool_finished"
+
     tool_call_id: str
     name: str
     output: str
@@ -550,6 +569,7 @@ class McpCallBegan(AgentEvent):
     """The service called the tool ``name`` of an MCP server; one ``McpCallEnded`` of the same ``item_id`` follows."""
 
     note = "mcp_call_began"
+
     item_id: str
     server_label: str
     name: str
@@ -560,77 +580,11 @@ class McpCallEnded(AgentEvent):
     """A call that the service made to an MCP server ended, ``failed`` or not, or is given up."""
 
     note = "mcp_call_ended"
+
     item_id: str
     server_label: str
     name: str
     failed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltinToolAsked(AgentEvent):
-    """The agent called a tool of the gateway's own; ``tool_call_id`` is the service's id of that call."""
-
-    tool_call_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class HangUpAsked(BuiltinToolAsked):
-    """The agent wants the call to end (built-in tool ``hang_up``) once its last words were heard."""
-
-    note = "hang_up_asked"
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TransferAsked(BuiltinToolAsked):
-    """
-    The agent wants the caller transferred (built-in tool ``transfer_call``) once its last words were heard.
-
-    Attributes:
-        tool_call_id: empty if a key of the caller asks for it, not the agent.
-        target: SIP or tel URI.
-        warm: the agent speaks with the target first, who takes the caller by the key 1 or declines by 2.
-        summary: what the agent is to tell a warm target.
-    """
-
-    note = "transfer_asked"
-    target: str
-    warm: bool = False
-    summary: str = ""
-
-    def fields(self) -> dict[str, Scalar]:
-        """Return what is written down of it."""
-        return {"tool_call_id": self.tool_call_id, "target": self.target, "warm": self.warm}
-
-
-@dataclass(frozen=True, slots=True)
-class DigitsAsked(BuiltinToolAsked):
-    """The agent wants DTMF digits sent to the caller's side (built-in tool ``send_dtmf``)."""
-
-    note = "digits_asked"
-    digits: str
-
-
-@dataclass(frozen=True, slots=True)
-class WaitAsked(BuiltinToolAsked):
-    """The agent wants to stay silent until somebody speaks to it (built-in tool ``wait``)."""
-
-    note = "wait_asked"
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveMessageAsked(BuiltinToolAsked):
-    """The agent reached a voicemail (built-in tool ``leave_message``): it leaves its message, then the call ends."""
-
-    note = "leave_message_asked"
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingAsked(BuiltinToolAsked):
-    """The agent wants recording on, or paused (built-in tools ``start_recording``, ``pause_recording``)."""
-
-    note = "recording_asked"
-    on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -645,6 +599,7 @@ class AnnouncementFailed(AgentEvent):
     """The agent could not announce the recording, and is not asked again; ``detail`` says why."""
 
     note = "announcement_failed"
+
     detail: str
 
 
@@ -653,6 +608,7 @@ class RecordingFailed(AgentEvent):
     """The recording stopped for good (disk full); the call goes on."""
 
     note = "recording_failed"
+
     detail: str
 
 
@@ -661,6 +617,7 @@ class RecordingSaved(AgentEvent):
     """The recording is complete at ``path`` and ``seconds`` long; comes while the call is being closed."""
 
     note = "recording_saved"
+
     path: str
     seconds: float
 
@@ -681,14 +638,14 @@ class PlayedOut(AgentEvent):
     mark: int = 0
 
 
-_BASES = (CallEvent, StampedEvent, LegEvent, AgentEvent, BuiltinToolAsked)
+_BASES = (CallEvent, StampedEvent, LegEvent, AgentEvent)
 
 EVENTS: tuple[type[CallEvent], ...] = tuple(
     kind
     for kind in tuple(globals().values())
     if isinstance(kind, type) and issubclass(kind, CallEvent) and kind not in _BASES
 )
-"""Every event there is."""
+"""Every event but those of the built-in tools (``builtin_tools.py``)."""
 
 OF_THE_LEG: tuple[type[CallEvent], ...] = tuple(kind for kind in EVENTS if issubclass(kind, LegEvent))
 OF_THE_AGENT: tuple[type[CallEvent], ...] = tuple(kind for kind in EVENTS if issubclass(kind, AgentEvent))

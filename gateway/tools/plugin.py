@@ -18,8 +18,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ParamSpec, TypeVar, cast
 
+from gateway.call.builtin_tools import ToolDefinition
 from gateway.errors import ConfigError
-from gateway.tools.builtin import ToolDefinition
 
 GROUP = "gateway.tools"
 MAX_THREADS = 32

@@ -13,13 +13,13 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
+from gateway.call.builtin_tools import ToolDefinition
 from gateway.call.events import ToolFinished
 from gateway.call.ports import EmitEvent
 from gateway.dialplan.model.agent import Plugin, ToolSet, Webhook
 from gateway.ids import CallId
 from gateway.redact import Redactor
 from gateway.tools.arguments import Parameters
-from gateway.tools.builtin import ToolDefinition
 from gateway.tools.output import ToolAnswer, failed, succeeded
 from gateway.tools.plugin import CallFacts, load_plugin
 from gateway.tools.webhook import WebhookClient, headers_of, secrets_sent

@@ -33,12 +33,12 @@ import structlog
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.sounds import load_sound
+from gateway.call.builtin_tools import OwnTool
 from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
 from gateway.settings.sections import Settings
-from gateway.tools.builtin import OwnTool
 from gateway.tools.runner import own_definitions
 from gateway.worker.tool_check import tool_findings
 

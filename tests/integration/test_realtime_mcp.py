@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from gateway.call.events import HangUpAsked, McpCallBegan, McpCallEnded, ToolAsked
+from gateway.call.builtin_tools import HangUpAsked
+from gateway.call.events import McpCallBegan, McpCallEnded, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile
 from tests.fakes.realtime_service import (
     Json,

@@ -14,11 +14,11 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from gateway.call.builtin_tools import ToolDefinition
 from gateway.call.events import AgentFailed, AgentReady, SpeechStarted
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.tools.builtin import ToolDefinition
 from tests.fakes.realtime_service import (
     CALL,
     KEY,

@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.audio.pcm import WIDEBAND
-from gateway.call.events import (
-    AgentBack,
-    AgentReady,
-    AgentSpoke,
-    CallEvent,
-    HangUpAsked,
-    LeaveMessageAsked,
-    RecordingAsked,
-    TransferAsked,
-)
+from gateway.call.builtin_tools import HangUpAsked, LeaveMessageAsked, RecordingAsked, TransferAsked
+from gateway.call.events import AgentBack, AgentReady, AgentSpoke, CallEvent
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.faults.faults import parse_fault

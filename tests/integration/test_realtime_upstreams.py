@@ -16,7 +16,8 @@ from websockets.asyncio.server import ServerConnection
 
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw, ulaw_to_pcm
 from gateway.audio.pcm import PHONE
-from gateway.call.events import AgentReady, AgentSpoke, CallerSpoke, HangUpAsked, SpeechStarted, TransferAsked
+from gateway.call.builtin_tools import HangUpAsked, TransferAsked
+from gateway.call.events import AgentReady, AgentSpoke, CallerSpoke, SpeechStarted
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost, AgentRefused
 from gateway.lab.simulator import Simulator, SimulatorOptions

@@ -20,12 +20,12 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from gateway.call.builtin_tools import ToolDefinition
 from gateway.call.events import CallEvent, ToolFinished
 from gateway.call.ports import Tools
 from gateway.dialplan.model.agent import ToolSet
 from gateway.ids import CallId
 from gateway.redact import Redactor
-from gateway.tools.builtin import ToolDefinition
 from gateway.tools.output import CUT, MAX_BYTES
 from gateway.tools.plugin import CallFacts, LoadedPlugin
 from gateway.tools.runner import MAX_RUNNING, OwnTools

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import legs, recording, transfer
 from gateway.call.machine.barge_in import end_turn
@@ -121,7 +122,7 @@ def _begin(call: CallState) -> Orders:
 # Wishes of the agent
 
 
-def hang_up_asked(call: CallState, event: ev.HangUpAsked) -> Orders:
+def hang_up_asked(call: CallState, event: tool.HangUpAsked) -> Orders:
     """End the call once the last words were heard."""
     if (refusal := _refusal(call, event.tool_call_id)) is not None:
         return refusal
@@ -130,7 +131,7 @@ def hang_up_asked(call: CallState, event: ev.HangUpAsked) -> Orders:
     return (answered, *await_words(call, call.agent.routed.goodbye_limit_s))
 
 
-def leave_message_asked(call: CallState, event: ev.LeaveMessageAsked) -> Orders:
+def leave_message_asked(call: CallState, event: tool.LeaveMessageAsked) -> Orders:
     """End the call once the message was said. A voicemail goes on talking, and beeps: nothing of it cuts that off."""
     if (refusal := _refusal(call, event.tool_call_id)) is not None:
         return refusal
@@ -140,7 +141,7 @@ def leave_message_asked(call: CallState, event: ev.LeaveMessageAsked) -> Orders:
     return (*end_turn(call), answered, *await_words(call, MESSAGE_LIMIT_S))
 
 
-def transfer_asked(call: CallState, event: ev.TransferAsked) -> Orders:
+def transfer_asked(call: CallState, event: tool.TransferAsked) -> Orders:
     """Transfer the caller once the last words were heard."""
     if event.tool_call_id and (refusal := _refusal(call, event.tool_call_id)) is not None:
         return refusal

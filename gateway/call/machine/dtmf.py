@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import recording, transfer
 from gateway.call.machine.barge_in import stop
@@ -35,7 +36,7 @@ def digit_pressed(call: CallState, event: ev.DigitPressed) -> Orders:
     if target is None:
         told = _add(call, event.digit)
         return (*cut, *told, *recording.await_quiet(call))
-    return (*cut, *transfer.ask_at_once(call, ev.TransferAsked(event.call_id, "", target)))
+    return (*cut, *transfer.ask_at_once(call, tool.TransferAsked(event.call_id, "", target)))
 
 
 def keys_fired(call: CallState, _event: ev.TimerFired) -> Orders:

@@ -50,6 +50,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import barge_in, conversation, dtmf, ending, ivr, recording, rules, tool_calls, transfer
 from gateway.call.machine import phase as timer
@@ -147,7 +148,7 @@ _UP = (Phase.ATTENDING, Phase.WAITING, Phase.ACTIVE, Phase.JOINED)
 
 RULES = _table(
     ignored=(
-        _ignored(_WITHOUT, *ev.OF_THE_AGENT, *ev.OF_THE_LEG, ev.Noted),
+        _ignored(_WITHOUT, *ev.OF_THE_AGENT, *tool.EVENTS, *ev.OF_THE_LEG, ev.Noted),
         _ignored((Phase.ENDING, Phase.ENDED), ev.Planned, ev.Routed, ev.ChoiceFailed, ev.StopAsked, ev.OrderFailed),
         _ignored(_WITH_AGENT, ev.Noted),
         _ignored((*_READY, Phase.ACTIVE), ev.CallerSpoke, ev.AgentSpoke),
@@ -204,21 +205,21 @@ RULES = _table(
         _on(ev.ToolFinished, tool_calls.tool_finished, Phase.ACTIVE),
         _on(ev.McpCallBegan, tool_calls.mcp_call_began, Phase.ACTIVE),
         _on(ev.McpCallEnded, tool_calls.mcp_call_ended, Phase.ACTIVE),
-        _on(ev.DigitsAsked, tool_calls.digits_asked, Phase.ACTIVE),
-        _on(ev.WaitAsked, tool_calls.wait_asked, Phase.ACTIVE),
+        _on(tool.DigitsAsked, tool_calls.digits_asked, Phase.ACTIVE),
+        _on(tool.WaitAsked, tool_calls.wait_asked, Phase.ACTIVE),
         _on(ev.AnswerLate, tool_calls.answer_late, Phase.ACTIVE),
         _on(ev.AnswerCame, tool_calls.answer_came, Phase.ACTIVE),
         _on(ev.ApologyAsked, tool_calls.apology_asked, Phase.ACTIVE),
         _fired(timer.FILLER, tool_calls.filler_fired, Phase.ACTIVE),
         # the recording
-        _on(ev.RecordingAsked, recording.recording_asked, Phase.ACTIVE),
+        _on(tool.RecordingAsked, recording.recording_asked, Phase.ACTIVE),
         _on(ev.AnnouncementSaid, recording.announcement_said, Phase.ACTIVE),
         _on(ev.AnnouncementFailed, recording.announcement_failed, Phase.ACTIVE),
         _on(ev.RecordingFailed, recording.recording_failed, Phase.ATTENDING, Phase.WAITING, Phase.ACTIVE),
         # its end, and transfers
-        _on(ev.HangUpAsked, conversation.hang_up_asked, Phase.ACTIVE),
-        _on(ev.LeaveMessageAsked, conversation.leave_message_asked, Phase.ACTIVE),
-        _on(ev.TransferAsked, conversation.transfer_asked, Phase.ACTIVE),
+        _on(tool.HangUpAsked, conversation.hang_up_asked, Phase.ACTIVE),
+        _on(tool.LeaveMessageAsked, conversation.leave_message_asked, Phase.ACTIVE),
+        _on(tool.TransferAsked, conversation.transfer_asked, Phase.ACTIVE),
         _on(ev.AgentExpiring, conversation.agent_expiring, Phase.ACTIVE),
         _on(ev.PlayedOut, conversation.played_out, Phase.ACTIVE),
         _fired(timer.GOODBYE, conversation.goodbye_fired, Phase.ACTIVE),

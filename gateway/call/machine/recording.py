@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.state import CallState, Orders
 from gateway.call.machine.tool_calls import is_new
@@ -32,7 +33,7 @@ def begin(call: CallState, greet: do.Greet | None) -> Orders:
     return _announce(call)
 
 
-def recording_asked(call: CallState, event: ev.RecordingAsked) -> Orders:
+def recording_asked(call: CallState, event: tool.RecordingAsked) -> Orders:
     """Do as the agent wants."""
     if not is_new(call, event.tool_call_id):
         return ()

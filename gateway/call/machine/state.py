@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.phase import OF_THE_CALL, Phase, Stage
 from gateway.call.outcome import EndReason, Outcome
@@ -165,8 +166,8 @@ class Agent:
     tool_calls: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
     keys: list[str] = field(default_factory=list)
-    transfer: ev.TransferAsked | None = None
-    given_up: ev.TransferAsked | None = None
+    transfer: tool.TransferAsked | None = None
+    given_up: tool.TransferAsked | None = None
     overdue: tuple[Outcome, str] | None = None
     lost: Outcome | None = None
     recording: Recording = field(default_factory=Recording)

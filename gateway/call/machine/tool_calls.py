@@ -8,6 +8,7 @@ of a warm transfer that rings.
 from __future__ import annotations
 
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.phase import FILLER
 from gateway.call.machine.playback import fill
@@ -47,14 +48,14 @@ def mcp_call_ended(call: CallState, event: ev.McpCallEnded) -> Orders:
     return _over(call, _of_mcp(event.item_id))
 
 
-def digits_asked(call: CallState, event: ev.DigitsAsked) -> Orders:
+def digits_asked(call: CallState, event: tool.DigitsAsked) -> Orders:
     """Send digits to the caller's side."""
     if not is_new(call, event.tool_call_id):
         return ()
     return do.SendDigits(event.digits), do.AnswerTool(event.tool_call_id, "sent")
 
 
-def wait_asked(call: CallState, event: ev.WaitAsked) -> Orders:
+def wait_asked(call: CallState, event: tool.WaitAsked) -> Orders:
     """Let the agent stay silent until it is spoken to."""
     if not is_new(call, event.tool_call_id):
         return ()

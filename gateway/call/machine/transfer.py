@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.audio.played import PlayoutPosition
 from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import legs, recording
 from gateway.call.machine.barge_in import end_turn, stop
@@ -36,13 +37,13 @@ _TIMERS: Final = (GOODBYE, TRANSFER, SECOND, BRIEFING)
 """Of the stages of a transfer; one of them runs."""
 
 
-def ask(call: CallState, asked: ev.TransferAsked) -> Orders:
+def ask(call: CallState, asked: tool.TransferAsked) -> Orders:
     """Transfer the caller once the last words were heard."""
     call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
     return (do.AwaitPlayedOut(), *start_timer(call, GOODBYE, call.agent.routed.goodbye_limit_s))
 
 
-def ask_at_once(call: CallState, asked: ev.TransferAsked) -> Orders:
+def ask_at_once(call: CallState, asked: tool.TransferAsked) -> Orders:
     """Transfer the caller without last words."""
     call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
     return words_over(call)
@@ -139,7 +140,7 @@ def briefing_overdue(call: CallState, event: ev.TimerFired) -> Orders:
     return _fail(call, f"they did not take the call within {BRIEFING_LIMIT_S:g} s", event)
 
 
-def _call(call: CallState, asked: ev.TransferAsked, at: PlayoutPosition | None = None) -> Orders:
+def _call(call: CallState, asked: tool.TransferAsked, at: PlayoutPosition | None = None) -> Orders:
     if call.second is not SecondLeg.CLOSED:
         return _fail(call, "the call to somebody else before it is still being ended")
     # Blind: the caller hears that it rings; the agent is not to answer announcements. Warm: they stay together.
@@ -151,7 +152,7 @@ def _call(call: CallState, asked: ev.TransferAsked, at: PlayoutPosition | None =
     return (*called, *settle_filler(call)) if asked.warm else (*called, *cut, do.TalkToSecond(), *end_turn(call))
 
 
-def _join(call: CallState, asked: ev.TransferAsked) -> Orders:
+def _join(call: CallState, asked: tool.TransferAsked) -> Orders:
     quiet = (*_stop_timer(call), *fill(call, on=False), *flush(call))
     return (*quiet, *join(call, _transferred(asked)))
 
@@ -188,7 +189,7 @@ def _turn_back(call: CallState, event: ev.StampedEvent | None) -> Orders:
     return (*orders, *back, *legs.drop_second(call))
 
 
-def _tell(asked: ev.TransferAsked, words: str, *, respond: bool) -> do.CallAction:
+def _tell(asked: tool.TransferAsked, words: str, *, respond: bool) -> do.CallAction:
     if asked.tool_call_id:
         return do.AnswerTool(asked.tool_call_id, words, respond=respond)
     return do.TellAgent(words, respond=respond)
@@ -198,11 +199,11 @@ def _stop_timer(call: CallState) -> Orders:
     return cancel_timer(call, *_TIMERS)
 
 
-def _transferred(asked: ev.TransferAsked) -> Outcome:
+def _transferred(asked: tool.TransferAsked) -> Outcome:
     return Outcome(EndReason.TRANSFERRED, asked.target, 200)
 
 
-def _briefing(asked: ev.TransferAsked) -> str:
+def _briefing(asked: tool.TransferAsked) -> str:
     summary = asked.summary or "who is calling, and why."
     return (
         f"You now speak with {asked.target}, not with the caller, who is waiting and does not hear you. "

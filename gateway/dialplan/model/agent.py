@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, model_validator
 
+from gateway.call.builtin_tools import BuiltinTool
 from gateway.dialplan.model.fields import Digit, PlanName, PlanPart, PlanPath, Seconds, Template, Text, UriText
 from gateway.dialplan.model.templates import Values, fill
 
@@ -105,11 +106,6 @@ class OnNoAnswer(PlanPart):
         if ("play" in self.then) is not (self.sound is not None):
             raise ValueError("play and sound go together: name the WAV file, or leave both out")
         return self
-
-
-BuiltinTool = Literal[
-    "hang_up", "transfer_call", "send_dtmf", "wait", "leave_message", "start_recording", "pause_recording"
-]
 
 
 class Webhook(PlanPart):

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pydantic import SecretStr, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from gateway.call.builtin_tools import OfferedTools, OwnTool, ToolDefinition, builtin_definitions
 from gateway.dialplan.model.agent import AgentProfile, McpServer, ToolSet
 from gateway.errors import AgentRefused
-from gateway.tools.builtin import OfferedTools, OwnTool, ToolDefinition, builtin_definitions
 from gateway.upstream.realtime.mcp import McpRule
 from gateway.upstream.realtime.wire.client import SessionUpdate
 from gateway.upstream.realtime.wire.codec import encode

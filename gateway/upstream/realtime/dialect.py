@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from gateway.call.builtin_tools import OfferedTools
 from gateway.call.events import (
     AgentFailed,
     AgentReady,
@@ -37,7 +38,6 @@ from gateway.call.events import (
 )
 from gateway.errors import AgentError, AgentRefused
 from gateway.ids import CallId
-from gateway.tools.builtin import OfferedTools
 from gateway.upstream.core.debts import Ask, Cause
 from gateway.upstream.core.dialect import Alarm, Send, SessionBegan, UpstreamEvent
 from gateway.upstream.core.history import History, PastItem

@@ -4,8 +4,8 @@ Which tools the agent called, and when it may speak again: after all answers to 
 ``CallDrafts`` puts a call together from whatever a service tells of it, and finishes it with its response. Up to five
 events tell of one: ``output_item.added``, argument deltas, ``arguments.done``, ``output_item.done`` and
 ``response.done``. Any of them may be missing or lack an id; whether the call was generated to its end is certain only
-when its response is over. ``FunctionCalls`` then asks the call for what ``tools/builtin.py`` makes of it, and keeps
-count of the answers.
+when its response is over. ``FunctionCalls`` then asks the call for what ``call/builtin_tools.py`` makes of it, and
+keeps count of the answers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import json
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.call.builtin_tools import MAX_ARGUMENTS, OfferedTools, tool_event
 from gateway.call.events import CallEvent
 from gateway.ids import CallId
-from gateway.tools.builtin import MAX_ARGUMENTS, OfferedTools, tool_event
 from gateway.upstream.core.history import History
 from gateway.upstream.realtime.mcp import McpCalls
 from gateway.upstream.realtime.wire import server

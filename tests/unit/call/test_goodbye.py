@@ -25,19 +25,17 @@ from gateway.call.actions import (
     Transfer,
     Truncate,
 )
+from gateway.call.builtin_tools import HangUpAsked, LeaveMessageAsked, TransferAsked
 from gateway.call.events import (
     AgentAway,
     AgentExpiring,
     AgentFailed,
     CallEvent,
-    HangUpAsked,
-    LeaveMessageAsked,
     LegHeld,
     PlayedOut,
     SpeechStarted,
     SpeechStopped,
     TimerFired,
-    TransferAsked,
 )
 from gateway.call.machine.barge_in import ENDS_ALL_THE_SAME, GOES_ON
 from gateway.call.machine.phase import Phase

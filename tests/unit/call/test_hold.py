@@ -16,12 +16,12 @@ from gateway.call.actions import (
     StartTimer,
     UnmuteCaller,
 )
+from gateway.call.builtin_tools import HangUpAsked, TransferAsked
 from gateway.call.events import (
     AgentExpiring,
     AgentFailed,
     CallEvent,
     DigitPressed,
-    HangUpAsked,
     LegHeld,
     LegResumed,
     MediaLost,
@@ -29,7 +29,6 @@ from gateway.call.events import (
     SpeechStarted,
     SpeechStopped,
     TimerFired,
-    TransferAsked,
     TransferEnded,
 )
 from gateway.call.machine.phase import Phase

@@ -21,6 +21,7 @@ from gateway.call.actions import (
     SayGoodbye,
     StartTimer,
 )
+from gateway.call.builtin_tools import HangUpAsked, LeaveMessageAsked
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -28,8 +29,6 @@ from gateway.call.events import (
     AgentFailed,
     CallEvent,
     DigitPressed,
-    HangUpAsked,
-    LeaveMessageAsked,
     LegClosed,
     LegRinging,
     MediaLost,

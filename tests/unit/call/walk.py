@@ -45,6 +45,9 @@ from gateway.call.actions import (
     Truncate,
     UnmuteCaller,
 )
+from gateway.call.builtin_tools import (
+    BuiltinToolAsked,
+)
 from gateway.call.events import (
     AgentAway,
     AgentClosed,
@@ -54,17 +57,13 @@ from gateway.call.events import (
     ApologyAsked,
     CallEvent,
     ChoiceFailed,
-    DigitsAsked,
     EarlyMediaUp,
-    HangUpAsked,
-    LeaveMessageAsked,
     LegClosed,
     LegHeld,
     LegResumed,
     MediaUp,
     Planned,
     PlayedOut,
-    RecordingAsked,
     RecordingFailed,
     Routed,
     SecondClosed,
@@ -72,9 +71,7 @@ from gateway.call.events import (
     SpeechStopped,
     TimerFired,
     ToolAsked,
-    TransferAsked,
     TransferEnded,
-    WaitAsked,
 )
 from gateway.call.machine.machine import RULES, CallMachine
 from gateway.call.machine.phase import Phase
@@ -82,7 +79,7 @@ from gateway.errors import IllegalEvent
 from gateway.ids import CallId
 
 CALL = CallId("call")
-ASKED = (ToolAsked, HangUpAsked, TransferAsked, DigitsAsked, WaitAsked, LeaveMessageAsked, RecordingAsked)
+ASKED = (ToolAsked, BuiltinToolAsked)
 TO_THE_AGENT = (
     *(Greet, AnnounceRecording, Truncate, CancelResponse, SayGoodbye, AnswerTool, TellAgent, RunTool),
     *(MuteCaller, UnmuteCaller, TalkToSecond, TalkToCaller),

@@ -7,11 +7,11 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from gateway.call.builtin_tools import OwnTool
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentRefused
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.tools.builtin import OwnTool
 from gateway.upstream.core.dialect import Opening
 from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed

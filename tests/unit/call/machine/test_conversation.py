@@ -27,6 +27,7 @@ from gateway.call.actions import (
     Transfer,
     Truncate,
 )
+from gateway.call.builtin_tools import DigitsAsked, HangUpAsked, TransferAsked, WaitAsked
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -35,8 +36,6 @@ from gateway.call.events import (
     AgentFailed,
     AgentReady,
     CallEvent,
-    DigitsAsked,
-    HangUpAsked,
     LegClosed,
     McpCallBegan,
     McpCallEnded,
@@ -48,9 +47,7 @@ from gateway.call.events import (
     TimerFired,
     ToolAsked,
     ToolFinished,
-    TransferAsked,
     TransferEnded,
-    WaitAsked,
 )
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase

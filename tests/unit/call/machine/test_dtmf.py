@@ -17,16 +17,15 @@ from gateway.call.actions import (
     Transfer,
     Truncate,
 )
+from gateway.call.builtin_tools import HangUpAsked, TransferAsked
 from gateway.call.events import (
     CallEvent,
     DigitPressed,
-    HangUpAsked,
     Keypad,
     PlayedOut,
     SpeechStarted,
     StopAsked,
     TimerFired,
-    TransferAsked,
     TransferEnded,
 )
 from gateway.call.machine.dtmf import MOST_KEYS

@@ -26,6 +26,7 @@ from gateway.call.actions import (
     StopFiller,
     TalkToCaller,
 )
+from gateway.call.builtin_tools import TransferAsked
 from gateway.call.events import (
     AgentClosed,
     AgentExpiring,
@@ -34,7 +35,6 @@ from gateway.call.events import (
     ChoiceFailed,
     PlayedOut,
     RecordingFailed,
-    TransferAsked,
 )
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase

@@ -22,6 +22,7 @@ from gateway.call.actions import (
     StartTimer,
     Truncate,
 )
+from gateway.call.builtin_tools import HangUpAsked
 from gateway.call.events import (
     AgentAway,
     AgentClosed,
@@ -30,7 +31,6 @@ from gateway.call.events import (
     AgentSpoke,
     CallerSpoke,
     CallEvent,
-    HangUpAsked,
     IncomingInvite,
     LegClosed,
     LegFailed,

@@ -29,6 +29,7 @@ from gateway.call.actions import (
     Transfer,
     Truncate,
 )
+from gateway.call.builtin_tools import HangUpAsked, RecordingAsked
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -37,11 +38,9 @@ from gateway.call.events import (
     AnnouncementSaid,
     CallEvent,
     DigitPressed,
-    HangUpAsked,
     LegHeld,
     LegResumed,
     PlayedOut,
-    RecordingAsked,
     RecordingFailed,
     SpeechStarted,
     SpeechStopped,

@@ -29,12 +29,12 @@ from gateway.call.actions import (
     Truncate,
     UnmuteCaller,
 )
+from gateway.call.builtin_tools import HangUpAsked, TransferAsked
 from gateway.call.events import (
     AgentClosed,
     AgentFailed,
     CallEvent,
     DigitPressed,
-    HangUpAsked,
     LegClosed,
     LegHeld,
     LegResumed,
@@ -47,7 +47,6 @@ from gateway.call.events import (
     SpeechStarted,
     StopAsked,
     TimerFired,
-    TransferAsked,
     TransferEnded,
 )
 from gateway.call.machine.machine import CallMachine

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from docs.generate.samples import SAMPLES
-from gateway.call.events import (
-    CallEvent,
-    EarlyMediaUp,
-    MediaUp,
-    Noted,
-    Scalar,
-    SecondClosed,
-    SecondUp,
-    TransferAsked,
-)
+from gateway.call.builtin_tools import TransferAsked
+from gateway.call.events import CallEvent, EarlyMediaUp, MediaUp, Noted, Scalar, SecondClosed, SecondUp
 from gateway.call.machine.phase import Phase
 from gateway.call.session.journal import Journal, heard_text
 from gateway.ids import CallId
@@ -73,7 +65,7 @@ WRITTEN: dict[str, tuple[str | None, dict[str, Scalar]]] = {
     "PlayedOut": (None, {}),
     "PlayedOut, sounds": (None, {}),
     "HangUpAsked": ("hang_up_asked", {"tool_call_id": "hang up", "reason": "done"}),
-    "LeaveMessageAsked": ("leave_message_asked", {"tool_call_id": "message"}),
+    "LeaveMessageAsked": ("leave_message_asked", {"tool_call_id": "LeaveMessageAsked"}),
     "TransferAsked": ("transfer_asked", {"tool_call_id": "transfer", "target": "sip:desk@192.0.2.1", "warm": False}),
     "TransferAsked, warm": (
         "transfer_asked",
@@ -94,7 +86,7 @@ WRITTEN: dict[str, tuple[str | None, dict[str, Scalar]]] = {
     "RecordingFailed": ("recording_failed", {"detail": "disk full"}),
     "RecordingSaved": ("recording_saved", {"recording": "call.wav", "seconds": 60}),
     "DigitsAsked": ("digits_asked", {"tool_call_id": "digits", "digits": "1"}),
-    "WaitAsked": ("wait_asked", {"tool_call_id": "wait"}),
+    "WaitAsked": ("wait_asked", {"tool_call_id": "WaitAsked"}),
     "ToolAsked": ("tool_asked", {"tool_call_id": "tool", "name": "weather", "arguments": "{}"}),
     "ToolFinished": (
         "tool_finished",

@@ -8,12 +8,12 @@ import pytest
 
 from gateway.audio.played import PlayoutPosition
 from gateway.call.actions import CallSecond
+from gateway.call.builtin_tools import LeaveMessageAsked, TransferAsked
 from gateway.call.events import (
     AgentSpoke,
     CallerSpoke,
     DigitPressed,
     Keypad,
-    LeaveMessageAsked,
     LegClosed,
     LegHeld,
     LegResumed,
@@ -27,7 +27,6 @@ from gateway.call.events import (
     SecondUp,
     SpeechStarted,
     ToolAsked,
-    TransferAsked,
 )
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason

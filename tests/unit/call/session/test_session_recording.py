@@ -8,16 +8,8 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.events import (
-    AgentFailed,
-    AnnouncementFailed,
-    AnnouncementSaid,
-    LegClosed,
-    MediaUp,
-    Noted,
-    RecordingAsked,
-    Routed,
-)
+from gateway.call.builtin_tools import RecordingAsked
+from gateway.call.events import AgentFailed, AnnouncementFailed, AnnouncementSaid, LegClosed, MediaUp, Noted, Routed
 from gateway.call.outcome import EndReason
 from gateway.call.ports import AgentSetup
 from gateway.call.session.session import CLOSE_LIMIT_S, QUIET_POLL_S, QUIET_S, CallSession

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from gateway.call.actions import CallSecond
+from gateway.call.builtin_tools import HangUpAsked
 from gateway.call.events import (
     AgentReady,
     CallEvent,
     DigitPressed,
     EarlyMediaUp,
-    HangUpAsked,
     Keypad,
     LegClosed,
     MediaUp,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.audio.played import PlayoutPosition
+from gateway.call.builtin_tools import DigitsAsked, HangUpAsked, TransferAsked, WaitAsked
 from gateway.call.events import (
     AgentAway,
     AgentBack,
@@ -16,8 +17,6 @@ from gateway.call.events import (
     AnswerLate,
     ApologyAsked,
     CallerSpoke,
-    DigitsAsked,
-    HangUpAsked,
     LegClosed,
     LegHeld,
     Noted,
@@ -25,9 +24,7 @@ from gateway.call.events import (
     SpeechStarted,
     SpeechStopped,
     ToolAsked,
-    TransferAsked,
     TransferEnded,
-    WaitAsked,
 )
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason

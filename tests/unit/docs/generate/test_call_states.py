@@ -8,6 +8,7 @@ import pytest
 from docs.generate import call_states as diagram
 from docs.generate.call_states import call_states_markdown, try_event
 from docs.generate.samples import SAMPLES, WAYS
+from gateway.call import builtin_tools
 from gateway.call.events import EVENTS, IncomingInvite
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
@@ -29,7 +30,7 @@ def test_run_as_a_module_it_prints_the_page(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_event_is_tried_but_the_switchboards_own() -> None:
-    assert {type(event) for event in SAMPLES.values()} == set(EVENTS) - {IncomingInvite}
+    assert {type(event) for event in SAMPLES.values()} == {*EVENTS, *builtin_tools.EVENTS} - {IncomingInvite}
 
 
 @pytest.mark.parametrize("phase", Phase)

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from gateway.call.builtin_tools import OfferedTools
 from gateway.call.events import AgentReady, CallEvent, Noted
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
-from gateway.tools.builtin import OfferedTools
 from gateway.upstream.core.dialect import Alarm, Send, UpstreamEvent
 from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed

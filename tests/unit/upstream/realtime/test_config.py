@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from gateway.call.builtin_tools import OfferedTools, ToolDefinition
 from gateway.dialplan.model.agent import AgentProfile, ToolSet, TransferTarget, TurnDetection
 from gateway.dialplan.read.loader import load_dialplan
 from gateway.errors import AgentRefused
 from gateway.tools.arguments import Parameters
-from gateway.tools.builtin import OfferedTools, ToolDefinition
 from gateway.upstream.realtime.config import (
     direct_session,
     end_of_speech_ms,

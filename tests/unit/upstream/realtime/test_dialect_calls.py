@@ -7,13 +7,8 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.events import (
-    AgentFailed,
-    HangUpAsked,
-    SpeechStarted,
-    ToolAsked,
-    WaitAsked,
-)
+from gateway.call.builtin_tools import HangUpAsked, WaitAsked
+from gateway.call.events import AgentFailed, SpeechStarted, ToolAsked
 from gateway.errors import AgentRefused
 from gateway.upstream.core.debts import Ask
 from gateway.upstream.core.dialect import Send

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.audio.pcm import MODEL
+from gateway.call.builtin_tools import OfferedTools
 from gateway.call.events import AgentReady, Noted, SpeechStarted, SpeechStopped, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
-from gateway.tools.builtin import OfferedTools
 from gateway.upstream.core.debts import Ask
 from gateway.upstream.core.dialect import Alarm, Send, UpstreamEvent
 from gateway.upstream.core.history import History, PastMessage, Role

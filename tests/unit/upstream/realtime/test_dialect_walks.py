@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from gateway.call.builtin_tools import OfferedTools
 from gateway.call.events import CallEvent, Noted, ToolAsked
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.ids import CallId
-from gateway.tools.builtin import OfferedTools
 from gateway.upstream.core.debts import Ask, Cause
 from gateway.upstream.core.dialect import AgentAudio, Send, UpstreamEvent
 from gateway.upstream.core.history import History

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.events import CallEvent, HangUpAsked, ToolAsked
+from gateway.call.builtin_tools import MAX_ARGUMENTS, HangUpAsked, OfferedTools
+from gateway.call.events import CallEvent, ToolAsked
 from gateway.ids import CallId
-from gateway.tools.builtin import MAX_ARGUMENTS, OfferedTools
 from gateway.upstream.core.history import History
 from gateway.upstream.realtime.function_calls import (
     CUT,

@@ -16,9 +16,9 @@ from openai.types.realtime import (
 )
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
+from gateway.call.builtin_tools import ToolDefinition
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.ids import CallId
-from gateway.tools.builtin import ToolDefinition
 from gateway.upstream.core.history import History
 from gateway.upstream.core.prompts import goodbye
 from gateway.upstream.realtime.config import offered_tools, session_config

@@ -6,25 +6,22 @@ import json
 
 import pytest
 
-from gateway.call.events import (
-    CallEvent,
+from gateway.call.builtin_tools import (
+    MAX_ARGUMENTS,
+    MAX_SUMMARY,
     DigitsAsked,
     HangUpAsked,
     LeaveMessageAsked,
+    OfferedTools,
     RecordingAsked,
-    ToolAsked,
     TransferAsked,
     WaitAsked,
-)
-from gateway.dialplan.model.agent import TransferTarget
-from gateway.ids import CallId
-from gateway.tools.builtin import (
-    MAX_ARGUMENTS,
-    MAX_SUMMARY,
-    OfferedTools,
     builtin_definitions,
     tool_event,
 )
+from gateway.call.events import CallEvent, ToolAsked
+from gateway.dialplan.model.agent import TransferTarget
+from gateway.ids import CallId
 
 pytestmark = pytest.mark.unit
 
