@@ -107,7 +107,7 @@ class Outcome:
         phrase: the reason phrase for the SIP side; None takes that of ``reason``, empty the usual one of the status.
         contacts: where a 3xx sends the caller, the best first.
         by: who ended the call; None takes the side that ``reason`` implies.
-        told: SIP status for the caller if it differs from ``sip_code``: not every status that somebody else sent
+        caller_code: SIP status for the caller if it differs from ``sip_code``: not every status that somebody else sent
             is one for the caller to act on.
         cause: ITU-T Q.850 cause for the SIP side; 0 derives it from the status.
     """
@@ -118,7 +118,7 @@ class Outcome:
     phrase: str | None = None
     contacts: tuple[str, ...] = ()
     by: Side | None = None
-    told: int | None = None
+    caller_code: int | None = None
     cause: int = 0
 
     @property
@@ -135,7 +135,7 @@ class Outcome:
         """
         if answered and self.reason in _ORDINARY:
             return 200
-        return self.sip_code if self.told is None else self.told
+        return self.sip_code if self.caller_code is None else self.caller_code
 
     @property
     def words(self) -> str:
@@ -197,8 +197,8 @@ def outcome_of_no_answer(code: int, reason: str, cause: int = 0, contacts: tuple
         return Outcome(EndReason.REDIRECTED, detail, code, by=Side.CALLER, cause=cause or _REDIRECTION)
     by_status = _BY_STATUS.get(code, EndReason.UNREACHABLE)
     by_cause = _BY_CAUSE.get(cause, by_status)
-    told = _STATUS_OF_CAUSE.get(cause) if by_cause is not by_status else None
-    return Outcome(by_cause, detail, code, told=told, cause=cause)
+    caller_code = _STATUS_OF_CAUSE.get(cause) if by_cause is not by_status else None
+    return Outcome(by_cause, detail, code, caller_code=caller_code, cause=cause)
 
 
 _LOST = frozenset({408, 481, 504})

@@ -330,8 +330,8 @@ def _unreached(outcome: Outcome) -> Outcome:
     # What another server wants of us (to call elsewhere, a password) is not for the caller to do. Nor has a caller
     # cancelled who would be told 487 (RFC 3261 section 21.4.25).
     code = outcome.sip_code
-    told = 480 if code < 400 or code == 487 else 503 if code in (401, 407) else outcome.told
-    return replace(outcome, told=told, by=Side.GATEWAY)
+    caller_code = 480 if code < 400 or code == 487 else 503 if code in (401, 407) else outcome.caller_code
+    return replace(outcome, caller_code=caller_code, by=Side.GATEWAY)
 
 
 def _note(step: Step, cause: str) -> do.Note:

@@ -252,7 +252,7 @@ class Journal:
             case Phase.ENDED if outcome is not None:
                 why = self._last_retry if outcome.reason is EndReason.SETUP_TIMEOUT else ""
                 code = outcome.sip_code
-                if isinstance(event, ev.LegClosed) and outcome.told is None:
+                if isinstance(event, ev.LegClosed) and outcome.caller_code is None:
                     code = event.code
                 return {
                     **self._announcement,
