@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from gateway.threads import check_threads
+from gateway.threads import check_threads, enter_role
 
+check_threads()  # before any other module of the gateway is loaded
 # A slow machine is no mistake.
 settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gateway")
@@ -36,11 +37,9 @@ sys.addaudithook(_note_program)
 
 
 @pytest.fixture(autouse=True)
-def thread_marks_are_checked() -> Iterator[None]:
-    """Every test runs with the checks of ``runs_on`` switched on."""
-    check_threads(enabled=True)
-    yield
-    check_threads(enabled=False)
+def a_test_runs_on_the_loop() -> None:
+    """Every test is the loop's thread; ``tests/fakes/threads.py`` plays the others."""
+    enter_role("loop")
 
 
 @pytest.fixture(autouse=True)

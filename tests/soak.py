@@ -33,7 +33,7 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.lab.speech import caller_wav
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from tests.e2e.failing_answers import Ear
 from tests.rigs.sipp import Sipp
@@ -326,7 +326,7 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                     for number in range(CALLERS):
                         line = Line(number, simulator, gateway.port, folder, tell)
                         group.create_task(caller(soak, line, end, dice))
-                store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "soak", takes_calls=False)
+                store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "soak", takes_calls=False)
                 await store.open()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(10):

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from gateway.dialplan.read.loader import load_dialplan
-from gateway.settings.masks import shown
-from gateway.settings.sections import FIELDS, SOURCES, Settings, TrunkSettings, variable_of
+from gateway.redact import shown
+from gateway.settings.load import FIELDS, SOURCES, effective
+from gateway.settings.sections import Settings
+from gateway.settings.sip import TrunkSettings
+from gateway.settings.sources import variable_of
 from gateway.store.record import CallRecord
 
 pytestmark = pytest.mark.unit
@@ -47,7 +50,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_stands_in_the_docs_as_it_is(name: str) -> None:
-    value, description = Settings().masked()[name].value, FIELDS[name].description
+    value, description = effective(Settings())[name].value, FIELDS[name].description
     assert description, f"{name} has no description"
     row = f"| `{name}` | `{variable_of(name)}` | {value} | {description} |"
     assert row in (ROOT / "docs" / "settings.md").read_text().splitlines()

@@ -49,7 +49,7 @@ def _key(item_id: str, place: Place) -> _Key:
 
 
 @dataclass(slots=True)
-class _Item:
+class _QueuedItem:
     """Speech of one upstream item that is not played in full yet."""
 
     item_id: str
@@ -68,7 +68,7 @@ class _Item:
     def key(self) -> _Key:
         return _key(self.item_id, self.place)
 
-    def shares_response(self, other: _Item) -> bool:
+    def shares_response(self, other: _QueuedItem) -> bool:
         return self.place[:2] == other.place[:2] and self.place != NO_PLACE
 
 
@@ -94,13 +94,13 @@ class PlayoutBuffer:
     def __init__(self, fmt: PcmFormat, filler: bytes = b"") -> None:
         self._fmt = fmt
         self._silence = bytes(fmt.frame_bytes)
-        self._items: deque[_Item] = deque()
+        self._items: deque[_QueuedItem] = deque()
         self._lock = threading.Lock()
         self._held = False
         self._patience = PATIENCE_MS // fmt.ptime_ms
         self._past: dict[_Key, int] = {}  # bytes heard of items played to their end, which may go on
         self._cut: dict[_Key, int] = {}  # bytes heard of items flushed, of which no more is played
-        self._flushed: list[_Item] = []  # the last time
+        self._flushed: list[_QueuedItem] = []  # the last time
         self._sessions = 0
         self._filler = FillerLoop(filler, fmt)
         self._next_filler: FillerLoop | None = None  # for the next start: the old one may still be fading
@@ -125,7 +125,7 @@ class PlayoutBuffer:
         if not pcm or key in self._cut:
             return
         with self._lock:
-            item = self._find(key) or self._insert(_Item(item_id, place))
+            item = self._find(key) or self._insert(_QueuedItem(item_id, place))
             item.complete = False
             item.waited = 0
             item.chunks.append(pcm)
@@ -145,10 +145,10 @@ class PlayoutBuffer:
         if wake is not None:
             wake()
 
-    def _find(self, key: _Key) -> _Item | None:
+    def _find(self, key: _Key) -> _QueuedItem | None:
         return next((item for item in self._items if item.key == key), None)
 
-    def _insert(self, item: _Item) -> _Item:
+    def _insert(self, item: _QueuedItem) -> _QueuedItem:
         """Queue an item before those that belong behind it, as far as nothing of them was played."""
         item.earlier_bytes = self._past.pop(item.key, 0)
         at = len(self._items)
@@ -280,7 +280,7 @@ class PlayoutBuffer:
             self.first_frame_at = now
         return b"".join(parts) + self._silence[:wanted] if wanted else b"".join(parts)
 
-    def _waits(self, item: _Item) -> bool:
+    def _waits(self, item: _QueuedItem) -> bool:
         """Whether the first item is to wait for its rest: none is behind it, or, for a while, only its own response."""
         if len(self._items) == 1:
             return True
@@ -290,7 +290,7 @@ class PlayoutBuffer:
         return True
 
     @staticmethod
-    def _take(item: _Item, wanted: int, parts: list[bytes]) -> int:
+    def _take(item: _QueuedItem, wanted: int, parts: list[bytes]) -> int:
         taken = 0
         while taken < wanted and item.chunks:
             chunk = item.chunks[0]
@@ -305,7 +305,7 @@ class PlayoutBuffer:
         item.played_bytes += taken
         return taken
 
-    def _finish(self, item: _Item, *, complete: bool) -> None:
+    def _finish(self, item: _QueuedItem, *, complete: bool) -> None:
         received_ms = self._fmt.ms(item.played_bytes + item.queued_bytes)
         played_ms = self._fmt.ms(item.played_bytes)
         played = PlayedItem(item.item_id, played_ms, received_ms, item.first_at, item.last_at, complete)

@@ -14,7 +14,9 @@ from gateway.dialplan.read.files import folder_of, read_files
 from gateway.dialplan.read.loader import LoadedPlan
 from gateway.dialplan.report.explain import conditions_in_words
 from gateway.errors import ConfigError, StoreError
-from gateway.settings.sections import Settings, TrunkSettings, load_settings
+from gateway.settings.load import effective, load_settings
+from gateway.settings.sections import Settings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.admission.access_list import networks_of
 from gateway.sip.library.endpoint import phone_format
 from gateway.sip.location.resolver import locate_trunks
@@ -41,7 +43,7 @@ def check(
     except ConfigError as error:
         fail(str(error))
         raise typer.Exit(1) from None
-    rows = [(name, shown.value, shown.origin) for name, shown in settings.masked().items()]
+    rows = [(name, shown.value, shown.origin) for name, shown in effective(settings).items()]
     table("Settings", ("setting", "value", "from"), rows)
     _say_trunks(settings)
     try:
@@ -119,5 +121,5 @@ def _tools_words(tools: ToolSet) -> str:
 
 def _redis_words(settings: Settings) -> str:
     if settings.redis.url is not None:
-        return f"{settings.masked()['redis.url'].value} (not tried)"
+        return f"{effective(settings)['redis.url'].value} (not tried)"
     return f"none configured, a private server is started with the gateway ({find_redis_server()})"

@@ -14,7 +14,7 @@ from gateway.call.outcome import EndReason, Outcome
 from gateway.cli.render import say
 from gateway.cli.serve import simulated
 from gateway.logs import configure_logs
-from gateway.settings.sections import load_settings
+from gateway.settings.load import load_settings
 from gateway.threads import check_threads
 from gateway.worker.switchboard import DialOrder
 from gateway.worker.worker import Worker
@@ -79,7 +79,8 @@ def dial(
     overrides = {"sip": {"port": 0, "tls": False}, "dialplan": dialplan}
     settings = load_settings(config=config, overrides=overrides)
     configure_logs(settings.log)
-    check_threads(enabled=settings.log.debug_threads)
+    if settings.log.debug_threads:
+        check_threads()
 
     async def call() -> Outcome:
         async with simulated(settings, simulate=simulate) as used:

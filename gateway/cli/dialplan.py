@@ -23,7 +23,7 @@ from gateway.dialplan.report.schema import schema_text
 from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import Rejection
 from gateway.errors import ConfigError, DialplanError, GatewayError, Mistake
-from gateway.settings.sections import load_settings
+from gateway.settings.load import load_settings
 from gateway.sip.library.endpoint import phone_format
 from gateway.tools.runner import own_definitions
 from gateway.upstream.realtime.config import session_update

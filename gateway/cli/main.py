@@ -8,6 +8,7 @@ import typer
 
 from gateway.cli import call, check, demo, dial, dialplan, render, serve, simulator, web
 from gateway.errors import GatewayError
+from gateway.threads import enter_role
 
 app = typer.Typer(
     name="gateway",
@@ -28,6 +29,7 @@ app.add_typer(dialplan.app, name="dialplan")
 
 def main() -> None:
     """Run a command; an error made on purpose is shown as its text alone, with exit code 1."""
+    enter_role("loop")
     try:
         app()
     except GatewayError as error:

@@ -13,7 +13,8 @@ import uvloop
 from gateway.cli.render import say
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.logs import configure_logs
-from gateway.settings.sections import RealtimeSettings, Settings, load_settings
+from gateway.settings.load import load_settings
+from gateway.settings.sections import RealtimeSettings, Settings
 from gateway.threads import check_threads
 from gateway.worker.worker import Worker
 
@@ -35,7 +36,8 @@ def serve(
     """
     settings = load_settings(config=config, overrides=_overrides(port, dialplan))
     configure_logs(settings.log)
-    check_threads(enabled=settings.log.debug_threads)
+    if settings.log.debug_threads:
+        check_threads()
     uvloop.run(_serve(settings, simulate=simulate))
 
 

@@ -21,14 +21,15 @@ from gateway.dialplan.read.files import PlanFile
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.errors import ConfigError
 from gateway.logs import configure_logs
-from gateway.settings.sections import Settings, load_settings
-from gateway.store.calls import RedisSessionStore
+from gateway.settings.load import load_settings
+from gateway.settings.sections import Settings
+from gateway.store.calls import RedisCallStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import check_threads
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
-from gateway.web.dialplans import PlanEndpoint
-from gateway.web.secrets import Audit, MintEndpoint
+from gateway.web.dialplans import DialplansEndpoint
+from gateway.web.secrets import Audit, SecretsEndpoint
 from gateway.web.server import WebServer
 from gateway.worker.live_plan import LivePlan
 
@@ -43,7 +44,8 @@ def web(
     """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral secrets for trusted clients, health, dialplans."""
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
-    check_threads(enabled=settings.log.debug_threads)
+    if settings.log.debug_threads:
+        check_threads()
     keeper = LivePlan(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
     _check(settings, keeper.plan.dialplan)
     uvloop.run(_serve(settings, keeper))
@@ -83,8 +85,8 @@ async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
         audit = _audit_in(store)
-        mint = MintEndpoint(settings=settings.web, dialplan=lambda: keeper.plan.dialplan, minter=minter, audit=audit)
-        about_plans = PlanEndpoint(
+        mint = SecretsEndpoint(settings=settings.web, dialplan=lambda: keeper.plan.dialplan, minter=minter, audit=audit)
+        about_plans = DialplansEndpoint(
             clients=Clients(settings.web.clients),
             plans=store.dialplans if store is not None else partial(_own_plan, keeper),
             reload=requests.ask if requests is not None else None,
@@ -109,18 +111,18 @@ def _own_name() -> str:
     return f"web-{socket.gethostname()}-{os.getpid()}"
 
 
-async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisSessionStore | None:
+async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisCallStore | None:
     """Return the Redis that requests are audited in and trunks are looked up in, if one is configured."""
     if settings.redis.url is None:
         say("no Redis is configured: requests are audited in the log alone")
         return None
-    store = RedisSessionStore(settings.redis, _own_name(), takes_calls=False)
+    store = RedisCallStore(settings.redis, _own_name(), takes_calls=False)
     await store.open()
     stack.push_async_callback(store.close)
     return store
 
 
-def _audit_in(store: RedisSessionStore | None) -> Audit | None:
+def _audit_in(store: RedisCallStore | None) -> Audit | None:
     if store is None:
         return None
 

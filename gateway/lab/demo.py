@@ -16,8 +16,9 @@ from gateway.errors import ConfigError
 from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.figures.picture import Mark, draw_call
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
-from gateway.settings.sections import RedisSettings, environment_for_child
-from gateway.store.calls import RedisSessionStore
+from gateway.settings.sections import RedisSettings
+from gateway.settings.sources import environment_for_child
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 
 CALL_LIMIT_S = 60.0
@@ -75,7 +76,7 @@ async def run_demo(out: Path, dialplan: Path, tell: Callable[[str], None]) -> De
             tell(f"gateway      sip:127.0.0.1:{gateway.port}")
             tell(f"robot        calls sip:1000@127.0.0.1:{gateway.port} (about 20 s)")
             report = await _robot_call(f"sip:1000@127.0.0.1:{gateway.port}", out)
-            store = RedisSessionStore(RedisSettings.model_validate({"url": redis}), "demo")
+            store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "demo")
             await store.open()
             noted = await store.events()
             await store.close()

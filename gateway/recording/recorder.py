@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,8 +22,8 @@ from gateway.call.events import RecordingFailed, RecordingSaved
 from gateway.call.ports import EmitEvent
 from gateway.ids import CallId
 from gateway.recording.files import CHANNELS, GrowingWav, delete_old, recover
-from gateway.settings.sip import RecordingSettings
-from gateway.threads import enter_role, runs_on
+from gateway.settings.sections import RecordingSettings
+from gateway.threads import new_thread, run_in_pool, runs_on
 
 _log = structlog.get_logger(__name__)
 
@@ -196,7 +195,7 @@ class RecordingWriter:
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._files: dict[CallRecorder, GrowingWav | None] = {}  # None: it failed, and nothing of it was kept
         self._kept: dict[CallRecorder, tuple[str, float]] = {}  # what a failed one has left
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread = new_thread("recorder", self._run)
 
     @runs_on("loop")
     def start(self) -> None:
@@ -209,7 +208,7 @@ class RecordingWriter:
         if not self._thread.is_alive():
             return
         self._orders.put(None)
-        await asyncio.to_thread(self._thread.join, limit_s)
+        await run_in_pool(lambda: self._thread.join(limit_s))
         if self._thread.is_alive():
             _log.warning("the disk keeps recordings waiting; they are completed at the next start")
 
@@ -227,7 +226,6 @@ class RecordingWriter:
     # On the thread
 
     def _run(self) -> None:
-        enter_role("recorder")
         tidy_at = 0.0
         while True:
             order = None

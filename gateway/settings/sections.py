@@ -1,17 +1,16 @@
 """
-Where this process lives: addresses, ports, keys and limits. Where they are read: ``settings_sources.py``.
+The settings: where this process lives (addresses, ports, keys, limits). What a call does is the dialplan's business.
 
-A setting is looked for, first found wins: command-line option, environment (``GATEWAY_SIP__PORT=5070``), ``.env`` in
-the working directory, the configuration file (TOML: ``[sip] port = 5070``), the default below. Mappings are looked for
-entry by entry (``GATEWAY_SECRETS__CRM=...``). What a *call* does is not here but in a dialplan.
+Every section is made of what is in ``section``; ``sip`` has the SIP side and its trunks, this module the other sections
+and the whole. ``load`` collects the values from the places that ``sources`` reads.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AnyUrl,
@@ -21,16 +20,10 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
-from gateway.errors import ConfigError
-from gateway.settings import sources as settings_sources
-from gateway.settings.masks import masked_text, shown
 from gateway.settings.section import (
     HeaderName,
     Name,
@@ -44,22 +37,8 @@ from gateway.settings.section import (
     listed,
     tabled,
 )
-from gateway.settings.sip import RecordingSettings as RecordingSettings
-from gateway.settings.sip import SipSettings as SipSettings
-from gateway.settings.sip import TrunkSettings as TrunkSettings
-from gateway.settings.sources import COMMAND_LINE, Given, Sources, did_you_mean
-from gateway.settings.sources import variable_of as variable_of
-from gateway.settings.trunk_checks import trunk_mistakes
-
-FALLBACKS = {"OPENAI_API_KEY": "realtime.api_key", "REDIS_URL": "redis.url"}
-"""Names other programs use too; read when nothing else sets the value."""
-SECRET_FIELDS = frozenset(
-    {
-        *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
-        *("realtime.safety_key", "redis.url", "web.clients", "secrets"),
-    }
-)
-"""Values that are or may hold a secret: no message repeats them."""
+from gateway.settings.sip import SipSettings, TrunkSettings
+from gateway.settings.sources import COMMAND_LINE
 
 
 class RealtimeSettings(Section):
@@ -170,6 +149,13 @@ class CallSettings(Section):
     drain_limit_s: float = Field(30, ge=0, description="how long live calls may go on after SIGTERM")
 
 
+class RecordingSettings(Section):
+    """Where recordings of calls go; whether a call is recorded is its agent's matter."""
+
+    folder: Path = Field(Path("recordings"), description="folder of the recordings, a stereo WAV for each call")
+    keep_days: float = Field(0, ge=0, description="older recordings are deleted; 0 keeps them")
+
+
 class WebSettings(Section):
     """The HTTP API (``gateway web``)."""
 
@@ -227,14 +213,6 @@ class LogSettings(Section):
     debug_threads: bool = Field(False, description="check at every call which thread a function runs on")
 
 
-class Effective(NamedTuple):
-    """A setting as it is in force, fit for printing: secrets are masked."""
-
-    value: str
-    origin: str
-    """``default``, ``command line``, a file, or the variable's name (with ``.env: `` before it if it is there)."""
-
-
 class Settings(BaseModel):
     """All sections. A constructor elsewhere receives its own section, never this."""
 
@@ -260,135 +238,12 @@ class Settings(BaseModel):
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    def masked(self) -> dict[str, Effective]:
-        """Return every setting by its name (``sip.port``), secrets masked, with where its value came from."""
-        return {name: Effective(shown(_value(self, name)), self._origin(name)) for name in FIELDS}
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """What was given, by its dotted name -> the place it was found in."""
+        return self._origins
 
     @property
     def are_given(self) -> bool:
         """Whether a file or the environment has any setting, so that this is where the gateway is to run."""
         return any(place != COMMAND_LINE for place in self._origins.values())
-
-    def _origin(self, name: str) -> str:
-        entries = {place for entry, place in self._origins.items() if SOURCES.mapping_of(entry) == name}
-        return " and ".join(sorted(entries)) or self._origins.get(name, "default")
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _fields(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
-FIELDS: dict[str, FieldInfo] = dict(_fields(Settings))
-"""Every setting by its dotted name."""
-ENTRIES: Mapping[str, type[BaseModel]] = {"trunks": TrunkSettings, "prices": ModelPrices}
-"""What the entries of a mapping are made of, where they are more than a value."""
-
-
-def _header_name(end: str) -> str:
-    return end.lower().replace("_", "-")  # a variable's name cannot hold the hyphen
-
-
-SOURCES = Sources(
-    fields=tuple(FIELDS),
-    mappings={
-        "secrets": str.lower,
-        "web.clients": str.lower,
-        "realtime.headers": _header_name,
-        "prices": None,
-        "trunks": str.lower,
-    },
-    fallbacks=FALLBACKS,
-)
-
-
-def load_settings(*, config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """
-    Collect the settings from all places.
-
-    Args:
-        config: the configuration file; without it ``GATEWAY_CONFIG`` names it, or ``./gateway.toml`` if there is one.
-        overrides: from the command line, by dotted name (``{"sip.port": 5070}``) or nested; None means not given.
-
-    Raises:
-        ConfigError: with a line ``place: field: problem, cure`` for every mistake found.
-    """
-    problems: list[str] = []
-    given = SOURCES.collect(config, overrides or {}, problems)
-    settings_sources.add_secrets_of_folder(given, problems)
-    settings = _validated(given, problems)
-    if settings is None or problems:
-        raise ConfigError(*problems)
-    return settings
-
-
-def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
-    nested: dict[str, Any] = {}
-    for name, (value, _) in given.items():
-        mapping = SOURCES.mapping_of(name)
-        path = [*(mapping or name).split("."), *([name.removeprefix(f"{mapping}.")] if mapping else [])]
-        inner = nested
-        for step in path[:-1]:
-            inner = inner.setdefault(step, {})
-        inner[path[-1]] = value
-    try:
-        settings = Settings.model_validate(nested)
-    except ValidationError as error:
-        problems.extend(_problem(details, given) for details in error.errors())
-        return None
-    for name, message in trunk_mistakes(settings.sip, settings.trunks, settings.secrets):
-        place = next((found.place for at, found in given.items() if name == at or name.startswith(f"{at}.")), "default")
-        problems.append(f"{place}: {name}: {message}")
-    settings._origins.update({name: place for name, (_, place) in given.items()})
-    return settings
-
-
-def _problem(details: ErrorDetails, given: Mapping[str, Given]) -> str:
-    name = ".".join(str(part) for part in details["loc"])
-    message = details["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-    # The mistake may lie deeper than what was given: sip.codecs.0, secrets.crm.[key], trunks.main.transport.
-    around = [at for at in given if name == at or name.startswith(f"{at}.")]
-    if around:
-        entry = around[0]
-        place = given[entry].place
-        field = SOURCES.mapping_of(entry) or entry
-        if details["type"] == "extra_forbidden":
-            message = f"unknown key, {did_you_mean(str(details['loc'][-1]), _keys_of(field))}"
-        elif details["type"] != "value_error":
-            value = (
-                "" if field in SECRET_FIELDS or details["type"] == "missing" else f", not {_short(details['input'])}"
-            )
-            message = f"{message}{value} ({_description(field, name.removeprefix(f'{entry}.'))})"
-    else:  # about several settings of a section: name the places of those it speaks of
-        inside = {field.rpartition(".")[2]: at.place for field, at in given.items() if field.startswith(f"{name}.")}
-        spoken_of = {place for field, place in inside.items() if field in message} or set(inside.values())
-        place = " and ".join(sorted(spoken_of)) or "default"
-    return masked_text(f"{place}: {name}: {message}")
-
-
-def _short(value: object) -> str:
-    return repr(str(value)[:40])
-
-
-def _keys_of(mapping: str) -> dict[str, str]:
-    """Return the keys that each entry of a mapping may have -> what they mean."""
-    model = ENTRIES.get(mapping)
-    fields = model.model_fields if model is not None else {}
-    return {field.alias or name: field.description or "" for name, field in fields.items()}
-
-
-def _description(field: str, inner: str) -> str:
-    return _keys_of(field).get(inner.partition(".")[0]) or FIELDS[field].description or ""
-
-
-def _value(settings: Settings, name: str) -> object:
-    section, _, field = name.rpartition(".")
-    return getattr(getattr(settings, section) if section else settings, field)
-
-
-def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without any setting of the gateway, and with ``variables``."""
-    return settings_sources.environment_for_child(variables, FALLBACKS)

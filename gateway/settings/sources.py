@@ -22,6 +22,8 @@ from dotenv.parser import parse_stream
 ENV_PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 COMMAND_LINE = "command line"
+FALLBACKS = {"OPENAI_API_KEY": "realtime.api_key", "REDIS_URL": "redis.url"}
+"""Names other programs use too; read when nothing else sets the value."""
 DEFAULT_CONFIG = Path("gateway.toml")
 DOTENV = Path(".env")
 MAX_SECRET_BYTES = 65536
@@ -42,7 +44,7 @@ def variable_of(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Sources:
+class SettingSources:
     """
     Knows the names to look for.
 
@@ -251,10 +253,9 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
 
 
-def environment_for_child(variables: Mapping[str, str], without: Iterable[str]) -> dict[str, str]:
-    """Return this process's environment without any setting of the gateway and ``without``, but with ``variables``."""
-    left_out = frozenset(without)
+def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without any setting of the gateway, and with ``variables``."""
     foreign = {
-        name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX) and name not in left_out
+        name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX) and name not in FALLBACKS
     }
     return {**foreign, **variables}

@@ -44,7 +44,7 @@ from gateway.call.events import CallEvent, LegClosed
 from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
 from gateway.sip.calls.accounts import Accounts, TrunkChanged
@@ -68,7 +68,7 @@ from gateway.sip.native.waker import Waker
 from gateway.sip.screen.connections import AcceptGuard
 from gateway.sip.screen.screen import Screen
 from gateway.sip.screen.trace import Tracer
-from gateway.threads import enter_role, runs_on
+from gateway.threads import new_thread, run_in_pool, runs_on
 
 Order = Callable[[Calls], None]
 
@@ -113,7 +113,7 @@ class SipThread:
         self._waker = Waker()
         self._draining = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sip", daemon=True)
+        self._thread = new_thread("sip", self._run)
         self._resolver = Resolver(settings, self._trunks)
         self._lookups: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -142,7 +142,7 @@ class SipThread:
         self._draining.set()
         self._stopping.set()
         self._waker.wake()
-        await asyncio.to_thread(self._thread.join)
+        await run_in_pool(self._thread.join)
         for lookup in self._lookups:
             lookup.cancel()
         await asyncio.gather(*self._lookups, return_exceptions=True)
@@ -238,7 +238,6 @@ class SipThread:
             self._loop.call_soon_threadsafe(begin)
 
     def _run(self) -> None:
-        enter_role("sip")
         failure: SipError | None = None
         try:
             self._live()

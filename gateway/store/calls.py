@@ -27,7 +27,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from gateway.errors import StoreError
 from gateway.ids import CallId
-from gateway.settings.masks import without_password
+from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.store.lua import APPLY, REAP
 from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
@@ -54,7 +54,7 @@ class _Once(NamedTuple):
     words: tuple[str, ...]
 
 
-class RedisSessionStore:
+class RedisCallStore:
     """
     ``SessionStore`` on Redis, with the reading side for commands and the status page.
 

@@ -21,7 +21,7 @@ import structlog
 
 from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.lua import ADMIT, COUNT
 from gateway.threads import runs_on
 
@@ -130,9 +130,7 @@ class RedisLimits:
         admit_limit_s: longest that a caller waits for Redis.
     """
 
-    def __init__(
-        self, store: RedisSessionStore, settings: RedisSettings, *, admit_limit_s: float = ADMIT_LIMIT_S
-    ) -> None:
+    def __init__(self, store: RedisCallStore, settings: RedisSettings, *, admit_limit_s: float = ADMIT_LIMIT_S) -> None:
         self._store = store
         self._settings = settings
         self._admit_limit_s = admit_limit_s

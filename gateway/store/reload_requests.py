@@ -6,7 +6,7 @@ import secrets
 
 from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 
 _ASK = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
 _NEWEST = "return redis.call('GET', KEYS[1])"
@@ -24,7 +24,7 @@ class ReloadRequests:
         store: open; what reaches Redis.
     """
 
-    def __init__(self, settings: RedisSettings, store: RedisSessionStore) -> None:
+    def __init__(self, settings: RedisSettings, store: RedisCallStore) -> None:
         self._key = f"{settings.prefix}:reload"
         self._expiry_ms = str(round(settings.retention_s * 1000))
         self._store = store

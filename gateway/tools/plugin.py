@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from gateway.call.builtin_tools import ToolDefinition
 from gateway.errors import ConfigError
+from gateway.threads import new_thread
 
 GROUP = "gateway.tools"
 MAX_THREADS = 32
@@ -129,7 +130,7 @@ async def _in_thread(name: str, work: Callable[[], Result]) -> Result:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(_settle, future, result, error)
 
-    thread = threading.Thread(target=run, name=f"plugin {name}", daemon=True)
+    thread = new_thread("plugin", run, name=f"plugin {name}")
     _threads.add(thread)
     thread.start()
     return await future

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from pydantic import SecretStr
 
-from gateway.web.errors import Refusal
+from gateway.web.errors import ApiError
 
 UNAUTHORIZED = "unauthorized"
 
@@ -30,14 +30,16 @@ class Clients:
         Return the name of the client that asks. Every token is compared, whole, so the time taken tells nothing.
 
         Raises:
-            Refusal: 401; no token, or an unknown one.
+            ApiError: 401; no token, or nobody's.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         digest = _digest(token.strip()) if scheme.lower() == "bearer" else b""
         found = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
         if not found:
             challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110 section 11.6.1
-            raise Refusal(401, UNAUTHORIZED, "give a token of a known client: Authorization: Bearer", headers=challenge)
+            raise ApiError(
+                401, UNAUTHORIZED, "give a token of a known client: Authorization: Bearer", headers=challenge
+            )
         return found[0]
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from aiohttp import web
 
 from gateway.errors import StoreError
+from gateway.rate_limit import TokenBuckets
 from gateway.web.auth import Clients
-from gateway.web.errors import NO_STORE, Refusal
-from gateway.web.rate_limit import TokenBuckets
+from gateway.web.errors import NO_STORE, ApiError, check_rate
 from gateway.web.secrets import Audit
 
 RELOADS_PER_MINUTE = 30
@@ -28,7 +27,7 @@ AskForReload = Callable[[], Awaitable[None]]
 _log = structlog.get_logger(__name__)
 
 
-class PlanEndpoint:
+class DialplansEndpoint:
     """
     Tells of plans and has them loaded, for trusted clients. Thread: loop.
 
@@ -53,7 +52,7 @@ class PlanEndpoint:
         self._plans = plans
         self._reload = reload
         self._audit = audit
-        self._buckets = buckets or TokenBuckets(RELOADS_PER_MINUTE)
+        self._buckets = TokenBuckets.per_minute(RELOADS_PER_MINUTE) if buckets is None else buckets
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer 200 with the plan of each process."""
@@ -62,24 +61,21 @@ class PlanEndpoint:
             return web.json_response({"dialplans": await self.states()}, headers=NO_STORE)
         except StoreError:
             return _away().response()
-        except Refusal as refusal:
-            return refusal.response()
+        except ApiError as error:
+            return error.response()
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer 202 when every process was asked; ``get`` has the result a few seconds later."""
         try:
             client = self._clients.name_of(request)
-            wait_s = self._buckets.take(client)
-            if wait_s > 0:
-                after = {"Retry-After": str(math.ceil(wait_s))}
-                raise Refusal(429, "too_many_requests", "too many requests; wait as Retry-After says", headers=after)
+            check_rate(client, self._buckets)
             if self._reload is None:
-                raise Refusal(503, "no_redis", "no Redis is configured to reach workers by; send them SIGHUP")
+                raise ApiError(503, "no_redis", "no Redis is configured to reach workers by; send them SIGHUP")
             await self._reload()
         except StoreError:
             return _away().response()
-        except Refusal as refusal:
-            return refusal.response()
+        except ApiError as error:
+            return error.response()
         _log.info("dialplan_reload_asked", client=client, source=request.remote or "")
         if self._audit is not None:
             self._audit({"client": client, "source": request.remote or "", "result": "reload_asked"})
@@ -106,6 +102,6 @@ def _typed(state: Mapping[str, str]) -> dict[str, object]:
     return told
 
 
-def _away() -> Refusal:
+def _away() -> ApiError:
     after = {"Retry-After": str(RETRY_AFTER_S)}
-    return Refusal(503, "redis_away", "Redis does not answer; nobody was asked", headers=after)
+    return ApiError(503, "redis_away", "Redis does not answer; nobody was asked", headers=after)

@@ -8,7 +8,7 @@ session, so the tools that the gateway runs are not offered there.
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
@@ -22,12 +22,12 @@ from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.model.templates import TemplateFailed
 from gateway.dialplan.routing.route import profile_without_call
 from gateway.errors import AgentError, AgentLost
+from gateway.rate_limit import TokenBuckets
 from gateway.settings.sections import WebSettings
 from gateway.upstream.realtime.access.secrets import LONGEST_S, SHORTEST_S, SecretMinter
 from gateway.upstream.realtime.config import direct_session
 from gateway.web.auth import UNAUTHORIZED, Clients
-from gateway.web.errors import NO_STORE, Refusal
-from gateway.web.rate_limit import TokenBuckets
+from gateway.web.errors import NO_STORE, ApiError, check_rate
 
 DEFAULT_S = 600
 BODY_LIMIT_S = 5.0
@@ -48,7 +48,7 @@ class _MintRequest(BaseModel):
     seconds: int | None = None
 
 
-class MintEndpoint:
+class SecretsEndpoint:
     """
     Decides who gets a secret, for which agent and how long, and writes down every request. Thread: loop.
 
@@ -74,8 +74,8 @@ class MintEndpoint:
         self._clients = Clients(settings.clients)
         self._minter = minter
         self._audit = audit
-        self._buckets = buckets or TokenBuckets(settings.mint_limit_per_minute)
-        self._strangers = TokenBuckets(STRANGERS_PER_MINUTE)
+        self._buckets = TokenBuckets.per_minute(settings.mint_limit_per_minute) if buckets is None else buckets
+        self._strangers = TokenBuckets.per_minute(STRANGERS_PER_MINUTE)
         self._untold = 0
 
     async def post(self, request: web.Request) -> web.Response:
@@ -83,9 +83,9 @@ class MintEndpoint:
         story: dict[str, str | int | float] = {"source": request.remote or "", "result": "internal_error"}
         try:
             return await self._grant(request, story)
-        except Refusal as refusal:
-            story["result"] = refusal.code
-            return refusal.response()
+        except ApiError as error:
+            story["result"] = error.code
+            return error.response()
         except web.HTTPException as error:
             story["result"] = error.reason
             raise
@@ -95,17 +95,14 @@ class MintEndpoint:
     async def _grant(self, request: web.Request, story: dict[str, str | int | float]) -> web.Response:
         client = self._clients.name_of(request)
         story["client"] = client
-        wait_s = self._buckets.take(client)
-        if wait_s > 0:
-            after = {"Retry-After": str(math.ceil(wait_s))}
-            raise Refusal(429, "too_many_requests", "too many requests; wait as Retry-After says", headers=after)
+        check_rate(client, self._buckets)
         wanted = await _read(request)
         seconds = min(DEFAULT_S, self._settings.mint_seconds_max) if wanted.seconds is None else wanted.seconds
         story["profile"] = wanted.profile
         profile = self._profile(wanted.profile)
         longest_s = min(LONGEST_S, self._settings.mint_seconds_max)
         if not SHORTEST_S <= seconds <= longest_s:
-            raise Refusal(400, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
+            raise ApiError(400, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
         story["seconds"] = seconds
         try:
             secret = await self._minter.mint(direct_session(profile), model=profile.model, seconds=seconds)
@@ -119,18 +116,18 @@ class MintEndpoint:
     def _profile(self, name: str) -> AgentProfile:
         dialplan = self._dialplan()
         if name not in dialplan.agents:
-            raise Refusal(404, "unknown_profile", "there is no such profile")
+            raise ApiError(404, "unknown_profile", "there is no such profile")
         if self._settings.profiles is not None and name not in self._settings.profiles:
-            raise Refusal(403, "profile_not_allowed", "no secrets are minted for this profile")
+            raise ApiError(403, "profile_not_allowed", "no secrets are minted for this profile")
         try:
             return profile_without_call(dialplan, name, datetime.now(UTC))
         except TemplateFailed as problem:
             _log.error("profile_not_filled_in", profile=name, detail=str(problem))
-            raise Refusal(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
+            raise ApiError(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
 
     def _write_down(self, story: Mapping[str, str | int | float]) -> None:
         # Who has no token must not be able to push the others' entries out of the stream, or to fill the log.
-        if story["result"] == UNAUTHORIZED and self._strangers.take("") > 0:
+        if story["result"] == UNAUTHORIZED and not self._strangers.take("", time.monotonic()):
             self._untold += 1
             return
         _log.info("client_secret_asked", **story, **({"untold_before": self._untold} if self._untold else {}))
@@ -141,26 +138,26 @@ class MintEndpoint:
 
 async def _read(request: web.Request) -> _MintRequest:
     if request.content_type != "application/json":
-        raise Refusal(415, "not_json", "send JSON with the content type application/json")
+        raise ApiError(415, "not_json", "send JSON with the content type application/json")
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
             body = await request.read()
     except TimeoutError:
-        raise Refusal(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
+        raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise Refusal(400, "unreadable_body", "the body is not what its Content-Encoding or length says") from None
+        raise ApiError(400, "unreadable_body", "the body is not what its Content-Encoding or length says") from None
     try:
         return _MintRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(step) for step in first["loc"])[:128]
         message = f"{place}: {first['msg']}" if place else first["msg"]
-        raise Refusal(400, "invalid_request", message) from None
+        raise ApiError(400, "invalid_request", message) from None
 
 
-def _upstream_refusal(error: AgentError) -> Refusal:
+def _upstream_refusal(error: AgentError) -> ApiError:
     """What the service said may be about our key; the client is told where to look, not what."""
     if isinstance(error, AgentLost):
         after = {"Retry-After": str(RETRY_AFTER_S)}
-        return Refusal(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
-    return Refusal(502, "upstream_refused", "the voice service refused; the gateway's log says why")
+        return ApiError(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
+    return ApiError(502, "upstream_refused", "the voice service refused; the gateway's log says why")

@@ -13,6 +13,7 @@ Thread: loop. Every request about secrets is audited, in the log and in Redis.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -22,11 +23,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import ConfigError, StoreError
+from gateway.rate_limit import TokenBuckets
 from gateway.settings.sections import WebSettings
-from gateway.web.dialplans import PUBLIC, PlanEndpoint
-from gateway.web.errors import NO_STORE, Refusal
-from gateway.web.rate_limit import TokenBuckets
-from gateway.web.secrets import MintEndpoint
+from gateway.web.dialplans import PUBLIC, DialplansEndpoint
+from gateway.web.errors import NO_STORE, ApiError
+from gateway.web.secrets import SecretsEndpoint
 
 MAX_BODY_BYTES = 4096
 KEEPALIVE_S = 15.0
@@ -51,14 +52,14 @@ class _Malformed(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._buckets = TokenBuckets(MALFORMED_PER_MINUTE)
+        self._buckets = TokenBuckets.per_minute(MALFORMED_PER_MINUTE)
         self._untold = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError):
             return True
-        if self._buckets.take("") > 0:
+        if not self._buckets.take("", time.monotonic()):
             self._untold += 1
         else:
             words = getattr(error, "message", "").partition("\n")[0][:100]
@@ -85,8 +86,8 @@ class WebServer:
     def __init__(
         self,
         settings: WebSettings,
-        mint: MintEndpoint,
-        plan: PlanEndpoint,
+        mint: SecretsEndpoint,
+        plan: DialplansEndpoint,
         trunks: ReadStates | None = None,
         upstreams: ReadStates | None = None,
     ) -> None:
@@ -182,7 +183,7 @@ async def _boundary(
     except web.HTTPException as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         code = error.reason.lower().replace(" ", "_")
-        return Refusal(error.status, code, error.reason, headers=allow).response()
+        return ApiError(error.status, code, error.reason, headers=allow).response()
     except Exception:  # noqa: BLE001 - the boundary of a request: its fault must not touch another
         _log.exception("request_failed", method=request.method, path=request.path)
-        return Refusal(500, "internal_error", "a fault in the gateway; its log says more").response()
+        return ApiError(500, "internal_error", "a fault in the gateway; its log says more").response()

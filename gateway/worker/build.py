@@ -25,7 +25,7 @@ from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.upstream.realtime.config import end_of_speech_ms
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.prices import estimate
-from gateway.worker.switchboard import DialOrder, Line
+from gateway.worker.switchboard import DialOrder, PhoneSide
 
 UPLINK_CAPACITY_MS = 2000
 
@@ -68,7 +68,7 @@ class CallBuilder:
         self._redact = Redactor(secrets_in(settings))
         self._tone = tone_filler(phone)  # for whoever waits before any agent came
 
-    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         """
         Make the telephone's side of a call.
 
@@ -87,12 +87,12 @@ class CallBuilder:
                 caller_id=asked.caller_id or None,
                 recorder=recorder,
             )
-        return Line(leg, uplink, playout, recorder)
+        return PhoneSide(leg, uplink, playout, recorder)
 
     def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
-        line: Line,
+        line: PhoneSide,
         plan: PreparedPlan,
         agent_name: str,
         profile: AgentProfile,

@@ -37,7 +37,7 @@ class CallStore(SessionStore, Protocol):
 
 
 @dataclass(slots=True)
-class _Call:
+class _LoggedCall:
     began: float  # monotonic seconds
     ours: bool  # placed by us
     held: list[tuple[str, Mapping[str, Scalar]]] | None  # None where notes are written as they come
@@ -56,7 +56,7 @@ class CallLog:
     def __init__(self, store: CallStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._calls: dict[CallId, _Call] = {}
+        self._calls: dict[CallId, _LoggedCall] = {}
         self._room, self._room_at = float(BURST), clock.monotonic()  # unanswered calls that may be written down
         self._flooded = False
         self._forgotten = Counter[str]()
@@ -67,7 +67,7 @@ class CallLog:
         now = self._clock.monotonic()
         if "created_at" in fields:
             ours = fields.get("direction") == "outbound"
-            self._calls[call_id] = _Call(now, ours, held=[] if self._flooded and not ours else None)
+            self._calls[call_id] = _LoggedCall(now, ours, held=[] if self._flooded and not ours else None)
         call = self._calls.get(call_id)
         if call is None:
             self._write(call_id, event, fields)
@@ -92,7 +92,7 @@ class CallLog:
             self._telling.cancel()
             self._tell()
 
-    def _is_kept(self, call: _Call, fields: Mapping[str, Scalar], now: float) -> bool:
+    def _is_kept(self, call: _LoggedCall, fields: Mapping[str, Scalar], now: float) -> bool:
         """Count a call that ended unanswered; return whether there is room for it."""
         reason, code = fields.get("end_reason", "unknown"), fields.get("sip_code", "")
         self._store.count("unanswered", f"{reason} {code}".strip())

@@ -32,13 +32,14 @@ import structlog
 
 from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
-from gateway.audio.sounds import load_sound
+from gateway.audio.wav import load_sound
 from gateway.call.builtin_tools import OwnTool
 from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
 from gateway.settings.sections import Settings
+from gateway.threads import run_in_pool
 from gateway.tools.runner import own_definitions
 from gateway.worker.tool_check import tool_findings
 
@@ -270,7 +271,7 @@ class LivePlan(Generic[P]):
         is always seen.
         """
         async with self._turn:
-            attempt = await asyncio.to_thread(self._attempt)
+            attempt = await run_in_pool(self._attempt)
             return self._take(attempt)
 
     def _take(self, attempt: _LoadAttempt[P]) -> Reloaded:
@@ -317,7 +318,7 @@ class LivePlan(Generic[P]):
 
     async def _is_changed(self) -> bool:
         async with self._turn:
-            now = await asyncio.to_thread(self._look)
+            now = await run_in_pool(self._look)
             first = not self._seen.files
             if now.content != self._seen.content or (now.sounds != self._seen.sounds and not first):
                 return True

@@ -58,7 +58,7 @@ class DialOrder:
 
 
 @dataclass(slots=True)
-class Line:
+class PhoneSide:
     """
     The telephone's side of one call.
 
@@ -80,13 +80,13 @@ class Line:
 class Builder(Protocol):
     """Makes what a session needs from outside: ``builder.py``."""
 
-    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         """Make the telephone's side of a call."""
 
     def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
-        line: Line,
+        line: PhoneSide,
         plan: PreparedPlan,
         agent_name: str,
         profile: AgentProfile,
@@ -101,7 +101,7 @@ class Builder(Protocol):
         """Return the silence, in milliseconds, after which the agent's voice model reports the end of a sound."""
 
 
-class Gate(Protocol):
+class CallLimits(Protocol):
     """Counts what routes limit: ``store/limits.py``."""
 
     async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
@@ -135,7 +135,7 @@ class Switchboard:
         plan: Callable[[], PreparedPlan],
         limits: CallSettings,
         builder: Builder,
-        gate: Gate,
+        gate: CallLimits,
         refuse: Callable[[CallId, int, str], None],
         store: SessionStore,
         clock: Clock,
@@ -286,7 +286,7 @@ class Switchboard:
     def _session(
         self,
         call_id: CallId,
-        line: Line,
+        line: PhoneSide,
         begins: Planned | AgentSetup,
         facts: Mapping[str, Scalar],
         choose: Choose = no_agents,

@@ -25,11 +25,10 @@ from gateway.settings.sections import RedisSettings, Settings
 from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.library.endpoint import SipInfo, phone_format
 from gateway.sip.thread import SipThread
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
 from gateway.store.reload_requests import ReloadRequests
-from gateway.threads import enter_role
 from gateway.tools.webhook import WebhookClient
 from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.realtime.access.secrets import SecretMinter
@@ -101,7 +100,6 @@ class Worker:
             SipError: the SIP stack could not start, or failed later.
             StoreError: Redis could not be reached at start.
         """
-        enter_role("loop")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -131,7 +129,6 @@ class Worker:
             SipError: the SIP stack could not start, or failed later.
             StoreError: Redis could not be reached at start.
         """
-        enter_role("loop")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -151,7 +148,7 @@ class Worker:
             return outcome
 
     async def _open(
-        self, stack: AsyncExitStack, store: RedisSessionStore, *, register: bool = True
+        self, stack: AsyncExitStack, store: RedisCallStore, *, register: bool = True
     ) -> tuple[SipThread, Switchboard]:
         """Make what calls are made of; the SIP thread is not started yet, and is stopped by ``stack``."""
         settings = self._settings
@@ -181,15 +178,15 @@ class Worker:
             recordings=recordings,
             phone=self._phone,
         )
-        journal = CallLog(store, clock)
-        stack.callback(journal.close)
+        call_log = CallLog(store, clock)
+        stack.callback(call_log.close)
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,
             limits=settings.call,
             builder=builder,
             gate=gate,
             refuse=sip.refuse,
-            store=journal,
+            store=call_log,
             clock=clock,
             worker=self.name,
         )
@@ -221,7 +218,7 @@ class Worker:
         if sip.ended.done():
             sip.ended.result()
 
-    async def _reap(self, store: RedisSessionStore) -> None:
+    async def _reap(self, store: RedisCallStore) -> None:
         """Now and then end the records of calls whose worker died."""
         while True:
             try:
@@ -232,7 +229,7 @@ class Worker:
             await asyncio.sleep(self._settings.redis.expiry_s)
 
     @asynccontextmanager
-    async def _store(self) -> AsyncIterator[RedisSessionStore]:
+    async def _store(self) -> AsyncIterator[RedisCallStore]:
         settings = self._settings.redis
         async with AsyncExitStack() as stack:
             if settings.url is None:
@@ -241,12 +238,12 @@ class Worker:
                 self._announce(
                     f"no Redis is configured: sessions go to a private one that ends with the gateway ({url})"
                 )
-            store = RedisSessionStore(settings, self.name)
+            store = RedisCallStore(settings, self.name)
             await store.open()
             stack.push_async_callback(store.close, _STORE_CLOSE_S)
             yield store
 
-    def _note_trunk(self, store: RedisSessionStore, change: TrunkChanged) -> None:
+    def _note_trunk(self, store: RedisCallStore, change: TrunkChanged) -> None:
         fields = asdict(change)
         store.note_trunk(fields.pop("trunk"), **fields)
 
@@ -258,7 +255,7 @@ class Worker:
         )
 
 
-def _note_upstream(store: RedisSessionStore, told: UpstreamAway | UpstreamBack | HeldBack) -> None:
+def _note_upstream(store: RedisCallStore, told: UpstreamAway | UpstreamBack | HeldBack) -> None:
     """Write down that the model's service went away or came back, and count the attempts held back meanwhile."""
     match told:
         case HeldBack(model):

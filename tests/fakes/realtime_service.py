@@ -22,6 +22,7 @@ from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream.agent import UpstreamAgent
 from gateway.upstream.realtime.access.connect import RealtimeConnector
+from tests.fakes.threads import on_clock
 
 Json = dict[str, Any]
 Script = Callable[[ServerConnection], Awaitable[None]]
@@ -96,12 +97,12 @@ class Call:
     async def speak(self, frames: int, level: int = 1000) -> None:
         frame = np.full(PHONE.frame_samples, level, "<i2").tobytes()
         for _ in range(frames):
-            await asyncio.to_thread(self.uplink.write_frame, frame)
+            await on_clock(self.uplink.write_frame, frame)
 
     async def listen(self) -> bytes:
         """Take all speech that can be played now."""
         frames = []
-        while (frame := await asyncio.to_thread(self.playout.read_frame)) is not None:
+        while (frame := await on_clock(self.playout.read_frame)) is not None:
             frames.append(frame)
         return b"".join(frames)
 

@@ -28,7 +28,7 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, IncomingInvite, LegClosed, MediaUp, SecondUp
 from gateway.ids import CallId, new_call_id
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.leg import PjLeg
 from gateway.sip.native.library import ImportSlot, native
 from gateway.sip.thread import SipThread

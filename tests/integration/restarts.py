@@ -12,7 +12,7 @@ import faulthandler
 import sys
 import threading
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.calls.calls import Calls
 from gateway.sip.thread import SipThread
 

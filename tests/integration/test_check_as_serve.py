@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from gateway.cli import check, dialplan
 from gateway.errors import ConfigError, SipError
 from gateway.lab.callers.gateway_process import GatewayProcess
-from gateway.settings.sections import load_settings
+from gateway.settings.load import load_settings
 from gateway.worker.worker import Worker
 from tests.fakes.plugins import install_plugins
 

@@ -20,7 +20,7 @@ from gateway.errors import StoreError
 from gateway.ids import new_call_id
 from gateway.settings.sections import RedisSettings
 from gateway.store import embedded
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis, find_redis_server
 from tests.rigs.waiting import until
 
@@ -74,7 +74,7 @@ async def test_the_store_works_on_a_private_server_that_is_gone_afterwards(temp:
             assert client.config_get("save") == {"save": ""}
             assert client.config_get("maxmemory*")["maxmemory"] == str(256 * 2**20)
             assert client.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
-        store = RedisSessionStore(RedisSettings.model_validate({"url": url}), "w1")
+        store = RedisCallStore(RedisSettings.model_validate({"url": url}), "w1")
         await store.open()
         call = new_call_id(time.time_ns())
         store.note(call, "routing", state="routing")

@@ -12,7 +12,7 @@ import structlog
 
 from gateway.ids import new_call_id
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.limits import ADMIT_LIMIT_S, Admission, Caps, RedisLimits, RouteLimits
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
@@ -49,7 +49,7 @@ def calm(redis: RedisServer, **changes: Any) -> RedisSettings:
 @asynccontextmanager
 async def opened(settings: RedisSettings, worker: str = "w1", admit_limit_s: float = 10) -> AsyncIterator[Desk]:
     """Open a worker's store and its limits."""
-    store = RedisSessionStore(settings, worker)
+    store = RedisCallStore(settings, worker)
     await store.open()
     try:
         async with RedisLimits(store, settings, admit_limit_s=admit_limit_s) as limits:

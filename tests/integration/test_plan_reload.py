@@ -19,7 +19,7 @@ from gateway.dialplan.read.files import PlanFile
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of, load_dialplan
 from gateway.dialplan.read.watch import Stamp
 from gateway.errors import ConfigError
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.worker.live_plan import LivePlan, PlanState
 from tests.rigs.redis_server import RedisServer
@@ -345,7 +345,7 @@ async def test_every_worker_loads_its_plan_once_when_it_was_asked_for_in_redis(
     plan: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.worker.live_plan.ASKED_EVERY_S", 0.05)
-    stores = [RedisSessionStore(redis.settings(), name) for name in ("w1", "w2")]
+    stores = [RedisCallStore(redis.settings(), name) for name in ("w1", "w2")]
     desks = [Desk(plan, 0) for _ in stores]
     for store, desk in zip(stores, desks, strict=True):
         await store.open()
@@ -389,7 +389,7 @@ async def test_every_worker_loads_its_plan_once_when_it_was_asked_for_in_redis(
     assert redis.keys() <= {"gateway:reload"}
 
 
-def noting(store: RedisSessionStore) -> Any:
+def noting(store: RedisCallStore) -> Any:
     return lambda state: store.note_dialplan(**state.fields())
 
 

@@ -56,6 +56,7 @@ from tests.fakes.realtime_service import (
     serving,
     until_closed,
 )
+from tests.fakes.threads import on_clock
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -628,7 +629,7 @@ async def test_a_conversation_with_the_simulator_breaks_no_rule_of_the_protocol(
             await until(lambda: any(event.type == "response.done" for event in simulator.connections[0].sent))
             frames = caller_frames()
             for frame in frames:
-                await asyncio.to_thread(call.uplink.write_frame, frame)
+                await on_clock(call.uplink.write_frame, frame)
                 await asyncio.sleep(0.002)
             async with asyncio.timeout(LIMIT_S):
                 number = 2

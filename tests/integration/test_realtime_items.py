@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -25,6 +23,7 @@ from tests.fakes.realtime_service import (
     serving,
     until_closed,
 )
+from tests.fakes.threads import on_clock
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +63,7 @@ async def finish(socket: ServerConnection) -> None:
 
 async def hear_frames(call: Call, count: int) -> None:
     for _ in range(count):
-        assert await asyncio.to_thread(call.playout.read_frame) is not None
+        assert await on_clock(call.playout.read_frame) is not None
 
 
 def cut_off(call: Call) -> None:

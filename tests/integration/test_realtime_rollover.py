@@ -20,6 +20,7 @@ from gateway.errors import AgentLost
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.upstream import agent as client
 from tests.fakes.realtime_service import KEY, Call, Json, answer_turn, calling, hear_turn, make_ready, send, serving
+from tests.fakes.threads import on_clock
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -115,7 +116,7 @@ async def test_no_frame_of_the_caller_is_lost_or_sent_twice_at_the_change() -> N
         await call.event()
         for number in range(400):
             frame = np.full(160, number * 37 % 8000, "<i2").tobytes()
-            await asyncio.to_thread(call.uplink.write_frame, frame)
+            await on_clock(call.uplink.write_frame, frame)
             sent.append(frame)
             await asyncio.sleep(0.006)
             if 0 in service.codes and service.types(1).count("input_audio_buffer.append") > 20:

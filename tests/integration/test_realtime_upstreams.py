@@ -35,6 +35,7 @@ from tests.fakes.realtime_service import (
     skip_to,
     until_closed,
 )
+from tests.fakes.threads import on_clock
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -229,7 +230,7 @@ async def test_in_the_phones_own_format_nothing_is_resampled(audio_format: str, 
     async with serving(script) as url, calling(url, profile=profile) as call:
         await call.event()
         for frame in frames:
-            await asyncio.to_thread(call.uplink.write_frame, frame)
+            await on_clock(call.uplink.write_frame, frame)
             await asyncio.sleep(0.003)
         await call.first(SpeechStarted)
         call.agent.truncate("item_a", 150)

@@ -17,10 +17,9 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation, segment_correlation
 from gateway.lab.speech import agent_sentences, caller_speech
 from gateway.recording.recorder import CallRecorder, RecordingWriter
-from gateway.settings.sections import SipSettings
-from gateway.settings.sip import RecordingSettings
+from gateway.settings.sections import RecordingSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.thread import SipThread
-from gateway.threads import enter_role
 from tests.rigs.sipp import play
 from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 from tests.rigs.waiting import until
@@ -58,7 +57,6 @@ class RecordedPhone:
 
 
 async def test_a_call_is_recorded_as_it_went_in_and_out(tmp_path: Path) -> None:
-    enter_role("loop")
     phone = RecordedPhone(tmp_path / "recordings")
     phone.writer.start()
     info = await phone.sip.start()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from gateway.ids import CallId
 from gateway.recording import recorder as module
 from gateway.recording.files import GrowingWav
 from gateway.recording.recorder import CallRecorder, RecordingWriter
-from gateway.settings.sip import RecordingSettings
-from gateway.threads import enter_role
+from gateway.settings.sections import RecordingSettings
+from tests.fakes.threads import on_clock
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -37,18 +37,12 @@ def frame(value: int, fmt: PcmFormat = PHONE) -> bytes:
 
 @asynccontextmanager
 async def a_writer(folder: Path, keep_days: float = 0) -> AsyncIterator[RecordingWriter]:
-    enter_role("loop")
     writer = RecordingWriter(RecordingSettings(folder=folder, keep_days=keep_days))
     writer.start()
     try:
         yield writer
     finally:
         await writer.stop()
-
-
-async def on_clock(work: Callable[[], None]) -> None:
-    """Do it on a thread that is neither the loop nor ours: what the marks take for the clock."""
-    await asyncio.to_thread(work)
 
 
 async def ticks(recorder: CallRecorder, first: int, count: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.location.resolver import Resolver
 from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
 from tests.rigs.name_server import NameServer

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.screen.connections import AcceptGuard, _Accepted
 from gateway.threads import enter_role

@@ -16,6 +16,7 @@ from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences, caller_wav
 from tests.fakes.realtime import PCMU, connected, read_wav
 from tests.fakes.realtime_service import Call, calling
+from tests.fakes.threads import on_clock
 
 pytestmark = pytest.mark.integration
 
@@ -290,7 +291,7 @@ async def _way_through_ms(call: Call, level: int) -> float:
     began = time.monotonic()
     await call.speak(1, level)
     async with asyncio.timeout(40):
-        while (frame := await asyncio.to_thread(call.playout.read_frame)) is None:
+        while (frame := await on_clock(call.playout.read_frame)) is None:
             await asyncio.sleep(0.001)
     delay_ms = (time.monotonic() - began) * 1000
     assert len(frame) == PHONE.frame_bytes

@@ -26,7 +26,7 @@ from gateway.call.events import (
 from gateway.free_port import free_port
 from gateway.ids import new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.calls.calls import PjCall
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.pj import pj

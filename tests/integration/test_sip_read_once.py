@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.call.events import IncomingInvite, LegClosed
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.core import message, sdp
 from tests.rigs.sip_agent import ring_and_answer, sip_agent
 from tests.rigs.sipp import play

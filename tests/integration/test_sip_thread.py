@@ -15,7 +15,7 @@ from gateway.call.events import IncomingInvite, LegClosed, LegFailed, MediaLost,
 from gateway.errors import SipError
 from gateway.ids import new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
 from gateway.sip.library.pj import pj

@@ -13,7 +13,7 @@ from gateway.call.ports import SessionStore
 from gateway.errors import StoreError
 from gateway.ids import CallId, new_call_id
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
@@ -36,8 +36,8 @@ def durable() -> Iterator[RedisServer]:
 
 
 @asynccontextmanager
-async def opened(settings: RedisSettings, worker: str = "w1") -> AsyncIterator[RedisSessionStore]:
-    store = RedisSessionStore(settings, worker)
+async def opened(settings: RedisSettings, worker: str = "w1") -> AsyncIterator[RedisCallStore]:
+    store = RedisCallStore(settings, worker)
     await store.open()
     try:
         yield store
@@ -46,8 +46,8 @@ async def opened(settings: RedisSettings, worker: str = "w1") -> AsyncIterator[R
 
 
 def test_the_store_is_what_a_call_asks_for() -> None:
-    wanted: type[SessionStore] = RedisSessionStore
-    assert wanted is RedisSessionStore
+    wanted: type[SessionStore] = RedisCallStore
+    assert wanted is RedisCallStore
 
 
 async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis: RedisServer) -> None:
@@ -92,7 +92,7 @@ async def test_a_heartbeat_keeps_a_silent_call_alive_and_tells_of_the_worker(red
 
 async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other(redis: RedisServer) -> None:
     call, other = new_call_id(time.time_ns()), new_call_id(time.time_ns())
-    dead = RedisSessionStore(redis.settings(heartbeat_s=0.1, expiry_s=0.3), "dead")
+    dead = RedisCallStore(redis.settings(heartbeat_s=0.1, expiry_s=0.3), "dead")
     await dead.open()
     dead.note(call, "routing", state="active", from_uri="sip:a@x", answered_at=1.0)
     await until(lambda: redis.live() == {call})
@@ -331,7 +331,7 @@ async def test_closing_writes_what_is_waiting(redis: RedisServer) -> None:
 
 
 async def test_closing_without_redis_keeps_to_its_limit(redis: RedisServer) -> None:
-    store = RedisSessionStore(redis.settings(), "w1")
+    store = RedisCallStore(redis.settings(), "w1")
     await store.open()
     redis.stop()
     store.note(new_call_id(time.time_ns()), "routing", state="routing")
@@ -343,7 +343,7 @@ async def test_closing_without_redis_keeps_to_its_limit(redis: RedisServer) -> N
 
 async def test_no_redis_at_start_is_an_error_with_a_cure(redis: RedisServer) -> None:
     redis.stop()
-    store = RedisSessionStore(redis.settings(), "w1")
+    store = RedisCallStore(redis.settings(), "w1")
     with pytest.raises(StoreError, match=r"unix:///.* does not answer .*GATEWAY_REDIS__URL"):
         await store.open()
 
@@ -351,7 +351,7 @@ async def test_no_redis_at_start_is_an_error_with_a_cure(redis: RedisServer) -> 
 async def test_a_paused_redis_at_start_is_an_error_within_the_limit(redis: RedisServer) -> None:
     redis.pause()
     with pytest.raises(StoreError, match="does not answer"):
-        await RedisSessionStore(redis.settings(), "w1").open()
+        await RedisCallStore(redis.settings(), "w1").open()
     redis.resume()
 
 
@@ -361,7 +361,7 @@ async def test_a_refused_login_is_told_without_the_password(login: str) -> None:
     try:
         url = server.url.replace(":right-secret@", login)
         with pytest.raises(StoreError, match="refused the login") as caught:
-            await RedisSessionStore(server.settings(url=url), "w1").open()
+            await RedisCallStore(server.settings(url=url), "w1").open()
         assert "secret" not in str(caught.value)
         async with opened(server.settings()) as store:
             assert await store.live_calls() == []
@@ -438,4 +438,4 @@ async def test_trunks_are_written_when_redis_is_back(durable: RedisServer) -> No
 
 async def test_a_store_needs_a_url() -> None:
     with pytest.raises(ValueError, match="start a private server"):
-        RedisSessionStore(RedisSettings(), "w1")
+        RedisCallStore(RedisSettings(), "w1")

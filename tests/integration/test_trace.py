@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.core.message import parse_message
 from gateway.sip.screen import trace
 from gateway.sip.screen.trace import Tracer

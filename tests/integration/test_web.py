@@ -19,12 +19,13 @@ from structlog.testing import capture_logs
 
 from gateway.dialplan.model.plan import Dialplan
 from gateway.errors import ConfigError
-from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
-from gateway.store.calls import RedisSessionStore
+from gateway.settings.sections import RealtimeSettings, WebSettings
+from gateway.settings.sources import environment_for_child
+from gateway.store.calls import RedisCallStore
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
-from gateway.web.dialplans import PlanEndpoint
-from gateway.web.secrets import STRANGERS_PER_MINUTE, MintEndpoint
+from gateway.web.dialplans import DialplansEndpoint
+from gateway.web.secrets import STRANGERS_PER_MINUTE, SecretsEndpoint
 from gateway.web.server import MALFORMED_PER_MINUTE, ReadStates, WebServer
 from tests.fakes.minting import MintingService
 from tests.rigs.redis_server import RedisServer
@@ -85,7 +86,7 @@ async def serving(
     )
     async with SecretMinter(realtime) as minter, aiohttp.ClientSession() as http:
         shop = Shop(http, "")
-        mint = MintEndpoint(
+        mint = SecretsEndpoint(
             settings=settings,
             dialplan=lambda: PLAN,
             minter=minter,
@@ -95,7 +96,7 @@ async def serving(
         async def no_plans() -> list[dict[str, str]]:
             return []
 
-        plan = PlanEndpoint(clients=Clients(settings.clients), plans=no_plans, reload=None)
+        plan = DialplansEndpoint(clients=Clients(settings.clients), plans=no_plans, reload=None)
         async with WebServer(settings, mint, plan, trunks, upstreams) as server:
             shop.url = server.url
             yield shop
@@ -364,7 +365,7 @@ async def test_health_and_what_is_not_there(service: MintingService) -> None:
 
 
 async def test_health_tells_trunks_and_upstreams_of_all_workers(service: MintingService, redis: RedisServer) -> None:
-    store = RedisSessionStore(redis.settings(), "w1")
+    store = RedisCallStore(redis.settings(), "w1")
     await store.open()
     async with serving(service, store.trunks, store.upstreams) as shop, aiohttp.ClientSession() as http:
 
@@ -427,7 +428,7 @@ def audited(redis: RedisServer) -> list[dict[str, str]]:
 
 
 async def test_the_audit_stands_in_a_stream_of_its_own_and_survives_a_loss_of_redis(redis: RedisServer) -> None:
-    store = RedisSessionStore(redis.settings(), "web-1", takes_calls=False, now=lambda: 1_700_000_000.5)
+    store = RedisCallStore(redis.settings(), "web-1", takes_calls=False, now=lambda: 1_700_000_000.5)
     await store.open()
     store.audit(client="shop", result="minted", seconds=60)
     await until(lambda: audited(redis))

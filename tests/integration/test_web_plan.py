@@ -16,14 +16,15 @@ import aiohttp
 import pytest
 
 from gateway.dialplan.model.plan import Dialplan
-from gateway.settings.sections import RealtimeSettings, WebSettings, environment_for_child
-from gateway.store.calls import RedisSessionStore
+from gateway.rate_limit import TokenBuckets
+from gateway.settings.sections import RealtimeSettings, WebSettings
+from gateway.settings.sources import environment_for_child
+from gateway.store.calls import RedisCallStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.auth import Clients
-from gateway.web.dialplans import PlanEndpoint
-from gateway.web.rate_limit import TokenBuckets
-from gateway.web.secrets import MintEndpoint
+from gateway.web.dialplans import DialplansEndpoint
+from gateway.web.secrets import SecretsEndpoint
 from gateway.web.server import WebServer
 from gateway.worker.live_plan import PlanState
 from tests.fakes.minting import MintingService
@@ -63,32 +64,32 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def store(redis: RedisServer) -> AsyncIterator[RedisSessionStore]:
-    store = RedisSessionStore(redis.settings(), "w1")
+async def store(redis: RedisServer) -> AsyncIterator[RedisCallStore]:
+    store = RedisCallStore(redis.settings(), "w1")
     await store.open()
     yield store
     await store.close(limit_s=0.1)
 
 
 @asynccontextmanager
-async def serving(redis: RedisServer, store: RedisSessionStore, *, per_minute: int = 30) -> AsyncIterator[Visitor]:
+async def serving(redis: RedisServer, store: RedisCallStore, *, per_minute: int = 30) -> AsyncIterator[Visitor]:
     settings = WebSettings.model_validate({"port": 0, "clients": {"shop": TOKEN}})
     realtime = RealtimeSettings.model_validate({"url": "ws://127.0.0.1:9/", "api_key": "sk-none"})
     async with SecretMinter(realtime) as minter, aiohttp.ClientSession() as http:
-        mint = MintEndpoint(settings=settings, dialplan=lambda: PLAN, minter=minter, audit=None)
-        plan = PlanEndpoint(
+        mint = SecretsEndpoint(settings=settings, dialplan=lambda: PLAN, minter=minter, audit=None)
+        plan = DialplansEndpoint(
             clients=Clients(settings.clients),
             plans=store.dialplans,
             reload=ReloadRequests(redis.settings(), store).ask,
             audit=lambda fields: store.audit(**fields),
-            buckets=TokenBuckets(per_minute),
+            buckets=TokenBuckets.per_minute(per_minute),
         )
         async with WebServer(settings, mint, plan, store.trunks) as server:
             yield Visitor(http, server.url)
 
 
 async def test_a_client_is_told_how_every_plan_is_and_anybody_that_something_is_wrong(
-    redis: RedisServer, store: RedisSessionStore
+    redis: RedisServer, store: RedisCallStore
 ) -> None:
     store.note_dialplan(**PlanState("0123456789ab", 12.5, 2, 7, 3, ("plan.yaml:3:5: no such thing",)).fields())
     await until(lambda: redis.keys() & {"gateway:dialplan:w1"})
@@ -118,7 +119,7 @@ async def test_a_client_is_told_how_every_plan_is_and_anybody_that_something_is_
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x"])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/dialplan"), ("POST", "/dialplan/reload")])
 async def test_strangers_learn_nothing_and_move_nothing(
-    redis: RedisServer, store: RedisSessionStore, method: str, path: str, token: str | None
+    redis: RedisServer, store: RedisCallStore, method: str, path: str, token: str | None
 ) -> None:
     async with serving(redis, store) as visitor:
         status, told = await visitor.ask(method, path, token=token)
@@ -127,7 +128,7 @@ async def test_strangers_learn_nothing_and_move_nothing(
     assert not redis.keys() & {"gateway:reload"}
 
 
-async def test_a_reload_is_asked_for_in_redis_and_audited(redis: RedisServer, store: RedisSessionStore) -> None:
+async def test_a_reload_is_asked_for_in_redis_and_audited(redis: RedisServer, store: RedisCallStore) -> None:
     async with serving(redis, store) as visitor:
         assert await visitor.ask("POST", "/dialplan/reload") == (202, {"status": "asked"})
         first = await ReloadRequests(redis.settings(), store).newest()
@@ -146,7 +147,7 @@ async def test_a_reload_is_asked_for_in_redis_and_audited(redis: RedisServer, st
     }
 
 
-async def test_who_asks_too_often_is_told_when_to_come_back(redis: RedisServer, store: RedisSessionStore) -> None:
+async def test_who_asks_too_often_is_told_when_to_come_back(redis: RedisServer, store: RedisCallStore) -> None:
     async with serving(redis, store, per_minute=1) as visitor:
         assert (await visitor.ask("POST", "/dialplan/reload"))[0] == 202
         assert (await visitor.ask("POST", "/dialplan/reload"))[0] == 429
@@ -154,7 +155,7 @@ async def test_who_asks_too_often_is_told_when_to_come_back(redis: RedisServer, 
         assert (await visitor.ask("GET", "/dialplan"))[0] == 200
 
 
-async def test_without_redis_nobody_is_asked_and_that_is_said(redis: RedisServer, store: RedisSessionStore) -> None:
+async def test_without_redis_nobody_is_asked_and_that_is_said(redis: RedisServer, store: RedisCallStore) -> None:
     async with serving(redis, store) as visitor:
         redis.stop()
         for method, path in (("GET", "/dialplan"), ("POST", "/dialplan/reload")):
@@ -162,7 +163,7 @@ async def test_without_redis_nobody_is_asked_and_that_is_said(redis: RedisServer
             assert (status, told["error"]["code"], visitor.headers["Retry-After"]) == (503, "redis_away", "5")
 
 
-async def test_what_somebody_else_wrote_into_redis_breaks_nothing(redis: RedisServer, store: RedisSessionStore) -> None:
+async def test_what_somebody_else_wrote_into_redis_breaks_nothing(redis: RedisServer, store: RedisCallStore) -> None:
     with redis.client() as client:
         for number, mistakes in enumerate(("{", '{"a": 1}', "[1]")):
             key = f"gateway:dialplan:x{number}"

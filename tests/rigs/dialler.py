@@ -14,8 +14,9 @@ from typing import Self
 
 from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from gateway.lab.simulator import Simulator, SimulatorOptions
-from gateway.settings.sections import RedisSettings, environment_for_child
-from gateway.store.calls import RedisSessionStore
+from gateway.settings.sections import RedisSettings
+from gateway.settings.sources import environment_for_child
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.record import CallRecord
 
@@ -71,7 +72,7 @@ class Desk:
     """From where people are called."""
 
     simulator: Simulator
-    store: RedisSessionStore
+    store: RedisCallStore
     given: dict[str, str] = field(default_factory=dict)
 
     def dial(self, *arguments: str, **variables: str) -> Dialling:
@@ -95,7 +96,7 @@ async def desk(folder: Path, plan: str, options: SimulatorOptions | None = None)
     path.write_text(plan, encoding="utf-8")
     redis = EmbeddedRedis()
     async with redis as url, Simulator(options or SimulatorOptions()) as simulator:
-        store = RedisSessionStore(RedisSettings.model_validate({"url": url}), "test")
+        store = RedisCallStore(RedisSettings.model_validate({"url": url}), "test")
         await store.open()
         given = {
             "GATEWAY_DIALPLAN": str(path),

@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.lab.callers.gateway_process import Child, GatewayProcess, on_loopback, start_gateway
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisSessionStore
+from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from tests.rigs.waiting import until
 from tests.rigs.warm import start_warm
@@ -35,7 +35,7 @@ class House:
 
     simulator: Simulator
     gateway: GatewayProcess
-    store: RedisSessionStore
+    store: RedisCallStore
     redis: EmbeddedRedis
 
     @property
@@ -122,7 +122,7 @@ async def open_house(
             **variables,
         }
         async with GatewayProcess(given, start_warm if warm else _start_for_itself) as gateway:
-            store = RedisSessionStore(RedisSettings.model_validate({"url": redis_url}), "test")
+            store = RedisCallStore(RedisSettings.model_validate({"url": redis_url}), "test")
             await store.open()
             try:
                 yield House(model, gateway, store, redis)

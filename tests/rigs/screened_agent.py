@@ -21,7 +21,7 @@ import structlog
 from pydantic import SecretStr
 
 from gateway.errors import SipError
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
 from gateway.sip.library.endpoint import quiet_start

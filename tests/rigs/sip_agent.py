@@ -15,7 +15,7 @@ from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
 from gateway.call.events import CallEvent, IncomingInvite
 from gateway.ids import new_call_id
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.endpoint import SipInfo

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 
 from gateway.errors import SipError
 from gateway.free_port import free_port
-from gateway.settings.sections import environment_for_child
+from gateway.settings.sources import environment_for_child
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 10.0

@@ -25,7 +25,7 @@ from gateway.call.events import CallEvent, LegClosed, LegFailed, LegRinging, Med
 from gateway.errors import ConfigError
 from gateway.ids import new_call_id
 from gateway.lab.figures.turns import TURN_END_S, TurnListener
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.thread import SipThread
 
 FIRST_WORD_S = 3.0  # an agent that has said nothing by then lets the caller speak first

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.threads import runs_on
 
 _REMEMBERED = 4096

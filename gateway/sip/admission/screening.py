@@ -11,9 +11,8 @@ from typing import get_args
 
 from pydantic import SecretStr
 
-from gateway.rate_limit import Buckets
-from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.settings.sip import Codec
+from gateway.rate_limit import TokenBuckets
+from gateway.settings.sip import Codec, SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import Access, AccessList
 from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, BodyRefusal, anything
 from gateway.sip.admission.dialog_table import DialogKey, DialogTable, Peer
@@ -125,10 +124,10 @@ class Screening:
         self._bodies = Bodies()
         self._pressed_at = -_PRESSED_S
         rate = settings.requests_per_second
-        self._strangers = Buckets(rate, rate, rate * _DEBT_S)
-        self._generous = Buckets(rate * _GENEROUS, rate * _GENEROUS)
-        self._probes = Buckets(_PROBES_PER_S, _PROBES)
-        self._denials = Buckets(1 / _DENIAL_EVERY_S, _DENIALS)
+        self._strangers = TokenBuckets(rate, rate, rate * _DEBT_S)
+        self._generous = TokenBuckets(rate * _GENEROUS, rate * _GENEROUS)
+        self._probes = TokenBuckets(_PROBES_PER_S, _PROBES)
+        self._denials = TokenBuckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
     @runs_on("sip")
     def allows(self, source: str) -> bool:

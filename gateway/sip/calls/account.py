@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.call.events import IncomingInvite
 from gateway.ids import new_call_id
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.core.addressing import parties_of
 from gateway.sip.core.message import Message, clean

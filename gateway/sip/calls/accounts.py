@@ -12,7 +12,7 @@ import structlog
 from pydantic import SecretStr
 
 from gateway.errors import SipError
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.calls.account import GatewayAccount, RegistrationAnswer
 from gateway.sip.calls.calls import Calls

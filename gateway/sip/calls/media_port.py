@@ -72,7 +72,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         """Pass silence on instead of what is heard (the music of whoever holds us), or pass it on again."""
         self._deaf = deaf
 
-    @runs_on("clock")
+    @runs_on("clock", foreign=True)
     def onFrameRequested(self, frame: Any) -> None:
         """Give the next frame of the agent's speech, or say that there is none."""
         if threading.get_ident() != self._kept_thread:
@@ -88,7 +88,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         frame.size = len(speech)
         frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
 
-    @runs_on("clock")
+    @runs_on("clock", foreign=True)
     def onFrameReceived(self, frame: Any) -> None:
         """Take a frame of the caller's voice; an empty one is silence."""
         uplink, recorder = self._uplink, self._recorder

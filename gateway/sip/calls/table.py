@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.call.events import CallEvent
 from gateway.ids import CallId
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.calls.media_port import AgentMediaPort
 from gateway.sip.core.message import MessageReader
 from gateway.sip.library.pj import pj

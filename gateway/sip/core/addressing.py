@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from gateway.errors import SipError
 from gateway.phone_numbers import dialled_number, in_context, is_e164, looks_like_number, normalised
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.core.address import Address, Uri, escaped_user, parse_address, parse_uri
 from gateway.sip.core.message import Message, clean
 

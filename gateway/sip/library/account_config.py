@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.settings.sip import Srtp
+from gateway.settings.sip import SipSettings, Srtp, TrunkSettings
 from gateway.sip.core.addressing import own_uri
 from gateway.sip.library.pj import pj
 

@@ -11,8 +11,7 @@ import structlog
 
 from gateway.audio.pcm import PHONE, WIDEBAND, PcmFormat
 from gateway.errors import SipError
-from gateway.settings.sections import SipSettings, TrunkSettings
-from gateway.settings.sip import Codec
+from gateway.settings.sip import Codec, SipSettings, TrunkSettings
 from gateway.sip.core.jitter import FRAME_MS
 from gateway.sip.library.log import PjLog
 from gateway.sip.library.pj import pj

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.library.account_config import account_config
 from gateway.sip.library.endpoint import quiet_start, start_endpoint
 from gateway.sip.library.pj import pj

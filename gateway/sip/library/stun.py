@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import structlog
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 
 STUN_PORT = 3478
 ATTEMPTS, ATTEMPT_S = 5, 0.5

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.errors import SipError
 from gateway.free_port import free_port
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.library.pj import pj
 from gateway.sip.native.guard import describe
 

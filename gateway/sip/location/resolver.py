@@ -7,7 +7,6 @@ import contextlib
 import random
 import secrets
 import socket
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import dns.name
 import dns.nameserver
 import dns.resolver
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.location.servers import (
     DnsAnswer,
     Located,
@@ -33,7 +32,7 @@ from gateway.sip.location.servers import (
     server_at,
 )
 from gateway.sip.location.trunk_names import next_hop
-from gateway.threads import runs_on
+from gateway.threads import new_thread, runs_on
 
 DNS_PORT = 53
 HOSTS_FILE = Path("/etc/hosts")
@@ -188,7 +187,7 @@ async def _ask_system(name: str, limit_s: float) -> tuple[str, ...]:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(tell, found)
 
-    threading.Thread(target=ask, name="asyncio-getaddrinfo", daemon=True).start()
+    new_thread("lookup", ask, name="asyncio-getaddrinfo").start()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(limit_s):
             return await answered

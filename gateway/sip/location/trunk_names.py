@@ -8,7 +8,7 @@ from functools import partial
 
 import structlog
 
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.location.locator import Locator
 from gateway.sip.location.servers import Located, NextHop, Transport, is_address

@@ -31,7 +31,7 @@ from typing import Any
 import structlog
 
 from gateway.errors import SipError
-from gateway.rate_limit import Buckets
+from gateway.rate_limit import TokenBuckets
 from gateway.sip.admission.refusal import response_to
 from gateway.sip.admission.screening import CUT_OFF, NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
 from gateway.sip.core.message import Malformed, Message, parse_message
@@ -96,7 +96,7 @@ class Screen:
         self.counts: Counter[str] = Counter()
         """How many messages were dropped or answered here, by reason, since the start."""
         self._newest: OrderedDict[str, None] = OrderedDict()
-        self._long_ones = Buckets(1 / 60, 3)
+        self._long_ones = TokenBuckets(1 / 60, 3)
         self._told: Counter[str] = Counter()
 
     @runs_on("sip")

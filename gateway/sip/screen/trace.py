@@ -13,11 +13,11 @@ from pathlib import Path
 
 import structlog
 
-from gateway.rate_limit import Buckets
-from gateway.settings.sections import SipSettings
+from gateway.rate_limit import TokenBuckets
+from gateway.settings.sip import SipSettings
 from gateway.sip.core.ladder import TracedMessage, capture, draw
 from gateway.sip.core.message import Message
-from gateway.threads import runs_on
+from gateway.threads import new_thread, runs_on
 
 _log = structlog.get_logger(__name__)
 _WAITING = 256  # calls without an answer
@@ -58,7 +58,7 @@ class Tracer:
         self._waiting: OrderedDict[str, _TracedCall] = OrderedDict()
         self._answered: OrderedDict[str, _TracedCall] = OrderedDict()
         self._ending: OrderedDict[str, _TracedCall] = OrderedDict()
-        self._unanswered = Buckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
+        self._unanswered = TokenBuckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
         self._queue: deque[tuple[float, _TracedCall]] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -130,7 +130,7 @@ class Tracer:
             self._queue.append((time.monotonic() + _LINGER_S, kept))
             self._changed.notify()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="trace", daemon=True)
+            self._thread = new_thread("trace", self._write_all)
             self._thread.start()
         return kept.path
 

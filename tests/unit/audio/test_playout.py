@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.audio.pcm import PHONE
 from gateway.audio.played import PlayoutPosition
 from gateway.audio.playout import MAX_PAST_ITEMS, NO_PLACE, PATIENCE_MS, Place, PlayoutBuffer
-from gateway.threads import enter_role
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -20,11 +20,8 @@ FRAME = PHONE.frame_bytes
 
 
 def read_frame(buffer: PlayoutBuffer) -> bytes | None:
-    enter_role("clock")
-    try:
+    with playing("clock"):
         return buffer.read_frame()
-    finally:
-        enter_role("loop")
 
 
 def frames(buffer: PlayoutBuffer) -> Iterator[bytes]:

@@ -8,18 +8,15 @@ from typing import Any
 import pytest
 
 from gateway.audio.uplink import GATHER_S, Doorbell, UplinkTap
-from gateway.threads import enter_role
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
 
 def clock_writes(tap: UplinkTap, *frames: bytes) -> None:
-    enter_role("clock")
-    try:
+    with playing("clock"):
         for frame in frames:
             tap.write_frame(frame)
-    finally:
-        enter_role("loop")
 
 
 def test_frames_are_read_joined_in_their_order_and_once() -> None:
@@ -120,12 +117,9 @@ class LoopByHand:
 
 
 def rung(doorbell: Doorbell, *visits: Callable[[], None]) -> None:
-    enter_role("clock")
-    try:
+    with playing("clock"):
         for visit in visits:
             doorbell.ring(visit)
-    finally:
-        enter_role("loop")
 
 
 def test_the_loop_is_woken_once_for_all_calls_of_a_tick() -> None:

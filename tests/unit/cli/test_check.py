@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli.check import check
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.location.servers import Located, Server
 
 pytestmark = pytest.mark.unit

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.sections import TrunkSettings
-from gateway.settings.sip import SipSettings
-from gateway.settings.trunk_checks import trunk_mistakes
+from gateway.settings.sip import SipSettings, TrunkSettings, trunk_mistakes
 from gateway.sip.core.addressing import ANONYMOUS, outbound_invite, parties_of, shown
 from gateway.sip.core.message import Message
 

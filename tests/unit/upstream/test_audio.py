@@ -10,8 +10,8 @@ from gateway.audio.pcm import MODEL, PHONE, WIDEBAND
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.resample import Downsampler, Resampler, Upsampler
 from gateway.audio.uplink import UplinkTap
-from gateway.threads import check_threads
 from gateway.upstream.audio import MAX_STREAMS, AgentVoice, AudioFormatName, CallerVoice
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -19,9 +19,14 @@ TONE = (8000 * np.sin(np.arange(1600) / 3)).astype("<i2").tobytes()  # 200 ms
 FRAMES = [TONE[start : start + PHONE.frame_bytes] for start in range(0, len(TONE), PHONE.frame_bytes)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread_plays_all_parts(thread_marks_are_checked: None) -> None:
-    check_threads(enabled=False)
+def write(tap: UplinkTap, frame: bytes) -> None:
+    with playing("clock"):
+        tap.write_frame(frame)
+
+
+def read(playout: PlayoutBuffer) -> bytes | None:
+    with playing("clock"):
+        return playout.read_frame()
 
 
 def new_caller(
@@ -33,7 +38,7 @@ def new_caller(
 
 def played(playout: PlayoutBuffer) -> bytes:
     frames = []
-    while (frame := playout.read_frame()) is not None:
+    while (frame := read(playout)) is not None:
         frames.append(frame)
     return b"".join(frames)
 
@@ -46,7 +51,7 @@ def test_the_caller_is_heard_in_the_sessions_format(audio_format: AudioFormatNam
     tap, caller = new_caller(audio_format)
     heard = []
     for frame in FRAMES:
-        tap.write_frame(frame)
+        write(tap, frame)
         heard.append(caller.take())
 
     assert b"".join(heard) == expected
@@ -56,7 +61,7 @@ def test_a_message_is_not_sent_before_it_is_full() -> None:
     tap, caller = new_caller("pcmu", batch_ms=60)
     sizes = []
     for frame in FRAMES[:6]:
-        tap.write_frame(frame)
+        write(tap, frame)
         sizes.append(len(caller.take()))
 
     assert sizes == [0, 0, 480, 0, 0, 480]
@@ -65,7 +70,7 @@ def test_a_message_is_not_sent_before_it_is_full() -> None:
 def test_what_comes_too_early_is_forgotten_unless_it_is_to_be_held() -> None:
     tap, caller = new_caller()
     for frame in FRAMES:
-        tap.write_frame(frame)
+        write(tap, frame)
         caller.hold()
 
     assert caller.take_early() == b""
@@ -75,7 +80,7 @@ def test_what_comes_too_early_is_forgotten_unless_it_is_to_be_held() -> None:
 def test_of_what_is_held_the_newest_stays() -> None:
     tap, caller = new_caller("pcmu", early_ms=50)
     for frame in FRAMES:
-        tap.write_frame(frame)
+        write(tap, frame)
         caller.hold()
 
     assert caller.take_early() == pcm_to_ulaw(TONE)[-400:]
@@ -84,9 +89,9 @@ def test_of_what_is_held_the_newest_stays() -> None:
 
 def test_what_still_waits_when_the_session_is_ready_is_held_too() -> None:
     tap, caller = new_caller("pcmu", early_ms=1000)
-    tap.write_frame(FRAMES[0])
+    write(tap, FRAMES[0])
     caller.hold()
-    tap.write_frame(FRAMES[1])
+    write(tap, FRAMES[1])
 
     assert caller.take_early() == pcm_to_ulaw(FRAMES[0] + FRAMES[1])
 
@@ -150,7 +155,7 @@ def test_another_session_may_use_the_same_ids_for_other_items() -> None:
     playout = PlayoutBuffer(PHONE)
     agent = AgentVoice(playout, "pcm")
     agent.play("item_1", SPEECH, (1, 0))
-    playout.read_frame()
+    read(playout)
     playout.flush()
     assert agent.cut_off() == {"item_1": 20}
     agent.play("item_1", SPEECH, (1, 0))
@@ -207,7 +212,7 @@ def test_a_wideband_caller_is_resampled_once(audio_format: AudioFormatName, expe
     caller = CallerVoice(tap, audio_format, batch_ms=20, early_ms=0, phone=WIDEBAND)
     heard = []
     for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
-        tap.write_frame(WIDE[start : start + WIDEBAND.frame_bytes])
+        write(tap, WIDE[start : start + WIDEBAND.frame_bytes])
         heard.append(caller.take())
 
     assert b"".join(heard) == expected
@@ -243,7 +248,7 @@ def test_early_speech_of_a_wideband_caller_is_counted_in_milliseconds() -> None:
     tap = UplinkTap(capacity_frames=100)
     caller = CallerVoice(tap, "pcmu", batch_ms=60, early_ms=50, phone=WIDEBAND)
     for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
-        tap.write_frame(WIDE[start : start + WIDEBAND.frame_bytes])
+        write(tap, WIDE[start : start + WIDEBAND.frame_bytes])
         caller.hold()
 
     assert len(caller.take_early()) == 50 * 8

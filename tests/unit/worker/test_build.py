@@ -10,8 +10,8 @@ from gateway.audio.pcm import PHONE
 from gateway.call.events import IncomingInvite
 from gateway.ids import CallId
 from gateway.settings.sections import Settings
-from gateway.threads import enter_role
 from gateway.worker.build import CallBuilder
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -40,9 +40,6 @@ def test_a_caller_who_waits_before_any_agent_came_hears_the_tone() -> None:
     )
     playout = builder.line(INVITE, may_record=False).playout
     playout.start_filler()
-    enter_role("clock")
-    try:
+    with playing("clock"):
         heard = [playout.read_frame() for _ in range(50)]
-    finally:
-        enter_role("loop")
     assert any(frame is not None and any(frame) for frame in heard)

@@ -24,7 +24,7 @@ from gateway.ids import CallId
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Admission, Caps, RouteLimits
 from gateway.worker.live_plan import PreparedPlan
-from gateway.worker.switchboard import DialOrder, Line, Switchboard
+from gateway.worker.switchboard import DialOrder, PhoneSide, Switchboard
 from tests.fakes.agent import FakeAgent
 from tests.fakes.clock import FakeClock
 from tests.fakes.leg import FakeLeg
@@ -101,18 +101,18 @@ class House:
             worker="w1",
         )
 
-    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> Line:
+    def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         if self.fault is not None:
             raise self.fault
         leg = self.legs[asked.call_id] = FakeLeg(asked.call_id, obedient=True)
         leg.emit = self.switchboard.on_event
         recorder = FakeRecorder(asked.call_id) if may_record else None
-        return Line(leg, UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE), recorder)
+        return PhoneSide(leg, UplinkTap(capacity_frames=1), PlayoutBuffer(PHONE), recorder)
 
     def agent_setup(
         self,
         asked: IncomingInvite | DialOrder,
-        line: Line,
+        line: PhoneSide,
         plan: PreparedPlan,
         agent_name: str,
         profile: AgentProfile,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import Access, AccessList
 
 pytestmark = pytest.mark.unit

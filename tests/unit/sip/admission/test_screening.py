@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Drop, Occupancy, Pass, Respond, Screening
 from gateway.sip.core.message import Malformed, Message, parse_message

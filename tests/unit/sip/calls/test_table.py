@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.ids import CallId
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.calls.table import CallTable
 
 pytestmark = pytest.mark.unit

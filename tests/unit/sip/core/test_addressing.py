@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import SipError
-from gateway.settings.sections import TrunkSettings
+from gateway.settings.sip import TrunkSettings
 from gateway.sip.core.address import parse_address
 from gateway.sip.core.addressing import (
     ANONYMOUS,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.library.stun import mapped_address, with_public_address
 
 pytestmark = pytest.mark.unit

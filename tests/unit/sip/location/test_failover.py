@@ -10,7 +10,7 @@ from gateway.sip.core.message import Message, parse_message
 from gateway.sip.location.failover import FAILED_S, MAX_FAILED_S, Failover, RequestAttempt
 from gateway.sip.location.locator import Locator
 from gateway.sip.location.servers import Located, NextHop, Server
-from gateway.threads import enter_role
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -54,11 +54,10 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    enter_role("sip")
-    made = Desk()
-    made.locator.take(TARGET, BOTH)
-    yield made
-    enter_role("loop")
+    with playing("sip"):
+        made = Desk()
+        made.locator.take(TARGET, BOTH)
+        yield made
 
 
 def test_a_server_without_an_answer_is_given_up_and_the_next_one_gets_the_request(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.sip.location.locator import STALE_S, Locator
 from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
-from gateway.threads import enter_role
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -33,9 +33,8 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    enter_role("sip")
-    yield Desk()
-    enter_role("loop")
+    with playing("sip"):
+        yield Desk()
 
 
 def test_a_name_is_looked_up_once_for_all_who_wait(desk: Desk) -> None:

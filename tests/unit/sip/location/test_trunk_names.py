@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.settings.sections import SipSettings, TrunkSettings
+from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.location.locator import Locator
 from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
 from gateway.sip.location.trunk_names import GRACE_S, TrunkNames, next_hop, transports_of
-from gateway.threads import enter_role
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -43,9 +43,8 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
-    enter_role("sip")
-    yield Desk()
-    enter_role("loop")
+    with playing("sip"):
+        yield Desk()
 
 
 def test_names_alone_are_looked_up_and_the_proxy_before_the_host(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.sections import SipSettings
+from gateway.settings.sip import SipSettings
 from gateway.sip.core.message import parse_message
 from gateway.sip.screen.trace import _ANSWERED, _FIRST, _LAST, _WAITING, Tracer
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.resample import Downsampler
-from gateway.threads import check_threads
 from gateway.upstream.audio import AgentVoice
 from gateway.upstream.core.dialect import AgentAudio, AgentAudioDone
 from gateway.upstream.realtime.received_audio import MAX_ITEMS, Cut, SpokenItems
+from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
 
@@ -25,9 +25,9 @@ PIECE = bytes(100 * MS)
 NOISE = np.random.default_rng(5).integers(-9000, 9000, 50_000, np.int16).tobytes()
 
 
-@pytest.fixture(autouse=True)
-def one_thread_plays_all_parts(thread_marks_are_checked: None) -> None:
-    check_threads(enabled=False)
+def read(playout: PlayoutBuffer) -> bytes | None:
+    with playing("clock"):
+        return playout.read_frame()
 
 
 def receive(
@@ -256,7 +256,7 @@ def test_each_item_is_played_whole_and_in_its_place_as_if_it_came_alone(
             left.remove(part)
 
     heard = b""
-    while (frame := playout.read_frame()) is not None:
+    while (frame := read(playout)) is not None:
         heard += frame
     assert heard[: len(expected)] == expected
     assert not any(heard[len(expected) :])

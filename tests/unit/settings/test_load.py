@@ -7,7 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.errors import ConfigError
-from gateway.settings.sections import FIELDS, Settings, environment_for_child, load_settings, variable_of
+from gateway.settings.load import FIELDS, effective, load_settings
+from gateway.settings.sections import Settings
+from gateway.settings.sources import environment_for_child, variable_of
 
 pytestmark = pytest.mark.unit
 
@@ -31,8 +33,8 @@ def problems_of(**arguments: object) -> tuple[str, ...]:
 def test_nothing_given_means_the_defaults() -> None:
     settings = load_settings()
     assert settings == Settings()
-    assert {shown.origin for shown in settings.masked().values()} == {"default"}
-    assert settings.masked().keys() == FIELDS.keys()
+    assert {shown.origin for shown in effective(settings).values()} == {"default"}
+    assert effective(settings).keys() == FIELDS.keys()
 
 
 def test_every_place_overrides_the_ones_below_it(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +47,7 @@ def test_every_place_overrides_the_ones_below_it(bare: Path, monkeypatch: pytest
     )
     monkeypatch.setenv("GATEWAY_SIP__PORT", "1003")
     monkeypatch.setenv("GATEWAY_SIP__RETRY_AFTER_S", "3")
-    shown = load_settings(overrides={"sip.port": 1004, "log.level": None}).masked()
+    shown = effective(load_settings(overrides={"sip.port": 1004, "log.level": None}))
     assert [tuple(shown[name]) for name in names] == [
         ("1004", "command line"),
         ("3", "GATEWAY_SIP__RETRY_AFTER_S"),
@@ -86,12 +88,12 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "log.level": "error",
         "log.format": "json",
     }
-    defaults = Settings().masked()
+    defaults = effective(Settings())
     for name in FIELDS:
         shown = defaults[name].value
         if name != "sip.udp":
             monkeypatch.setenv(variable_of(name), odd.get(name) or {"yes": "off", "no": "on"}.get(shown, shown))
-    shown = load_settings().masked()
+    shown = effective(load_settings())
     assert [name for name in FIELDS if shown[name].origin != variable_of(name)] == ["sip.udp"]
 
 
@@ -110,10 +112,10 @@ def test_the_names_other_programs_use_are_read_last(bare: Path, monkeypatch: pyt
     settings = load_settings()
     assert settings.realtime.api_key is not None
     assert settings.realtime.api_key.get_secret_value() == "sk-env-file"
-    assert settings.masked()["redis.url"].origin == ".env: REDIS_URL"
+    assert effective(settings)["redis.url"].origin == ".env: REDIS_URL"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     monkeypatch.setenv("REDIS_URL", "redis://environment")
-    assert load_settings().masked()["redis.url"] == ("redis://environment", "REDIS_URL")
+    assert effective(load_settings())["redis.url"] == ("redis://environment", "REDIS_URL")
     (bare / "gateway.toml").write_text('[redis]\nurl = "redis://config"\n[realtime]\napi_key = "sk-config"\n')
     settings = load_settings()
     assert settings.realtime.api_key is not None
@@ -127,7 +129,7 @@ def test_the_configuration_file_is_named_by_option_or_variable(bare: Path, monke
     (bare / "b.toml").write_text("[sip]\nport = 3\n")
     assert load_settings().sip.port == 1
     (bare / ".env").write_text("GATEWAY_CONFIG=a.toml\n")
-    assert load_settings().masked()["sip.port"] == ("2", "a.toml")
+    assert effective(load_settings())["sip.port"] == ("2", "a.toml")
     monkeypatch.setenv("GATEWAY_CONFIG", "b.toml")
     assert load_settings().sip.port == 3
     assert load_settings(config=Path("a.toml")).sip.port == 2
@@ -138,7 +140,7 @@ def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.Monk
     monkeypatch.setenv("REDIS_URL", "redis://user:very-secret@h:6379/1?password=very-secret&db=2")
     monkeypatch.setenv("GATEWAY_REALTIME__URL", "wss://u:very-secret@h/v1?api_key=very-secret&x=1")
     settings = load_settings()
-    shown = settings.masked()
+    shown = effective(settings)
     assert "very-secret" not in str(shown) + repr(settings) + str(settings)
     assert shown["realtime.api_key"].value == "********"
     assert shown["redis.url"].value == "redis://user:********@h:6379/1?password=********&db=2"
@@ -146,7 +148,7 @@ def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.Monk
 
 
 def test_a_key_in_a_wrong_place_is_masked_too() -> None:
-    assert load_settings(overrides={"dialplan": "sk-very-secret"}).masked()["dialplan"].value == "sk-********"
+    assert effective(load_settings(overrides={"dialplan": "sk-very-secret"}))["dialplan"].value == "sk-********"
 
 
 def test_a_blank_key_is_none() -> None:
@@ -307,7 +309,7 @@ def test_a_mapping_is_shown_with_its_names_and_no_secret(bare: Path, monkeypatch
     monkeypatch.setenv("GATEWAY_REALTIME__HEADERS", '{"X-Team": "very-secret"}')
     monkeypatch.setenv("GATEWAY_WEB__PROFILES", "hello, night")
     settings = load_settings()
-    shown = settings.masked()
+    shown = effective(settings)
     assert shown["secrets"] == ("old: ********, crm: ********", "GATEWAY_SECRETS__CRM and gateway.toml")
     assert shown["realtime.headers"] == ("x-team: ********", "GATEWAY_REALTIME__HEADERS")
     assert shown["prices"] == ("m-1: text_in=4", "gateway.toml")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.settings.sections import Settings, load_settings
+from gateway.settings.load import effective, load_settings
+from gateway.settings.sections import Settings
 
 pytestmark = pytest.mark.unit
 
@@ -44,10 +45,10 @@ def test_a_trunk_is_a_table_of_the_configuration_file() -> None:
     assert (trunk.host, trunk.register_here, trunk.password_from) == ("192.0.2.9:5070", True, "main")
     assert trunk.networks == ("192.0.2.0/24", "198.51.100.7/32")
     assert trunk.codecs == ("PCMA",)
-    shown = settings.masked()["trunks"]
+    shown = effective(settings)["trunks"]
     assert shown.origin == "gateway.toml"
     assert "main: host=192.0.2.9:5070" in shown.value
-    assert "very-secret" not in str(settings.masked())
+    assert "very-secret" not in str(effective(settings))
 
 
 def test_trunks_come_from_variables_too_all_or_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_every_file_of_the_secrets_folder_is_a_secret_below_the_others(bare: Pat
         "crm": "from-toml",
         "main": "from-file",
     }
-    shown = settings.masked()
+    shown = effective(settings)
     assert shown["secrets"] == ("crm: ********, main: ********", "gateway.toml and run/MAIN")
     assert "from-" not in str(shown)
 
