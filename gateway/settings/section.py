@@ -37,5 +37,7 @@ def tabled(value: object) -> object:
     except (ValueError, RecursionError):
         table = None
     if not isinstance(table, dict):
-        raise ValueError('should be a table, in a variable a JSON object such as {"host": "sip.example.com"}')
+        raise ValueError(
+            'should be a table; in an environment variable, a JSON object such as {"host": "sip.example.com"}'
+        )
     return table

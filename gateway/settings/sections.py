@@ -47,48 +47,58 @@ class RealtimeSettings(Section):
     url: WebSocketUrl = Field(
         AnyUrl("wss://api.openai.com/v1/realtime"), repr=False, description="WebSocket URL of the Realtime API"
     )
-    api_key: SecretStr | None = Field(None, description="key of the service; OPENAI_API_KEY is read too")
+    api_key: SecretStr | None = Field(None, description="API key; OPENAI_API_KEY is read as well")
     auth: Literal["bearer", "api-key"] = Field(
         "bearer", description="how the key is sent: Authorization: Bearer (OpenAI, Entra), or api-key (Azure OpenAI)"
     )
     model_parameter: str = Field(
-        "model", pattern=r"^[A-Za-z_]{1,32}$", description="query parameter that names the model or deployment"
+        "model", pattern=r"^[A-Za-z_]{1,32}$", description="query parameter that carries the model or deployment name"
     )
     session_layout: Literal["openai", "xai"] = Field(
-        "openai", description="where a session has its voice and turn_detection: in audio (openai) or beside it (xai)"
+        "openai",
+        description="where a session has its voice and turn_detection: inside audio (openai) or beside it (xai)",
     )
-    headers: dict[HeaderName, SecretStr] = Field({}, description="extra headers of the handshake, name -> value")
+    headers: dict[HeaderName, SecretStr] = Field({}, description="extra headers for the handshake: name -> value")
     proxy: WebUrl | None = Field(
-        None, repr=False, description="HTTP proxy for the upstream; proxy variables are not obeyed"
+        None,
+        repr=False,
+        description="HTTP proxy for connections to the service; proxy environment variables are ignored",
     )
     secrets_url: WebUrl | None = Field(
-        None, repr=False, description="where ephemeral keys are minted; none takes realtime.url and /client_secrets"
+        None, repr=False, description="where ephemeral keys are minted; if not set, realtime.url with /client_secrets"
     )
     safety_key: SecretStr | None = Field(
-        None, description="key of the hash of the caller sent as OpenAI-Safety-Identifier; none sends nothing"
+        None,
+        description="key that hashes the caller's number for OpenAI-Safety-Identifier; if not set, the header "
+        "is not sent",
     )
-    retry_first_s: PositiveSeconds = Field(0.5, description="ceiling of the first random delay before a new attempt")
-    retry_last_s: PositiveSeconds = Field(8, description="ceiling of the longest delay")
+    retry_first_s: PositiveSeconds = Field(0.5, description="upper limit of the first random delay before reconnecting")
+    retry_last_s: PositiveSeconds = Field(8, description="upper limit of every later delay")
     retry_reset_s: PositiveSeconds = Field(
-        10, description="a session that was ready for so long is replaced without a delay, and delays begin anew"
+        10, description="a session that was ready for this long is replaced without delay, and delays start over"
     )
     breaker_losses: int = Field(
         5,
         ge=0,
         le=1000,
-        description="attempts lost in a row, over all calls, before others are held back; 0 holds none",
+        description="failed attempts in a row, over all calls, after which others are held back; 0 never does",
     )
-    roll_over_before_s: PositiveSeconds = Field(300, description="a new session is wanted so long before the limit")
-    expiry_goodbye_s: PositiveSeconds = Field(20, description="without a new one the agent says goodbye so long before")
-    connect_timeout_s: PositiveSeconds = Field(5, description="limit for the socket and its handshake")
+    roll_over_before_s: PositiveSeconds = Field(
+        300, description="how long before the session's time limit a new session is opened"
+    )
+    expiry_goodbye_s: PositiveSeconds = Field(
+        20, description="how long before the limit the agent says goodbye if no new session could be opened"
+    )
+    connect_timeout_s: PositiveSeconds = Field(5, description="limit for connecting, handshake included")
     close_timeout_s: PositiveSeconds = Field(1, description="limit for the closing handshake")
     ping_interval_s: float = Field(
-        3, ge=0, le=3600, allow_inf_nan=False, description="pause between PINGs to the service; 0 sends none"
+        3, ge=0, le=3600, allow_inf_nan=False, description="interval between pings to the service; 0 sends none"
     )
     ping_timeout_s: PositiveSeconds = Field(
-        5, description="a service that says nothing for so long after a PING, or acknowledges no data, is lost"
+        5,
+        description="a service that sends nothing for this long after a ping, or acknowledges no data, counts as lost",
     )
-    uplink_ms: Literal[20, 40, 60, 100] = Field(20, description="caller audio per message to the model")
+    uplink_ms: Literal[20, 40, 60, 100] = Field(20, description="milliseconds of caller audio per message to the model")
 
     @field_validator("uplink_ms", mode="before")
     @classmethod
@@ -105,13 +115,13 @@ class RealtimeSettings(Section):
     def _one_line_each(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for name, text in value.items():
             if not text.get_secret_value().isprintable():  # a line break would begin another header
-                raise ValueError(f"the value of {name} has characters that no header can have; correct it")
+                raise ValueError(f"the value of {name} has characters that are not allowed in a header; remove them")
         return value
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
         if self.retry_first_s > self.retry_last_s:
-            raise ValueError(f"retry_first_s {self.retry_first_s:g} is more than retry_last_s {self.retry_last_s:g}")
+            raise ValueError(f"retry_first_s {self.retry_first_s:g} is greater than retry_last_s {self.retry_last_s:g}")
         return self
 
 
@@ -121,15 +131,20 @@ class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
         repr=False,
-        description="redis://, rediss:// or unix:// URL; REDIS_URL is read too; none starts a private server",
+        description="redis://, rediss:// or unix:// URL; REDIS_URL is read as well; if not set, a private "
+        "server is started",
     )
     prefix: str = Field("gateway", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="first part of every key")
-    heartbeat_s: PositiveSeconds = Field(5, description="how often the worker renews its live calls")
-    expiry_s: PositiveSeconds = Field(20, description="this long after its last heartbeat a call's worker is dead")
+    heartbeat_s: PositiveSeconds = Field(5, description="how often a worker renews its live calls")
+    expiry_s: PositiveSeconds = Field(20, description="how long after its last heartbeat a worker counts as dead")
     retention_s: PositiveSeconds = Field(86400, description="how long the record of an ended call is kept")
-    unanswered_retention_s: PositiveSeconds = Field(3600, description="the same where nobody answered the caller")
-    stream_length: int = Field(10000, ge=100, description="events kept in the stream, about")
-    backlog: int = Field(10000, ge=100, description="writes kept while Redis is away; then the oldest goes")
+    unanswered_retention_s: PositiveSeconds = Field(
+        3600, description="how long the record of a call that was never answered is kept"
+    )
+    stream_length: int = Field(10000, ge=100, description="approximate number of events kept in the stream")
+    backlog: int = Field(
+        10000, ge=100, description="writes kept while Redis is unreachable; when full, the oldest is dropped"
+    )
 
     @model_validator(mode="after")
     def _beats_before_expiry(self) -> Self:
@@ -141,32 +156,40 @@ class RedisSettings(Section):
 class CallSettings(Section):
     """Limits of every call."""
 
-    setup_limit_s: PositiveSeconds = Field(8, description="an agent not ready by then means a refused call")
-    refusal_code: int = Field(503, ge=400, le=699, description="SIP status when the agent cannot be had")
-    max_length_s: PositiveSeconds = Field(3600, description="longest answered call")
-    ring_limit_s: PositiveSeconds = Field(45, description="a call of ours that nobody answered by then is given up")
-    hold_limit_s: PositiveSeconds = Field(900, description="a caller who keeps us on hold longer is hung up on")
-    drain_limit_s: float = Field(30, ge=0, description="how long live calls may go on after SIGTERM")
+    setup_limit_s: PositiveSeconds = Field(8, description="a call whose agent is not ready within this time is refused")
+    refusal_code: int = Field(503, ge=400, le=699, description="SIP status sent when no agent is available")
+    max_length_s: PositiveSeconds = Field(3600, description="longest time an answered call may last")
+    ring_limit_s: PositiveSeconds = Field(
+        45, description="an outbound call that is not answered within this time is given up"
+    )
+    hold_limit_s: PositiveSeconds = Field(
+        900, description="longest time a caller may keep us on hold before we hang up"
+    )
+    drain_limit_s: float = Field(30, ge=0, description="how long live calls may continue after SIGTERM")
 
 
 class RecordingSettings(Section):
     """Where recordings of calls go; whether a call is recorded is its agent's matter."""
 
-    folder: Path = Field(Path("recordings"), description="folder of the recordings, a stereo WAV for each call")
-    keep_days: float = Field(0, ge=0, description="older recordings are deleted; 0 keeps them")
+    folder: Path = Field(Path("recordings"), description="folder for recordings, one stereo WAV per call")
+    keep_days: float = Field(0, ge=0, description="recordings older than this are deleted; 0 keeps all")
 
 
 class WebSettings(Section):
     """The HTTP API (``gateway web``)."""
 
-    host: str = Field("127.0.0.1", description="IP address to listen on; TLS is for a proxy in front")
-    port: Port = Field(8088, description="TCP port; 0 takes any free one")
-    clients: dict[Name, SecretStr] = Field({}, description="who may ask: name -> bearer token of 16 characters or more")
-    profiles: tuple[str, ...] | None = Field(
-        None, description="agents that secrets are minted for, with commas between; none is every agent"
+    host: str = Field("127.0.0.1", description="IP address to listen on; for TLS, put a proxy in front")
+    port: Port = Field(8088, description="TCP port; 0 picks a free one")
+    clients: dict[Name, SecretStr] = Field(
+        {}, description="trusted clients: name -> bearer token of at least 16 characters"
     )
-    mint_limit_per_minute: int = Field(10, ge=1, description="requests of one client per minute; more get 429")
-    mint_seconds_max: int = Field(600, ge=10, le=7200, description="longest life of a secret that a client may ask for")
+    profiles: tuple[str, ...] | None = Field(
+        None, description="agents that secrets are minted for, separated by commas; if not set, every agent"
+    )
+    mint_limit_per_minute: int = Field(10, ge=1, description="requests per client and minute; more get 429")
+    mint_seconds_max: int = Field(
+        600, ge=10, le=7200, description="longest lifetime of a secret that a client may ask for"
+    )
 
     @field_validator("host")
     @classmethod
@@ -187,9 +210,11 @@ class WebSettings(Section):
         tokens = [token.get_secret_value() for token in value.values()]
         for name, token in zip(value, tokens, strict=True):
             if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-                raise ValueError(f"the token of {name} needs 16 ASCII characters or more, no blanks; make a random one")
+                raise ValueError(
+                    f"the token of {name} must be at least 16 ASCII characters without spaces; generate a random one"
+                )
         if len(set(tokens)) < len(tokens):
-            raise ValueError("two clients have the same token: nobody could tell them apart; change one")
+            raise ValueError("two clients have the same token and could not be told apart; change one")
         return value
 
 
@@ -197,9 +222,9 @@ class ModelPrices(Section):
     """What a model costs, in US dollars per million tokens. None: not known, and neither is the cost of a call."""
 
     text_in: UsDollars | None = None
-    cached_text_in: UsDollars | None = Field(None, description="None counts as text_in")
+    cached_text_in: UsDollars | None = Field(None, description="if not set, text_in")
     audio_in: UsDollars | None = None
-    cached_audio_in: UsDollars | None = Field(None, description="None counts as audio_in")
+    cached_audio_in: UsDollars | None = Field(None, description="if not set, audio_in")
     text_out: UsDollars | None = None
     audio_out: UsDollars | None = None
     transcription_minute: UsDollars | None = Field(None, description="per minute of the caller's speech")
@@ -208,9 +233,11 @@ class ModelPrices(Section):
 class LogSettings(Section):
     """What the log looks like."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
-    format: Literal["text", "json"] = Field("text", description="text for people, json a line per entry")
-    debug_threads: bool = Field(False, description="check at every call which thread a function runs on")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    format: Literal["text", "json"] = Field("text", description="text for people, json for one JSON object per line")
+    debug_threads: bool = Field(
+        False, description="check on every call that a function runs on its own thread; slow, for debugging"
+    )
 
 
 class Settings(BaseModel):
@@ -218,9 +245,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
-    dialplan: Path = Field(Path("dialplans/hello.yaml"), description="the dialplan: a YAML file, or a folder of them")
+    dialplan: Path = Field(Path("dialplans/hello.yaml"), description="the dialplan: a YAML file or a folder of them")
     dialplan_every_s: float = Field(
-        2, ge=0, le=3600, description="how often changes of the dialplan are looked for; 0 only when asked"
+        2, ge=0, le=3600, description="how often the dialplan is checked for changes; 0 only on request"
     )
     sip: SipSettings = SipSettings()
     realtime: RealtimeSettings = RealtimeSettings()
@@ -232,9 +259,9 @@ class Settings(BaseModel):
     trunks: dict[Name, Annotated[TrunkSettings, BeforeValidator(tabled)]] = Field(
         {}, description="carriers and PBXs: name -> table, see docs/trunks.md"
     )
-    secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans and trunks name: name -> value")
-    secrets_folder: Path | None = Field(None, description="each file in it is a secret: its name -> its content")
-    prices: dict[str, ModelPrices] = Field({}, description="what models cost: model -> prices (USD)")
+    secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans and trunks refer to: name -> value")
+    secrets_folder: Path | None = Field(None, description="folder of secrets, one per file: file name -> content")
+    prices: dict[str, ModelPrices] = Field({}, description="prices of models in USD: model -> prices")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

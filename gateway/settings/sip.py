@@ -22,14 +22,14 @@ RtpSource = Literal["learned", "signalled"]
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?(:\d{1,5})?")
 
 
-NO_IPV6 = "this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in front (an edge such as Kamailio)"
+NO_IPV6 = "this build of pjsua2 has no IPv6; put a SIP proxy that has it in front, such as Kamailio"
 
 
 def _host(text: str) -> str:
     if text.count(":") > 1:
         raise ValueError(NO_IPV6)
     if _HOST.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a host; give a name or an IPv4 address, with :port if it is not the usual")
+        raise ValueError(f"{text!r} is not a host; give a name or an IPv4 address, with :port unless it is the default")
     return text
 
 
@@ -62,7 +62,9 @@ Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=
 
 def _country(code: str) -> str:
     if not is_country(code):
-        raise ValueError(f"{code!r} is no country with telephone numbers; write two letters of ISO 3166: DE, US, GB")
+        raise ValueError(
+            f"{code!r} is not a country with telephone numbers; use a two-letter ISO 3166 code such as DE or US"
+        )
     return code
 
 
@@ -90,65 +92,81 @@ class TrunkSettings(Section):
     Its password is not here: ``password_from`` names one of the ``secrets``.
     """
 
-    host: Host = Field(description="registrar or peer: name or IPv4 address, with :port if it is not the usual")
-    transport: Literal["udp", "tcp", "tls"] = Field("udp", description="how it is reached")
+    host: Host = Field(description="registrar or peer: name or IPv4 address, with :port if it is not the default")
+    transport: Literal["udp", "tcp", "tls"] = Field("udp", description="transport to reach it over")
     register_here: bool = Field(False, alias="register", description="register there (RFC 3261 section 10)")
-    register_expires_s: int = Field(300, ge=30, le=86400, description="how long a registration is asked for")
-    register_retry_s: int = Field(30, ge=1, le=3600, description="the first delay after a failed registration; doubles")
-    username: str | None = Field(None, min_length=1, description="account: user part of our address there")
-    auth_username: str | None = Field(None, min_length=1, description="name for the digest; none takes username")
-    password_from: Name | None = Field(None, description="which of the `secrets` is the password")
-    realm: str = Field("*", min_length=1, description="realm of the digest; * is any")
-    outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
-    networks: Networks = Field((), description="addresses its calls come from; an IPv4 address as host is one already")
-    challenge: bool = Field(False, description="its INVITEs must bring our digest (username, password_from)")
-    digest_uri: Literal["request-uri", "any"] = Field(
-        "request-uri", description="with challenge: whom the digest must be for; any where proxies change who is called"
+    register_expires_s: int = Field(300, ge=30, le=86400, description="registration lifetime to ask for")
+    register_retry_s: int = Field(
+        30, ge=1, le=3600, description="delay after a failed registration; it doubles with each failure"
     )
-    codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order; none takes sip.codecs")
-    srtp: Srtp | None = Field(None, description="SDES: off, optional or required; none takes sip.srtp")
-    rtp_source: RtpSource | None = Field(None, description="where its RTP may come from; none takes sip.rtp_source")
-    dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how digits are sent")
-    caller_id: str | None = Field(None, min_length=1, description="number we call as, unless the order says another")
+    username: str | None = Field(None, min_length=1, description="account name, the user part of our address there")
+    auth_username: str | None = Field(
+        None, min_length=1, description="user name for digest authentication; if not set, username"
+    )
+    password_from: Name | None = Field(None, description="which of the `secrets` holds the password")
+    realm: str = Field("*", min_length=1, description="realm for digest authentication; * is any")
+    outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
+    networks: Networks = Field(
+        (), description="networks its calls come from; an IPv4 address in host is always one of them"
+    )
+    challenge: bool = Field(
+        False, description="require digest authentication for its INVITEs (username, password_from)"
+    )
+    digest_uri: Literal["request-uri", "any"] = Field(
+        "request-uri",
+        description="with challenge: the URI that the digest must cover; any if proxies rewrite the Request-URI",
+    )
+    codecs: Codecs | None = Field(None, description="G722, PCMU, PCMA in order of preference; if not set, sip.codecs")
+    srtp: Srtp | None = Field(None, description="SDES: off, optional or required; if not set, sip.srtp")
+    rtp_source: RtpSource | None = Field(None, description="where its RTP may come from; if not set, sip.rtp_source")
+    dtmf: Literal["rfc4733", "info"] = Field("rfc4733", description="how DTMF digits are sent")
+    caller_id: str | None = Field(None, min_length=1, description="number we call as, unless an order gives another")
     caller_id_header: Annotated[tuple[IdentityHeader, ...], BeforeValidator(_identity_headers), Field(min_length=1)] = (
         Field(
             ("from",),
-            description="where the number we call as stands: from, p-asserted-identity, p-preferred-identity (RFC "
-            "3325), remote-party-id, or a list of them; with privacy From never tells it",
+            description="headers that carry the number we call as: from, p-asserted-identity, p-preferred-identity "
+            "(RFC 3325), remote-party-id, or a list of them; with privacy, From never carries it",
         )
     )
     own_number_header: Literal["p-asserted-identity", "p-preferred-identity"] | None = Field(
-        None, description="header that tells caller_id when another number is shown, where the trunk wants to know both"
+        None, description="header that carries caller_id when another number is shown, for trunks that want both"
     )
     show_caller: bool | None = Field(
         None,
-        description="calls for a caller (dial, transfers) show the caller's number; none: when the trunk has neither "
-        "caller_id nor username",
+        description="calls placed for a caller (dial, transfers) show the caller's number; if not set, only "
+        "when the trunk has neither caller_id nor username",
     )
     privacy: bool = Field(False, description="ask the trunk to withhold our number (RFC 3323)")
     trust_identity: bool = Field(False, description="take the caller from its P-Asserted-Identity or Remote-Party-ID")
     called_number: CalledPlace = Field(
         "auto",
-        description="where the called number stands: request-uri, to, p-called-party-id, diversion; auto is the "
-        "Request-URI, or for a trunk with a username the first of them with a number that is not the username",
+        description="where the called number is read: request-uri, to, p-called-party-id, diversion; auto is "
+        "the Request-URI, or for a trunk with a username the first of them whose number is not the "
+        "username",
     )
     country: Country | None = Field(
-        None, description="ISO 3166 country whose national numbers it uses; none leaves numbers"
+        None, description="ISO 3166 country whose national numbers it uses; if not set, numbers are left as they are"
     )
     numbers: NumberFormat | None = Field(
-        None, description="how it writes numbers: plus, e164-without-plus, national, as-is; none reads what is certain"
+        None,
+        description="how it writes numbers: plus, e164-without-plus, national, as-is; if not set, only "
+        "unambiguous ones are read",
     )
     numbers_out: NumberFormat | None = Field(
         None,
-        description="how numbers are sent to it, where that is not as it writes them; none takes numbers, or as-is",
+        description="how numbers are sent to it, if not the way it writes them; if not set, as numbers says, or as-is",
     )
     user_phone: Literal["plus", "always", "never"] = Field(
         "plus",
-        description=";user=phone in the addresses of calls out: of numbers with a plus, of every number, of none",
+        description="which numbers in calls we place get ;user=phone: those with a plus, always, never",
     )
-    max_calls: int | None = Field(None, ge=1, description="calls at once in both directions, per worker; none is any")
+    max_calls: int | None = Field(
+        None, ge=1, description="concurrent calls in both directions, per worker; if not set, no limit"
+    )
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
-        "refer_or_bridge", description="how callers are transferred: by REFER, in the gateway, or one after the other"
+        "refer_or_bridge",
+        description="how callers are transferred: by REFER, by bridging in the gateway, or REFER first and then "
+        "bridging",
     )
 
     @model_validator(mode="before")
@@ -159,9 +177,7 @@ class TrunkSettings(Section):
             return given
         old = given["dial_format"]
         if old not in _DIAL_FORMATS or "numbers_out" in given:
-            raise ValueError(
-                "dial_format has become numbers_out (plus, e164-without-plus, national, as-is); write that"
-            )
+            raise ValueError("dial_format is now numbers_out (plus, e164-without-plus, national, as-is); use that")
         return {key: each for key, each in given.items() if key != "dial_format"} | {"numbers_out": _DIAL_FORMATS[old]}
 
     @property
@@ -180,59 +196,72 @@ class SipSettings(Section):
     """The SIP user agent and its RTP."""
 
     host: str = Field("0.0.0.0", description="IPv4 address to listen on; 0.0.0.0 is every interface")
-    port: Port = Field(5060, description="SIP port, UDP and TCP; 0 takes any free one")
+    port: Port = Field(5060, description="SIP port for UDP and TCP; 0 picks a free one")
     udp: bool = Field(True, description="listen for SIP over UDP")
     tcp: bool = Field(True, description="listen for SIP over TCP")
-    tls: bool = Field(False, description="listen for SIP over TLS; old OpenSSL inside: for trunks, not for strangers")
-    tls_port: Port = Field(5061, description="SIP port of TLS; 0 takes any free one")
+    tls: bool = Field(
+        False, description="listen for SIP over TLS; the OpenSSL inside is old: use it for trunks, not for strangers"
+    )
+    tls_port: Port = Field(5061, description="SIP port for TLS; 0 picks a free one")
     tls_certificate: Path | None = Field(None, description="PEM file with our certificate and its chain")
-    tls_key: Path | None = Field(None, description="PEM file with its private key")
-    tls_authorities: Path | None = Field(None, description="PEM file of authorities; given, trunks are verified by it")
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key")
+    tls_authorities: Path | None = Field(
+        None, description="PEM file with certificate authorities; if set, trunks' certificates are verified"
+    )
     public_address: str | None = Field(
-        None, description="address that callers reach us at, written into Contact and SDP (behind NAT)"
+        None, description="address that callers reach us at, sent in Contact and SDP (behind NAT)"
     )
-    stun_server: Host | None = Field(None, description="host[:port] that tells our public address (RFC 5389)")
+    stun_server: Host | None = Field(
+        None, description="host[:port] of a STUN server that tells our public address (RFC 5389)"
+    )
     name_servers: Annotated[tuple[NameServer, ...], BeforeValidator(listed)] = Field(
-        (), description="IPv4 addresses, with :port if it is not 53; none takes those of /etc/resolv.conf"
+        (), description="IPv4 addresses of DNS servers, with :port if not 53; if not set, those of /etc/resolv.conf"
     )
-    dns_timeout_s: PositiveSeconds = Field(4, description="how long one question to the name servers may take")
+    dns_timeout_s: PositiveSeconds = Field(4, description="limit for one query to the DNS servers")
     failover_s: PositiveSeconds = Field(
-        4, description="a server without any answer for so long is passed over, when its name has another"
+        4, description="a server that sends no answer for this long is skipped if its name has another"
     )
-    rtp_port_min: Port = Field(10000, description="first RTP port; an even number")
+    rtp_port_min: Port = Field(10000, description="first RTP port, an even number")
     rtp_port_max: Port = Field(10199, description="last RTP port; a call takes two (RTP, RTCP)")
-    codecs: Codecs = Field(("PCMU", "PCMA"), description="in order; G722 makes the worker's audio 16 kHz")
+    codecs: Codecs = Field(("PCMU", "PCMA"), description="in order of preference; G722 makes the worker's audio 16 kHz")
     ptime_ms: Annotated[Literal[10, 20, 30, 40, 60], BeforeValidator(_number)] = Field(
-        20, description="audio per RTP packet, unless the far end asks for another"
+        20, description="milliseconds of audio per RTP packet, unless the other side asks for another length"
     )
-    srtp: Srtp = Field("off", description="SDES of calls from no trunk: off, optional or required")
+    srtp: Srtp = Field("off", description="SDES for calls that belong to no trunk: off, optional or required")
     rtp_source: RtpSource = Field(
-        "learned", description="RTP from anywhere is followed (NAT), or from the address in SDP alone: signalled"
+        "learned", description="learned: RTP may come from any address (NAT); signalled: only from the address in SDP"
     )
     jitter_start_ms: int = Field(60, ge=0, le=500, description="jitter buffer: delay at the start and after a pause")
     jitter_min_ms: int = Field(
         20, ge=0, le=500, description="jitter buffer: delay after it ran dry, on a line without gaps"
     )
     jitter_max_ms: int = Field(200, ge=40, le=2000, description="jitter buffer: longest delay")
-    reliable_ringing: Literal["off", "optional", "required"] = Field("optional", description="100rel (RFC 3262)")
-    session_timer: Literal["off", "optional", "required"] = Field("optional", description="RFC 4028")
-    session_expires_s: int = Field(1800, ge=90, description="session interval that we ask for")
-    session_min_s: int = Field(90, ge=90, description="least session interval (Min-SE); less gets 422")
-    no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP packet came for this long; 0 never does")
-    retry_after_s: int = Field(5, ge=0, description="Retry-After of a 503 refusal")
-    allow_from: Networks | None = Field(
-        None, description="networks that may call without being a trunk; none: anyone, but nobody once there are trunks"
+    reliable_ringing: Literal["off", "optional", "required"] = Field(
+        "optional", description="reliable provisional responses, 100rel (RFC 3262)"
     )
-    deny_code: int = Field(403, ge=400, le=699, description="SIP status for a caller from nowhere allowed")
+    session_timer: Literal["off", "optional", "required"] = Field("optional", description="session timers (RFC 4028)")
+    session_expires_s: int = Field(1800, ge=90, description="session interval that we ask for")
+    session_min_s: int = Field(
+        90, ge=90, description="shortest session interval we accept (Min-SE); a shorter one gets 422"
+    )
+    no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP has arrived for this long; 0 never does")
+    retry_after_s: int = Field(5, ge=0, description="Retry-After in a 503 response")
+    allow_from: Networks | None = Field(
+        None,
+        description="networks that may call without being a trunk; if not set, anyone, or no one once there are trunks",
+    )
+    deny_code: int = Field(403, ge=400, le=699, description="SIP status for a caller whose network may not call")
     requests_per_second: float = Field(
-        50, gt=0, description="new requests a source may send; more get no answer for a while"
+        50, gt=0, description="new requests that one source may send; beyond that it gets no answer for a while"
     )
     scanners: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         ("friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "vaxsipuseragent", "pplsip"),
-        description="User-Agents that get no answer at all: any that contains one of these",
+        description="User-Agents that get no answer: any that contain one of these",
     )
-    trace: Literal["off", "failed", "all"] = Field("off", description="whose SIP messages are kept: of which calls")
-    trace_folder: Path = Field(Path("traces"), description="where a ladder (.txt) and a capture (.pcap) of each go")
+    trace: Literal["off", "failed", "all"] = Field("off", description="which calls have their SIP messages saved")
+    trace_folder: Path = Field(
+        Path("traces"), description="folder for each traced call's ladder (.txt) and capture (.pcap)"
+    )
     quality_every_s: PositiveSeconds = Field(10, description="how often a call's quality is measured and noted")
     log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
 
@@ -252,9 +281,9 @@ class SipSettings(Section):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         if not (self.udp or self.tcp or self.tls):
-            raise ValueError("udp, tcp and tls are all off: nobody could call; switch one on")
+            raise ValueError("udp, tcp and tls are all off, so no call could come in; turn one on")
         if self.tls and not (self.tls_certificate and self.tls_key):
-            raise ValueError("tls is on without tls_certificate and tls_key; name both PEM files")
+            raise ValueError("tls needs tls_certificate and tls_key; set both to PEM files")
         if self.rtp_port_min % 2:
             raise ValueError(f"rtp_port_min {self.rtp_port_min} is odd; RTP takes even ports (RFC 3550 section 11)")
         if self.udp and self.rtp_port_min <= self.port <= self.rtp_port_max:
@@ -284,7 +313,7 @@ def trunk_mistakes(
     if len(trunks) > MAX_TRUNKS:
         yield (
             "trunks",
-            f"{len(trunks)} trunks; one process holds {MAX_TRUNKS} at most, share them among several gateways",
+            f"{len(trunks)} trunks; one process can hold {MAX_TRUNKS}, so spread them over several gateways",
         )
     for name, trunk in trunks.items():
         for key, problem in _mistakes(sip, trunk, secrets):
@@ -294,25 +323,28 @@ def trunk_mistakes(
 def _mistakes(sip: SipSettings, trunk: TrunkSettings, secrets: Collection[str]) -> Iterator[tuple[str, str]]:
     yield from _password_mistakes(trunk, secrets)
     if (trunk.transport == "udp" and not sip.udp) or (trunk.transport == "tcp" and not sip.tcp):
-        yield "transport", f"{trunk.transport}, but sip.{trunk.transport} is off; switch it on or choose another"
+        yield "transport", f"{trunk.transport}, but sip.{trunk.transport} is off; turn it on or choose another"
     for key in ("numbers", "numbers_out"):
         if getattr(trunk, key) == "national" and trunk.country is None:
-            yield key, "national numbers are those of a country; set country, such as DE"
+            yield key, "national numbers need a country; set country, for example DE"
     if trunk.own_number_header is not None and trunk.caller_id is None:
-        yield "own_number_header", "tells the number of the trunk; set caller_id"
+        yield "own_number_header", "carries caller_id, which is not set; set it"
     if trunk.own_number_header in trunk.caller_id_header:
-        yield "own_number_header", f"{trunk.own_number_header} is in caller_id_header too; a call has one of them"
+        yield (
+            "own_number_header",
+            f"{trunk.own_number_header} is in caller_id_header too, and a call carries it once; take one out",
+        )
     if trunk.codecs is not None and "G722" in trunk.codecs and "G722" not in sip.codecs:
-        yield "codecs", "G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"
+        yield "codecs", "G722 makes the whole worker's audio 16 kHz; add it to sip.codecs too"
 
 
 def _password_mistakes(trunk: TrunkSettings, secrets: Collection[str]) -> Iterator[tuple[str, str]]:
     if trunk.password_from is not None and trunk.password_from not in secrets:
         known = ", ".join(sorted(secrets)) or "none"
-        yield "password_from", f"there is no secret {trunk.password_from!r}; add it to [secrets] (there are: {known})"
+        yield "password_from", f"there is no secret {trunk.password_from!r}; add it to [secrets] (it has: {known})"
     for key, wanted in (("register", trunk.register_here), ("challenge", trunk.challenge)):
         missing = [needed for needed in ("username", "password_from") if wanted and getattr(trunk, needed) is None]
         if missing:
             yield key, f"needs a digest account; set {' and '.join(missing)}"
     if trunk.password_from is not None and trunk.username is None and not (trunk.register_here or trunk.challenge):
-        yield "password_from", "a password is of no use without a name; set username"
+        yield "password_from", "a password needs a user name; set username"

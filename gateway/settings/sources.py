@@ -93,7 +93,7 @@ class SettingSources:
             if name in self._sections and isinstance(value, Mapping):
                 flat |= {f"{name}.{inner}": deeper for inner, deeper in value.items()}
             elif name in self._sections:
-                problems.append(f"{place}: {name}: is a section, write [{name}] and its settings below it")
+                problems.append(f"{place}: {name}: is a section; write [{name}] and its settings below it")
             else:
                 flat[name] = value
         known = {name for name in flat if name in self.fields or self.mapping_of(name)}
@@ -119,9 +119,7 @@ class SettingSources:
         for key, value in given.value.items():
             entry = f"{name}.{key.lower() if self.mappings[name] else key}"
             if entry in found:
-                problems.append(
-                    f"{given.place}: {entry}: is given twice, large and small letters are the same; keep one"
-                )
+                problems.append(f"{given.place}: {entry}: is given twice (upper and lower case are the same); keep one")
             found[entry] = Given(value, given.place)
         return found
 
@@ -173,12 +171,12 @@ def _read_dotenv(problems: list[str]) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{DOTENV}: cannot be read ({_why(error)}), correct or remove it")
+        problems.append(f"{DOTENV}: cannot be read ({_why(error)}); fix or remove it")
         return {}
     found: dict[str, str] = {}
     for binding in parse_stream(StringIO(text)):
         if binding.error:
-            problems.append(f"{DOTENV}:{binding.original.line}: not of the form NAME=value, correct or remove the line")
+            problems.append(f"{DOTENV}:{binding.original.line}: not of the form NAME=value; fix or remove the line")
         elif binding.key and binding.value and binding.value.strip():
             found[binding.key] = binding.value
     return found
@@ -190,11 +188,11 @@ def _read_config(named: Path | None, problems: list[str]) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
         if named is not None:
-            problems.append(f"{path}: no such configuration file, correct --config or {CONFIG_VARIABLE}")
+            problems.append(f"{path}: no such configuration file; check --config or {CONFIG_VARIABLE}")
     except tomllib.TOMLDecodeError as error:
-        problems.append(f"{path}: not TOML: {error}, correct that line")
+        problems.append(f"{path}: not TOML: {error}; fix that line")
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        problems.append(f"{path}: cannot be read ({_why(error)}), give a TOML file in UTF-8")
+        problems.append(f"{path}: cannot be read ({_why(error)}); it must be TOML in UTF-8")
     return {}
 
 
@@ -212,14 +210,16 @@ def add_secrets_of_folder(given: dict[str, Given], problems: list[str]) -> None:
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except OSError as error:
-        problems.append(f"{named.place}: secrets_folder: {folder}: {error.strerror}, name a folder that can be read")
+        problems.append(
+            f"{named.place}: secrets_folder: {folder}: {error.strerror}; set it to a folder that can be read"
+        )
         return
     for path in paths:
         name = f"secrets.{path.name.lower()}"
         try:
             content = _secret_in(path)
         except (OSError, UnicodeDecodeError, ValueError) as error:
-            problems.append(f"{path}: {name}: cannot be read ({_why(error)}), correct or remove the file")
+            problems.append(f"{path}: {name}: cannot be read ({_why(error)}); fix or remove the file")
             continue
         given.setdefault(name, Given(content, str(path)))
 

@@ -164,17 +164,17 @@ def test_every_mistake_is_told_at_once_with_its_place(bare: Path, monkeypatch: p
     monkeypatch.setenv("GATEWAY_XYZZY", "1")
     assert sorted(problems_of(overrides={"sip.host": "here", "redis.expiry_s": 4})) == [
         ".env: GATEWAY_CALL__REFUSAL_CODE: call.refusal_code: should be greater than or equal to 400, not '200' "
-        "(SIP status when the agent cannot be had)",
-        ".env:2: not of the form NAME=value, correct or remove the line",
+        "(SIP status sent when no agent is available)",
+        ".env:2: not of the form NAME=value; fix or remove the line",
         "GATEWAY_SIP_PORT: unknown setting, did you mean GATEWAY_SIP__PORT?",
         "GATEWAY_SIP__PORT: sip.port: should be less than or equal to 65535, not '70000' "
-        "(SIP port, UDP and TCP; 0 takes any free one)",
+        "(SIP port for UDP and TCP; 0 picks a free one)",
         "GATEWAY_XYZZY: unknown setting, the settings are listed by `gateway check`",
         "Gateway_Sip__Udp: unknown setting, did you mean GATEWAY_SIP__UDP?",
         "command line: redis: expiry_s 4 must be at least twice heartbeat_s 5",
         "command line: sip.host: 'here' is not an IP address; give one such as 192.0.2.10",
         "gateway.toml: log.level: should be 'debug', 'info', 'warning' or 'error', not 'loud' "
-        "(least level that is written)",
+        "(lowest level that is logged)",
         "gateway.toml: rediss: unknown setting, did you mean redis?",
         "gateway.toml: sip.log_level: should be less than or equal to 6, not '9' "
         "(verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug)",
@@ -205,7 +205,7 @@ def test_a_secret_in_a_wrong_value_is_not_repeated(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"sip.tls": True}, "sip: tls is on without tls_certificate and tls_key; name both PEM files"),
+        ({"sip.tls": True}, "sip: tls needs tls_certificate and tls_key; set both to PEM files"),
         ({"sip.jitter_min_ms": 80}, "sip: jitter_start_ms must lie between jitter_min_ms and jitter_max_ms"),
         ({"sip.session_expires_s": 100, "sip.session_min_s": 120}, "sip: session_expires_s 100 is less than"),
         ({"sip.allow_from": "10.0.0.0/99"}, "sip.allow_from.0: '10.0.0.0/99' is not a network; give one such as"),
@@ -224,7 +224,7 @@ def test_a_secret_in_a_wrong_value_is_not_repeated(
         ({"realtime.uplink_ms": "30"}, "realtime.uplink_ms: should be 20, 40, 60 or 100, not '30'"),
         ({"redis.expiry_s": 9.5}, "redis: expiry_s 9.5 must be at least twice heartbeat_s 5"),
         ({"nothing": 1}, "nothing: unknown setting, the settings are listed by `gateway check`"),
-        ({"sip": 5}, "sip: is a section, write [sip] and its settings below it"),
+        ({"sip": 5}, "sip: is a section; write [sip] and its settings below it"),
         ({"sip.port": {"a": 1}}, "sip.port: should be a valid integer, not \"{'a': 1}\""),
     ],
 )
@@ -245,7 +245,7 @@ def test_a_mistake_about_two_settings_names_the_places_of_both(monkeypatch: pyte
     [
         (b"[sip\nport = 1\n", "gateway.toml: not TOML: Expected ']' at the end of a table declaration (at line 1,"),
         (b"[sip]\nport = 1\nport = 2\n", "gateway.toml: not TOML: Cannot overwrite a value (at line 3,"),
-        (b"\xff\xfe", "gateway.toml: cannot be read (it is not UTF-8 text), give a TOML file in UTF-8"),
+        (b"\xff\xfe", "gateway.toml: cannot be read (it is not UTF-8 text); it must be TOML in UTF-8"),
         (b"x = " + b"[" * 5000, "gateway.toml: "),
     ],
 )
@@ -257,14 +257,14 @@ def test_a_file_that_is_no_toml_is_told_with_its_line(bare: Path, content: bytes
 
 def test_a_configuration_file_that_is_missing_or_a_directory_is_told(bare: Path) -> None:
     (problem,) = problems_of(config=Path("other.toml"))
-    assert problem == "other.toml: no such configuration file, correct --config or GATEWAY_CONFIG"
+    assert problem == "other.toml: no such configuration file; check --config or GATEWAY_CONFIG"
     (problem,) = problems_of(config=bare)
-    assert problem == f"{bare}: cannot be read (Is a directory), give a TOML file in UTF-8"
+    assert problem == f"{bare}: cannot be read (Is a directory); it must be TOML in UTF-8"
 
 
 def test_an_env_file_that_is_no_text_is_told(bare: Path) -> None:
     (bare / ".env").write_bytes(b"A=\xff\n")
-    assert problems_of() == (".env: cannot be read (it is not UTF-8 text), correct or remove it",)
+    assert problems_of() == (".env: cannot be read (it is not UTF-8 text); fix or remove it",)
 
 
 def test_variables_of_a_kubernetes_service_called_gateway_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,11 @@ def test_names_of_secrets_do_not_mind_large_and_small_letters() -> None:
         ("GATEWAY_SECRETS", '{"a": ["very-secret"]}', "secrets.a: should be a valid string ("),
         ("GATEWAY_SECRETS", '{"a b": "very-secret"}', "secrets.a b.[key]: String should match pattern"),
         ("GATEWAY_SECRETS", '{"A": "very-secret", "a": "x"}', "secrets.a: is given twice"),
-        ("GATEWAY_WEB__CLIENTS__SHOP", "very-secret", "web.clients: the token of shop needs 16 ASCII characters"),
+        (
+            "GATEWAY_WEB__CLIENTS__SHOP",
+            "very-secret",
+            "web.clients: the token of shop must be at least 16 ASCII characters",
+        ),
         ("GATEWAY_REALTIME__HEADERS__X_A", "very-secret\r\nb: 2", "realtime.headers: the value of x-a has"),
         ("GATEWAY_REALTIME__PROXY", "socks5://u:very-secret@h", "realtime.proxy: URL scheme should be 'http' or"),
     ],
@@ -352,7 +356,7 @@ def test_a_wrong_secret_in_a_mapping_is_told_by_its_place_alone(
         ({"web.clients": {"a": "0123456789abcdef", "b": "0123456789abcdef"}}, "web.clients: two clients have"),
         ({"web.host": "here"}, "web.host: 'here' is not an IP address"),
         ({"web.mint_seconds_max": 7201}, "web.mint_seconds_max: should be less than or equal to 7200"),
-        ({"realtime.retry_first_s": 9}, "realtime: retry_first_s 9 is more than retry_last_s 8"),
+        ({"realtime.retry_first_s": 9}, "realtime: retry_first_s 9 is greater than retry_last_s 8"),
     ],
 )
 def test_values_of_mappings_and_of_the_web_that_cannot_work_are_refused(given: dict[str, object], told: str) -> None:

@@ -65,30 +65,33 @@ def test_trunks_come_from_variables_too_all_or_one_by_one(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ('transport = "sctp"', "transport: should be 'udp', 'tcp' or 'tls', not 'sctp' (how it is reached)"),
+        ('transport = "sctp"', "transport: should be 'udp', 'tcp' or 'tls', not 'sctp' (transport to reach it over)"),
         ('trasnport = "udp"', "trasnport: unknown key, did you mean transport?"),
         ('password = "very-secret"', "password: unknown key, did you mean password_from?"),
         ('networks = "10.0.0.0/33"', "networks.0: '10.0.0.0/33' is not a network; give one such as 192.0.2.0/24"),
-        ('networks = ["fd00::/8"]', "networks.0: this build of pjsua2 has no IPv6; put a SIP proxy that speaks it in"),
+        ('networks = ["fd00::/8"]', "networks.0: this build of pjsua2 has no IPv6; put a SIP proxy that has it in"),
         ('outbound_proxy = "[fd00::1]:5060"', "outbound_proxy: this build of pjsua2 has no IPv6"),
         ('outbound_proxy = "a b"', "outbound_proxy: 'a b' is not a host; give a name or an IPv4 address"),
-        ('country = "UK"', "country: 'UK' is no country with telephone numbers; write two letters of ISO 3166"),
-        ("register_expires_s = 5", "register_expires_s: should be greater than or equal to 30, not '5' (how long a"),
+        ('country = "UK"', "country: 'UK' is not a country with telephone numbers; use a two-letter ISO 3166"),
+        (
+            "register_expires_s = 5",
+            "register_expires_s: should be greater than or equal to 30, not '5' (registration lifetime",
+        ),
         ('password_from = "main"\nusername = "u"', "password_from: there is no secret 'main'; add it to [secrets]"),
         ("register = true", "register: needs a digest account; set username and password_from"),
         ('challenge = true\nusername = "u"', "challenge: needs a digest account; set password_from"),
-        ('numbers = "national"', "numbers: national numbers are those of a country; set country"),
-        ('dial_format = "national"', "numbers_out: national numbers are those of a country; set country"),
+        ('numbers = "national"', "numbers: national numbers need a country; set country"),
+        ('dial_format = "national"', "numbers_out: national numbers need a country; set country"),
         (
             'own_number_header = "p-asserted-identity"',
-            "own_number_header: tells the number of the trunk; set caller_id",
+            "own_number_header: carries caller_id, which is not set; set it",
         ),
         (
             'caller_id = "1"\nown_number_header = "p-asserted-identity"\ncaller_id_header = "both"',
-            "own_number_header: p-asserted-identity is in caller_id_header too; a call has one of them",
+            "own_number_header: p-asserted-identity is in caller_id_header too, and a call carries it once",
         ),
         ('caller_id_header = "p-asserted"', "caller_id_header.0: should be 'from', 'p-asserted-identity', 'p-pref"),
-        ('codecs = "G722"', "codecs: G722 makes the audio of the whole worker 16 kHz; name it in sip.codecs too"),
+        ('codecs = "G722"', "codecs: G722 makes the whole worker's audio 16 kHz; add it to sip.codecs too"),
         ("max_calls = 0", "max_calls: should be greater than or equal to 1, not '0'"),
     ],
 )
@@ -101,7 +104,7 @@ def test_a_mistake_in_a_trunk_names_file_key_and_cure(lines: str, told: str) -> 
 def test_a_trunk_without_a_host_is_told() -> None:
     assert problems_of("[trunks.main]\n") == (
         "gateway.toml: trunks.main.host: Field required "
-        "(registrar or peer: name or IPv4 address, with :port if it is not the usual)",
+        "(registrar or peer: name or IPv4 address, with :port if it is not the default)",
     )
 
 
@@ -110,15 +113,15 @@ def test_a_mistake_in_a_variable_names_the_variable(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GATEWAY_TRUNKS", '{"b": {"host": "x", "srtp": "on"}}')
     assert problems_of() == (
         "GATEWAY_TRUNKS: trunks.b.srtp: should be 'off', 'optional' or 'required', not 'on' "
-        "(SDES: off, optional or required; none takes sip.srtp)",
-        "GATEWAY_TRUNKS__A: trunks.a: should be a table, in a variable a JSON object such as "
+        "(SDES: off, optional or required; if not set, sip.srtp)",
+        "GATEWAY_TRUNKS__A: trunks.a: should be a table; in an environment variable, a JSON object such as "
         '{"host": "sip.example.com"}',
     )
 
 
 def test_a_password_without_a_name_is_told() -> None:
     (problem,) = problems_of(f'{MAIN}password_from = "p"\n[secrets]\np = "very-secret"\n')
-    assert problem == "gateway.toml: trunks.main.password_from: a password is of no use without a name; set username"
+    assert problem == "gateway.toml: trunks.main.password_from: a password needs a user name; set username"
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -133,7 +136,7 @@ def test_a_tls_trunk_needs_no_certificate_of_ours() -> None:
 
 def test_more_trunks_than_a_process_holds_are_told() -> None:
     (problem,) = problems_of("".join(f'[trunks.t{number}]\nhost = "h{number}"\n' for number in range(7)))
-    assert "trunks: 7 trunks; one process holds 6 at most" in problem
+    assert "trunks: 7 trunks; one process can hold 6" in problem
 
 
 def test_every_file_of_the_secrets_folder_is_a_secret_below_the_others(bare: Path) -> None:
@@ -156,9 +159,9 @@ def test_every_file_of_the_secrets_folder_is_a_secret_below_the_others(bare: Pat
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("crm", b"\xff\xfe", "run/crm: secrets.crm: cannot be read (it is not UTF-8 text), correct or remove the file"),
-        ("crm", b" \n", "run/crm: secrets.crm: cannot be read (it is empty), correct or remove the file"),
-        ("crm", b"x" * 70000, "run/crm: secrets.crm: cannot be read (it has more than 65536 bytes), correct or"),
+        ("crm", b"\xff\xfe", "run/crm: secrets.crm: cannot be read (it is not UTF-8 text); fix or remove the file"),
+        ("crm", b" \n", "run/crm: secrets.crm: cannot be read (it is empty); fix or remove the file"),
+        ("crm", b"x" * 70000, "run/crm: secrets.crm: cannot be read (it has more than 65536 bytes); fix or"),
         ("a b", b"very-secret", "run/a b: secrets.a b.[key]: String should match pattern"),
     ],
 )
@@ -172,7 +175,7 @@ def test_a_file_that_is_no_secret_is_told(bare: Path, name: str, content: bytes,
 
 def test_a_secrets_folder_that_is_not_there_is_told() -> None:
     assert problems_of('secrets_folder = "nowhere"\n') == (
-        "gateway.toml: secrets_folder: nowhere: No such file or directory, name a folder that can be read",
+        "gateway.toml: secrets_folder: nowhere: No such file or directory; set it to a folder that can be read",
     )
 
 
@@ -180,7 +183,7 @@ def test_a_key_that_has_another_name_now_is_understood_or_told() -> None:
     trunk = loaded(MAIN + 'dial_format = "e164"\n').trunks["main"]
     assert (trunk.numbers, trunk.numbers_out, trunk.sends_numbers) == (None, "plus", "plus")
     (problem,) = problems_of(MAIN + 'dial_format = "plus"\n')
-    assert problem.startswith("gateway.toml: trunks.main: dial_format has become numbers_out (plus, e164-without-plus")
+    assert problem.startswith("gateway.toml: trunks.main: dial_format is now numbers_out (plus, e164-without-plus")
 
 
 def test_the_number_called_as_may_stand_in_several_headers() -> None:
