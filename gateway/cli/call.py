@@ -16,21 +16,23 @@ _CODES = "\n\n".join(f"{int(code)}: {meaning}" for code, meaning in EXIT_MEANING
 
 
 def call(
-    uri: Annotated[str, typer.Argument(help="SIP URI to call, like sip:1000@127.0.0.1:5060")],
+    uri: Annotated[str, typer.Argument(help="SIP URI to call, such as sip:1000@127.0.0.1:5060")],
     play: Annotated[
-        Path | None, typer.Option(help="WAV to speak (8 kHz, mono, 16 bit); default: a shipped voice")
+        Path | None, typer.Option(help="WAV file to speak (8 kHz, mono, 16 bit); default: a built-in voice")
     ] = None,
-    listen: Annotated[bool, typer.Option("--listen", help="speak nothing, only listen")] = False,
-    record: Annotated[Path | None, typer.Option(help="stereo WAV to write: caller left, agent right")] = None,
-    report: Annotated[Path | None, typer.Option(help="write the story of the call as JSON")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="hang up this long after the answer at the latest")] = 30,
-    stay: Annotated[bool, typer.Option("--stay", help="do not hang up before that, even when all is said")] = False,
+    listen: Annotated[bool, typer.Option("--listen", help="say nothing, only listen")] = False,
+    record: Annotated[Path | None, typer.Option(help="stereo WAV file to write: caller left, agent right")] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON file to write what happened to")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="hang up at the latest this long after the answer")] = 30,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="stay on the line until then, even when everything has been said")
+    ] = False,
     talk_at: Annotated[
-        float | None, typer.Option(min=0, help="speak this long after the answer; default: after the greeting")
+        float | None, typer.Option(min=0, help="start speaking this long after the answer; default: after the greeting")
     ] = None,
-    answer_limit: Annotated[float, typer.Option(min=0.1, help="give up when not answered by then")] = 30,
+    answer_limit: Annotated[float, typer.Option(min=0.1, help="give up if not answered within this time")] = 30,
 ) -> None:
-    """Call a SIP URI as a robot: speak a WAV, record the answer, print what happened when."""
+    """Call a SIP URI as a robot: play a WAV file, record the answer, print what happens and when."""
     options = RobotOptions(
         uri=uri,
         play=None if listen else play or caller_wav(),

@@ -1,4 +1,4 @@
-"""``gateway check``: are the settings and the dialplan right, and what is in force?"""
+"""``gateway check``: whether the settings and the dialplan are right, and what is in force."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ from gateway.worker.live_plan import load_plan
 
 def check(
     config: Annotated[
-        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if it exists")
     ] = None,
-    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+    dialplan: Annotated[
+        Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
+    ] = None,
 ) -> None:
     """
-    Check settings and dialplan and print what is in force, with secrets masked.
+    Check the settings and the dialplan, and print what is in force with secrets masked.
 
-    Exit code 0 when the gateway can start with them, 1 when not. Plugins are imported, and name servers are asked for
-    the addresses of trunks; nothing else is opened and nobody is called.
+    Exit code 0 if the gateway can start with them, otherwise 1. Plugins are imported, and DNS is queried for the
+    addresses of trunks; no other connection is opened and no call is placed.
     """
     try:
         settings = load_settings(config=config, overrides={"dialplan": dialplan})
@@ -59,9 +61,9 @@ def check(
         say(f"note: {remark}")
     say(f"Redis: {redis}")
     if settings.realtime.api_key is None:
-        say("API key: none. Set OPENAI_API_KEY, or try without one: gateway serve --simulate")
+        say("API key: not set. Set OPENAI_API_KEY, or try without a key: gateway serve --simulate")
     else:
-        say("API key: there (not tried)")
+        say("API key: set (not tested)")
 
 
 def _say_trunks(settings: Settings) -> None:
@@ -80,18 +82,18 @@ def _say_trunks(settings: Settings) -> None:
         )
         for name, trunk in trunks.items()
     )
-    table("Trunks", ("trunk", "reached at", "registers", "calls as", "its calls come from"), rows)
+    table("Trunks", ("trunk", "host", "registers", "calls as", "accepts calls from"), rows)
     for name, trunk in trunks.items():
         host, found = next_hop(trunk).host, located[name]
         if found.problem:
-            taken = f"only from {', '.join(sources[name])}" if sources[name] else "from nowhere"
+            accepted = f"only from {', '.join(sources[name])}" if sources[name] else "from nowhere"
             say(
-                f"Trunk {name}: {found.problem}. The gateway starts all the same and looks again. Until there is an "
-                f"address, no call can be placed through it, and its calls are taken {taken}; others get "
-                f"{settings.sip.deny_code}. Correct its host or outbound_proxy, or name a server in sip.name_servers"
+                f"Trunk {name}: {found.problem}. The gateway starts anyway and keeps looking. Until it finds an "
+                f"address, no call can be placed through this trunk, and its calls are accepted {accepted}; others "
+                f"get {settings.sip.deny_code}. Fix its host or outbound_proxy, or set sip.name_servers"
             )
         elif not is_address(host):
-            say(f"Trunk {name}: {host} is {', then '.join(map(str, found.servers))} now")
+            say(f"Trunk {name}: {host} resolves to {', then '.join(map(str, found.servers))}")
 
 
 def _sources_of(trunk: TrunkSettings, located: Located) -> list[str]:
@@ -104,9 +106,9 @@ def _say_dialplan(path: Path, loaded: LoadedPlan) -> None:
         (name, agent.model, agent.voice, agent.greeting or "none", _tools_words(agent.tools))
         for name, agent in plan.agents.items()
     )
-    table(f"Agents of {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
+    table(f"Agents in {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
     routes = ((rule.name, conditions_in_words(rule.match), rule.step.summary()) for rule in plan.routes)
-    table(f"Routes, the first match decides (version {loaded.version})", ("route", "match", "step"), routes)
+    table(f"Routes, first match wins (version {loaded.version})", ("route", "match", "step"), routes)
 
 
 def _tools_words(tools: ToolSet) -> str:
@@ -121,5 +123,5 @@ def _tools_words(tools: ToolSet) -> str:
 
 def _redis_words(settings: Settings) -> str:
     if settings.redis.url is not None:
-        return f"{effective(settings)['redis.url'].value} (not tried)"
-    return f"none configured, a private server is started with the gateway ({find_redis_server()})"
+        return f"{effective(settings)['redis.url'].value} (not tested)"
+    return f"not configured; the gateway starts a private server ({find_redis_server()})"

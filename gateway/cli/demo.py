@@ -16,7 +16,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="directory for demo.wav, demo.png and demo.json")] = Path("out"),
     dialplan: Annotated[Path, typer.Option(help="dialplan file")] = Path("dialplans/hello.yaml"),
 ) -> None:
-    """Place one real SIP call through a gateway to the simulator and tell its story. Needs no key."""
+    """Place one real SIP call through a gateway to the simulator and print what happens. Needs no API key."""
     done = asyncio.run(run_demo(out, dialplan, say))
     start = done.story[0].at
     rows = [(f"{(line.at - start) * 1000:.0f}", line.who, line.what, line.detail) for line in done.story]

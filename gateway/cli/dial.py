@@ -1,4 +1,4 @@
-"""``gateway dial``: call somebody and let an agent speak with them."""
+"""``gateway dial``: place a call and let an agent speak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.worker.worker import Worker
 
 
 class DialExit(IntEnum):
-    """What the command's exit code says."""
+    """The command's exit codes."""
 
     DONE = 0
     FAILED = 1
@@ -59,22 +59,24 @@ _EXITS = {
 
 def dial(
     target: Annotated[str, typer.Argument(help="number (+15550100), or SIP or tel URI (sip:1000@192.0.2.1)")],
-    agent: Annotated[str, typer.Option(help="agent of the dialplan that speaks")],
-    trunk: Annotated[str, typer.Option(help="trunk the call goes through; a number needs one")] = "",
+    agent: Annotated[str, typer.Option(help="the dialplan's agent that speaks")],
+    trunk: Annotated[str, typer.Option(help="trunk to call through; a plain number needs one")] = "",
     caller_id: Annotated[str, typer.Option(help="number to call as, instead of the trunk's")] = "",
     config: Annotated[
-        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if it exists")
     ] = None,
-    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="talk to the built-in simulator, without a key")] = False,
+    dialplan: Annotated[
+        Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
+    ] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="use the built-in simulator; needs no API key")] = False,
 ) -> None:
     """
-    Call somebody; the agent speaks first as soon as they answer.
+    Place a call; the agent speaks first, as soon as it is answered.
 
-    Takes no calls and registers nowhere meanwhile, so it can run beside `gateway serve`. Ctrl-C ends the call.
+    Takes no incoming calls and does not register, so it can run beside `gateway serve`. Ctrl-C ends the call.
 
-    Exit codes: 0 there was a conversation, 1 it failed here, 3 busy, 4 no answer, 5 declined, 6 no such number,
-    7 unreachable, 8 no line free, 9 redirected elsewhere.
+    Exit codes: 0 the call was answered, 1 it failed on our side, 3 busy, 4 no answer, 5 declined, 6 no such number,
+    7 unreachable, 8 no line available, 9 redirected elsewhere.
     """
     overrides = {"sip": {"port": 0, "tls": False}, "dialplan": dialplan}
     settings = load_settings(config=config, overrides=overrides)

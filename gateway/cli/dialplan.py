@@ -1,4 +1,4 @@
-"""``gateway dialplan``: check a plan, see why a call goes where it goes, run the cases kept beside it."""
+"""``gateway dialplan``: check a dialplan, explain what it does with a call, run its test cases."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from gateway.tools.runner import own_definitions
 from gateway.upstream.realtime.config import session_update
 from gateway.worker.live_plan import load_plan
 
-app = typer.Typer(help="Check a dialplan, explain it for a call, run the cases kept beside it.", no_args_is_help=True)
+app = typer.Typer(help="Check a dialplan, explain what it does with a call, run its test cases.", no_args_is_help=True)
 
 SHOWN_ROUTES = 40
-"""Routes that ``explain`` prints; in JSON all stand."""
+"""Routes that ``explain`` prints; JSON has all of them."""
 
-Config = Annotated[Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")]
-Plan = Annotated[Path | None, typer.Option("--plan", help="dialplan file or folder instead of the configured one")]
+Config = Annotated[Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if it exists")]
+Plan = Annotated[Path | None, typer.Option("--plan", help="dialplan file or folder, instead of the configured one")]
 
 
 def _load(path: Path | None, config: Path | None) -> LoadedPlan:
-    """Read the plan that is named, or the configured one; trunks are known where the settings name any."""
+    """Read the named plan or the configured one; trunks are checked if the settings have any."""
     settings = load_settings(config=config, overrides={"dialplan": path})
     return load_dialplan(settings.dialplan, settings.trunks if settings.trunks or path is None else None)
 
@@ -53,10 +53,10 @@ def check(
     config: Config = None,
 ) -> None:
     """
-    Tell every mistake of a dialplan with its file, line and column; exit code 0 when there is none, else 1.
+    Report every mistake in a dialplan with its file, line and column; exit code 0 if there is none, otherwise 1.
 
-    Refused is what `gateway serve` refuses. Where no settings are given at all, the trunks and secrets that the plan
-    names are notes.
+    Refuses what `gateway serve` refuses. Without any settings, trunks and secrets that the plan refers to are
+    reported as notes.
     """
     settings = load_settings(config=config, overrides={"dialplan": path})
     is_named_known = path is None or config is not None or settings.are_given
@@ -77,7 +77,7 @@ def check(
         return
     for remark in plan.remarks:
         say(f"note: {remark}")
-    say(f"good: {agents} agents, {routes} routes, version {plan.version}")
+    say(f"ok: {agents} agents, {routes} routes, version {plan.version}")
 
 
 def _plain(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
@@ -94,17 +94,20 @@ def schema() -> None:
 def explain(
     to: Annotated[str, typer.Option(help="called number, user or URI")] = "",
     caller: Annotated[str, typer.Option("--from", help="caller's number, user or URI")] = "",
-    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, more than once if wanted")] = None,
-    at: Annotated[str | None, typer.Option(help="2026-12-24T10:00, the plan's own time; default: now")] = None,
-    trunk: Annotated[str, typer.Option(help="trunk it comes through")] = "",
-    source: Annotated[str, typer.Option(help="address it comes from")] = "",
-    load: Annotated[float, typer.Option(min=0, max=1, help="share of the capacity in use")] = 0,
-    call_id: Annotated[str, typer.Option(help="the gateway's id of the call, which percentages draw by")] = "",
+    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeatable")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="time of the call, such as 2026-12-24T10:00 in the plan's time zone; default: now"),
+    ] = None,
+    trunk: Annotated[str, typer.Option(help="trunk the call comes through")] = "",
+    source: Annotated[str, typer.Option(help="address the call comes from")] = "",
+    load: Annotated[float, typer.Option(min=0, max=1, help="share of the worker's capacity in use, 0 to 1")] = 0,
+    call_id: Annotated[str, typer.Option(help="the gateway's id of the call, which decides percentages")] = "",
     plan_path: Plan = None,
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Tell route by route why a call goes where it goes, and the exact ``session.update`` an agent would get."""
+    """Show, route by route, why a call goes where it goes, and the exact ``session.update`` an agent would get."""
     plan = _load(plan_path, config)
     try:
         moment = datetime.now(UTC) if at is None else parse_moment(at, plan.dialplan)
@@ -131,7 +134,7 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
-    """Return what is sent to the voice model first; secrets stand as asterisks. Text says why it cannot be."""
+    """Return what is sent to the voice model first, with secrets masked; text if it cannot be sent, saying why."""
     secrets = {
         server.authorization.lower(): SecretStr("********") for server in profile.tools.mcp if server.authorization
     }
@@ -171,14 +174,13 @@ def _as_json(version: str, call: RoutingFacts, found: Explanation) -> dict[str, 
 
 def _say_explanation(plan: Dialplan, call: RoutingFacts, found: Explanation) -> None:
     local = plan.calendar.local(call.at, None)
-    say(
-        f"call to {call.called or 'nobody'} from {call.caller or 'nobody'}, {local:%A %Y-%m-%d %H:%M} {plan.timezone}\n"
-    )
+    called, caller = call.called or "no number", call.caller or "no number"
+    say(f"call to {called} from {caller}, {local:%A %Y-%m-%d %H:%M} {plan.timezone}\n")
     asked = [each for each in found.considered if each.why != NOT_ASKED]
     for each in asked[-SHOWN_ROUTES:]:
         say(f"  {'->' if each.matched else '  '} {each.name}: {each.why}")
     if len(asked) > SHOWN_ROUTES:
-        say(f"     ({len(asked) - SHOWN_ROUTES} routes before them do not match; --json tells why)")
+        say(f"     ({len(asked) - SHOWN_ROUTES} earlier routes do not match; --json says why)")
     if left := len(found.considered) - len(asked):
         say(f"     ({left} more, not asked)")
     if isinstance(found.result, Rejection):
@@ -198,17 +200,17 @@ def _say_explanation(plan: Dialplan, call: RoutingFacts, found: Explanation) -> 
 
 @app.command("test")
 def run_cases(
-    files: Annotated[list[Path], typer.Argument(help="files of cases")],
+    files: Annotated[list[Path], typer.Argument(help="case files")],
     plan_path: Plan = None,
     junit_path: Annotated[Path | None, typer.Option("--junit", help="also write JUnit XML to this file")] = None,
 ) -> None:
-    """Run cases: given a call, is its route, action, agent and code what was expected? Exit code 1 when not."""
+    """Run test cases: does each call get the expected route, action, agent and code? Exit code 1 if not."""
     outcomes: list[CaseResult] = []
     plans: dict[Path, LoadedPlan] = {}
     for path in files:
         cases = load_cases(path)
         if plan_path is None and cases.plan is None:
-            raise ConfigError(f"{path}: names no plan; add `plan: FILE`, or give --plan")
+            raise ConfigError(f"{path}: names no plan; add `plan: FILE` or use --plan")
         found = plan_path or path.parent / str(cases.plan)
         plan = plans.get(found) or plans.setdefault(found, load_dialplan(found, cases.trunks))
         outcomes += [run_case(plan.index, case, str(path)) for case in cases.cases]

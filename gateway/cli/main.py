@@ -1,4 +1,4 @@
-"""The ``gateway`` command: puts the commands together and turns errors into words and exit codes."""
+"""The ``gateway`` command: puts the commands together and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app.add_typer(dialplan.app, name="dialplan")
 
 
 def main() -> None:
-    """Run a command; an error made on purpose is shown as its text alone, with exit code 1."""
+    """Run a command; one of our own errors is shown as its text alone, with exit code 1."""
     enter_role("loop")
     try:
         app()

@@ -23,11 +23,13 @@ SIMULATED_KEY = "simulated"
 
 def serve(
     config: Annotated[
-        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if it exists")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="SIP port instead of the configured one; 0 takes a free one")] = None,
-    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
-    simulate: Annotated[bool, typer.Option("--simulate", help="talk to the built-in simulator, without a key")] = False,
+    port: Annotated[int | None, typer.Option(help="SIP port instead of the configured one; 0 picks a free one")] = None,
+    dialplan: Annotated[
+        Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
+    ] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="use the built-in simulator; needs no API key")] = False,
 ) -> None:
     """
     Answer SIP calls with a voice agent until SIGTERM or Ctrl-C.

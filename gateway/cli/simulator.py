@@ -19,23 +19,28 @@ RECORDED_S = 600.0
 
 
 def simulator(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")] = 8090,
-    echo: Annotated[bool, typer.Option("--echo", help="Send the caller's audio back as it comes.")] = False,
-    key: Annotated[str | None, typer.Option(help="The only key accepted; without it any will do.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Folder for WAV files of each session.")] = None,
-    speed: Annotated[float, typer.Option(help="Seconds of speech sent per second.")] = 8.0,
-    think_ms: Annotated[int, typer.Option(help="From the start of a response to its first audio.")] = 150,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one")] = 8090,
+    echo: Annotated[bool, typer.Option("--echo", help="send the caller's audio back as it arrives")] = False,
+    key: Annotated[str | None, typer.Option(help="the only API key accepted; default: any")] = None,
+    record: Annotated[Path | None, typer.Option(help="folder for WAV files of each session")] = None,
+    speed: Annotated[float, typer.Option(help="seconds of speech sent per second")] = 8.0,
+    think_ms: Annotated[int, typer.Option(help="milliseconds from the start of a response to its first audio")] = 150,
     fault: Annotated[
-        list[str] | None, typer.Option(help=f"What goes wrong, NAME or NAME=VALUE: {', '.join(FAULTS)}. Repeatable.")
+        list[str] | None, typer.Option(help=f"what goes wrong, NAME or NAME=VALUE: {', '.join(FAULTS)}; repeatable")
     ] = None,
-    script: Annotated[Path | None, typer.Option(help="Scenario file (YAML): what the agent does, in order.")] = None,
-    context_tokens: Annotated[int | None, typer.Option(help="Most input a response reads; the model's own.")] = None,
+    script: Annotated[Path | None, typer.Option(help="scenario file (YAML): what the agent does, in order")] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(help="most input tokens of a response; default: the model's limit")
+    ] = None,
     require_safety_identifier: Annotated[
-        bool, typer.Option("--require-safety-identifier", help="Report connections without the header.")
+        bool,
+        typer.Option(
+            "--require-safety-identifier", help="report connections without the OpenAI-Safety-Identifier header"
+        ),
     ] = False,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: speak TLS (wss).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate; serves TLS (wss)")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate")] = None,
 ) -> None:
     """Run a Realtime API that answers callers with recorded sentences, until interrupted."""
     options = SimulatorOptions(

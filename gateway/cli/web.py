@@ -36,10 +36,12 @@ from gateway.worker.live_plan import LivePlan
 
 def web(
     config: Annotated[
-        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if there")
+        Path | None, typer.Option(help="configuration file (TOML); default: gateway.toml if it exists")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="TCP port instead of the configured one; 0 takes a free one")] = None,
-    dialplan: Annotated[Path | None, typer.Option(help="dialplan file instead of the configured one")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port instead of the configured one; 0 picks a free one")] = None,
+    dialplan: Annotated[
+        Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
+    ] = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral secrets for trusted clients, health, dialplans."""
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
@@ -60,7 +62,7 @@ def _check(settings: Settings, plan: Dialplan) -> None:
     problems = []
     if settings.realtime.api_key is None:
         problems.append(
-            "realtime.api_key: no key to mint secrets with: set OPENAI_API_KEY or GATEWAY_REALTIME__API_KEY"
+            "realtime.api_key: no API key to mint secrets with; set OPENAI_API_KEY or GATEWAY_REALTIME__API_KEY"
         )
     unknown = [name for name in settings.web.profiles or () if name not in plan.agents]
     if unknown:
@@ -95,7 +97,7 @@ async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
         states = (store.trunks, store.upstreams) if store is not None else ()
         server = await stack.enter_async_context(WebServer(settings.web, mint, about_plans, *states))
         if not settings.web.clients:
-            say("no client may ask for secrets: name one with GATEWAY_WEB__CLIENTS__NAME=token")
+            say("no client may request secrets; add one with GATEWAY_WEB__CLIENTS__NAME=token")
         say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
         await stop.wait()
     say("gateway web stopped")
@@ -114,7 +116,7 @@ def _own_name() -> str:
 async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisCallStore | None:
     """Return the Redis that requests are audited in and trunks are looked up in, if one is configured."""
     if settings.redis.url is None:
-        say("no Redis is configured: requests are audited in the log alone")
+        say("no Redis is configured: requests are audited only in the log")
         return None
     store = RedisCallStore(settings.redis, _own_name(), takes_calls=False)
     await store.open()

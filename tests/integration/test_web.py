@@ -502,7 +502,7 @@ async def test_the_command_serves_until_it_is_told_to_stop(
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        ({}, "realtime.api_key: no key to mint secrets with"),
+        ({}, "realtime.api_key: no API key to mint secrets with"),
         ({"GATEWAY_REALTIME__API_KEY": KEY, "GATEWAY_WEB__PROFILES": "nobody"}, "has no agent nobody; it has hello"),
     ],
 )

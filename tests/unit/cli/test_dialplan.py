@@ -34,7 +34,7 @@ def run(*words: str | Path) -> tuple[int, str, str]:
 def test_a_good_plan_is_good_in_both_formats() -> None:
     code, out, err = run("check", PLANS / "reception.yaml")
     assert (code, err) == (0, "")
-    assert out.startswith("good: 2 agents, 3 routes, version ")
+    assert out.startswith("ok: 2 agents, 3 routes, version ")
     code, out, _ = run("check", PLANS / "reception.yaml", "--format", "json")
     assert code == 0
     assert json.loads(out) == {**json.loads(out), "ok": True, "agents": 2, "routes": 3, "mistakes": []}
@@ -84,7 +84,7 @@ def test_trunks_and_secrets_that_nobody_could_look_for_are_notes(bare: Path) -> 
         f"note: plan.yaml:7:70: {tools}.mcp[0].authorization: not checked: the secret 'token'; no settings are given",
         "note: plan.yaml:8:52: routes[0].trunk: not checked: the trunk 'carier'; no settings are given",
     ]
-    assert out.splitlines()[-1].startswith("good: 1 agents, 1 routes")
+    assert out.splitlines()[-1].startswith("ok: 1 agents, 1 routes")
     notes = json.loads(run("check", "plan.yaml", "--format", "json")[1])["notes"]
     assert [(note["line"], note["column"]) for note in notes] == [(6, 68), (6, 92), (7, 70), (8, 52)]
 
