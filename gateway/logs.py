@@ -17,21 +17,12 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.ids import CallId
+from gateway.redact import SHOWN_MASK, mask_text
 
-MASK = "********"
 MAX_DEPTH = 6
 MAX_TEXT = 1000
 """Characters of a value that are written: a stranger's packet must not fill the disk."""
 
-_PATTERNS = (
-    # Keys and ephemeral client secrets of the Realtime API's service.
-    (re.compile(r"\b([se]k)[-_][\w-]{4,}"), rf"\1-{MASK}"),
-    # A whole header line: a SIP digest (RFC 3261 section 22.4) has its secret parts anywhere in it.
-    (re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{MASK}"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
-    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)([?&](?:password|api_?key|token|secret)=)[^&\s'\"]+"), rf"\1{MASK}"),
-)
 _SECRET_NAME = re.compile(r"(?i)(api_?key|authorization|password|client_secret)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MANY_LINES = ("exception", "stack")
@@ -101,18 +92,11 @@ def mask_secrets(logger: WrappedLogger, method: str, entry: EventDict) -> EventD
     return {name: _masked(value, name, 0) for name, value in entry.items()}
 
 
-def mask_text(text: str) -> str:
-    """Return ``text`` with keys, passwords and ``Authorization`` values masked."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 def _masked(value: Any, name: str, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if _SECRET_NAME.search(name):
-        return MASK
+        return SHOWN_MASK
     if isinstance(value, dict) and depth < MAX_DEPTH:
         return {key: _masked(inner, str(key), depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple) and depth < MAX_DEPTH:

@@ -1,8 +1,10 @@
 """
-Secrets out of text: what a service or a tool says may repeat the keys it was sent, in whichever way it writes them.
+Secrets out of text, in three ways.
 
-A secret is found as it is, in percent-encoding (RFC 3986), behind the escapes of JSON and HTML, nested a few times, in
-hexadecimal, and in base64 (RFC 4648) also where it is a part of what was encoded, as in ``Basic`` credentials.
+``Redactor`` finds secrets that are known: what a service or a tool says may repeat the keys it was sent. It finds each
+as it is, in percent-encoding (RFC 3986), behind the escapes of JSON and HTML, nested a few times, in hexadecimal, and
+in base64 (RFC 4648) even as part of what was encoded, as in ``Basic`` credentials. ``mask_text`` finds what looks like
+a secret, for the log. ``shown`` prints a setting, with those marked as secret masked.
 """
 
 from __future__ import annotations
@@ -19,9 +21,22 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AnyUrl, BaseModel, SecretStr
 
 MASK = "***"
+SHOWN_MASK = "********"
+"""The same where people read settings and the log."""
 
 SHORTEST_SECRET = 6
 """Shorter values are no secrets; taking them out would garble every message."""
+
+# Keys and ephemeral client secrets of the Realtime API's service.
+_KEY = (re.compile(r"\b([se]k)[-_][\w-]{4,}"), rf"\1-{SHOWN_MASK}")
+_PATTERNS = (
+    _KEY,
+    # A whole header line: a SIP digest (RFC 3261 section 22.4) has its secret parts anywhere in it.
+    (re.compile(r"(?i)((?:proxy-)?authorization['\"]?\s*[:=]\s*)[^\r\n]+"), rf"\1{SHOWN_MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{6,}"), rf"\1 {SHOWN_MASK}"),
+    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{SHOWN_MASK}@"),
+    (re.compile(r"(?i)([?&](?:password|api_?key|token|secret)=)[^&\s'\"]+"), rf"\1{SHOWN_MASK}"),
+)
 
 _LEVELS = 4
 """How often text is decoded: JSON in JSON in a URL is three."""
@@ -168,7 +183,7 @@ def shown(value: object) -> str:
         case float():
             return f"{value:g}"
         case SecretStr():
-            return "********"
+            return SHOWN_MASK
         case AnyUrl():
             return _masked_url(urlsplit(str(value)))
         case BaseModel():
@@ -178,12 +193,19 @@ def shown(value: object) -> str:
         case tuple():
             return ", ".join(shown(inner) for inner in value) or "none"
         case _:
-            return masked_text(str(value))
+            return mask_keys(str(value))
 
 
-def masked_text(text: str) -> str:
-    """Mask a key that stands where none belongs."""
-    return re.sub(r"\b([es]k)[-_][\w-]+", r"\1-********", text)
+def mask_keys(text: str) -> str:
+    """Return ``text`` with keys of the voice service masked, wherever one was put by mistake."""
+    return _KEY[0].sub(_KEY[1], text)
+
+
+def mask_text(text: str) -> str:
+    """Return ``text`` with what looks like a key, a password or an ``Authorization`` value masked."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def without_password(url: str) -> str:
@@ -194,6 +216,6 @@ def without_password(url: str) -> str:
 
 def _masked_url(parts: SplitResult) -> str:
     user, at, host = parts.netloc.rpartition("@")
-    login = f"{user.partition(':')[0]}:********@" if ":" in user else user + at
-    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:pass|key|token|secret)[^=&]*=)[^&]*", r"\1********", parts.query)
+    login = f"{user.partition(':')[0]}:{SHOWN_MASK}@" if ":" in user else user + at
+    query = re.sub(r"(?i)((?:^|&)[^=&]*(?:pass|key|token|secret)[^=&]*=)[^&]*", rf"\1{SHOWN_MASK}", parts.query)
     return f"{parts.scheme}://{login}{host}{parts.path}{'?' if query else ''}{query}"

@@ -1,8 +1,12 @@
 """
-Recording of calls: the clock lays both sides down, one thread per process writes them to the disk.
+Recording of calls: the clock appends both sides' frames, one thread per process writes them to disk.
 
-A disk that is slow or full never reaches the audio: the clock appends to a bounded queue and goes on. The caller is the
-left channel, the agent the right one. What becomes of the files: ``docs/recording.md``.
+A disk that is slow or full never reaches the audio: ``CallRecorder`` is a bounded queue per call, which the clock fills
+and goes on; when it is full, the oldest frames go. The thread ``recorder`` of ``RecordingWriter`` empties all queues
+four times a second into files that grow (``files.GrowingWav``), caller left, agent right. The loop orders files begun
+and finished, and learns the outcome as an event of the call (``RecordingSaved``, ``RecordingFailed``). The end of a
+call waits for its file, with a limit. Files that a dead process left behind are completed at the next start. See
+``docs/recording.md``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.errors import ConfigError
-from gateway.redact import masked_text, shown
+from gateway.redact import mask_keys, shown
 from gateway.settings.section import Section
 from gateway.settings.sections import ModelPrices, Settings
 from gateway.settings.sip import TrunkSettings, trunk_mistakes
@@ -132,7 +132,7 @@ def _problem(details: ErrorDetails, given: Mapping[str, Given]) -> str:
         inside = {field.rpartition(".")[2]: at.place for field, at in given.items() if field.startswith(f"{name}.")}
         spoken_of = {place for field, place in inside.items() if field in message} or set(inside.values())
         place = " and ".join(sorted(spoken_of)) or "default"
-    return masked_text(f"{place}: {name}: {message}")
+    return mask_keys(f"{place}: {name}: {message}")
 
 
 def _short(value: object) -> str:

@@ -1,9 +1,16 @@
 """
-The sessions of all calls, in Redis: a hash per call, the set of live calls, a stream of events. See ``docs/redis.md``.
+The records of all calls in Redis: a hash per call, the set of live calls, a stream of events. See ``docs/redis.md``.
 
-``note`` only remembers; one task writes. What it writes is always the whole newest state of a call, so a write that is
-repeated, or that finds its key expired, does no harm. A script on the server numbers the attempts, so an attempt that
-got lost on the way and arrives late changes nothing, and no event is appended twice.
+``note`` and its siblings only remember, on the loop; they neither wait nor raise. One task writes, in batches, each a
+single script on the server (``lua.APPLY``). It always writes the whole newest state of a call, so a write that is
+repeated, or that finds its key expired, does no harm. The script numbers the attempts: one that got lost on the way
+and arrives late changes nothing, and no event is appended twice.
+
+With each heartbeat the task renews the lease of every live call and the states of this worker (``worker_states``).
+What is not renewed expires, and any process may then end the records of a dead worker's calls (``reap_dead_calls``).
+
+While Redis is away calls go on: writes are kept, and when the backlog is full the oldest are dropped and counted. When
+it is back, everything that is live is written again, because its keys may have expired or the server may be a new one.
 """
 
 from __future__ import annotations

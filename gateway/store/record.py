@@ -1,4 +1,4 @@
-"""One call as kept in Redis: typed here, a flat hash of strings there."""
+"""The record of one call: typed here, a flat hash of strings in Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each worker is, its trunks, dialplan and upstreams: what it writes about itself, what Redis has of all."""
+"""The state of trunks, dialplans and upstreams: what a worker writes of its own, what Redis has of all workers."""
 
 from __future__ import annotations
 

@@ -1,13 +1,17 @@
 """
-The HTTP server: its routes, its limits, and the boundary behind which no request's fault reaches another.
+The HTTP API of ``gateway web``: its server, its limits, and the boundary that keeps one request's fault to itself.
 
-Theory of operation. ``gateway web`` runs this server in a process beside the workers, with the same settings and
-dialplan. A request passes ``auth.py`` (which client asks), its rate limit, and then its
-endpoint: ``secrets.py`` mints an ephemeral key for an agent of the dialplan, ``dialplans.py`` reports the plans in
-force and asks for a reload. ``/health`` needs no client. Workers are not called: their states are read from Redis, and
-a reload is a word written there. Refusals are ``errors.py``'s; an exception that nothing expected becomes a 500 here.
+::
 
-Thread: loop. Every request about secrets is audited, in the log and in Redis.
+    POST /v1/client-secrets   secrets.SecretsEndpoint     an ephemeral key for a browser or an app
+    GET  /dialplan            dialplans.DialplansEndpoint the state of every process's dialplan
+    POST /dialplan/reload     dialplans.DialplansEndpoint have every process load its dialplan again
+    GET  /health              here                        trunks, upstreams and dialplans of all workers
+    GET  /healthz             here                        this process answers
+
+The process is one of its own: it takes no calls and knows of workers what they write to Redis. ``auth`` tells clients
+apart by their bearer tokens. A request that is refused raises ``errors.ApiError``, which the endpoint turns into its
+answer; what any other fault raises, ``_boundary`` logs and answers with 500. Everything runs on the loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,15 @@
-"""Who is on a call now: an INVITE, or an order to call, becomes a call session; every other fact goes to its call."""
+"""
+The calls of one worker: an INVITE, or an order to call, becomes a call session; later events go to their session.
+
+The SIP thread's events arrive in ``on_event``. An INVITE is matched against the dialplan in force and, unless that
+rejects it, gets a task of its own, which asks the limits of its route (Redis, so it may wait), makes the call's parts
+and runs its session to the end. What happens to the call before it has a session is kept and handed over then.
+``dial`` does the same for a call that we place, which has an agent instead of a route.
+
+``_run`` is where every call ends, however it ends: it catches what a session raises, so that one call's fault does not
+touch another, forgets the call, and gives its place in the limits back. A call that gets no session is refused with a
+SIP status, and written down as refused.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +51,11 @@ _LEAST_S = 1.0  # a call whose minutes run out as it begins
 @dataclass(frozen=True, slots=True)
 class DialOrder:
     """
-    Somebody is to be called.
+    An order to place a call.
 
     Attributes:
         target: number, or SIP or tel URI.
-        agent_name: the dialplan's agent that speaks with whoever answers.
+        agent_name: the dialplan's agent that speaks once the call is answered.
         trunk: name of the trunk it goes through; empty for a SIP URI that is called directly.
         caller_id: the number we call as; empty takes the trunk's.
         call_id: our id of the call.
@@ -78,7 +89,7 @@ class PhoneSide:
 
 
 class Builder(Protocol):
-    """Makes what a session needs from outside: ``builder.py``."""
+    """Makes what a session needs from outside: ``worker/build.py``."""
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         """Make the telephone's side of a call."""
@@ -105,7 +116,7 @@ class CallLimits(Protocol):
     """Counts what routes limit: ``store/limits.py``."""
 
     async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
-        """Book a call, or tell which limit it would exceed."""
+        """Book a call, or say which limit it would exceed."""
 
     def release(self, call_id: CallId, seconds: float) -> None:
         """Count a call that ended, ``seconds`` after its answer; nothing happens for one that was not booked."""
@@ -167,7 +178,7 @@ class Switchboard:
         return bool(self._tasks)
 
     def on_event(self, event: CallEvent) -> None:
-        """Take a fact from the SIP thread."""
+        """Take an event from the SIP thread."""
         if isinstance(event, IncomingInvite):
             self._receive(event)
         elif session := self._sessions.get(event.call_id):
@@ -179,7 +190,7 @@ class Switchboard:
 
     async def dial(self, order: DialOrder) -> Outcome:
         """
-        Call somebody and return how the call ended. Whoever stops waiting leaves the call as it is.
+        Place a call and return how it ended. Cancelling the wait leaves the call as it is.
 
         Raises:
             ConfigError: there is no such agent, or its texts need what only a call that came in has.
@@ -239,7 +250,7 @@ class Switchboard:
         self._begin(invite.call_id, self._admit(invite, plan, route))
 
     async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
-        """Ask the gate, then run the call; whoever hung up meanwhile is a caller who hung up."""
+        """Ask the limits, then run the call; a caller may have hung up meanwhile."""
         steps, limits = compile_steps(route), route.limits
         day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
         admission = await self._gate.admit(

@@ -1,4 +1,25 @@
-"""One process that takes calls: builds every object once, runs until told to stop, and stops in order."""
+"""
+One process that takes calls: builds every object once, runs until it is told to stop, and stops in reverse order.
+
+::
+
+    SipThread [sip] -- events --> Switchboard --> a CallSession per call --> leg, agent, tools, recorder
+                                   |   |   |          (made by CallBuilder)
+                          LivePlan-+   |   +- CallLog --> RedisCallStore
+                                   RedisLimits
+
+- ``LivePlan`` has the dialplan in force and replaces it when its files change, on SIGHUP, or on request through Redis.
+- ``Switchboard`` routes each INVITE, asks ``RedisLimits`` whether the route has room for it, and runs its session.
+- ``CallBuilder`` makes what a session needs: the SIP leg, the audio buffers, the agent, its tools.
+- ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
+- ``GarbageCollection`` runs full collections between calls. A task, ``_reap``, ends records that dead workers left.
+
+Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
+SIGINT drains: new calls are refused, live ones may finish within the limit. The second one ends them at once. What was
+opened is closed by one ``AsyncExitStack``, whatever ended the process.
+
+``dial`` builds the same for one outbound call, without taking calls or registering at trunks.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +63,8 @@ _log = structlog.get_logger(__name__)
 _STORE_CLOSE_S = 2.0
 
 NO_KEY = (
-    "realtime.api_key: no key for the Realtime API: set OPENAI_API_KEY (or GATEWAY_REALTIME__API_KEY), "
-    "or try the gateway without one: gateway serve --simulate"
+    "realtime.api_key: no API key: set OPENAI_API_KEY (or GATEWAY_REALTIME__API_KEY), "
+    "or try the gateway without a key: gateway serve --simulate"
 )
 
 
@@ -194,7 +215,7 @@ class Worker:
         return sip, switchboard
 
     def stop(self) -> None:
-        """Ask for a drain; asked again, for the end."""
+        """Ask for a drain; a second time, for the end."""
         (self._stop_now if self._stop_asked.is_set() else self._stop_asked).set()
 
     async def _until_stopped(self, sip: SipThread, switchboard: Switchboard) -> None:
@@ -206,7 +227,7 @@ class Worker:
             limit_s = self._settings.call.drain_limit_s
             if switchboard.live_calls:
                 self._announce(
-                    f"stopping: no new calls; {switchboard.live_calls} may go on for {limit_s:g} s "
+                    f"stopping: no new calls; {switchboard.live_calls} live ones may continue for {limit_s:g} s "
                     "(a second signal ends them at once)"
                 )
             now = asyncio.ensure_future(self._stop_now.wait())
@@ -235,9 +256,7 @@ class Worker:
             if settings.url is None:
                 url = await stack.enter_async_context(EmbeddedRedis())
                 settings = RedisSettings.model_validate({**settings.model_dump(), "url": url})
-                self._announce(
-                    f"no Redis is configured: sessions go to a private one that ends with the gateway ({url})"
-                )
+                self._announce(f"no Redis is configured: using a private one that ends with the gateway ({url})")
             store = RedisCallStore(settings, self.name)
             await store.open()
             stack.push_async_callback(store.close, _STORE_CLOSE_S)
@@ -248,7 +267,7 @@ class Worker:
         store.note_trunk(fields.pop("trunk"), **fields)
 
     def _tell_ready(self, info: SipInfo) -> None:
-        self._announce(f"pjsua2 {info.version}: this build holds {info.capacity} calls at once; more get 503")
+        self._announce(f"pjsua2 {info.version}: this build can hold {info.capacity} calls at once; more get 503")
         self._announce(
             f"ready: sip:{info.host}:{info.port} ({' and '.join(info.transports)}), worker {self.name}, "
             f"agents: {', '.join(self._plan.plan.dialplan.agents)}"

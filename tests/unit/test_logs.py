@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from gateway.ids import CallId
-from gateway.logs import CHATTY, MASK, bind_call, configure_logs, mask_text
+from gateway.logs import CHATTY, bind_call, configure_logs
+from gateway.redact import SHOWN_MASK, mask_text
 from gateway.settings.sections import LogSettings
 
 pytestmark = pytest.mark.unit
@@ -115,7 +116,7 @@ def test_no_secret_reaches_the_log(kind: str, capsys: pytest.CaptureFixture[str]
     assert "abc_DEF123" not in printed
     assert "aHVudGVyMjI" not in printed
     assert "ValueError" in printed
-    assert printed.count(MASK) >= 8
+    assert printed.count(SHOWN_MASK) >= 8
 
 
 @pytest.mark.parametrize(
