@@ -54,9 +54,9 @@ def _lines() -> Iterator[str]:
             if kind is not route.Rule or name != "step":
                 yield f"| `{field.alias or name}` | {_default(field)} | {_meaning(field)} |"
         if kind is agent.AgentProfile:
-            yield "| `extends` | none | name of an agent: this one has all that it does not change |"
+            yield "| `extends` | none | name of an agent: this one has everything of it that it does not change |"
         if kind is model.Dialplan:
-            yield "| `defaults` | none | what agents have that do not say otherwise, keys as in `agents.NAME` |"
+            yield "| `defaults` | none | what agents have unless they say otherwise, keys as in `agents.NAME` |"
             yield "| `x-...` | none | your own: a place for YAML anchors |"
         if kind is route.Rule:
             yield "| the keys of a step | needed | what happens: `agent: NAME`, or `action:` with its keys |"

@@ -65,7 +65,7 @@ def _webhook_findings(webhook: Webhook, secrets: Secrets | None) -> Iterator[Fin
     for path, secret in secrets_named(webhook):
         yield from _secret_findings(path, secret, secrets)
     if webhook.url.username or webhook.url.password:
-        yield Finding(("url",), "holds a user or password; use the header Authorization with ${NAME}")
+        yield Finding(("url",), "contains a user or password; use the header Authorization with ${NAME}")
 
 
 def _plugin_findings(name: str) -> Iterator[Finding]:

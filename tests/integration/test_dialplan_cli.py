@@ -24,10 +24,10 @@ def test_exit_codes_are_those_that_ci_needs(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").write_text("agents: {a: {instructions: x}}\nroutes: [{name: b, agent: c}]\n")
     done = gateway("check", "plan.yaml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "plan.yaml:2:27: routes[0].agent: there is no agent 'c'; there is 'a'\n1 mistake\n"
+    assert done.stderr == "plan.yaml:2:27: routes[0].agent: there is no agent 'c'; there is only 'a'\n1 mistake\n"
     done = gateway("explain", "--plan", "plan.yaml", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "plan.yaml:2:27: routes[0].agent: there is no agent 'c'; there is 'a'\n"
+    assert done.stderr == "plan.yaml:2:27: routes[0].agent: there is no agent 'c'; there is only 'a'\n"
 
 
 def test_a_piped_schema_is_the_file(tmp_path: Path) -> None:

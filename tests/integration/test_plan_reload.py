@@ -175,7 +175,7 @@ async def test_what_is_odd_about_a_plan_is_logged_and_the_plan_is_in_force(plan:
         assert (await desk.keeper.reload()).changed
     (log,) = (log for log in logs if log["event"] == "dialplan_remarks")
     assert (log["log_level"], log["count"]) == ("warning", 1)
-    assert "required[0]: there is no property 'n'; there is none" in log["remarks"][0]
+    assert "required[0]: there is no property 'n'; there are none" in log["remarks"][0]
 
 
 async def test_going_back_to_the_plan_in_force_takes_the_mistakes_away(plan: Path) -> None:
@@ -222,7 +222,7 @@ async def test_a_folder_may_grow_and_lose_files(plan: Path) -> None:
         more.unlink()
         await until(lambda: desk.keeper.state.agents == 1)
         plan.unlink()
-        await desk.refuses("without *.yaml files")
+        await desk.refuses("the folder has no *.yaml files")
 
 
 async def test_a_file_of_the_same_size_and_time_is_another_one(plan: Path) -> None:

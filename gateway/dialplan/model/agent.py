@@ -25,75 +25,87 @@ def _known_voice(name: str) -> str:
 
 
 class TurnDetection(PlanPart):
-    """When the model thinks the caller's turn is over."""
+    """How the service decides that the caller's turn is over."""
 
     kind: Literal["server_vad", "semantic_vad"] = Field(
         "server_vad", description="by loudness (server_vad) or by what is said (semantic_vad)"
     )
-    threshold: float = Field(0.5, ge=0, le=1, description="server_vad: higher needs louder speech")
+    threshold: float = Field(0.5, ge=0, le=1, description="server_vad: a higher value needs louder speech")
     prefix_padding_ms: int = Field(300, ge=0, le=5000, description="server_vad: audio kept from before the speech")
     silence_duration_ms: int = Field(500, ge=50, le=10_000, description="server_vad: silence that ends a turn")
     idle_timeout_ms: int | None = Field(
-        None, ge=5000, le=30_000, description="server_vad: a caller silent for so long after the agent is asked again"
+        None,
+        ge=5000,
+        le=30_000,
+        description="server_vad: the agent speaks again when the caller has been silent this long",
     )
-    eagerness: Literal["low", "medium", "high", "auto"] = Field("auto", description="semantic_vad: how soon it answers")
-    interrupt_response: bool = Field(True, description="speech of the caller cuts the agent off")
+    eagerness: Literal["low", "medium", "high", "auto"] = Field(
+        "auto", description="semantic_vad: how soon the agent answers"
+    )
+    interrupt_response: bool = Field(True, description="the caller's speech interrupts the agent")
     guard_ms: int = Field(
-        0, ge=0, le=2000, description="speech shorter than this only pauses the agent (noise, a cough); 0 is off"
+        0,
+        ge=0,
+        le=2000,
+        description="speech shorter than this only pauses the agent (noise, a cough); 0 turns this off",
     )
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         given = self.model_fields_set & {"threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms"}
         if self.kind == "semantic_vad" and given:
-            raise ValueError(f"{', '.join(sorted(given))}: only for kind server_vad; leave out or change kind")
+            raise ValueError(f"{', '.join(sorted(given))}: only for kind server_vad; leave it out or change kind")
         if self.kind == "server_vad" and "eagerness" in self.model_fields_set:
             raise ValueError("eagerness: only for kind semantic_vad; leave it out or change kind")
         return self
 
 
 class KeypadRules(PlanPart):
-    """What the caller's telephone keys do beside the agent."""
+    """What the keys of the caller's phone (DTMF) do while the agent talks."""
 
-    to_agent: bool = Field(True, description="the agent is told which keys were pressed")
-    pause_s: Seconds = Field(1.5, description="keys with no longer pause between them are told together; # ends too")
+    to_agent: bool = Field(True, description="the agent learns which keys were pressed")
+    pause_s: Seconds = Field(
+        1.5, description="keys pressed within this time of each other are passed on together; # ends the input at once"
+    )
     shortcuts: dict[Digit, UriText] = Field(
         default_factory=dict, description="key -> SIP or tel URI the caller is transferred to at once"
     )
-    masked: bool = Field(False, description="keys stand as * in records and logs (card numbers)")
+    masked: bool = Field(False, description="show keys as * in records and logs (card numbers)")
 
 
 class RecordingRules(PlanPart):
-    """Whether calls are recorded; where to is a setting."""
+    """Whether calls are recorded; where the files go is a setting."""
 
     mode: Literal["off", "on", "by_tool"] = Field(
-        "off", description="on: from the answer; by_tool: the agent starts it"
+        "off", description="on: from the answer on; by_tool: when the agent starts it"
     )
     announcement: Template | None = Field(
-        None, description="the agent says this alone and first; nothing is recorded before it was heard to its end"
+        None, description="the agent says this first; recording starts only when it has been heard to its end"
     )
 
 
 class OnLoss(PlanPart):
-    """What happens when the model's service is lost in mid-call."""
+    """What happens when the voice service is lost during a call."""
 
-    action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or try to come back")
-    give_up_after_s: Seconds = Field(15, description="reconnect: the call ends when the agent is not back by then")
+    action: Literal["hang_up", "reconnect"] = Field("hang_up", description="end the call, or reconnect")
+    give_up_after_s: Seconds = Field(
+        15, description="reconnect: the call ends if the agent is not back within this time"
+    )
 
 
 class OnNoAnswer(PlanPart):
-    """What happens when the agent owes the caller speech and none comes."""
+    """What happens when the agent should speak and does not."""
 
     limit_s: Annotated[float, Field(ge=1, le=60, allow_inf_nan=False)] = Field(
-        5, description="no speech for so long counts as no answer; raise it for a slow model"
+        5, description="this long without speech counts as no answer; raise it for a slow model"
     )
     retries: int = Field(
-        2, ge=0, le=5, description="how often it is asked for again: at once, then a second later each"
+        2, ge=0, le=5, description="how often the answer is requested again: first at once, then one second apart"
     )
     then: tuple[Literal["apologize", "play", "reconnect", "give_up"], ...] = Field(
         ("apologize", "reconnect", "give_up"),
-        description="what follows when that did not help, each once: an apology by the agent, "
-        "the sound, a new session, the route's failure step (or the end of the call)",
+        description="what to try when that did not help, each once: apologize (by the agent), play (the sound), "
+        "reconnect (a new session), give_up (the route's failure step, or the end of the call)",
     )
     apology: Template = Field(
         "Say in one short sentence that you are sorry, you lost your thread, and ask the caller to say it again.",
@@ -118,7 +130,7 @@ class Webhook(PlanPart):
     )
     url: AnyHttpUrl = Field(description="where the request goes")
     method: Literal["POST", "PUT", "GET"] = Field("POST", description="GET sends the arguments in the query")
-    timeout_s: Seconds = Field(10, description="no answer by then is told to the model as a failure")
+    timeout_s: Seconds = Field(10, description="after this time without an answer the model gets a failure")
     headers: dict[str, str] = Field(
         default_factory=dict, description="extra headers; ${NAME} is replaced by the secret NAME of the settings"
     )
@@ -129,7 +141,7 @@ class Plugin(PlanPart):
     """A tool of your own in Python, found by its entry point in the group ``gateway.tools``."""
 
     name: PlanName = Field(description="name of the entry point, and what the model calls it")
-    timeout_s: Seconds = Field(10, description="no result by then is told to the model as a failure")
+    timeout_s: Seconds = Field(10, description="after this time without a result the model gets a failure")
 
 
 ToolNames = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -139,26 +151,26 @@ class McpServer(PlanPart):
     """An MCP server that the Realtime API itself calls."""
 
     server_label: PlanName = Field(description="name of the server")
-    server_url: AnyHttpUrl = Field(description="where it is")
+    server_url: AnyHttpUrl = Field(description="its URL")
     authorization: PlanName | None = Field(None, description="name of the secret that is its access token")
-    allowed_tools: tuple[str, ...] | None = Field(None, description="only these; none is all")
-    timeout_s: Seconds = Field(30, description="a call that is not over by then is waited for no longer")
+    allowed_tools: tuple[str, ...] | None = Field(None, description="only these tools; unset: all of them")
+    timeout_s: Seconds = Field(30, description="how long a call may take before the gateway stops waiting for it")
     require_approval: Literal["never", "always"] | ToolNames = Field(
-        "never", description="before which tools the service asks the gateway; a list of tools, or one of"
+        "never", description="tools that need the gateway's approval: a list of tools, or one of"
     )
     approve: Literal["others", "all", "none"] | ToolNames = Field(
         "others",
-        description="what is approved when the service asks, as far as allowed_tools has it; `others` is what "
+        description="what the gateway approves when the service asks, within allowed_tools; `others`: the tools that "
         "require_approval does not name; a list of tools, or one of",
     )
 
 
 class TransferTarget(PlanPart):
-    """Somebody the agent may transfer to."""
+    """A party the agent may transfer the caller to."""
 
     uri: Annotated[UriText, Field(min_length=1)] = Field(description="SIP or tel URI")
     warm: bool = Field(
-        False, description="the agent tells them first what it is about; they take the caller with the key 1"
+        False, description="the agent first tells them what the call is about; they accept it by pressing 1"
     )
 
 
@@ -173,18 +185,21 @@ AnyTransferTarget = Annotated[
 
 
 class ToolSet(PlanPart):
-    """What an agent can do beside talking."""
+    """What an agent can do besides talking."""
 
-    builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="tools of the gateway that are offered")
+    builtin: tuple[BuiltinTool, ...] = Field(("hang_up",), description="the gateway's own tools to offer")
     transfer_targets: dict[PlanName, AnyTransferTarget] = Field(
-        default_factory=dict, description="transfer_call: whom the agent may name -> SIP or tel URI, or more of it"
+        default_factory=dict,
+        description="transfer_call: name the agent may use -> SIP or tel URI, or a mapping (see below)",
     )
     webhooks: tuple[Webhook, ...] = Field((), description="tools behind HTTP requests")
     plugins: tuple[Plugin, ...] = Field((), description="tools in Python")
     mcp: tuple[McpServer, ...] = Field((), description="MCP servers, called by the Realtime API")
-    filler_after_s: Seconds | None = Field(2, description="a tool that takes longer lets the caller hear the filler")
+    filler_after_s: Seconds | None = Field(
+        2, description="the caller hears the filler while a tool takes longer than this"
+    )
     max_rounds: Annotated[int, Field(ge=1, le=100)] = Field(
-        6, description="answers in a row that call tools and say nothing; the next may call none, and speaks"
+        6, description="how many answers in a row may call tools without a word; the next may call none, and speaks"
     )
 
     @model_validator(mode="after")
@@ -203,53 +218,56 @@ class AgentProfile(PlanPart):
 
     model: str = Field("gpt-realtime-2.1", min_length=1, description="model (Azure: deployment) of the Realtime API")
     instructions: Template = Field(description="who the agent is and what it should do")
-    greeting: Template | None = Field(None, description="what the agent says first; none lets the caller speak first")
+    greeting: Template | None = Field(None, description="what the agent says first; without it the caller speaks first")
     goodbye: Template = Field(
         "Say in one short sentence that the call has to end now, and goodbye.",
         description="what the agent says when the gateway has to end the call",
     )
-    goodbye_limit_s: Seconds = Field(10, description="the longest wait for a goodbye to be heard")
+    goodbye_limit_s: Seconds = Field(10, description="longest wait until the goodbye has been heard")
     voice: Annotated[str, AfterValidator(_known_voice)] = Field(
         "marin", min_length=1, max_length=64, description="voice: a name, or the id of a custom voice (voice_...)"
     )
-    speed: float = Field(1.0, ge=0.25, le=1.5, description="how fast it speaks")
+    speed: float = Field(1.0, ge=0.25, le=1.5, description="speed of speech; 1 is normal")
     language: str | None = Field(
-        None, pattern=r"^[a-z]{2}$", description="language of the caller, ISO 639-1, helps the transcript"
+        None, pattern=r"^[a-z]{2}$", description="the caller's language (ISO 639-1); improves the transcript"
     )
     transcription: str | None = Field(
-        "gpt-realtime-whisper", description="model that writes down what the caller says; null writes nothing"
+        "gpt-realtime-whisper", description="model that transcribes the caller; null turns transcription off"
     )
     turn_detection: TurnDetection = TurnDetection()
     audio_format: Literal["pcm", "pcmu", "pcma"] = Field(
-        "pcm", description="pcm is 24 kHz; pcmu and pcma are the phone's own 8 kHz and spare the resampling"
+        "pcm", description="pcm is 24 kHz; pcmu and pcma are the phone's own 8 kHz and need no resampling"
     )
     noise_reduction: Literal["near_field", "far_field"] | None = Field(
-        None, description="applied before the model hears"
+        None, description="applied before the model hears the caller"
     )
     max_output_tokens: Annotated[int, Field(ge=1, le=4096)] | Literal["inf"] = Field(
-        "inf", description="longest answer"
+        "inf", description="longest answer, in tokens"
     )
     reasoning: Literal["minimal", "low", "medium", "high", "xhigh"] | None = Field(
-        None, description="effort of reasoning models; none leaves the model's default"
+        None, description="effort of reasoning models (unset: the model's default)"
     )
     retention_ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="when the context is full, keep this share; none lets the service decide"
+        None, description="when the context is full, keep this share of it; unset: the service decides"
     )
     tracing: Literal["auto"] | None = Field(None, description="traces on the service's side")
     tools: ToolSet = ToolSet()
     early_audio: Literal["hold", "discard"] = Field(
-        "discard", description="what the caller says before the agent is ready: send it then, or forget it"
+        "discard", description="hold what the caller says before the agent is ready and send it then, or discard it"
     )
-    early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: the newest so much is kept")
+    early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: how much of it is kept, the most recent")
     on_loss: OnLoss = OnLoss()
     on_no_answer: OnNoAnswer = OnNoAnswer()
     on_hold: Literal["pause", "silence"] = Field(
-        "pause", description="what the model hears while the caller has us on hold: nothing is sent, or silence"
+        "pause",
+        description="while the caller has put the call on hold: pause sends the model nothing, silence sends silence",
     )
     keypad: KeypadRules = KeypadRules()
     recording: RecordingRules = RecordingRules()
-    filler: str = Field("tone", min_length=1, description="what the caller hears meanwhile: tone, none, or a WAV file")
-    roll_over: bool = Field(True, description="go on in a new session before the service's 60-minute limit")
+    filler: str = Field(
+        "tone", min_length=1, description="what the caller hears while waiting: tone, none, or a WAV file"
+    )
+    roll_over: bool = Field(True, description="continue in a new session before the service's 60-minute limit")
     client_secret: bool = Field(False, description="open each call with a freshly minted ephemeral key")
 
     def sounds(self) -> Iterator[tuple[PlanPath, str]]:

@@ -1,4 +1,4 @@
-"""What every part of a dialplan is made of."""
+"""The types of single values, which all parts of a dialplan share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_uri(text: str) -> str:
     Return a SIP or tel URI as it is.
 
     Raises:
-        ValueError: it is none; says what one looks like.
+        ValueError: it is not one; says what one looks like.
     """
     if not is_uri(text):
         raise ValueError(f"{text!r} is not a URI; give one such as sip:+4930123@example.com or tel:+4930123")

@@ -43,7 +43,7 @@ def check_zone(name: str) -> str:
     Return the name of an IANA time zone.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no zone of that name.
     """
     if find_zone(name) is None:
         near = get_close_matches(name, available_timezones(), n=1)
@@ -77,7 +77,7 @@ class _Conditions(PlanPart):
 
 
 class TimeMatch(_Conditions):
-    """A span of time: all that is given must hold."""
+    """A span of time: all keys that are given must match."""
 
     weekdays: Weekdays | None = Field(None, description="mon-fri, sat, or a list of them")
     hours: HoursList | None = Field(
@@ -86,9 +86,9 @@ class TimeMatch(_Conditions):
     dates: DaysList | None = Field(
         None, description="2026-12-24, 12-24 (every year), 2026-12-24..2027-01-01, or a list"
     )
-    holidays: Names | None = Field(None, description="on the days of these lists of `holidays`")
-    not_holidays: Names | None = Field(None, description="not on the days of these lists")
-    zone: Zone | None = Field(None, description="IANA time zone; none takes the plan's `timezone`")
+    holidays: Names | None = Field(None, description="on days in these lists of `holidays`")
+    not_holidays: Names | None = Field(None, description="not on days in these lists")
+    zone: Zone | None = Field(None, description="IANA time zone; unset: the plan's `timezone`")
 
 
 class LoadMatch(_Conditions):
@@ -102,7 +102,7 @@ class LoadMatch(_Conditions):
         if self.above is None and self.below is None:
             raise ValueError("give above, below or both")
         if self.above is not None and self.below is not None and self.above >= self.below:
-            raise ValueError(f"no load is above {self.above:g} and below {self.below:g}; exchange them")
+            raise ValueError(f"no load is above {self.above:g} and below {self.below:g}; swap them")
         return self
 
 
@@ -114,7 +114,7 @@ Times = Annotated[
 
 
 class Match(_Conditions):
-    """Conditions of a route: all that are given must hold; of a list, one value must."""
+    """Conditions of a route: all that are given must match; of a list, one value must."""
 
     to: Patterns | None = Field(
         None, description="called number or user: exact, prefix +49*, digit pattern _1NXX, regex /^...$/; or a list"
@@ -123,12 +123,12 @@ class Match(_Conditions):
     trunk: Names | None = Field(None, description="name of the trunk it came through, or a list")
     source: NetworkList | None = Field(None, description="address or network the INVITE came from, or a list")
     headers: Annotated[dict[HeaderToken, Patterns], Field(min_length=1, max_length=50)] | None = Field(
-        None, description="SIP header -> value, written as `to`; all of them must fit"
+        None, description="SIP header -> value, written as `to`; all of them must match"
     )
-    time: Times | None = Field(None, description="when; of a list of spans one must hold")
+    time: Times | None = Field(None, description="when; of a list of spans one must match")
     load: LoadMatch | None = Field(None, description="share of the worker's capacity in use")
     percent: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
-        None, description="share of the calls, drawn by the call's id: for trials"
+        None, description="percentage of the calls to take, drawn by the call's id: for trials"
     )
 
     @property

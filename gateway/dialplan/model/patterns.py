@@ -126,14 +126,14 @@ def parse_pattern(text: str) -> Pattern:
 
 def _parse_regex(text: str) -> Pattern:
     if len(text) < 3 or not text.endswith("/"):
-        raise ValueError(f"{text!r} begins as a regular expression; end it with / too: /^...$/")
+        raise ValueError(f"{text!r} starts a regular expression; end it with / too: /^...$/")
     source = text[1:-1]
     try:
         compiled = re2.compile(source, _OPTIONS)
     except re2.error as error:
         detail = error.args[0] if error.args else "unknown"
         words = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
-        raise ValueError(f"{text!r} is no regular expression that runs in linear time (RE2): {words}") from None
+        raise ValueError(f"{text!r} is not a regular expression that runs in linear time (RE2): {words}") from None
     return Pattern(text, "regex", groups=tuple(compiled.groupindex), _compiled=compiled)
 
 

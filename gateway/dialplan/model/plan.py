@@ -34,7 +34,7 @@ class Dialplan(PlanPart):
     """A whole dialplan."""
 
     agents: dict[str, AgentProfile] = Field(min_length=1, description="the agents by name")
-    routes: tuple[Rule, ...] = Field(min_length=1, description="in order, the first whose match fits decides")
+    routes: tuple[Rule, ...] = Field(min_length=1, description="in order; the first that matches a call decides")
     holidays: dict[PlanName, DaysList] = Field(default_factory=dict, description="name -> list of dates")
     timezone: Zone = Field("UTC", description="IANA time zone of hours, dates and days")
 

@@ -33,17 +33,17 @@ class Limits(PlanPart):
     calls_per_day: Count | None = Field(None, description="calls in a day (the plan's `timezone`)")
     minutes_per_day: Minutes | None = Field(None, description="minutes in a day")
     per_caller: CallerLimits = Field(CallerLimits(), description="the same for each caller's number")
-    over: AnyStep = Field(RejectStep(code=486), description="a step for calls beyond a limit")
+    over: AnyStep = Field(RejectStep(code=486), description="step for calls beyond a limit")
 
 
 class Rule(PlanPart):
-    """One route: the first whose conditions hold decides about the call."""
+    """One route: the first that matches a call decides what happens to it."""
 
-    name: str = Field(min_length=1, max_length=64, description="shown in logs and in the call's record; only once")
-    match: Match = Field(Match(), description="conditions; none fits every call")
-    limits: Limits = Field(Limits(), description="how long, how many, how much")
+    name: str = Field(min_length=1, max_length=64, description="unique name, shown in logs and in the call's record")
+    match: Match = Field(Match(), description="conditions; without any, every call matches")
+    limits: Limits = Field(Limits(), description="how long, how many calls, how many minutes")
     metadata: Annotated[dict[PlanName, ShortTemplate], Field(max_length=50)] = Field(
-        default_factory=dict, description="name -> text, a template, for the call's record"
+        default_factory=dict, description="name -> text (template), for the call's record"
     )
     step: AnyStep = Field(description="what happens; its keys stand beside the route's own")
 

@@ -1,5 +1,5 @@
 """
-What a route does with a call: steps, told apart by ``action``, one inside the other.
+What a route does with a call: steps, distinguished by ``action``, one inside the other.
 
 A kind of step is one class below and one entry in ``AnyStep``. Whatever the rest of the gateway asks about a step, the
 class answers itself: which steps are inside it, which WAV files, agents and trunks it names, which of its texts are
@@ -71,18 +71,20 @@ def _target(text: str) -> str:
 def _shown_caller(text: str) -> str:
     if is_template(text) or text in ("caller", "trunk") or is_number(text):
         return text
-    raise ValueError(f"{text!r} is no caller id; write caller, trunk, or a number such as +493012345")
+    raise ValueError(f"{text!r} is not a caller id; write caller, trunk, or a number such as +493012345")
 
 
 def _diverted_from(text: str) -> str:
     if is_template(text) or text in ("called", "nobody") or is_number(text):
         return text
-    raise ValueError(f"{text!r} diverts no call; write called, nobody, or a number such as +493012345")
+    raise ValueError(
+        f"{text!r} is not a number the call can be diverted from; write called, nobody, or a number such as +493012345"
+    )
 
 
 def _header(name: str) -> str:
     if name.lower() in _OURS:
-        raise ValueError(f"the header {name} is the SIP stack's own; take another name, such as X-{name}")
+        raise ValueError(f"the header {name} belongs to the SIP stack; use another name, such as X-{name}")
     return name
 
 
@@ -231,11 +233,11 @@ class AgentStep(PlanStep):
     action: Literal["agent"] = Field("agent", description="a voice agent answers; `agent: NAME` alone is enough")
     agent: str = Field(description="name of the agent")
     answer_after_s: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = Field(
-        0, description="the caller hears ringing for at least so long"
+        0, description="ring for at least this long before answering"
     )
     keypad: KeypadRules | None = Field(None, description="changes the agent's `keypad`; shortcuts are added to its own")
     on_failure: AnyStep | None = Field(
-        None, description="the agent cannot be had, or was lost; none: the next of a hunt, else 503"
+        None, description="step when the agent is unavailable or lost; unset: the next one of a hunt, else 503"
     )
 
     @property
@@ -276,10 +278,8 @@ class RejectStep(PlanStep):
 
     action: Literal["reject"] = Field("reject", description="refuse the call; a code alone (`486`) is enough")
     code: RejectCode = Field(description="SIP status (RFC 3261 section 21)")
-    reason: ShortTemplate | None = Field(
-        None, description="reason phrase, a template; none takes the usual one of the code"
-    )
-    announcement: Sound | None = Field(None, description="WAV file played before it as early media (183), not charged")
+    reason: ShortTemplate | None = Field(None, description="reason phrase (template); unset: the usual one of the code")
+    announcement: Sound | None = Field(None, description="WAV file to play first as early media (183), not charged")
 
     @property
     def refusal_code(self) -> int:
@@ -313,10 +313,10 @@ class RejectStep(PlanStep):
 
 
 class RedirectStep(PlanStep):
-    """The caller's side is told to call elsewhere: 302 (RFC 3261 section 21.3.3)."""
+    """The caller is sent elsewhere with 302 (RFC 3261 section 21.3.3)."""
 
     action: Literal["redirect"] = Field("redirect", description="302 Moved Temporarily")
-    contacts: Contacts = Field(description="URI, a template, or a list of them, the best first")
+    contacts: Contacts = Field(description="URI (template), or a list of them, the best first")
 
     def templates(self) -> tuple[tuple[PlanPath, str, Use], ...]:
         """See ``PlanStep``."""
@@ -340,23 +340,25 @@ class RedirectStep(PlanStep):
 
 
 class DialStep(PlanStep):
-    """Somebody else is called, and both are connected."""
+    """Another party is called and connected with the caller."""
 
-    action: Literal["dial"] = Field("dial", description="call somebody and connect them with the caller")
-    to: Annotated[UriTemplate, AfterValidator(_target)] = Field(description="SIP or tel URI, or a number; a template")
-    trunk: PlanName | None = Field(None, description="trunk the call goes out through; a number needs one")
+    action: Literal["dial"] = Field("dial", description="call another party and connect it with the caller")
+    to: Annotated[UriTemplate, AfterValidator(_target)] = Field(description="SIP or tel URI, or a number (template)")
+    trunk: PlanName | None = Field(None, description="trunk to call through; a number needs one")
     ring_limit_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = Field(
-        30, description="nobody answers by then: it failed"
+        30, description="without an answer within this time the step fails"
     )
     caller_id: CallerIdTemplate | None = Field(
         None,
-        description="who is shown as calling: `caller`, `trunk`, or a number, a template; none: as the trunk allows",
+        description="number shown as the caller: `caller`, `trunk`, or a number (template); unset: as the trunk allows",
     )
     diverted_from: DivertedTemplate = Field(
-        "called", description="who was called first, told to the trunk: `called`, `nobody`, or a number; a template"
+        "called", description="number first called, reported to the trunk: `called`, `nobody`, or a number (template)"
     )
-    headers: HeaderTexts = Field(default_factory=dict, description="extra headers of the INVITE, values are templates")
-    then: AnyStep | None = Field(None, description="when it failed; none: the next of a hunt, else the far end's code")
+    headers: HeaderTexts = Field(default_factory=dict, description="extra headers of the INVITE; values are templates")
+    then: AnyStep | None = Field(
+        None, description="step when it fails; unset: the next one of a hunt, else the far end's code"
+    )
 
     @model_validator(mode="after")
     def _a_number_has_a_trunk(self) -> Self:
@@ -420,21 +422,21 @@ class DialStep(PlanStep):
 
 
 class MenuStep(PlanStep):
-    """The caller chooses with the telephone's keys; no model decides."""
+    """The caller chooses with the phone's keys (IVR); no model decides."""
 
-    action: Literal["menu"] = Field("menu", description="the caller chooses with the telephone's keys")
+    action: Literal["menu"] = Field("menu", description="the caller chooses with the phone's keys")
     prompt: Sound | None = Field(None, description="WAV file that names the choices")
     say: Template | None = Field(None, description="text that names the choices, read out by the `agent`")
     agent: str | None = Field(None, description="name of the agent that reads `say`")
     keys: Annotated[dict[Digit, AnyStep], Field(min_length=1)] = Field(description="key -> step")
-    timeout_s: Seconds = Field(5, description="how long a key is waited for after the prompt")
+    timeout_s: Seconds = Field(5, description="how long to wait for a key after the prompt")
     retries: int = Field(2, ge=0, le=10, description="how often the prompt is repeated after no key, or a wrong one")
-    otherwise: AnyStep | None = Field(None, description="after the last repetition; none hangs up")
+    otherwise: AnyStep | None = Field(None, description="step after the last repetition; unset: hang up")
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
         if (self.prompt is None) == (self.say is None):
-            raise ValueError("a menu needs a prompt (WAV file) or say (text), one of them")
+            raise ValueError("a menu needs either a prompt (WAV file) or say (text)")
         if (self.say is None) != (self.agent is None):
             raise ValueError("say and agent go together: the text, and who reads it")
         return self
@@ -479,17 +481,17 @@ class MenuStep(PlanStep):
 
 
 class HuntStep(PlanStep):
-    """Several steps one after the other, until one succeeds."""
+    """Several steps are tried one after the other until one succeeds."""
 
     action: Literal["hunt"] = Field("hunt", description="try steps in order, the next when one fails")
-    steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=20)] = Field(description="in order")
+    steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=20)] = Field(description="the steps, in order")
 
     @field_validator("steps")
     @classmethod
     def _each_is_reached(cls, steps: tuple[AnyStep, ...]) -> tuple[AnyStep, ...]:
         for number, step in enumerate(steps[:-1], 1):
             if not step.can_fail:
-                raise ValueError(f"step {number} ({step.action}) cannot fail: what follows it is never reached")
+                raise ValueError(f"step {number} ({step.action}) cannot fail: the steps after it are never reached")
         return steps
 
     @property
@@ -503,7 +505,7 @@ class HuntStep(PlanStep):
 
     def headline(self, call: Filling) -> str:
         """See ``PlanStep``."""
-        return "hunt: the next when one fails"
+        return "hunt, trying the next step when one fails"
 
     def texts(self, call: Filling) -> list[str]:
         """See ``PlanStep``."""
@@ -511,14 +513,14 @@ class HuntStep(PlanStep):
 
 
 class AnnounceStep(PlanStep):
-    """Something is played."""
+    """WAV files are played."""
 
     action: Literal["announce"] = Field("announce", description="play, then hang up or go on")
     files: SoundFiles = Field(description="WAV file, or a list of them")
     answer: bool = Field(
-        True, description="false plays as early media (183): not charged, but not every network lets it"
+        True, description="false plays as early media (183): not charged, but not every network passes it on"
     )
-    then: AnyStep | None = Field(None, description="what follows; none hangs up")
+    then: AnyStep | None = Field(None, description="step that follows; unset: hang up")
 
     @model_validator(mode="after")
     def _unanswered_goes_on(self) -> Self:

@@ -66,7 +66,7 @@ class Values(NamedTuple):
 
 
 class _Headers(dict[str, str]):
-    """Header values by name, large or small letters; one that is not there is empty, and ``default`` fills it."""
+    """Header values by name, in upper or lower case; a missing one is empty, and ``default`` fills it."""
 
     def __getitem__(self, name: object) -> Any:
         found = self.get(str(name).lower().replace("_", "-"))
@@ -142,8 +142,8 @@ def _written(value: str, place: str, before: str, *, strict: bool) -> str:
         return f'"{escaped}"'
     if strict:
         raise ValueError(
-            f"{value[:40]!r} is the caller's own and would be believed; put it in quotes or brackets, or use the keys "
-            "caller_id and diverted_from"
+            f"{value[:40]!r} comes from the caller and would be believed; put it in quotes or brackets, or use the "
+            "keys caller_id and diverted_from"
         )
     return value
 
@@ -274,15 +274,15 @@ def _checked(tree: nodes.Template) -> Iterator[Lookup]:
         if not isinstance(node, _ALLOWED):
             kind = type(node).__name__
             raise ValueError(
-                f"template, line {node.lineno}: {_WORDS.get(kind, kind.lower())} is not to be had here; "
-                "templates fill in, choose with if, and take filters"
+                f"template, line {node.lineno}: {_WORDS.get(kind, kind.lower())} is not available here; "
+                "templates fill in values, choose with if, and apply filters"
             )
         if isinstance(node, nodes.Filter) and node.name not in FILTERS:
-            raise ValueError(f"template: there is no filter {node.name!r}; there is {', '.join(FILTERS)}")
+            raise ValueError(f"template: there is no filter {node.name!r}; there are {', '.join(FILTERS)}")
         if isinstance(node, nodes.Test) and node.name not in TESTS:
-            raise ValueError(f"template: there is no test {node.name!r}; there is {', '.join(TESTS)}")
+            raise ValueError(f"template: there is no test {node.name!r}; there are {', '.join(TESTS)}")
         if isinstance(node, nodes.Name) and node.name not in VARIABLES:
-            raise ValueError(f"template: there is no {node.name!r}; there is {', '.join(VARIABLES)}")
+            raise ValueError(f"template: there is no variable {node.name!r}; there are {', '.join(VARIABLES)}")
         if (lookup := _lookup(node)) is not None:
             yield lookup
         pending.extend(node.iter_child_nodes())
@@ -310,7 +310,7 @@ def fill(source: str, values: Values, use: Use = "text") -> str:
     except _FAILURES as error:
         raise TemplateFailed(f"the template {source[:60]!r} cannot be filled in: {_plain(error)}") from None
     if len(text) > MAX_OUTPUT:
-        raise TemplateFailed(f"the template {source[:60]!r} gives more than {MAX_OUTPUT} characters")
+        raise TemplateFailed(f"the template {source[:60]!r} produces more than {MAX_OUTPUT} characters")
     return text
 
 

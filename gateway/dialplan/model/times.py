@@ -77,7 +77,7 @@ def parse_hours(text: str) -> Hours:
         start = time(int(found[1]), int(found[2]))
         end = _MIDNIGHT if (found[3], found[4]) == ("24", "00") else time(int(found[3]), int(found[4]))
     except ValueError:
-        raise ValueError(f"{text!r} has an hour or a minute that no clock shows") from None
+        raise ValueError(f"{text!r} has an impossible hour or minute") from None
     return Hours(start, end)
 
 
@@ -106,7 +106,7 @@ def _parse_day(text: str, whole: str) -> tuple[int | None, int, int]:
     try:
         day = date(2024 if year is None else year, int(found[2]), int(found[3]))  # 2024 has a 29 February
     except ValueError:
-        raise ValueError(f"{whole!r} is on no calendar") from None
+        raise ValueError(f"{whole!r} is not a date that exists") from None
     return year, day.month, day.day
 
 
@@ -126,7 +126,7 @@ class Calendar(NamedTuple):
     holidays: Mapping[str, tuple[Days, ...]]
 
     def is_holiday(self, name: str, day: date) -> bool:
-        """Return whether the day stands in the list of that name."""
+        """Return whether the day is in the list of that name."""
         return any(days.contains(day) for days in self.holidays.get(name, ()))
 
     def local(self, at: datetime, zone: str | None) -> datetime:

@@ -37,9 +37,9 @@ def read_files(path: Path) -> list[PlanFile]:
     """
     paths = files_of(path)
     if not paths:
-        raise DialplanError(Mistake(str(path), 0, 0, "", "a folder without *.yaml files; put a dialplan into it"))
+        raise DialplanError(Mistake(str(path), 0, 0, "", "the folder has no *.yaml files; put a dialplan into it"))
     if len(paths) > MAX_FILES:
-        raise DialplanError(Mistake(str(path), 0, 0, "", f"more than {MAX_FILES} files; that is no dialplan"))
+        raise DialplanError(Mistake(str(path), 0, 0, "", f"more than {MAX_FILES} files; this is not a dialplan"))
     return [PlanFile(str(each), _read(each)) for each in paths]
 
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise DialplanError(Mistake(name, 0, 0, "", f"cannot be read: {error}")) from None
     if len(data) > MAX_BYTES:
-        raise DialplanError(Mistake(name, 0, 0, "", f"larger than {MAX_BYTES} bytes; that is no dialplan"))
+        raise DialplanError(Mistake(name, 0, 0, "", f"larger than {MAX_BYTES} bytes; this is not a dialplan"))
     return data
 
 

@@ -1,4 +1,4 @@
-"""What agents have from others: ``extends`` and the plan's ``defaults``."""
+"""What agents inherit: ``extends`` and the plan's ``defaults``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inherit(written: PlanSource) -> None:
         written.mistakes.append(written.mistake(("defaults",), "should be a mapping: lines of `key: value`"))
         defaults = None
     if isinstance(defaults, dict) and "extends" in defaults:
-        written.mistakes.append(written.mistake(("defaults", "extends"), "only agents extend others", at_key=True))
+        written.mistakes.append(written.mistake(("defaults", "extends"), "only agents can extend others", at_key=True))
     own = {name: value for name, value in agents.items() if isinstance(value, dict)}
     for name in own:
         agents[name] = _resolved(written, name, own, defaults)
@@ -55,11 +55,11 @@ def _chain(written: PlanSource, name: str, agents: dict[str, Any]) -> list[str]:
         elif not isinstance(base, str) or base not in agents:
             problem = f"there is no agent {base!r}; {did_you_mean(str(base), agents)}"
         elif base in chain:
-            problem = f"goes round in a circle: {' -> '.join([*chain[chain.index(base) :], base])}"
+            problem = f"circular: {' -> '.join([*chain[chain.index(base) :], base])}"
         elif not isinstance(agents[base], dict):
             return chain
         if problem is not None:
-            # Told once: what is unknown at the agent it stands in, a circle by the first of its names.
+            # Reported once: an unknown name at the agent that extends it, a circle at the first of its names.
             if len(chain) == 1 or (base == name and name == min(chain)):
                 written.mistakes.append(written.mistake(("agents", chain[-1], "extends"), problem))
             return chain

@@ -1,4 +1,4 @@
-"""What only the whole plan can show: names that nobody has, routes never reached, files that are not there."""
+"""What only the whole plan can show: names that do not exist, files that are missing, routes that are never reached."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RECORDING_TOOLS = frozenset({"start_recording", "pause_recording"})
 
 
 def names_unknown(written: PlanSource) -> Iterator[Mistake]:
-    """Yield the agents that routes name and nobody wrote, and route names that stand there twice; before the model."""
+    """Yield unknown agents that routes name, and route names used twice; on what was written, before the model."""
     agents, routes = written.plain.get("agents"), written.plain.get("routes")
     if not isinstance(routes, list):
         return
@@ -39,7 +39,7 @@ def names_unknown(written: PlanSource) -> Iterator[Mistake]:
         name = rule.get("name") if isinstance(rule, dict) else None
         if isinstance(name, str) and first.setdefault(name, index) != index:
             where = written.line_of(("routes", first[name]))
-            yield written.mistake(("routes", index, "name"), f"a route {name!r} is there already ({where}); rename one")
+            yield written.mistake(("routes", index, "name"), f"a route {name!r} exists already ({where}); rename one")
         if isinstance(rule, dict) and isinstance(agents, dict) and agents:
             limits = rule.get("limits")
             named = [*_agents(rule, ("routes", index))]
@@ -78,9 +78,9 @@ def plan_mistakes(
 
     Args:
         index: the plan, its routes made ready.
-        written: where everything stands.
+        written: the places of everything.
         folder: where relative paths of WAV files start.
-        trunks: names of the trunks in the settings; None does not ask.
+        trunks: names of the trunks in the settings; None does not check them.
     """
     plan, sounds = index.plan, _SoundChecks(folder)
     known = None if trunks is None else {name.lower() for name in trunks}
@@ -95,7 +95,7 @@ def plan_mistakes(
         yield from _metadata_lookups(rule, path, written)
     for hidden, earlier in shadowed(index):
         name, where = plan.routes[earlier].name, written.line_of(("routes", earlier))
-        problem = f"never reached: the route {name!r} ({where}) takes every such call before; exchange or remove one"
+        problem = f"never reached: the route {name!r} ({where}) takes every such call first; reorder them or remove one"
         yield written.mistake(("routes", hidden), problem)
 
 
@@ -117,7 +117,7 @@ def _agent_mistakes(
 
 
 def plan_remarks(plan: Dialplan, written: PlanSource, trunks: Collection[str] | None) -> Iterator[Mistake]:
-    """Yield what is odd about a plan that can be used, and what nobody could check; otherwise as ``plan_mistakes``."""
+    """Yield what is odd about a usable plan, or could not be checked; otherwise as ``plan_mistakes``."""
     for name, agent in plan.agents.items():
         for number, webhook in enumerate(agent.tools.webhooks):
             place = ("agents", name, "tools", "webhooks", number, "parameters")
@@ -125,16 +125,16 @@ def plan_remarks(plan: Dialplan, written: PlanSource, trunks: Collection[str] | 
                 yield written.mistake((*place, *found.path), found.problem)
     if trunks is not None:
         return
-    told: dict[str, Mistake] = {}
+    remarked: dict[str, Mistake] = {}
     for index, rule in enumerate(plan.routes):
         named: list[tuple[PlanPath, str]] = [(("match", "trunk"), name) for name in rule.match.trunk or ()]
         named += [((*path, "trunk"), step.named_trunk) for path, step in rule.steps() if step.named_trunk]
         for path, name in named:
-            if name not in told:
-                told[name] = written.mistake(
+            if name not in remarked:
+                remarked[name] = written.mistake(
                     ("routes", index, *path), f"not checked: the trunk {name!r}; {NO_SETTINGS}"
                 )
-    yield from told.values()
+    yield from remarked.values()
 
 
 def _names_of_match(
@@ -177,7 +177,7 @@ def _metadata_lookups(rule: Rule, path: PlanPath, written: PlanSource) -> Iterat
     for name, text in rule.metadata.items():
         problems = list(_lookups(text, "text", rule))
         if "{" in text and any(each.variable == "metadata" for each in parse_template(text).lookups):
-            problems = ["metadata cannot be made of metadata"]
+            problems = ["metadata cannot refer to metadata"]
         yield from (written.mistake((*path, "metadata", name), words) for words in problems)
 
 

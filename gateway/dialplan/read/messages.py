@@ -1,4 +1,4 @@
-"""What the model says about a wrong dialplan, in words for its author."""
+"""What pydantic says about a wrong dialplan, in words for its author and at its place in the file."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, words, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
+    if len(words) < 2:
+        return f"there is only {words[0]!r}" if words else "there are none"
     more = f" and {len(words) - 12} more" if len(words) > 12 else ""
-    return f"there is {', '.join(map(repr, words[:12]))}{more}" if words else "there is none"
+    return f"there are {', '.join(map(repr, words[:12]))}{more}"
 
 
 def mistake_of(details: ErrorDetails, written: PlanSource) -> Mistake:
@@ -104,8 +106,8 @@ def _place(loc: tuple[int | str, ...], plain: object) -> _Spot:
     """
     Follow pydantic's path through types and written values.
 
-    pydantic puts in what nobody wrote (tags of unions, the ``step`` of a route, the index of a value that was made a
-    list), and goes on where the author wrote a short form.
+    pydantic's path has parts that were never written (tags of unions, the ``step`` of a route, the index of a value
+    that was made a list), and goes on where the author wrote a short form.
     """
     path: list[str | int] = []
     kind: Any = _bare(Dialplan)

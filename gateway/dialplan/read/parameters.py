@@ -58,7 +58,7 @@ def parameter_mistakes(schema: object) -> list[Finding]:
     """
     Return what is wrong with the schema of a tool's arguments; nothing when it can be used.
 
-    Mistakes come by kind: what is no JSON, or too large, is not looked at any further, and references are followed
+    Mistakes come by kind: what is not JSON, or too large, is not checked any further, and references are followed
     in what is a JSON Schema.
     """
     found = list(_json_mistakes(schema, ()))
@@ -114,24 +114,24 @@ def _json_mistakes(value: object, path: PlanPath) -> Iterator[Finding]:
 def _scalar_problem(value: object) -> str | None:
     if isinstance(value, str):
         is_unicode = value.encode("utf-8", "replace").decode() == value
-        return None if is_unicode else "the text has half a surrogate pair, which is no Unicode"
+        return None if is_unicode else "the text has half a surrogate pair, which is not Unicode"
     if isinstance(value, int | float):
         is_finite = abs(value) <= sys.float_info.max  # NaN is not
-        return None if is_finite else "is no number in JSON: too large, or not finite"
-    return None if value is None else f"a value of the type {type(value).__name__} is no JSON"
+        return None if is_finite else "is not a number in JSON: too large, or not finite"
+    return None if value is None else f"a value of the type {type(value).__name__} is not JSON"
 
 
 def _root_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
     if schema.get("type") != "object":
         place: PlanPath = ("type",) if "type" in schema else ()
-        yield Finding(place, "the schema is not that of an object; write `type: object` and `properties`")
+        yield Finding(place, "the schema must be that of an object; write `type: object` and `properties`")
     for key in _NOT_AT_THE_ROOT:
         if key in schema:
             yield Finding((key,), f"services refuse {key} at the root; write `properties` there, and {key} inside one")
 
 
 def _meta_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield where a schema is no JSON Schema 2020-12."""
+    """Yield where a schema is not a JSON Schema 2020-12."""
     for error in _META.iter_errors(schema):
         path: PlanPath = tuple(error.absolute_path)
         if error.validator == "anyOf" and path[-1:] == ("type",):
@@ -141,7 +141,7 @@ def _meta_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
         else:
             words = error.message if len(error.message) <= 200 else f"{error.message[:200]}..."
             is_number = error.validator_value == "string" and isinstance(error.instance, int | float)
-            yield Finding(path, f"no JSON Schema: {words}{'; put it into quotes' if is_number else ''}")
+            yield Finding(path, f"not a JSON Schema: {words}{'; put it into quotes' if is_number else ''}")
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[_Subschema]:
@@ -172,13 +172,13 @@ def _inner(schema: Mapping[str, Any]) -> Iterator[tuple[PlanPath, object]]:
 def _part_mistakes(parts: list[_Subschema]) -> Iterator[Finding]:
     for part in parts:
         if part.schema.get("enum") == []:
-            yield Finding((*part.path, "enum"), "is empty: no value could ever fit; name the values")
+            yield Finding((*part.path, "enum"), "is empty: no value could ever match; name the values")
         named = part.schema.get("patternProperties")
         patterns: list[tuple[PlanPath, object]] = [(("pattern",), part.schema.get("pattern"))]
         patterns += [(("patternProperties", key), key) for key in (named if isinstance(named, Mapping) else ())]
         for path, pattern in patterns:
             if isinstance(pattern, str) and (problem := _pattern_problem(pattern)) is not None:
-                yield Finding((*part.path, *path), f"{pattern[:60]!r} is no regular expression: {problem}")
+                yield Finding((*part.path, *path), f"{pattern[:60]!r} is not a regular expression: {problem}")
 
 
 def _pattern_problem(pattern: str) -> str | None:
@@ -210,21 +210,23 @@ def _reference_mistakes(schema: Mapping[str, Any], parts: list[_Subschema]) -> I
         TopologicalSorter(edges).prepare()
     except CycleError as error:
         first = next(part.path for part in parts if id(part.schema) in error.args[1])
-        yield Finding(first, "refers to itself without end: no value could be checked; go on in a property or in items")
+        yield Finding(
+            first, "refers to itself endlessly: no value could be checked; recurse through a property or items"
+        )
 
 
 def _target(reference: str, root: Mapping[str, Any], ids: tuple[Mapping[str, Any], ...]) -> tuple[object, str | None]:
     """Return what a reference leads to, or what is wrong with it."""
     if not reference.startswith("#"):
-        return None, "leads outside the schema, and nothing is fetched; write its content into $defs"
+        return None, "points outside the schema, and nothing is fetched; put its content into $defs"
     try:
         resolver = Registry().resolver_with_root(DRAFT202012.create_resource(root))
         for each in ids:
             resolver = resolver.in_subresource(DRAFT202012.create_resource(each))
         target = resolver.lookup(reference).contents
     except (Unresolvable, ValueError, TypeError):  # the last two: no URI, a pointer that goes on inside a number
-        return None, "leads nowhere; correct it, or write what it means into $defs"
-    return target, None if isinstance(target, Mapping | bool) else "leads to what is no schema"
+        return None, "points nowhere; correct it, or put what it means into $defs"
+    return target, None if isinstance(target, Mapping | bool) else "points to something that is not a schema"
 
 
 def _problem_beside(target: Mapping[str, Any]) -> str | None:
@@ -232,5 +234,5 @@ def _problem_beside(target: Mapping[str, Any]) -> str | None:
     parts = list(_parts(target))
     found = [*_meta_mistakes(target), *_part_mistakes(parts)]
     if any(_REFERENCES & part.schema.keys() for part in parts):
-        return "leads to a part with references that does not stand in $defs; move it there"
-    return f"leads to what cannot be used: {found[0].problem}" if found else None
+        return "points to a part with references that is not in $defs; move it there"
+    return f"points to something that cannot be used: {found[0].problem}" if found else None

@@ -1,4 +1,4 @@
-"""What stands in the files of a plan, put together, with the place of everything."""
+"""The contents of a plan's files, put together, with the place of everything."""
 
 from __future__ import annotations
 

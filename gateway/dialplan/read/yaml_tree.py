@@ -81,7 +81,7 @@ def json_value(tag: str, text: str) -> str | int | float | bool | None:
     kind = tag.removeprefix(_YAML)
     pattern, read = _READERS.get(kind, (None, str))
     if pattern is not None and pattern.match(text) is None:
-        raise ValueError(f"{_short(text)} is no {kind} of YAML 1.2; correct it or take the tag !!{kind} away")
+        raise ValueError(f"{_short(text)} is not of the type {kind} in YAML 1.2; correct it or remove the tag !!{kind}")
     return read(text)
 
 
@@ -97,7 +97,7 @@ def _int(text: str) -> int:
 
 def _float(text: str) -> float:
     if text.lower().lstrip("+-") in (".inf", ".nan"):
-        raise ValueError(f"{text} is no number in JSON; write a finite one, or leave the key out")
+        raise ValueError(f"{text} is not a number in JSON; write a finite one, or leave the key out")
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{_short(text)} is too large for a number in JSON; write a smaller one")
@@ -163,11 +163,11 @@ class YamlTree:
             DialplanError: aliases multiply to more than ``MAX_NODES``; there is no point in reading on.
         """
         if id(node) in self._open:
-            self.refuse(node, path, "an alias inside the value it stands for")
+            self.refuse(node, path, "an alias inside the value it refers to")
             return None
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
-            self.refuse(node, path, "its aliases mean too many values, or too deep ones")
+            self.refuse(node, path, "its aliases expand to too many values, or too deep ones")
             raise DialplanError(*self.mistakes)
         self._values.setdefault(path, node.start_mark)
         self._open.add(id(node))
@@ -184,7 +184,7 @@ class YamlTree:
         if isinstance(node, yaml.ScalarNode):
             text = self._scalar(node, path)
             return self._json(node, text, path) if text is not None and self._is_json(path) else text
-        self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+        self.refuse(node, path, f"the tag {node.tag} has no meaning here; remove it")
         return None
 
     def _json(self, node: yaml.ScalarNode, text: str, path: PlanPath) -> object:
@@ -198,7 +198,7 @@ class YamlTree:
         if node.tag == _YAML + "null":
             return None
         if node.tag not in _TEXT_TAGS:
-            self.refuse(node, path, f"the tag {node.tag} means nothing here; remove it")
+            self.refuse(node, path, f"the tag {node.tag} has no meaning here; remove it")
             return None
         text = _SURROGATE_PAIR.sub(lambda pair: _joined(pair[0]), str(node.value))
         if found := _CONTROL.search(text):
@@ -214,7 +214,7 @@ class YamlTree:
                 merged.append(value_node)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self.refuse(key_node, path, "a key must be one word or text")
+                self.refuse(key_node, path, "a key must be plain text")
                 continue
             if self._is_json(path) and key_node.tag in _NO_KEYS:
                 self.refuse(key_node, path, f'a key in JSON is text; write it in quotes: "{key_node.value}"')

@@ -1,4 +1,4 @@
-"""Cases people keep beside their plan: given a call, what is to come of it."""
+"""Cases kept beside a plan: for a given call, the expected result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _moment(text: str) -> str:
     except ValueError:
         raise ValueError(f"{text!r} is not a time; give one such as 2026-12-24T10:00") from None
     if not 1970 <= year <= 9000:
-        raise ValueError(f"{text!r} is too far away; give a year from 1970 to 9000")
+        raise ValueError(f"{text!r} is out of range; give a year from 1970 to 9000")
     return text
 
 
@@ -68,16 +68,16 @@ class CaseCall(PlanPart):
 
 
 class Expected(PlanPart):
-    """What is to come of it; what is left out is not looked at."""
+    """The expected result; what is left out is not compared."""
 
     route: str | None = Field(None, description="name of the route; `none` when no route may match")
     action: Annotated[str, AfterValidator(_action)] | None = Field(None, description="action of the step")
     agent: str | None = Field(None, description="name of the agent")
     code: int | None = Field(None, description="SIP status of a refusal")
     contains: SoundFiles | None = Field(
-        None, description="texts that must stand in what is said, dialled or refused with"
+        None, description="texts that what is said, dialled or refused with must contain"
     )
-    lacks: SoundFiles | None = Field(None, description="texts that must not")
+    lacks: SoundFiles | None = Field(None, description="texts that it must not contain")
     metadata: dict[str, str] = Field(default_factory=dict, description="entries of the metadata")
 
 
@@ -87,16 +87,16 @@ class Case(PlanPart):
     name: str = Field(min_length=1, max_length=200, description="what it shows")
     call: CaseCall = CaseCall()
     keys: Annotated[tuple[Digit, ...], Field(max_length=50)] = Field(
-        (), description="keys pressed in menus; the step after them is looked at"
+        (), description="keys pressed in menus; the step they lead to is compared"
     )
-    expect: Expected = Field(description="what is to come of it")
+    expect: Expected = Field(description="the expected result")
 
 
 class CaseFile(PlanPart):
     """A file of cases."""
 
-    plan: str | None = Field(None, min_length=1, description="the dialplan, from this file's folder")
-    trunks: Names | None = Field(None, description="names of trunks the plan may use; none does not look")
+    plan: str | None = Field(None, min_length=1, description="the dialplan, relative to this file's folder")
+    trunks: Names | None = Field(None, description="names of the trunks the plan may use; unset: not checked")
     cases: Annotated[tuple[Case, ...], Field(min_length=1)] = Field(description="the cases")
 
 
@@ -126,8 +126,8 @@ def load_cases(path: Path) -> CaseFile:
     try:
         return CaseFile.model_validate(plain)
     except ValidationError as error:
-        told = [each for each in error.errors() if not (each["type"] == "too_short" and each["input"])]
-        raise DialplanError(*(_mistake(tree, each["loc"], each["msg"]) for each in told)) from None
+        kept = [each for each in error.errors() if not (each["type"] == "too_short" and each["input"])]
+        raise DialplanError(*(_mistake(tree, each["loc"], each["msg"]) for each in kept)) from None
 
 
 def _mistake(tree: YamlTree, loc: tuple[int | str, ...], message: str) -> Mistake:
@@ -171,8 +171,8 @@ def _problems(index: RouteIndex, case: Case) -> list[str]:
         for key, value in wanted.items()
         if value is not None and value != found[key]
     ]
-    problems += [f"{text!r} does not stand in {texts[:200]!r}" for text in expect.contains or () if text not in texts]
-    problems += [f"{text!r} stands in {texts[:200]!r}" for text in expect.lacks or () if text in texts]
+    problems += [f"{text!r} is not in {texts[:200]!r}" for text in expect.contains or () if text not in texts]
+    problems += [f"{text!r} is in {texts[:200]!r}" for text in expect.lacks or () if text in texts]
     return problems + _metadata_problems(expect.metadata, metadata)
 
 

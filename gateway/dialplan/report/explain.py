@@ -16,7 +16,7 @@ from gateway.dialplan.routing.index import RouteIndex
 from gateway.dialplan.routing.route import Rejection, Route, find_route
 
 MATCHES = "matches"
-NOT_ASKED = "not asked: an earlier route took the call"
+NOT_ASKED = "not checked: an earlier route took the call"
 
 
 class Considered(NamedTuple):

@@ -35,12 +35,12 @@ def json_schema() -> dict[str, Any]:
     _let_agents_inherit(definitions)
     properties = schema["properties"]
     properties["routes"]["items"] = {"$ref": "#/$defs/Route"}
-    properties["defaults"] = {"$ref": "#/$defs/Defaults", "description": "what agents have that do not say otherwise"}
+    properties["defaults"] = {"$ref": "#/$defs/Defaults", "description": "what agents have unless they say otherwise"}
     return {
         "$schema": _DRAFT,
         **schema,
         "title": "Dialplan",
-        "patternProperties": {"^x-": {"description": "your own: a place for anchors"}},
+        "patternProperties": {"^x-": {"description": "your own: a place for YAML anchors"}},
     }
 
 
@@ -98,12 +98,15 @@ def _let_agents_inherit(definitions: dict[str, Any]) -> None:
     definitions["Defaults"] = {
         **agent,
         "title": "Defaults",
-        "description": "What agents have that do not say otherwise.",
+        "description": "What agents have unless they say otherwise.",
     }
     definitions["AgentProfile"] = {
         **agent,
         "properties": {
-            "extends": {"type": "string", "description": "name of an agent: this one has all that it does not change"},
+            "extends": {
+                "type": "string",
+                "description": "name of an agent: this one has everything of it that it does not change",
+            },
             **agent["properties"],
         },
     }

@@ -94,7 +94,7 @@ def facts_of_call(
     load: float = 0.0,
     call_id: str = "",
 ) -> RoutingFacts:
-    """Return the facts of a call that nobody made; ``to`` and ``caller`` are numbers, users or whole URIs."""
+    """Return the facts of a call that is only imagined; ``to`` and ``caller`` are numbers, users or whole URIs."""
     called_forms, caller_forms = _written(to), _written(caller)
     return RoutingFacts(
         called=called_forms[0] if called_forms else "",

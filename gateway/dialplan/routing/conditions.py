@@ -63,7 +63,7 @@ class ToCondition:
 
     def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
-        return f"to is {call.called or 'nobody'}, not {_any_of(self.patterns)}"
+        return f"to is {call.called or 'missing'}, not {_any_of(self.patterns)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ class FromCondition:
 
     def why_not(self, call: RoutingFacts) -> str:
         """See ``Condition``."""
-        return f"from is {call.caller or 'nobody'}, not {_any_of(self.patterns)}"
+        return f"from is {call.caller or 'missing'}, not {_any_of(self.patterns)}"
 
 
 @dataclass(frozen=True, slots=True)
 class TrunkCondition:
-    """The trunk it came through; names do not mind large and small letters, as in the settings."""
+    """The trunk it came through; names ignore case, as in the settings."""
 
     names: frozenset[str]
 
@@ -161,9 +161,9 @@ class TimeSpan:
         if self.dates and not any(days.contains(day) for days in self.dates):
             return f"it is {day}, not a date of the list"
         if self.holidays and not any(calendar.is_holiday(name, day) for name in self.holidays):
-            return f"{day} is no holiday of {_any_of(self.holidays)}"
+            return f"{day} is not a holiday in {_any_of(self.holidays)}"
         if found := next((name for name in self.not_holidays if calendar.is_holiday(name, day)), None):
-            return f"{day} is a holiday of {found}"
+            return f"{day} is a holiday in {found}"
         return None
 
 

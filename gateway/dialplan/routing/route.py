@@ -54,7 +54,7 @@ class Route:
         groups: what the named groups of its regular expressions found; empty for those that took no part.
         limits: the rule's.
         call: the facts it was decided by.
-        plan: the dialplan it stands in.
+        plan: the dialplan it belongs to.
     """
 
     name: str

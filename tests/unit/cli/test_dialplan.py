@@ -57,7 +57,7 @@ def test_mistakes_are_told_in_both_formats_with_exit_code_1(bare: Path) -> None:
         "field": "routes[0].agent",
         "problem": "there is no agent 'c'; did you mean 'a'?"
         if "did you" in out
-        else "there is no agent 'c'; there is 'a'",
+        else "there is no agent 'c'; there is only 'a'",
     }
 
 
@@ -106,7 +106,7 @@ def test_trunks_and_secrets_must_be_among_settings_that_are_given(
         command = ("check",)
     code, _, err = run(*command)
     assert code == 1
-    hint = "did you mean 'carrier'?" if given == "file" else "there is none"
+    hint = "did you mean 'carrier'?" if given == "file" else "there are none"
     assert f"plan.yaml:8:52: routes[0].trunk: the settings have no trunk 'carier'; {hint}" in err
     assert "plan.yaml:6:92: agents.a.tools.webhooks[0].signed_with: there is no secret 'key'; set it" in err
     assert "plan.yaml:7:70: agents.a.tools.mcp[0].authorization: there is no secret 'token'; set it" in err
@@ -131,7 +131,7 @@ def test_a_call_is_explained_route_by_route() -> None:
     assert (code, err) == (0, "")
     for line in (
         "     anonymous: from is +493012345, not anonymous or Anonymous\n",
-        "     open: 2026-12-24 is a holiday of office; it is Thursday, not fri\n",
+        "     open: 2026-12-24 is a holiday in office; it is Thursday, not fri\n",
         "  -> closed: matches\n",
         "  key 2: dial sip:on-call@pbx.example.com, 25 s, X-Caller: +493012345\n",
         "    if that fails: agent night\n",
@@ -183,7 +183,7 @@ def test_wrong_options_are_told(bare: Path) -> None:
     (bare / "p.yaml").write_text("agents: {a: {instructions: x}}\nroutes: [{name: b, agent: a}]\n")
     for words, problem in (
         (("--at", "noon"), "'noon' is not a time"),
-        (("--at", "0001-01-01T00:00"), "is too far away"),
+        (("--at", "0001-01-01T00:00"), "is out of range"),
         (("--header", "X-A"), "give NAME=VALUE"),
     ):
         code, _, err = run("explain", "--plan", "p.yaml", *words)
@@ -218,7 +218,7 @@ cases:
     suite = ET.parse(bare / "out.xml").getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("4", "2")
     failures = [failure.get("message", "") for failure in suite.iter("failure")]
-    assert "'Bye' does not stand in 'Hello" in failures[0]
+    assert "'Bye' is not in 'Hello" in failures[0]
     assert failures[1] == "key 1: this is not a menu, but agent"
 
 

@@ -66,7 +66,7 @@ def test_without_settings_the_secrets_that_nobody_looked_for_are_remarked() -> N
         ({"webhooks": [{**WEBHOOK, "headers": {"A": "${}"}}]}, "webhooks[0].headers.A: no header can have this value"),
         ({"webhooks": [{**WEBHOOK, "headers": {"A": "${ODD}"}}]}, "webhooks[0].headers.A: no header can have this va"),
         ({"webhooks": [{**WEBHOOK, "signed_with": "CRM"}]}, "webhooks[0].signed_with: there is no secret 'CRM'"),
-        ({"webhooks": [{**WEBHOOK, "url": "https://u:p@h/"}]}, "webhooks[0].url: holds a user or password"),
+        ({"webhooks": [{**WEBHOOK, "url": "https://u:p@h/"}]}, "webhooks[0].url: contains a user or password"),
         ({"plugins": [{"name": "nothing"}]}, "plugins[0].name: no package has an entry point"),
         ({"plugins": [{"name": "unmarked"}]}, "plugins[0].name: the entry point 'unmarked' is no function"),
         ({"plugins": [{"name": "missing"}]}, "plugins[0].name: the entry point 'missing' (no_such_module:f) cannot be"),
@@ -104,7 +104,7 @@ def test_an_approval_of_a_tool_that_is_not_offered_is_remarked() -> None:
     at = "agents.sales.tools.mcp[0]"
     assert told(odd, {}, remarks=True) == [
         f"{at}.require_approval[0]: the tool 'oder' is not among allowed_tools; did you mean 'order'?",
-        f"{at}.approve[0]: the tool 'sell' is not among allowed_tools; there is 'search', 'order'",
+        f"{at}.approve[0]: the tool 'sell' is not among allowed_tools; there are 'search', 'order'",
     ]
 
 

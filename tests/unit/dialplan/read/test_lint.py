@@ -62,9 +62,9 @@ routes:
 """
     assert told(file, text) == [
         "plan.yaml:1:12: defaults.voise: unknown key; did you mean 'voice'?",
-        "plan.yaml:1:26: defaults.extends: only agents extend others",
+        "plan.yaml:1:26: defaults.extends: only agents can extend others",
         "plan.yaml:3:31: agents.a.speed: should be less than or equal to 1.5, not '9'",
-        "plan.yaml:4:16: agents.b.extends: goes round in a circle: a -> c -> b -> a",
+        "plan.yaml:4:16: agents.b.extends: circular: a -> c -> b -> a",
         "plan.yaml:6:16: agents.d.extends: there is no agent 'bb'; did you mean 'b'?",
     ]
 
@@ -87,7 +87,7 @@ def test_what_two_files_both_have_is_told_with_both_places(tmp_path: Path) -> No
     (tmp_path / "b.yaml").write_text(AGENTS + "  - {name: one, agent: fornt}\ntimezone: UTC\n")
     assert told(tmp_path) == [
         "b.yaml:2:3: agents.front: written twice (first in a.yaml:2); rename one",
-        "b.yaml:4:12: routes[0].name: a route 'one' is there already (a.yaml:4); rename one",
+        "b.yaml:4:12: routes[0].name: a route 'one' exists already (a.yaml:4); rename one",
         "b.yaml:4:24: routes[0].agent: there is no agent 'fornt'; did you mean 'front'?",
         "b.yaml:5:1: timezone: written in a.yaml already; keep it in one file",
     ]
@@ -117,8 +117,8 @@ def test_a_route_that_an_earlier_one_covers_is_told(file: Path, earlier: str, la
         assert len(load_dialplan(file).dialplan.routes) == 2
     else:
         assert told(file) == [
-            "plan.yaml:5:5: routes[1]: never reached: the route 'one' (line 4) takes every such call before; "
-            "exchange or remove one"
+            "plan.yaml:5:5: routes[1]: never reached: the route 'one' (line 4) takes every such call first; "
+            "reorder them or remove one"
         ]
 
 
@@ -133,16 +133,16 @@ routes:
 """
     assert told(file, text, trunks={"main": object()}) == [
         "plan.yaml:2:32: agents.front.instructions: groups.area: no such named group in the match of the route 'a'; "
-        "there is none",
+        "there are none",
         "plan.yaml:2:81: agents.front.filler: there is no WAV file no.wav",
         "plan.yaml:4:49: routes[0].match.time.holidays: there are no holidays 'ofice'; did you mean 'office'?",
         "plan.yaml:4:64: routes[0].match.trunk: the settings have no trunk 'mian'; did you mean 'main'?",
         "plan.yaml:4:102: routes[0].metadata.team: time.our: no such part; did you mean 'hour'?",
-        "plan.yaml:5:54: routes[1].match.time[0].not_holidays: there are no holidays 'x'; there is 'office'",
-        "plan.yaml:5:80: routes[1].to: groups.x: no such named group in the match of the route 'b'; there is none",
-        "plan.yaml:5:111: routes[1].trunk: the settings have no trunk 'other'; there is 'main'",
+        "plan.yaml:5:54: routes[1].match.time[0].not_holidays: there are no holidays 'x'; there is only 'office'",
+        "plan.yaml:5:80: routes[1].to: groups.x: no such named group in the match of the route 'b'; there are none",
+        "plan.yaml:5:111: routes[1].trunk: the settings have no trunk 'other'; there is only 'main'",
         "plan.yaml:6:58: routes[2].files: there is no WAV file gone.wav",
-        "plan.yaml:6:93: routes[2].then.to: time.x: no such part; there is 'clock', 'date', 'day', 'hour', "
+        "plan.yaml:6:93: routes[2].then.to: time.x: no such part; there are 'clock', 'date', 'day', 'hour', "
         "'minute', 'month', 'part', 'weekday', 'year', 'zone'",
     ]
 
@@ -174,25 +174,25 @@ timezone: Europe/Berln
         "plan.yaml:8:80: routes[0].keys.3: there is no agent 'fornt'; did you mean 'front'?",
         "plan.yaml:8:92: routes[0].keys.4: does nothing; give agent: NAME, or action: with one of agent, reject",
         "plan.yaml:8:101: routes[0].keys.5: should be less than or equal to 699, not '999'",
-        "plan.yaml:9:5: routes[0].then: unknown key; there is",
-        "plan.yaml:10:36: routes[1].steps: step 1 (reject) cannot fail: what follows it is never reached",
+        "plan.yaml:9:5: routes[0].then: unknown key; there are",
+        "plan.yaml:10:36: routes[1].steps: step 1 (reject) cannot fail: the steps after it are never reached",
         "plan.yaml:11:5: routes[2]: answer: false without then; use action: reject",
         "plan.yaml:12:22: routes[3].match: should be a mapping",
         "plan.yaml:12:46: routes[3].code: should be greater than or equal to 400, not '200'",
-        "plan.yaml:12:59: routes[3].reason: template: there is no 'x'; there is caller, called",
+        "plan.yaml:12:59: routes[3].reason: template: there is no variable 'x'; there are caller",
         "plan.yaml:13:5: routes[4]: does nothing; give agent: NAME",
-        "plan.yaml:14:86: routes[5].on_failure.headers.Via: the header Via is the SIP stack's own",
-        "plan.yaml:14:114: routes[5].limits.over.agent: there is no agent 'no'; there is 'front'",
+        "plan.yaml:14:86: routes[5].on_failure.headers.Via: the header Via belongs to the SIP stack",
+        "plan.yaml:14:114: routes[5].limits.over.agent: there is no agent 'no'; there is only 'front'",
         "plan.yaml:15:11: timezone: there is no time zone 'Europe/Berln'; did you mean 'Europe/Berlin'?",
     ):
         assert any(line.startswith(expected) for line in found), (expected, found)
     match = told(file, text.replace(", trunk: }", "}"))
     for expected in (
         "plan.yaml:5:13: routes[0].match.too: unknown key; did you mean 'to'?",
-        "plan.yaml:5:25: routes[0].match.to: '/(/' is no regular expression that runs in linear time (RE2): missing )",
+        "plan.yaml:5:25: routes[0].match.to: '/(/' is not a regular expression that runs in linear time (RE2): missing",
         "plan.yaml:5:38: routes[0].match.from: is empty",
         "plan.yaml:5:59: routes[0].match.time.weekdays: 'moon' is not a weekday",
-        "plan.yaml:5:72: routes[0].match.time.hours: '25:00-1:00' has an hour or a minute that no clock shows",
+        "plan.yaml:5:72: routes[0].match.time.hours: '25:00-1:00' has an impossible hour or minute",
         "plan.yaml:5:90: routes[0].match.time.zone: there is no time zone 'Mars'",
         "plan.yaml:5:106: routes[0].match.percent: should be greater than 0, not '0'",
     ):

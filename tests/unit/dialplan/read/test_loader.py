@@ -146,10 +146,10 @@ extra: 1
         "plan.yaml:9:6: agents.3: should be a mapping: lines of `key: value`, not 'hello'",
         "plan.yaml:12:12: routes[0].agent: there is no agent 'fornt'; did you mean 'front'?",
         "plan.yaml:13:17: routes[1].called: unknown key; write `match: {to: ...}`",
-        "plan.yaml:13:36: routes[1].agent: there is no agent 'nobody-at-all'; there is 'front', 'back', '3'",
+        "plan.yaml:13:36: routes[1].agent: there is no agent 'nobody-at-all'; there are 'front', 'back', '3'",
         "plan.yaml:14:5: routes[2].name: is missing",
         "plan.yaml:15:5: routes[2].namee: unknown key; did you mean 'name'?",
-        "plan.yaml:16:1: extra: unknown key; there is 'agents', 'routes', 'holidays', 'timezone', 'defaults'",
+        "plan.yaml:16:1: extra: unknown key; there are 'agents', 'routes', 'holidays', 'timezone', 'defaults'",
     ]
 
 
@@ -179,7 +179,7 @@ extra: 1
         ),
         ("a: !!python/object:os.system x\n", ["plan.yaml:1:4: a: the tag tag:yaml.org,2002:python/object"]),
         ("a: !!set {b}\nc: !mine [1]\n", ["plan.yaml:1:4: a: the tag", "plan.yaml:2:4: c: the tag !mine"]),
-        ("? [a]\n: 1\n", ["plan.yaml:1:3: a key must be one word or text"]),
+        ("? [a]\n: 1\n", ["plan.yaml:1:3: a key must be plain text"]),
         ("<<: 1\n", ["plan.yaml:1:5: << takes a mapping"]),
         (
             'a: "x\\0y"\nb: "\\ud800"\n',
@@ -187,8 +187,8 @@ extra: 1
         ),
         ('a: "\\UFFFFFFFF"\n', ["plan.yaml:1:7: not YAML: "]),
         ("[" * 100_000, ["plan.yaml:1:65: not YAML: nested too deeply"]),
-        ("a: &a [1, *a]\n", ["plan.yaml:1:4: a[1]: an alias inside the value it stands for"]),
-        ("a: &a {<<: *a}\n", ["plan.yaml:1:4: a: an alias inside the value it stands for"]),
+        ("a: &a [1, *a]\n", ["plan.yaml:1:4: a[1]: an alias inside the value it refers to"]),
+        ("a: &a {<<: *a}\n", ["plan.yaml:1:4: a: an alias inside the value it refers to"]),
         ("x: [" + "1, " * 30_000 + "1]", ["plan.yaml:1:"]),
         (f"a: {'9' * 5000}\n", ["plan.yaml:1:1: agents: is missing", "plan.yaml:1:1: a: unknown key"]),
     ],
@@ -203,19 +203,19 @@ def test_a_bomb_of_aliases_is_refused_and_never_unfolded(file: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     (mistake,) = told(file, "\n".join(lines))
-    assert "its aliases mean too many values" in mistake
+    assert "its aliases expand to too many values" in mistake
 
 
 def test_a_file_that_cannot_be_read_is_told(file: Path, tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "none.yaml", "no such file"),
-        (tmp_path, "a folder without"),
+        (tmp_path, "the folder has no"),
         (Path(os.devnull), "not a regular file"),
         (Path("a\0b"), "cannot be read"),
     ):
         with pytest.raises(DialplanError, match=words):
             load_dialplan(path)
-    assert told(file, b"#" * (MAX_BYTES + 1)) == [f"plan.yaml: larger than {MAX_BYTES} bytes; that is no dialplan"]
+    assert told(file, b"#" * (MAX_BYTES + 1)) == [f"plan.yaml: larger than {MAX_BYTES} bytes; this is not a dialplan"]
 
 
 PIECES = [

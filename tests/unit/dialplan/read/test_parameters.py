@@ -70,43 +70,49 @@ def test_a_schema_that_can_be_used_is_not_refused(schema: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("schema", "expected"),
     [
-        ({}, [": the schema is not that of an object; write `type: object` and `properties`"]),
+        ({}, [": the schema must be that of an object; write `type: object` and `properties`"]),
         ([], [": a schema is a mapping"]),
-        ({"type": "array"}, ["type: the schema is not that of an object"]),
-        ({"type": ["object", "null"], "properties": {}}, ["type: the schema is not that of an object"]),
-        ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, [": the schema is not that of an object"]),
+        ({"type": "array"}, ["type: the schema must be that of an object"]),
+        ({"type": ["object", "null"], "properties": {}}, ["type: the schema must be that of an object"]),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, [": the schema must be that of an object"]),
         *(
             ({"type": "object", "properties": {}, key: value}, [f"{key}: services refuse {key} at the root"])
             for key, value in {"anyOf": [{}], "oneOf": [{}], "allOf": [{}], "enum": [{}], "not": {}}.items()
         ),
-        ({"anyOf": [{"type": "object"}]}, [": the schema is not that of an object", "anyOf: services refuse anyOf"]),
-        (with_properties(a={"$ref": "#/$defs/b"}), ["properties.a.$ref: the reference '#/$defs/b' leads nowhere"]),
+        ({"anyOf": [{"type": "object"}]}, [": the schema must be that of an object", "anyOf: services refuse anyOf"]),
+        (with_properties(a={"$ref": "#/$defs/b"}), ["properties.a.$ref: the reference '#/$defs/b' points nowhere"]),
         (
             with_properties() | {"$defs": {"a": {"items": {"$ref": "#/$defs/b"}}}},
-            ["$defs.a.items.$ref: the reference '#/$defs/b' leads nowhere"],
+            ["$defs.a.items.$ref: the reference '#/$defs/b' points nowhere"],
         ),
-        (with_properties(a={"$ref": "#nowhere"}), ["properties.a.$ref: the reference '#nowhere' leads nowhere"]),
-        (with_properties(a={"$dynamicRef": "#x"}), ["properties.a.$dynamicRef: the reference '#x' leads nowhere"]),
-        (with_properties(a={"$ref": "#/type/b/c"}), ["properties.a.$ref: the reference '#/type/b/c' leads nowhere"]),
-        (with_properties(a={"$ref": "#/type"}), ["properties.a.$ref: the reference '#/type' leads to what is no"]),
+        (with_properties(a={"$ref": "#nowhere"}), ["properties.a.$ref: the reference '#nowhere' points nowhere"]),
+        (with_properties(a={"$dynamicRef": "#x"}), ["properties.a.$dynamicRef: the reference '#x' points nowhere"]),
+        (with_properties(a={"$ref": "#/type/b/c"}), ["properties.a.$ref: the reference '#/type/b/c' points nowhere"]),
+        (
+            with_properties(a={"$ref": "#/type"}),
+            ["properties.a.$ref: the reference '#/type' points to something that is not"],
+        ),
         (
             with_properties(a={"$ref": "https://example.com/s.json"}),
-            ["properties.a.$ref: the reference 'https://example.com/s.json' leads outside the schema, and nothing is"],
+            ["properties.a.$ref: the reference 'https://example.com/s.json' points outside the schema, and nothing is"],
         ),
-        (with_properties(a={"$ref": "other.json#/a"}), ["properties.a.$ref: the reference 'other.json#/a' leads out"]),
+        (with_properties(a={"$ref": "other.json#/a"}), ["properties.a.$ref: the reference 'other.json#/a' points out"]),
         (
             with_properties(a={"$ref": "#/x/b"}) | {"x": {"b": {"type": "text"}}},
-            ["properties.a.$ref: the reference '#/x/b' leads to what cannot be used: there is no type 'text'"],
+            [
+                "properties.a.$ref: the reference '#/x/b' points to something that cannot be used: "
+                "there is no type 'text'"
+            ],
         ),
         (
             with_properties(a={"$ref": "#/x/b"}) | {"x": {"b": {"items": {"$ref": "#/nowhere"}}}},
-            ["properties.a.$ref: the reference '#/x/b' leads to a part with references"],
+            ["properties.a.$ref: the reference '#/x/b' points to a part with references"],
         ),
         (
             with_properties(a={"$ref": "#/$defs/b"}) | {"$defs": {"b": {"allOf": [{"$ref": "#/$defs/b"}]}}},
-            ["$defs.b: refers to itself without end"],
+            ["$defs.b: refers to itself endlessly"],
         ),
-        (with_properties() | {"$ref": "#"}, [": refers to itself without end"]),
+        (with_properties() | {"$ref": "#"}, [": refers to itself endlessly"]),
         (with_properties(a={"enum": []}), ["properties.a.enum: is empty"]),
         (with_properties(a={"items": {"not": {"enum": []}}}), ["properties.a.items.not.enum: is empty"]),
         (with_properties(a={"type": "text"}), ["properties.a.type: there is no type 'text'"]),
@@ -116,19 +122,25 @@ def test_a_schema_that_can_be_used_is_not_refused(schema: dict[str, Any]) -> Non
         ),
         (
             with_properties(a={"minLength": "1"}),
-            ["properties.a.minLength: no JSON Schema: '1' is not of type 'integer'"],
+            ["properties.a.minLength: not a JSON Schema: '1' is not of type 'integer'"],
         ),
-        (with_properties(a={"multipleOf": 0}), ["properties.a.multipleOf: no JSON Schema: 0 is less than or equal to"]),
+        (
+            with_properties(a={"multipleOf": 0}),
+            ["properties.a.multipleOf: not a JSON Schema: 0 is less than or equal to"],
+        ),
         (
             with_properties(a={"description": 5}),
-            ["properties.a.description: no JSON Schema: 5 is not of type 'string'; put"],
+            ["properties.a.description: not a JSON Schema: 5 is not of type 'string'; put"],
         ),
-        (with_properties() | {"required": "a"}, ["required: no JSON Schema: 'a' is not of type 'array'"]),
-        (with_properties(a=5), ["properties.a: no JSON Schema: 5 is not of type"]),
-        (with_properties(a={"pattern": "["}), ["properties.a.pattern: '[' is no regular expression: "]),
-        (with_properties(a={"pattern": "a{99999999999}"}), ["properties.a.pattern: 'a{99999999999}' is no regular"]),
+        (with_properties() | {"required": "a"}, ["required: not a JSON Schema: 'a' is not of type 'array'"]),
+        (with_properties(a=5), ["properties.a: not a JSON Schema: 5 is not of type"]),
+        (with_properties(a={"pattern": "["}), ["properties.a.pattern: '[' is not a regular expression: "]),
+        (with_properties(a={"pattern": "a{99999999999}"}), ["properties.a.pattern: 'a{99999999999}' is not a regular"]),
         (with_properties(a={"pattern": "(" * 5000}), ["properties.a.pattern: '(((("]),
-        (with_properties(a={"patternProperties": {"(": {}}}), ["properties.a.patternProperties.(: '(' is no regular"]),
+        (
+            with_properties(a={"patternProperties": {"(": {}}}),
+            ["properties.a.patternProperties.(: '(' is not a regular"],
+        ),
         (
             with_properties(a={"type": "text", "enum": []}, b={"pattern": "("}),
             ["properties.a.enum: ", "properties.b.pattern: ", "properties.a.type: "],
@@ -138,10 +150,10 @@ def test_a_schema_that_can_be_used_is_not_refused(schema: dict[str, Any]) -> Non
             [f": the schema has more than {MAX_CHARACTERS} char"],
         ),
         (with_properties(a=nested("items", MAX_DEPTH)), [f"{'.items' * 0}properties.a.items"]),
-        (with_properties(a={"default": {1, 2}}), ["properties.a.default: a value of the type set is no JSON"]),
-        (with_properties(a={"enum": ("a",)}), ["properties.a.enum: a value of the type tuple is no JSON"]),
-        (with_properties(a={"maximum": float("nan")}), ["properties.a.maximum: is no number in JSON"]),
-        (with_properties(a={"maximum": 10**5000}), ["properties.a.maximum: is no number in JSON"]),
+        (with_properties(a={"default": {1, 2}}), ["properties.a.default: a value of the type set is not JSON"]),
+        (with_properties(a={"enum": ("a",)}), ["properties.a.enum: a value of the type tuple is not JSON"]),
+        (with_properties(a={"maximum": float("nan")}), ["properties.a.maximum: is not a number in JSON"]),
+        (with_properties(a={"maximum": 10**5000}), ["properties.a.maximum: is not a number in JSON"]),
         (with_properties(a={1: 2}), ["properties.a: the key 1 is not text"]),
         (with_properties(a={"title": "\ud83d"}), ["properties.a.title: the text has half a surrogate pair"]),
     ],
@@ -204,13 +216,13 @@ def test_mistakes_in_schemas_are_told_with_line_and_column_once(tmp_path: Path) 
     at = "agents.a.tools.webhooks[0].parameters.properties"
     assert [str(mistake).removeprefix(f"{file}:") for mistake in caught.value.mistakes] == [
         f"12:25: {at}.n.type: there is no type 'integr'; did you mean 'integer'?",
-        f"15:25: {at}.o.enum: is empty: no value could ever fit; name the values",
+        f"15:25: {at}.o.enum: is empty: no value could ever match; name the values",
     ]
     file.write_text(PLAN.replace("integr}", "integer}").replace("[]", "[1]"))
     with pytest.raises(DialplanError) as caught:
         load_dialplan(file)
     (mistake,) = caught.value.mistakes
-    assert str(mistake).startswith(f"{file}:14:23: {at}.m.$ref: the reference '#/$defs/m' leads nowhere")
+    assert str(mistake).startswith(f"{file}:14:23: {at}.m.$ref: the reference '#/$defs/m' points nowhere")
     file.write_text(PLAN.replace("integr}", "integer}").replace("[]", "[1]").replace('$ref: "#/$defs/m"', "const: 2"))
     (remark,) = load_dialplan(file).remarks
     assert str(remark).startswith(f"{file}:16:24: agents.a.tools.webhooks[0].parameters.required[0]: there is no prop")
