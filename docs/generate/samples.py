@@ -61,6 +61,7 @@ from gateway.call.events import (
     ToolFinished,
     TransferEnded,
 )
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds
 from gateway.call.machine.phase import (
     BRIEFING,
     ENDING,
@@ -78,7 +79,7 @@ from gateway.call.machine.phase import (
     TRANSFER,
     Phase,
 )
-from gateway.call.steps import Announce, DialTo, Menu, Step, TalkTo
+from gateway.call.steps import Step, TalkTo
 from gateway.errors import AgentLost, AgentRefused
 from gateway.ids import CallId
 
@@ -98,7 +99,7 @@ _OUTBOUND = replace(_ROUTED, outbound=True)
 BRIDGED = replace(_ROUTED, transfers="bridge")
 _AGENT = TalkTo("reception")
 _MENU = Menu("choices.wav", keys={"0": DialTo("sip:desk@192.0.2.1"), "1": _AGENT})
-_GREETED = planned(Announce(("hello.wav",), then=_AGENT))
+_GREETED = planned(PlaySounds(("hello.wav",), then=_AGENT))
 _READY = AgentReady(CALL, "session")
 _UP = MediaUp(CALL, "PCMU/8000")
 _TRANSFER = TransferAsked(CALL, "transfer", "sip:desk@192.0.2.1")

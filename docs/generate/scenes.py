@@ -13,8 +13,9 @@ from gateway.call.events import (
     ToolAsked,
     ToolFinished,
 )
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
 from gateway.call.machine.phase import Phase
-from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, TalkTo
+from gateway.call.steps import TalkTo
 
 Told = str | tuple[str, CallEvent]
 """An event: its name in ``SAMPLES``, or one of its own with a name."""
@@ -123,7 +124,7 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
 
 _DESK = DialTo("sip:desk@192.0.2.1")
 _AGENT = TalkTo("reception", otherwise=_DESK)
-_SORRY = Announce(("sorry.wav",))
+_SORRY = PlaySounds(("sorry.wav",))
 _MENU = Menu("choices.wav", keys={"0": _DESK, "1": _AGENT}, retries=1, otherwise=_SORRY)
 _DIALLED = DialTo("sip:desk@192.0.2.1", otherwise=_AGENT)
 _PATIENT = replace(_AGENT, answer_after_s=10)
@@ -141,7 +142,7 @@ STEPS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
     "An announcement, then an agent": (
         (),
         (
-            ("Planned", planned(Announce(("hello.wav",), then=_AGENT))),
+            ("Planned", planned(PlaySounds(("hello.wav",), then=_AGENT))),
             *("MediaUp", _PLAYED, "Routed", "AgentReady", "LegClosed, caller"),
         ),
     ),
@@ -179,7 +180,7 @@ STEPS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
     "A redirect after it": (
         (),
         (
-            ("Planned", planned(Announce(("hello.wav",), then=Redirect(("sip:desk@192.0.2.1",))))),
+            ("Planned", planned(PlaySounds(("hello.wav",), then=Redirect(("sip:desk@192.0.2.1",))))),
             *("MediaUp", _PLAYED, "TransferEnded, 2xx"),
         ),
     ),

@@ -3,6 +3,8 @@ What a dialplan wants done with one call: a tree of steps, with every template r
 
 ``worker/compile.py`` makes them of the steps that people write (``dialplan/model/steps.py``), so that the machine knows
 no file format. A step that can fail has ``otherwise``, the step taken then; None ends the call as the failure says.
+Here are what they all have in common and the one that orders speak of; those that need no agent are where they are
+carried out (``machine/ivr.py``).
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do with a call."""
+
+    def story(self) -> Mapping[str, str]:
+        """Return what the call's history says of it: ``action``, named as in a dialplan, and ``target``."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,71 +41,6 @@ class TalkTo(Step):
     keys: Mapping[str, Step] = field(default_factory=dict)
     otherwise: Step | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Refuse(Step):
-    """Refuses the call with ``code`` and ``reason``, after ``sound`` as early media; ends an answered one by BYE."""
-
-    code: int
-    reason: str = ""
-    sound: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect(Step):
-    """302 with these contacts (RFC 3261 section 21.3.3); once answered, the caller is sent there by REFER."""
-
-    contacts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DialTo(Step):
-    """
-    A second leg is called and joined with the caller.
-
-    Attributes:
-        target: SIP or tel URI, or a number of the trunk's.
-        ring_limit_s: how long it may ring; after that the step has failed.
-        trunk: name of the trunk the call goes out through; empty leaves it to the SIP side.
-        headers: extra headers of the INVITE.
-        otherwise: the step taken if the call was not answered.
-        caller_id: the number it shows: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
-        diverted_from: the number it says the call was diverted from: ``called``, ``nobody`` or a number.
-    """
-
-    target: str
-    ring_limit_s: float = 45
-    trunk: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    otherwise: Step | None = None
-    caller_id: str = ""
-    diverted_from: str = "called"
-
-
-@dataclass(frozen=True, slots=True)
-class Announce(Step):
-    """Sounds are played one after the other, then the step ``then`` is taken; ``early``: before the answer (183)."""
-
-    sounds: tuple[str, ...]
-    early: bool = False
-    then: Step | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Menu(Step):
-    """
-    A sound is played, and a key of the caller chooses the next step.
-
-    Attributes:
-        sound: the prompt.
-        keys: key -> the step it chooses.
-        timeout_s: how long to wait for a key after the prompt.
-        retries: how often the prompt is repeated after silence or a key that chooses nothing.
-        otherwise: the step taken if no key chose one.
-    """
-
-    sound: str
-    keys: Mapping[str, Step]
-    timeout_s: float = 5
-    retries: int = 2
-    otherwise: Step | None = None
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "agent", "target": self.agent, "agent": self.agent}

@@ -1,10 +1,10 @@
 """
 From a matched route to the steps of one call: templates filled in, fallbacks put in their places.
 
-A dialplan's step (``dialplan/model/steps.py``) is what was written; a step of a call (``call/steps.py``) is what the
-machine carries out. ``compile_steps`` makes one of the other when the call arrives, for all steps inside it at once, so
-that nothing is filled in while a caller waits for the next step. This is the one place that knows every kind of step on
-both sides.
+A dialplan's step (``dialplan/model/steps.py``) is what was written; a step of a call (``call/machine/ivr.py``) is what
+the machine carries out. ``compile_steps`` makes one of the other when the call arrives, for all steps inside it at
+once, so that nothing is filled in while a caller waits for the next step. This is the one place that knows every kind
+of step on both sides.
 
 - Where a step says nothing about its failure it gets the step that follows it in the hunt around it.
 - A step whose templates cannot be filled in for this call is replaced by its fallback, or by a refusal with 500, and
@@ -21,7 +21,8 @@ from typing import Literal
 import structlog
 
 from gateway.call.events import Keypad, Routed
-from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
+from gateway.call.steps import Step, TalkTo
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.steps import (
     AgentStep,
@@ -122,7 +123,7 @@ class _Compiler:
                     following = self.step(each, following)
                 return following or Refuse(480)
             case AnnounceStep():
-                return Announce(step.files, early=not step.answer, then=self._perhaps(step.then, None))
+                return PlaySounds(step.files, early=not step.answer, then=self._perhaps(step.then, None))
 
     def _menu(self, step: MenuStep) -> Step:
         keys = {key: self.step(each, None) for key, each in step.keys.items()}

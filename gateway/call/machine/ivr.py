@@ -9,7 +9,7 @@ media for the answer. A step that fails is followed by its ``otherwise``, an age
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from gateway.call import actions as do
 from gateway.call import events as ev
@@ -19,7 +19,99 @@ from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER
 from gateway.call.machine.playback import fall_silent, fill, flush, pause
 from gateway.call.machine.state import CallState, Orders, SecondLeg, cancel_stage_timers, enter, start_timer
 from gateway.call.outcome import EndReason, Outcome, Side, outcome_of_no_answer
-from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
+from gateway.call.steps import Step, TalkTo
+
+# The steps that need no agent; worker/compile.py makes them
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Step):
+    """Refuses the call with ``code`` and ``reason``, after ``sound`` as early media; ends an answered one by BYE."""
+
+    code: int
+    reason: str = ""
+    sound: str = ""
+
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "reject", "target": f"{self.code} {self.reason}".rstrip()}
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect(Step):
+    """302 with these contacts (RFC 3261 section 21.3.3); once answered, the caller is sent there by REFER."""
+
+    contacts: tuple[str, ...]
+
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "redirect", "target": ", ".join(self.contacts)}
+
+
+@dataclass(frozen=True, slots=True)
+class DialTo(Step):
+    """
+    A second leg is called and joined with the caller.
+
+    Attributes:
+        target: SIP or tel URI, or a number of the trunk's.
+        ring_limit_s: how long it may ring; after that the step has failed.
+        trunk: name of the trunk the call goes out through; empty leaves it to the SIP side.
+        headers: extra headers of the INVITE.
+        otherwise: the step taken if the call was not answered.
+        caller_id: the number it shows: ``caller``, ``trunk`` or a number; empty leaves it to the trunk's settings.
+        diverted_from: the number it says the call was diverted from: ``called``, ``nobody`` or a number.
+    """
+
+    target: str
+    ring_limit_s: float = 45
+    trunk: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    otherwise: Step | None = None
+    caller_id: str = ""
+    diverted_from: str = "called"
+
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "dial", "target": self.target}
+
+
+@dataclass(frozen=True, slots=True)
+class PlaySounds(Step):
+    """Sounds are played one after the other, then the step ``then`` is taken; ``early``: before the answer (183)."""
+
+    sounds: tuple[str, ...]
+    early: bool = False
+    then: Step | None = None
+
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "announce", "target": ", ".join(self.sounds)}
+
+
+@dataclass(frozen=True, slots=True)
+class Menu(Step):
+    """
+    A sound is played, and a key of the caller chooses the next step.
+
+    Attributes:
+        sound: the prompt.
+        keys: key -> the step it chooses.
+        timeout_s: how long to wait for a key after the prompt.
+        retries: how often the prompt is repeated after silence or a key that chooses nothing.
+        otherwise: the step taken if no key chose one.
+    """
+
+    sound: str
+    keys: Mapping[str, Step]
+    timeout_s: float = 5
+    retries: int = 2
+    otherwise: Step | None = None
+
+    def story(self) -> Mapping[str, str]:
+        """See ``Step``."""
+        return {"action": "menu", "target": self.sound}
+
 
 # From step to step
 
@@ -90,7 +182,7 @@ def _begin(call: CallState, step: Step) -> Orders:
             return end(call, Outcome(EndReason.REDIRECTED, contacts, 302, phrase=phrase, contacts=step.contacts))
         case DialTo():
             return _dial(call, step)
-        case Refuse() | Announce(early=True):
+        case Refuse() | PlaySounds(early=True):
             return _be_heard(call, early=True)
         case _:
             return _be_heard(call)
@@ -148,7 +240,7 @@ def _heard(call: CallState) -> Orders:
     """Do what the media was needed for."""
     stopped = cancel_stage_timers(call)
     match call.ivr.step:
-        case Announce(sounds=sounds):
+        case PlaySounds(sounds=sounds):
             orders = _play(call, *sounds)
         case Refuse(sound=sound) | Menu(sound=sound):
             orders = _play(call, sound)
@@ -198,9 +290,9 @@ def _sounded(call: CallState) -> Orders:
     match call.ivr.step:
         case Refuse() as step:
             return end(call, _refusal(step))
-        case Announce(then=Step() as following):
+        case PlaySounds(then=Step() as following):
             return take(call, following)
-        case Announce():
+        case PlaySounds():
             code = 200 if call.leg.answered else 480
             return end(call, Outcome(EndReason.COMPLETED, "the announcement was played", code))
         case _:
@@ -336,23 +428,5 @@ def _unreached(outcome: Outcome) -> Outcome:
 
 def _note(step: Step, cause: str) -> do.Note:
     """Return what the call's history says of a step that is taken."""
-    fields = {**_story(step), "detail": cause}
+    fields = {**step.story(), "detail": cause}
     return do.Note("step", {name: text for name, text in fields.items() if text})
-
-
-def _story(step: Step) -> Mapping[str, str]:
-    match step:
-        case TalkTo(agent=agent):
-            return {"action": "agent", "target": agent, "agent": agent}
-        case Refuse(code=code, reason=reason):
-            return {"action": "reject", "target": f"{code} {reason}".rstrip()}
-        case Redirect(contacts=contacts):
-            return {"action": "redirect", "target": ", ".join(contacts)}
-        case DialTo(target=target):
-            return {"action": "dial", "target": target}
-        case Announce(sounds=sounds):
-            return {"action": "announce", "target": ", ".join(sounds)}
-        case Menu(sound=sound):
-            return {"action": "menu", "target": sound}
-        case _:
-            return {"action": type(step).__name__}

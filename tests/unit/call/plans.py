@@ -23,8 +23,9 @@ from gateway.call.events import (
     SecondUp,
     TimerFired,
 )
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds
 from gateway.call.machine.machine import CallMachine
-from gateway.call.steps import Announce, DialTo, Menu, Step, TalkTo
+from gateway.call.steps import Step, TalkTo
 from gateway.errors import AgentLost
 from gateway.ids import CallId
 
@@ -43,8 +44,8 @@ LOST = AgentFailed(CALL, AgentLost("reset"))
 AGENT = TalkTo("reception")
 DESK = DialTo("sip:desk@192.0.2.7", ring_limit_s=20)
 BELL = DialTo("+15550100", ring_limit_s=20, trunk="out", headers={"X-Campaign": "spring"})
-HELLO = Announce(("hello.wav", "hours.wav"))
-SORRY = Announce(("sorry.wav",))
+HELLO = PlaySounds(("hello.wav", "hours.wav"))
+SORRY = PlaySounds(("sorry.wav",))
 MENU = Menu("choices.wav", keys={"1": AGENT, "2": DESK, "3": HELLO}, timeout_s=4, retries=1)
 
 

@@ -30,10 +30,10 @@ from gateway.call.events import (
     SecondClosed,
     TransferEnded,
 )
+from gateway.call.machine.ivr import Redirect, Refuse
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
-from gateway.call.steps import Redirect, Refuse
 from tests.unit.call.plans import (
     AGENT,
     ANSWERED,

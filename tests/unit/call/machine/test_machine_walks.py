@@ -31,9 +31,10 @@ from gateway.call.events import (
     TimerFired,
     ToolFinished,
 )
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
 from gateway.call.machine.machine import IGNORED, RULES
 from gateway.call.machine.phase import Phase
-from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, TalkTo
+from gateway.call.steps import TalkTo
 from gateway.ids import CallId
 from tests.unit.call.walk import ASKED, Walk
 
@@ -59,7 +60,7 @@ ROUTES = (
     replace(_ROUTE, transfers="refer", outbound=True, can_record=True),
     replace(_ROUTE, outbound=True, transfers="bridge", keypad=Keypad(to_agent=False)),
 )
-_AGENT = TalkTo("reception", answer_after_s=3, otherwise=Announce(("sorry.wav",), then=TalkTo("night")))
+_AGENT = TalkTo("reception", answer_after_s=3, otherwise=PlaySounds(("sorry.wav",), then=TalkTo("night")))
 _DESK = DialTo("sip:desk@192.0.2.1", otherwise=DialTo("sip:bell@192.0.2.1", trunk="out", otherwise=_AGENT))
 _MENU = Menu(
     "choices.wav",
@@ -70,10 +71,10 @@ PLANS = (
     _AGENT,
     _DESK,
     _MENU,
-    Announce(("hello.wav", "sorry.wav"), early=True, then=TalkTo("day", otherwise=_DESK)),
-    Announce(("hello.wav",), then=TalkTo("day", prompt="Press 5.", keys={"5": _MENU, "#": _DESK}, otherwise=_MENU)),
-    Announce(("hello.wav",), then=_DESK),
-    Announce(("hello.wav",), early=True),
+    PlaySounds(("hello.wav", "sorry.wav"), early=True, then=TalkTo("day", otherwise=_DESK)),
+    PlaySounds(("hello.wav",), then=TalkTo("day", prompt="Press 5.", keys={"5": _MENU, "#": _DESK}, otherwise=_MENU)),
+    PlaySounds(("hello.wav",), then=_DESK),
+    PlaySounds(("hello.wav",), early=True),
     Refuse(603, "", "sorry.wav"),
     Redirect(("sip:a@192.0.2.1",)),
 )

@@ -47,8 +47,8 @@ from gateway.call.events import (
     TimerFired,
     TransferEnded,
 )
+from gateway.call.machine.ivr import PlaySounds
 from gateway.call.machine.machine import CallMachine
-from gateway.call.steps import Announce as PlaySounds
 from gateway.call.steps import TalkTo
 from tests.unit.call.talks import CALL, READY, ROUTED, UP, after, talking
 

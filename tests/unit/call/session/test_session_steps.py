@@ -23,11 +23,12 @@ from gateway.call.events import (
     SecondClosed,
     SecondUp,
 )
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
 from gateway.call.ports import AgentSetup
 from gateway.call.session.session import QUIET_POLL_S, QUIET_S, CallSession, no_agents, no_sounds
-from gateway.call.steps import Announce, DialTo, Menu, Redirect, Refuse, Step, TalkTo
+from gateway.call.steps import Step, TalkTo
 from gateway.errors import AgentLost, ConfigError, GatewayError
 from gateway.ids import CallId
 from tests.fakes.stage import ROUTED, SOUNDS, Stage, settle
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.unit
 CALL = CallId("call")
 UP = MediaUp(CALL, "PCMU/8000")
 BYE = LegClosed(CALL, by_caller=True, code=200, reason="OK")
-HELLO = Announce(("hello.wav", "sorry.wav"))
+HELLO = PlaySounds(("hello.wav", "sorry.wav"))
 MENU = Menu("choices.wav", keys={"1": TalkTo("reception"), "2": DialTo("+15550100", trunk="out")})
 
 
