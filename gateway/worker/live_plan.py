@@ -44,7 +44,7 @@ from gateway.tools.runner import own_definitions
 from gateway.worker.tool_check import tool_findings
 
 ASKED_EVERY_S = 2.0
-"""How often a request from outside is looked for when the files are not."""
+"""How often requests to reload are looked for when the files are not watched."""
 TOLD_MISTAKES = 20
 TOLD_CHARACTERS = 250
 """Of each mistake."""
@@ -60,14 +60,14 @@ _log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class PlanState:
     """
-    How a process's plan is.
+    The state of a process's plan, as it is reported.
 
     Attributes:
-        version: of the plan in force, ``Dialplan.version``.
+        version: of the plan in force, ``LoadedPlan.version``.
         loaded_at: since when it is in force, Unix seconds.
         agents: how many it has.
         routes: how many it has.
-        failures: loads that were refused since the process began.
+        failures: how many loads have been refused since the process began.
         mistakes: why the newest files were refused; empty when they are in force.
     """
 
@@ -98,11 +98,11 @@ class PlanState:
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """
-    What came of a reload.
+    The result of a reload.
 
     Attributes:
         version: of the plan in force now.
-        changed: it is another one than before, or its sounds are.
+        changed: whether the plan or its sounds differ from those before.
         mistakes: why the files were refused; empty when they were not.
     """
 
@@ -155,7 +155,7 @@ def load_plan(
         folder: where relative paths of WAV files start from.
         settings: trunks and secrets that a plan may name.
         phone: format of a leg's audio.
-        is_named_known: trunks and secrets must be among the settings; False only remarks which ones are named.
+        is_named_known: trunks and secrets must be among the settings; False only remarks those that are named.
 
     Raises:
         DialplanError: with all mistakes, each with its place.
@@ -184,14 +184,14 @@ class LivePlan(Generic[P]):
         path: the YAML file, or the folder of them.
         load: makes a plan of its files and their folder; at start on the loop's thread, later in that other one.
             Raises ``ConfigError`` for what it cannot use.
-        every_s: how often the files are looked at; 0 reloads when asked only.
+        every_s: how often the files are checked; 0 reloads only on request.
 
     Raises:
-        ConfigError: there is no plan that can be used.
+        ConfigError: the plan cannot be used.
 
     Attributes:
         plan: what ``load`` made of the plan in force. A call keeps what it began with by holding it.
-        state: what there is to tell about it.
+        state: its state, as it is reported.
     """
 
     def __init__(
@@ -233,12 +233,12 @@ class LivePlan(Generic[P]):
 
     def report(self, tell: Callable[[PlanState], None], newest_request: NewestRequest | None = None) -> None:
         """
-        Connect the keeper with the world, before it watches.
+        Connect it with what it reports to, before it watches.
 
         Args:
             tell: takes each new state.
             newest_request: returns the newest request to reload that was made elsewhere, or None; raises
-                ``StoreError`` when nobody can tell now.
+                ``StoreError`` when that is not known now.
         """
         self._tell, self._newest_request = tell, newest_request
 
@@ -254,7 +254,7 @@ class LivePlan(Generic[P]):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s or ASKED_EVERY_S):
                     await self._rung.wait()
-            if self._rung.is_set():  # without a word with Redis, which may hang
+            if self._rung.is_set():  # before Redis is asked, which may hang
                 self._rung.clear()
                 await self.reload()
                 continue
@@ -265,7 +265,7 @@ class LivePlan(Generic[P]):
 
     async def reload(self) -> Reloaded:
         """
-        Load the files and put them in force as a whole, or tell their mistakes and leave the old plan in force.
+        Load the files and put them in force as a whole, or report their mistakes and keep the old plan in force.
 
         One that comes while another is under way waits for it and then loads again: what was written before the call
         is always seen.
@@ -340,7 +340,7 @@ class LivePlan(Generic[P]):
         return _Seen(content, files, sounds, are_settled((*files, *sounds), began))
 
     async def _request(self, known: str | None) -> str | None:
-        """Return the newest request; the known one when there is none, or nobody can tell now."""
+        """Return the newest request; the known one when there is none, or Redis cannot be asked."""
         if self._newest_request is None:
             return known
         try:
