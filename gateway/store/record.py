@@ -27,8 +27,8 @@ class CallRecord(BaseModel):
     sip_call_id: str | None = Field(None, description="the Call-ID header, chosen by the caller's side")
     from_uri: str | None = Field(None, description="SIP URI of the caller")
     to_uri: str | None = Field(None, description="SIP URI that was called")
-    caller: str | None = Field(None, description="who calls, as the dialplan sees it: E.164 where that is known")
-    called: str | None = Field(None, description="who is called, likewise")
+    caller: str | None = Field(None, description="the caller's number as the dialplan sees it: E.164 if known")
+    called: str | None = Field(None, description="the called number, likewise")
     source: str | None = Field(None, description="address:port the INVITE came from")
     worker: str | None = Field(None, description="worker process that has the call")
     route: str | None = Field(None, description="name of the dialplan's route that matched")
@@ -39,18 +39,18 @@ class CallRecord(BaseModel):
     state: str | None = Field(None, description="phase of the call; `ended` closes the record")
     codec: str | None = Field(None, description="codec towards the caller, as in SDP: PCMU/8000")
     upstream_session_id: str | None = Field(None, description="id of the session at the voice model's service")
-    created_at: float | None = Field(None, description="when the INVITE came, or the order to call")
-    ringing_at: float | None = Field(None, description="when 180 was sent; when it first came, for a call we place")
+    created_at: float | None = Field(None, description="time of the INVITE, or of the order to call")
+    ringing_at: float | None = Field(None, description="when 180 was sent; for an outbound call, when it first came")
     answered_at: float | None = Field(None, description="when the call was up and audio flowed")
     ended_at: float | None = Field(None, description="when everything of the call was released")
     heartbeat_at: float | None = Field(None, description="when the worker last wrote this record of a live call")
     setup_ms: int | None = Field(None, description="milliseconds from INVITE to answer")
     first_audio_ms: int | None = Field(None, description="milliseconds from answer to the agent's first frame")
-    end_reason: str | None = Field(None, description="why it ended, one of a short list: caller_hung_up, no_rtp, ...")
+    end_reason: str | None = Field(None, description="why it ended, one of a fixed list: caller_hung_up, no_rtp, ...")
     end_detail: str | None = Field(None, description="the same in words")
     ended_by: str | None = Field(None, description="caller, agent or gateway")
     sip_code: int | None = Field(
-        None, description="SIP status a call was refused with, as whoever refused it said; 200 for an answered one"
+        None, description="SIP status a call was refused with, as the refusing side sent it; 200 for an answered one"
     )
     trunk: str | None = Field(None, description="name of the trunk; none for a call from or to no trunk")
     direction: str | None = Field(None, description="inbound or outbound")
@@ -70,7 +70,7 @@ class CallRecord(BaseModel):
     underruns: int | None = Field(
         None, description="frames that were due and not there: silence or concealment instead"
     )
-    answers_missing: int | None = Field(None, description="how often the agent owed speech and none came")
+    answers_missing: int | None = Field(None, description="how often the agent owed speech that did not come")
     answer_missing_why: str | None = Field(
         None, description="what came instead the last time: failed, incomplete, empty, text, stalled, ..."
     )
@@ -113,5 +113,5 @@ def readable(flat: dict[str, str]) -> CallRecord | None:
     try:
         return CallRecord.from_hash(flat)
     except ValueError as error:
-        _log.warning("unreadable call record passed over", call_id=flat.get("call_id"), error=str(error))
+        _log.warning("unreadable call record ignored", call_id=flat.get("call_id"), error=str(error))
         return None

@@ -144,7 +144,7 @@ TABLE: tuple[FailureRow, ...] = (
     FailureRow(
         FailureSource.CLOSE, {1001}, "1001", FailureKind.LOST, Retry.BACKOFF, "expired or going away: a new session"
     ),
-    FailureRow(FailureSource.CLOSE, {1005}, "1005", FailureKind.LOST, Retry.ONCE, "a proxy's cut; may stand for 4000"),
+    FailureRow(FailureSource.CLOSE, {1005}, "1005", FailureKind.LOST, Retry.ONCE, "cut by a proxy; may conceal 4000"),
     FailureRow(FailureSource.CLOSE, {1006}, "1006, no CLOSE at all", FailureKind.LOST, Retry.BACKOFF),
     FailureRow(FailureSource.CLOSE, {1011, 1012, 1013, 1014, 1015}, "1011 to 1015", FailureKind.LOST, Retry.BACKOFF),
     FailureRow(
