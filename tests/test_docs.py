@@ -191,6 +191,19 @@ def test_no_word_has_two_meanings_in_the_glossary() -> None:
     assert len(words) == len({*words})
 
 
+TEXT_TERMS = """
+    authentication, back-off, caller id, circuit breaker, client secret, drain, E-model, early media, goodbye, greeting,
+    half-open, heartbeat, hold, holiday, hot reload, idle timeout, jitter buffer, keep-alive, outbound, roll-over,
+    session timer, SRTP, truncated, voicemail, warm transfer
+"""
+
+
+def test_every_other_term_of_the_field_can_be_found() -> None:
+    text = in_one_form("".join(path.read_text() for path in GATEWAY.rglob("*.py")))
+    terms = [" ".join(term.split()) for term in TEXT_TERMS.split(",")]
+    assert [term for term in terms if in_one_form(term) not in text] == []
+
+
 def in_one_form(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

@@ -1,4 +1,4 @@
-"""What can be seen of a plan's files without reading them, and which sounds they speak of."""
+"""What hot reload looks at: the state of a plan's files without reading them, and which sounds they name."""
 
 from __future__ import annotations
 

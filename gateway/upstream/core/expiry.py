@@ -1,4 +1,4 @@
-"""When a session ends by its age, and what is to be done before."""
+"""When a session ends by its age, and what is done before: a roll-over to a new one, or a goodbye."""
 
 from __future__ import annotations
 
