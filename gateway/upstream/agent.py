@@ -366,7 +366,7 @@ class UpstreamAgent:
     # Audio and endings
 
     def _hear(self) -> None:
-        """Send what the caller said; hold it while nobody listens, leave it in the tap while nothing goes through."""
+        """Send what the caller said; hold it while there is no session, leave it in the tap while the link is full."""
         link = self._sessions.current
         try:
             if self._muted:
@@ -374,7 +374,7 @@ class UpstreamAgent:
             elif link is None:
                 self._caller_voice.hold()
                 if self._was_ready and self._caller_voice.peak > QUIET_PEAK and not self._owed.is_open:
-                    self._owed.owe(Cause.TURN)  # nobody hears that; the next session is to ask what it was
+                    self._owed.owe(Cause.TURN)  # not heard; the next session is to ask what it was
             elif link.has_room:
                 link.send(link.dialect.append(self._caller_voice.take()))
                 if self._caller_voice.peak > QUIET_PEAK:

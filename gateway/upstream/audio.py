@@ -62,7 +62,7 @@ class CallerVoice:
         self._uplink.listen(wake)
 
     def hold(self) -> None:
-        """Nobody listens: keep the newest of what waits, or nothing."""
+        """Keep the newest of what waits, or nothing, while there is no session."""
         early = self._uplink.read()
         if self._early_bytes:
             self._heard, self._taken = (self._heard + early)[-self._early_bytes :], b""
@@ -134,7 +134,7 @@ class AgentVoice:
         self._playout.write(item_id, pcm, stream.place)
 
     def end(self, item_id: str) -> None:
-        """Say that an item's speech came to its end; what comes after all is a stream of its own."""
+        """Say that an item's speech came to its end; what still comes of it is a stream of its own."""
         stream = self._streams.pop(item_id, None)
         if stream is None:
             return

@@ -30,7 +30,15 @@ from gateway.call.events import AgentFailed, AgentReady
 from gateway.errors import AgentError
 from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
-from gateway.upstream.core.dialect import Connector, Fault, Opening, Retry, SessionBegan, SessionEnding, UpstreamEvent
+from gateway.upstream.core.dialect import (
+    ConnectionFault,
+    Connector,
+    Opening,
+    Retry,
+    SessionBegan,
+    SessionEnding,
+    UpstreamEvent,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -167,7 +175,7 @@ class UpstreamLink:
         ready: done when the session is, or has ended before that.
         ended: how it ended; set once, as soon as that is known.
         session_id: the service's own id of the session; empty before ``session.created``.
-        expires_at: end of the session, Unix seconds of the service's clock; None when not told.
+        expires_at: end of the session, Unix seconds of the service's clock; None when it did not say.
         open_ms: from the attempt to the handshake's end.
         ready_ms: from the attempt to readiness.
         on_room: called when the connection takes data again.
@@ -229,8 +237,8 @@ class UpstreamLink:
         """
         End it with CLOSE 1000; safe in any state and more than once.
 
-        Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing is told any
-        more; on return no task and no TCP connection is left.
+        Waits for the other side ``close_timeout_s`` at the longest, then cuts the connection. Nothing more is
+        reported; on return no task and no TCP connection is left.
         """
         self._end(SessionEnding(AgentError("closed by the gateway"), Retry.NEVER))
         if (task := self._task) is not None:
@@ -277,14 +285,18 @@ class UpstreamLink:
             self._end(self._ending_of_refusal(refusal))
             return None
         except (OSError, WebSocketException) as error:  # TimeoutError is an OSError
-            fault = Fault.CERTIFICATE if isinstance(error, ssl.SSLCertVerificationError) else Fault.UNREACHABLE
+            fault = (
+                ConnectionFault.CERTIFICATE
+                if isinstance(error, ssl.SSLCertVerificationError)
+                else ConnectionFault.UNREACHABLE
+            )
             self.end(self._judge.connection_error(fault, f"cannot reach the service: {error}"))
             return None
         self._connection = connection
         self.open_ms = self._age_ms()
         if isinstance(connection, _Socket):
             connection.flow = self._flow
-            silent = f"the service said nothing for {settings.ping_timeout_s:g} s, though it was asked with a PING"
+            silent = f"the service sent nothing for {settings.ping_timeout_s:g} s, not even an answer to a PING"
             connection.fell_silent = partial(self._stalled, silent)
         return connection
 
@@ -395,14 +407,14 @@ class UpstreamLink:
 
     def _await_room(self, looks: int) -> None:
         if looks == 0:
-            self._stalled(f"the service took no data for {STALL_LIMIT_S:g} s")
+            self._stalled(f"the service accepted no data for {STALL_LIMIT_S:g} s")
         else:
             loop = asyncio.get_running_loop()
             self._stall = loop.call_later(STALL_LIMIT_S / LOOKS, self._await_room, looks - 1)
 
     def _stalled(self, words: str) -> None:
         """Take the service for lost: the connection stands, and nothing moves on it."""
-        self.break_off(self._judge.connection_error(Fault.STALLED, words))
+        self.break_off(self._judge.connection_error(ConnectionFault.STALLED, words))
 
     def _age_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

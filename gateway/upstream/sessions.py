@@ -23,7 +23,7 @@ from gateway.ids import CallId
 from gateway.settings.sections import RealtimeSettings
 from gateway.upstream.core.backoff import Backoff
 from gateway.upstream.core.breaker import AttemptResult, Breaker, HeldBack
-from gateway.upstream.core.dialect import Connector, Fault, Retry, SessionEnding, UpstreamEvent
+from gateway.upstream.core.dialect import ConnectionFault, Connector, Retry, SessionEnding, UpstreamEvent
 from gateway.upstream.core.expiry import Expiry
 from gateway.upstream.link import UpstreamLink
 from gateway.upstream.tasks import Tasks
@@ -50,7 +50,7 @@ class SessionUser(Protocol):
         """Take an event of the current session."""
 
     def is_quiet(self, link: UpstreamLink, *, hurry: bool) -> bool:
-        """Whether nobody would notice another session in the place of this one; in a ``hurry``, hardly anybody."""
+        """Whether this session can be replaced unnoticed; in a ``hurry``, almost unnoticed."""
 
     def report(self, event: CallEvent) -> None:
         """Put an event into the call's inbox."""
@@ -150,7 +150,9 @@ class Sessions:
         """Open a session and wait until it is ready, unless the service is known to be away."""
         attempt = self._breaker.admit()
         if isinstance(attempt, HeldBack):
-            return self._ending(self._connector.judge.connection_error(Fault.HELD_BACK, attempt.detail), held_back=True)
+            return self._ending(
+                self._connector.judge.connection_error(ConnectionFault.HELD_BACK, attempt.detail), held_back=True
+            )
         self._attempt += 1
         opened: UpstreamLink | SessionEnding | None = None
         try:
@@ -191,7 +193,7 @@ class Sessions:
         return SessionEnding(error, self._connector.judge.retry(error), held_back=held_back)
 
     async def _pause(self, ending: SessionEnding, backoff: Backoff) -> None:
-        """Wait before the next attempt, and say why; of attempts held back one after the other the first is told."""
+        """Wait before the next attempt, and note why; of attempts held back in a row only the first is noted."""
         if ending.held_back:
             backoff = Backoff(HELD_BACK_S, HELD_BACK_S)  # no attempt was made: no reason to wait longer each time
         delay_s = backoff.next_s(ending.retry_after_s)
@@ -243,7 +245,7 @@ class Sessions:
         self._user.on_lost(link)
         self._note_end(link, "service", ending.words, _marks_of(ending))
         if self._expiring:  # it was announced; another session now would know nothing of the goodbye
-            return SessionEnding(ending.error or AgentLost("the session's time was over"), Retry.NEVER)
+            return SessionEnding(ending.error or AgentLost("the session expired"), Retry.NEVER)
         renewing, self._renewing = self._renewing, False
         if (self._on_loss.action == "hang_up" and not renewing) or ending.retry is Retry.NEVER:
             return ending

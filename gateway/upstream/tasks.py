@@ -13,7 +13,7 @@ class Tasks:
 
     Args:
         owner: goes into the names of the tasks.
-        on_fault: told of an exception that left a task, and of the task's name.
+        on_fault: called with an exception that left a task, and with the task's name.
     """
 
     def __init__(self, owner: str, on_fault: Callable[[BaseException, str], None]) -> None:

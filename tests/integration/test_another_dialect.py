@@ -29,8 +29,8 @@ from gateway.upstream.core.dialect import (
     AgentAudio,
     AgentAudioDone,
     Alarm,
+    ConnectionFault,
     Dialect,
-    Fault,
     Opening,
     Retry,
     SessionBegan,
@@ -154,7 +154,7 @@ class PlainDialect:
 
 
 class PlainJudge:
-    def connection_error(self, fault: Fault, detail: str) -> AgentError:
+    def connection_error(self, fault: ConnectionFault, detail: str) -> AgentError:
         return AgentLost(detail)
 
     def http_error(self, status: int, body: bytes) -> AgentError:

@@ -437,7 +437,7 @@ async def test_an_upstream_that_takes_no_data_is_lost_and_memory_stays_bounded(
             call.agent.truncate(f"item_{number}", 1)
 
     assert isinstance(error, AgentLost)
-    assert "took no data" in error.detail
+    assert "accepted no data" in error.detail
     assert call.uplink.dropped_frames > 0
 
 

@@ -90,7 +90,7 @@ async def test_a_peer_that_reads_but_answers_no_ping_is_lost(
         error = await call.error(1)
 
     assert isinstance(error, AgentLost)
-    assert error.detail == "the service said nothing for 0.3 s, though it was asked with a PING"
+    assert error.detail == "the service sent nothing for 0.3 s, not even an answer to a PING"
     assert [frame for frame in peer.frames if frame.opcode is Opcode.PING]
 
 
@@ -147,7 +147,7 @@ async def test_a_service_that_stopped_is_left_and_come_back_to() -> None:
             os.kill(process.pid, signal.SIGCONT)
             await call.first(AgentBack)
 
-    assert "said nothing" in away.detail
+    assert "sent nothing" in away.detail
     assert "cannot reach the service" in call.noted("agent_retry")[1]["detail"]
 
 
@@ -159,7 +159,7 @@ def drop_what_comes(connected: Any) -> None:
 
 
 @needs_linux
-@pytest.mark.parametrize(("interval_s", "words"), [(0, "broke off"), (0.05, "said nothing")], ids=["audio", "silence"])
+@pytest.mark.parametrize(("interval_s", "words"), [(0, "broke off"), (0.05, "sent nothing")], ids=["audio", "silence"])
 async def test_a_network_that_drops_everything_is_noticed(interval_s: float, words: str) -> None:
     async def script(connection: ServerConnection) -> None:
         await make_ready(connection)
@@ -219,7 +219,7 @@ async def test_a_loop_that_is_blocked_when_there_is_room_again_is_not_taken_for_
 @needs_linux
 @pytest.mark.parametrize("interval_s", [0, 0.05])
 def test_a_network_that_is_gone_is_noticed_on_the_workers_event_loop(interval_s: float) -> None:
-    words = "said nothing" if interval_s else "broke off"
+    words = "sent nothing" if interval_s else "broke off"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(test_a_network_that_drops_everything_is_noticed(interval_s, words))
 

@@ -35,7 +35,7 @@ class Why(StrEnum):
     STALLED = "stalled"
 
 
-class Stage(Enum):
+class DebtStage(Enum):
     """How far the answer to a debt is."""
 
     PENDING = auto()
@@ -103,7 +103,7 @@ class Debt:
 
     cause: Cause
     ask: Ask | None = None
-    stage: Stage = Stage.PENDING
+    stage: DebtStage = DebtStage.PENDING
     tries: int = 0
     busy: int = 0
     heard: bool = False

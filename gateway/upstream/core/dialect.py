@@ -253,7 +253,7 @@ class SessionEnding:
         return self.error.detail if self.error is not None else f"closed by the service ({self.close_code})"
 
 
-class Fault(StrEnum):
+class ConnectionFault(StrEnum):
     """Why a connection cannot be made, or is given up."""
 
     CERTIFICATE = "certificate"
@@ -265,7 +265,7 @@ class Fault(StrEnum):
 class Judge(Protocol):
     """Turns what went wrong into an error of ours, and says what follows from it."""
 
-    def connection_error(self, fault: Fault, detail: str) -> AgentError:
+    def connection_error(self, fault: ConnectionFault, detail: str) -> AgentError:
         """Return the error of a connection that cannot be made or goes no further; ``detail`` goes into it."""
 
     def http_error(self, status: int, body: bytes) -> AgentError:

@@ -27,6 +27,7 @@ from gateway.upstream.core.debts import (
     Came,
     Cause,
     Debt,
+    DebtStage,
     GiveUp,
     Missed,
     Move,
@@ -36,7 +37,6 @@ from gateway.upstream.core.debts import (
     Remedy,
     Renew,
     Said,
-    Stage,
     Unsaid,
     Why,
     Wish,
@@ -84,7 +84,7 @@ _SILENT = frozenset({Why.NOT_BEGUN, Why.STALLED})
 
 
 class EndedResponses:
-    """The newest responses of one session that ended, or that nobody is to hear any more."""
+    """The newest responses of one session that ended or were given up."""
 
     def __init__(self) -> None:
         self._ended: dict[str, None] = {}
@@ -117,8 +117,8 @@ class _Active:
     debts: list[Debt]
     asked: bool  # for our wish, as far as one can tell
     spoke: bool = False  # speech of it came
-    whole: bool = False  # speech of it was told to its end, and nothing since
-    given_up: bool = False  # by us: it was cancelled, or nobody is to hear it
+    whole: bool = False  # its speech was said to be complete, and nothing came since
+    given_up: bool = False  # by us: it was cancelled, or is not to be heard
     stalled: bool = False  # since nothing came of it
 
 
@@ -174,8 +174,8 @@ class Owed:
 
     def owe(self, cause: Cause, ask: Ask | None = None) -> None:
         """Owe speech from now on; what is owed already for the same cause, and not asked for, is owed once."""
-        waiting = (debt for debt in self._debts if debt.cause is cause and debt.stage is not Stage.ANSWERING)
-        known = next((debt for debt in waiting if debt.stage is not Stage.ASKED), None)
+        waiting = (debt for debt in self._debts if debt.cause is cause and debt.stage is not DebtStage.ANSWERING)
+        known = next((debt for debt in waiting if debt.stage is not DebtStage.ASKED), None)
         if known is None:
             self._debts.append(Debt(cause, ask))
         else:
@@ -195,10 +195,10 @@ class Owed:
             listening: the caller speaks; nothing is asked for.
             tools: the response may call tools, where its debt has nothing against it.
         """
-        expected = any(debt.stage is Stage.EXPECTED for debt in self._debts)
+        expected = any(debt.stage is DebtStage.EXPECTED for debt in self._debts)
         if self._active is not None or self._asked_id is not None or listening or expected:
             return None
-        pending = [debt for debt in self._debts if debt.stage is Stage.PENDING]
+        pending = [debt for debt in self._debts if debt.stage is DebtStage.PENDING]
         if not pending:
             return None
         first = min(pending, key=lambda debt: _RANK.get(debt.cause, len(_RANK)))
@@ -207,7 +207,7 @@ class Owed:
         ask = first.ask if tools else replace(first.ask or Ask(), tools=False)
         wish = Wish(f"respond-{self._count}", ask, first.hint)
         for debt in batch:
-            debt.stage, debt.hint = Stage.ASKED, ""
+            debt.stage, debt.hint = DebtStage.ASKED, ""
         self._asked_id, self._last = wish.event_id, (wish.event_id, batch)
         self._arm(LATER_S if first.tries or first.busy else self._policy.limit_s)
         return wish
@@ -217,9 +217,9 @@ class Owed:
     def turn_began(self) -> None:
         """Take note that the caller speaks: nothing is due until the turn is over."""
         self._broken_off = False
-        for debt in self._in(Stage.EXPECTED, Stage.DELAYED):
-            debt.stage = Stage.PENDING
-        self._forgive(debt for debt in self._in(Stage.PENDING) if debt.cause is Cause.TURN)
+        for debt in self._in(DebtStage.EXPECTED, DebtStage.DELAYED):
+            debt.stage = DebtStage.PENDING
+        self._forgive(debt for debt in self._in(DebtStage.PENDING) if debt.cause is Cause.TURN)
         self._came()
         self._arm(None)
 
@@ -234,13 +234,13 @@ class Owed:
         if self._active is not None and not (cut or self._active.given_up):
             self._arm(self._policy.limit_s)
             return
-        if any(debt.cause is Cause.GOODBYE for debt in self._in(Stage.PENDING)):
+        if any(debt.cause is Cause.GOODBYE for debt in self._in(DebtStage.PENDING)):
             return  # which is to be the answer
-        merged = [debt for debt in self._in(Stage.PENDING) if debt.cause not in OWN_WORDS]
+        merged = [debt for debt in self._in(DebtStage.PENDING) if debt.cause not in OWN_WORDS]
         for debt in merged:
-            debt.stage = Stage.EXPECTED
+            debt.stage = DebtStage.EXPECTED
         if not any(debt.cause is Cause.TURN for debt in merged):
-            self._debts.append(Debt(Cause.TURN, stage=Stage.EXPECTED))
+            self._debts.append(Debt(Cause.TURN, stage=DebtStage.EXPECTED))
         self._arm(MERGED_S if merged or not told else self._policy.limit_s)
 
     # Responses
@@ -250,12 +250,14 @@ class Owed:
         if response_id == self.active_id:
             return False  # told twice
         asked = self._asked_id is not None
-        debts = self._in(Stage.ASKED, Stage.EXPECTED, Stage.ANSWERING)  # these of one whose end was not told
+        debts = self._in(
+            DebtStage.ASKED, DebtStage.EXPECTED, DebtStage.ANSWERING
+        )  # these of one whose end was not told
         if not debts:
             debts = [Debt(Cause.TURN)]  # begun by itself: from now on the caller waits for it
             self._debts += debts
         for debt in debts:
-            debt.stage = Stage.ANSWERING
+            debt.stage = DebtStage.ANSWERING
         leaving = not asked and any(debt.cause is Cause.GOODBYE for debt in self._debts)
         unwanted, self._unwanted = self._unwanted or leaving, False
         self._outrun.remove(response_id)
@@ -306,13 +308,13 @@ class Owed:
         if response_id in self._outrun or (active is not None and response_id not in ("", active.response_id)):
             return [], False, False
         self._active = None
-        for debt in self._in(Stage.DELAYED):
-            debt.stage = Stage.PENDING
+        for debt in self._in(DebtStage.DELAYED):
+            debt.stage = DebtStage.PENDING
         if active is None:  # it failed before it was announced
-            debts = self._in(Stage.ASKED) or self._in(Stage.EXPECTED)
+            debts = self._in(DebtStage.ASKED) or self._in(DebtStage.EXPECTED)
             self._asked_id = None
             return debts, False, False
-        self._arm(self._policy.limit_s if self._in(Stage.EXPECTED) else None)
+        self._arm(self._policy.limit_s if self._in(DebtStage.EXPECTED) else None)
         return active.debts, active.spoke, active.given_up
 
     def paid(self, debts: Iterable[Debt], *, spoke: bool) -> None:
@@ -333,12 +335,12 @@ class Owed:
         self._forgive(debt for debt in debts if debt not in own)
         for debt in own:
             debt.tries += 1
-            debt.stage = Stage.PENDING
+            debt.stage = DebtStage.PENDING
             if debt.tries > max(self._policy.retries, CUT_AGAIN):
                 self._forgive([debt])
                 self._moves.append(Unsaid(debt.cause, "the caller spoke"))
-        if not speaking and not self._in(Stage.EXPECTED):
-            self._debts.append(Debt(Cause.TURN, stage=Stage.EXPECTED))
+        if not speaking and not self._in(DebtStage.EXPECTED):
+            self._debts.append(Debt(Cause.TURN, stage=DebtStage.EXPECTED))
             self._arm(MERGED_S)  # for a turn that the service alone knows of
 
     def missed(self, debts: Iterable[Debt], why: Why, detail: str, delay_s: float = 0.0) -> None:
@@ -383,7 +385,7 @@ class Owed:
             delay_s: what the service wants to be left alone for.
         """
         if event_id is None and self._asked_id is None and not busy:
-            expected = self._in(Stage.EXPECTED)  # the service failed at its own answer to a turn
+            expected = self._in(DebtStage.EXPECTED)  # the service failed at its own answer to a turn
             self.missed(expected, Why.REFUSED, detail, delay_s)
             return bool(expected)
         if self._last is None or (event_id is not None and event_id != self._last[0]):
@@ -391,7 +393,7 @@ class Owed:
         debts, self._last = self._last[1], None
         self._asked_id, self._unwanted = None, False
         if not busy:
-            self.missed([debt for debt in debts if debt.stage is Stage.ASKED], Why.REFUSED, detail, delay_s)
+            self.missed([debt for debt in debts if debt.stage is DebtStage.ASKED], Why.REFUSED, detail, delay_s)
             return True
         active = self._active if self._active is not None and self._active.asked else None
         for debt in debts:
@@ -399,13 +401,13 @@ class Owed:
         if active is not None:
             active.asked = False
             if not active.debts and not active.given_up:
-                active.debts = [Debt(Cause.TURN, stage=Stage.ANSWERING)]
+                active.debts = [Debt(Cause.TURN, stage=DebtStage.ANSWERING)]
                 self._debts += active.debts
         return True
 
     def _wait_for_another(self, debt: Debt, active: _Active | None, detail: str) -> None:
         """Ask again behind a response that the service began by itself, unless that one is the answer."""
-        if debt.cause is Cause.TURN and debt.stage is not Stage.ASKED:
+        if debt.cause is Cause.TURN and debt.stage is not DebtStage.ASKED:
             return
         if active is not None and debt in active.debts:
             active.debts.remove(debt)
@@ -415,12 +417,12 @@ class Owed:
         if debt.busy > MOST_BUSY:
             self._remedy(debt, Why.REFUSED, detail)
         elif self._active is None:
-            debt.stage = Stage.DELAYED
+            debt.stage = DebtStage.DELAYED
             self._arm(RETRY_S)
             if debt.busy > 1:
                 self._be_late()
         else:
-            debt.stage = Stage.PENDING
+            debt.stage = DebtStage.PENDING
 
     # Time
 
@@ -436,8 +438,8 @@ class Owed:
             A response that is to be cancelled: nothing came of it.
         """
         self._alarm_s = None
-        for debt in self._in(Stage.DELAYED):
-            debt.stage = Stage.PENDING
+        for debt in self._in(DebtStage.DELAYED):
+            debt.stage = DebtStage.PENDING
         limit = f"within {self._policy.limit_s:g} s"
         if self._active is not None:
             return self._look_at(self._active, queued_ms, limit)
@@ -446,11 +448,11 @@ class Owed:
         if self._asked_id is not None:
             self._asked_id = None
             self._be_late()
-            self.missed(self._in(Stage.ASKED), Why.NOT_BEGUN, f"no response began {limit}")
-        elif expected := self._in(Stage.EXPECTED):
+            self.missed(self._in(DebtStage.ASKED), Why.NOT_BEGUN, f"no response began {limit}")
+        elif expected := self._in(DebtStage.EXPECTED):
             self._forgive(debt for debt in expected if debt.cause is Cause.GREETING)  # the caller has spoken first
             for debt in expected:
-                debt.stage = Stage.PENDING
+                debt.stage = DebtStage.PENDING
                 debt.tries += 1
             if all(debt.cause is Cause.TURN for debt in expected):
                 self._be_late()
@@ -460,13 +462,13 @@ class Owed:
     def _look_at(self, active: _Active, queued_ms: int, limit: str) -> str | None:
         if active.given_up:  # and the service does not say that it is over
             self._active = None
-            if active.stalled and (owed := self._in(Stage.PENDING, Stage.DELAYED)):
+            if active.stalled and (owed := self._in(DebtStage.PENDING, DebtStage.DELAYED)):
                 self._remedy(owed[0], Why.STALLED, "a response that is stuck is not cancelled either")
         elif queued_ms >= FRAME_MS:
             self._arm(queued_ms / 1000)
         elif active.whole:  # but for its end
             for debt in active.debts:
-                self._tell(debt, Why.STALLED, f"the end of a response was not told {limit}", "nothing")
+                self._tell(debt, Why.STALLED, f"the service did not report the end of a response {limit}", "nothing")
             debts = active.debts
             self.give_up_active()
             self.paid(debts, spoke=True)
@@ -481,13 +483,13 @@ class Owed:
         return None
 
     def session_ended(self, *, unanswered: bool) -> None:
-        """Take note that the session is gone: what it owed another owes; a turn nobody answered too."""
+        """Take note that the session is gone: the next one owes what it owed, an unanswered turn too."""
         self._active = None
         self._outrun = EndedResponses()
         self._asked_id = self._last = None
         self._unwanted = False
         for debt in self._debts:
-            debt.stage = Stage.PENDING
+            debt.stage = DebtStage.PENDING
         if (unanswered or self._broken_off) and not self._debts:
             self._debts.append(Debt(Cause.TURN))
         self._broken_off = False
@@ -503,11 +505,11 @@ class Owed:
             debt.ask = replace(debt.ask or Ask(), aloud=True)
         self._tell(debt, why, detail, f"asked again in {wait_s:g} s" if wait_s else "asked again")
         if wait_s:
-            debt.stage = Stage.DELAYED
+            debt.stage = DebtStage.DELAYED
             self._arm(wait_s)
             self._be_late()
         else:
-            debt.stage = Stage.PENDING
+            debt.stage = DebtStage.PENDING
 
     def _remedy(self, debt: Debt, why: Why, detail: str) -> None:
         """Take the next step of the policy."""
@@ -520,7 +522,7 @@ class Owed:
         if remedy == "apologize" and why in _SILENT:  # it would not say that either
             remedy = self._next_remedy()
         self._tell(debt, why, detail, remedy)
-        debt.stage, debt.tries = Stage.PENDING, self._policy.retries  # once more, no oftener
+        debt.stage, debt.tries = DebtStage.PENDING, self._policy.retries  # once more, no oftener
         debt.remedied = True
         match remedy:
             case "apologize":
@@ -561,7 +563,7 @@ class Owed:
             self._late = False
             self._moves.append(Came())
 
-    def _in(self, *stages: Stage) -> list[Debt]:
+    def _in(self, *stages: DebtStage) -> list[Debt]:
         return [debt for debt in self._debts if debt.stage in stages]
 
     def _forgive(self, debts: Iterable[Debt]) -> None:

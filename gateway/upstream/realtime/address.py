@@ -1,4 +1,4 @@
-"""Where the service is, who we say we are, and what must never be told: URL, headers and secrets of one call."""
+"""Where the service is and who we say we are: URL, headers and secrets of one call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def session_url(url: str, model: str, parameter: str = "model") -> str:
 
 
 def safety_identifier(settings: RealtimeSettings, caller: str) -> str | None:
-    """Return a hash of the caller that nobody without the key can undo or compare; None when there is no key."""
+    """Return a hash of the caller that cannot be undone or compared without the key; None when there is no key."""
     if settings.safety_key is None or not caller:
         return None
     key = settings.safety_key.get_secret_value().encode()

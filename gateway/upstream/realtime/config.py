@@ -96,7 +96,7 @@ def session_config(
             optional["tracing"] = profile.tracing
         return config.model_copy(update=optional)
     except ValidationError as error:
-        raise AgentRefused(f"the session cannot be asked for: {mistakes_in(error)}") from None
+        raise AgentRefused(f"the session is not valid: {mistakes_in(error)}") from None
 
 
 def session_update(
@@ -283,7 +283,8 @@ def _mcp(server: McpServer, secrets: Mapping[str, SecretStr]) -> McpTool:
     if server.authorization is not None:
         secret = secrets.get(server.authorization.lower())
         if secret is None:
-            raise AgentRefused(f"the MCP server {server.server_label!r} wants the secret {server.authorization!r}")
+            label, name = server.server_label, server.authorization
+            raise AgentRefused(f"the MCP server {label!r} needs the secret {name!r}, which the settings do not have")
         fields["authorization"] = secret.get_secret_value()
     if server.allowed_tools is not None:
         fields["allowed_tools"] = server.allowed_tools

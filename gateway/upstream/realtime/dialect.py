@@ -44,14 +44,14 @@ from gateway.upstream.core.history import History, PastItem
 from gateway.upstream.core.owed import EndedResponses, Owed
 from gateway.upstream.realtime.config import CONFIGURE_ID, beta_field, configure_event, find_differences
 from gateway.upstream.realtime.failures import FailureSource, error_class, error_of_close, find_row
-from gateway.upstream.realtime.function_calls import FunctionCalls, Rejected
+from gateway.upstream.realtime.function_calls import CalledFunctions, Rejected
 from gateway.upstream.realtime.gaps import Gaps, is_unnamed
 from gateway.upstream.realtime.mcp import McpEvent
 from gateway.upstream.realtime.problems import Problems, client_event_of, words_of
 from gateway.upstream.realtime.received_audio import SpokenItems
 from gateway.upstream.realtime.responses import ResponseRequests, Responses
 from gateway.upstream.realtime.transcripts import Transcripts, items_of, system_message
-from gateway.upstream.realtime.turn_detection import CallerTurns
+from gateway.upstream.realtime.turn_detection import TurnDetectionState
 from gateway.upstream.realtime.usage import rate_limit_fields, usage_fields
 from gateway.upstream.realtime.wire import server
 from gateway.upstream.realtime.wire.client import (
@@ -109,7 +109,7 @@ class RealtimeDialect:
         redact: Callable[[str], str] = lambda text: text,
         interrupts: bool | None = None,
         history: History | None = None,
-        calls: FunctionCalls | None = None,
+        calls: CalledFunctions | None = None,
         owed: Owed | None = None,
         requests: ResponseRequests | None = None,
         lay_out: Callable[[str], str] = lambda text: text,
@@ -118,9 +118,9 @@ class RealtimeDialect:
         self._config = config
         self._redact = redact
         self._lay_out = lay_out
-        self._turns = CallerTurns(config, interrupts)
+        self._turns = TurnDetectionState(config, interrupts)
         self._history = history if history is not None else History()
-        self._calls = calls if calls is not None else FunctionCalls(call_id, OfferedTools(), self._history)
+        self._calls = calls if calls is not None else CalledFunctions(call_id, OfferedTools(), self._history)
         output = config.audio.output.format if config.audio and config.audio.output else None
         self.longest_pause_s = self._turns.longest_pause_s
         self._speech = SpokenItems(48 if output is None or isinstance(output, PcmAudio) else 8)
@@ -134,7 +134,7 @@ class RealtimeDialect:
         self.ready = False
         self._session_id = ""
         self._turn_id: str | None = None  # of the turn whose end was told last
-        self._early_notes: list[CallEvent] = []  # nobody takes them before readiness
+        self._early_notes: list[CallEvent] = []  # held until readiness: nothing takes them before
         self._over = False  # it failed, or another session took its place
         self._last_error: ErrorDetails | None = None  # set while an error is the last thing heard
         self._count = 0
@@ -274,7 +274,7 @@ class RealtimeDialect:
     def end_turn(self) -> list[UpstreamEvent]:
         """Take a turn for over of which the service does not tell the end."""
         ended = self._turn_ended(told=False)
-        return self._with_told(ended)
+        return self._with_reports(ended)
 
     def overdue(self, queued_ms: int) -> list[UpstreamEvent]:
         """Take the end of the alarm; ``queued_ms`` of speech wait to be played."""
@@ -282,10 +282,10 @@ class RealtimeDialect:
             return []
         if self._calls.mcp.running and (active := self._owed.active_id) is not None:
             self._owed.moved(active)  # it may wait for its call in silence, as long as the call may take
-            return self._with_told([])
+            return self._with_reports([])
         stalled = self._owed.overdue(queued_ms=queued_ms, speaking=self._turns.caller_speaks)
         sends = self._sends(self._cancel(stalled)) if stalled is not None else []
-        return self._with_told([*sends, *self._sends(self.go_on())])
+        return self._with_reports([*sends, *self._sends(self.go_on())])
 
     def error_of_close(self, close_code: int | None, reason: str) -> AgentError | None:
         """Judge the end of the connection, as ``failures.error_of_close`` does; None: an orderly end."""
@@ -312,16 +312,16 @@ class RealtimeDialect:
                 self._last_error = None
             handle = _HANDLERS.get(type(each))
             facts += handle(self, each) if handle is not None else []
-        return self._with_told(facts)
+        return self._with_reports(facts)
 
-    def _with_told(self, facts: list[UpstreamEvent]) -> list[UpstreamEvent]:
+    def _with_reports(self, facts: list[UpstreamEvent]) -> list[UpstreamEvent]:
         """Add what the call is to learn of its debts, and when they are to be looked at."""
-        told = self._responses.told()
-        if any(isinstance(fact, AgentFailed) for fact in told):
+        reports = self._responses.reports()
+        if any(isinstance(fact, AgentFailed) for fact in reports):
             self._over = True
         alarm = self._owed.take_alarm()
-        if told or alarm is not None:
-            return [*facts, *told, *([] if alarm is None else [Alarm(*alarm)])]
+        if reports or alarm is not None:
+            return [*facts, *reports, *([] if alarm is None else [Alarm(*alarm)])]
         return facts
 
     def _on_odd(self, odd: tuple[Oddity, ...]) -> list[UpstreamEvent]:
@@ -349,7 +349,7 @@ class RealtimeDialect:
             return self._fail(AgentRefused(self._redact(f"{BETA} ({field}). {BETA_CURE}")))
         differences = find_differences(self._config, echo)
         if spoiling := [str(each) for each in differences if each.spoils]:
-            detail = f"the service did not take the session: {'; '.join(spoiling)}"
+            detail = f"the service did not accept the session: {'; '.join(spoiling)}"
             return self._fail(AgentRefused(self._redact(detail)))
         self.ready = True
         self._turns.confirmed(echo)
@@ -492,7 +492,7 @@ class RealtimeDialect:
         if active is not None or not self._calls.take_due():
             return facts
         self._owed.owe(Cause.TOOL)
-        return self._with_told([*facts, *self._end_round(), *self._sends(self.go_on())])
+        return self._with_reports([*facts, *self._end_round(), *self._sends(self.go_on())])
 
     def _of_mcp(self, facts: list[McpEvent]) -> list[UpstreamEvent]:
         return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.errors import AgentError, AgentLost, AgentRefused
-from gateway.upstream.core.dialect import Fault, Retry
+from gateway.upstream.core.dialect import ConnectionFault, Retry
 from gateway.upstream.realtime.problems import words_of
 from gateway.upstream.realtime.wire.codec import parse_http_refusal
 from gateway.upstream.realtime.wire.objects import ErrorDetails
@@ -63,10 +63,16 @@ NO_ANSWER = "no_answer"
 
 OTHER = ()
 TABLE: tuple[FailureRow, ...] = (
-    FailureRow(FailureSource.CONNECT, {Fault.CERTIFICATE}, "certificate not trusted", FailureKind.REFUSED, Retry.NEVER),
     FailureRow(
         FailureSource.CONNECT,
-        {Fault.HELD_BACK},
+        {ConnectionFault.CERTIFICATE},
+        "certificate not trusted",
+        FailureKind.REFUSED,
+        Retry.NEVER,
+    ),
+    FailureRow(
+        FailureSource.CONNECT,
+        {ConnectionFault.HELD_BACK},
         "not even tried: the service is away",
         FailureKind.LOST,
         Retry.BACKOFF,
@@ -267,9 +273,9 @@ class RealtimeJudge:
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
 
-    def connection_error(self, fault: Fault, detail: str) -> AgentError:
+    def connection_error(self, fault: ConnectionFault, detail: str) -> AgentError:
         """Return the error of a connection that cannot be made or goes no further."""
-        source = FailureSource.STALLED if fault is Fault.STALLED else FailureSource.CONNECT
+        source = FailureSource.STALLED if fault is ConnectionFault.STALLED else FailureSource.CONNECT
         return error_class(find_row(source, fault).kind)(self._redact(detail))
 
     def http_error(self, status: int, body: bytes) -> AgentError:

@@ -4,7 +4,7 @@ Which tools the agent called, and when it may speak again: after all answers to 
 ``CallDrafts`` puts a call together from whatever a service tells of it, and finishes it with its response. Up to five
 events tell of one: ``output_item.added``, argument deltas, ``arguments.done``, ``output_item.done`` and
 ``response.done``. Any of them may be missing or lack an id; whether the call was generated to its end is certain only
-when its response is over. ``FunctionCalls`` then asks the call for what ``call/builtin_tools.py`` makes of it, and
+when its response is over. ``CalledFunctions`` then asks the call for what ``call/builtin_tools.py`` makes of it, and
 keeps count of the answers.
 """
 
@@ -47,11 +47,11 @@ class _CallPlace(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Draft:
     """
-    A function call as far as it was told.
+    A function call as far as it has come in.
 
     Attributes:
-        status: of its item, the worst that was told; None when none was.
-        ended: an event told that its arguments, or its item, are done.
+        status: of its item, the worst that was reported; None when none was.
+        ended: an event said that its arguments, or its item, are done.
     """
 
     response_id: str | None
@@ -200,7 +200,7 @@ class Rejected:
     A function call that was not carried out; ``output`` is what the model is told.
 
     Attributes:
-        tool_call_id: empty when it has none, so that nobody can be told.
+        tool_call_id: empty when it has none, so that it cannot be answered.
         respond: an answer is due because of it. Not where its response counts as one that gave no answer anyway.
     """
 
@@ -215,7 +215,7 @@ class Rejected:
         return json.dumps({"error": self.detail})
 
 
-class FunctionCalls:
+class CalledFunctions:
     """
     The tool calls of one call, by the id the service gave them, across its sessions.
 
@@ -256,7 +256,7 @@ class FunctionCalls:
 
     @property
     def pending(self) -> bool:
-        """Whether a tool runs, or a call to an MCP server of which nobody has spoken yet."""
+        """Whether a tool runs, or the agent has not spoken yet about a call to an MCP server."""
         return self.mcp.pending or any(not call.answered for call in self._calls.values())
 
     @property
@@ -330,7 +330,7 @@ class FunctionCalls:
             del self._calls[next(iter(self._calls))]
 
     def answer(self, tool_call_id: str, output: str, *, respond: bool) -> bool:
-        """Take note of an answer; False if nobody waits for it."""
+        """Take note of an answer; False if no call waits for it."""
         call = self._calls.get(tool_call_id)
         if call is None or call.answered:
             return False
@@ -343,7 +343,7 @@ class FunctionCalls:
         Take note that no response of the session goes on: a call whose response was not over is not done.
 
         Returns:
-            What the call is to be told of MCP calls, of which nobody will hear any more.
+            What to report of MCP calls: nothing more will be heard of them.
         """
         self._drafts.clear()
         return self.mcp.end_session()
@@ -374,4 +374,4 @@ def _cause_of_no(draft: Draft, response: ServerResponse, *, stale: bool) -> str 
     whole = (
         draft.ended or draft.status != "in_progress" if response.status == "completed" else draft.status == "completed"
     )
-    return None if whole else CUT.format(cause="it was not told to its end")
+    return None if whole else CUT.format(cause="the service did not say that it was complete")

@@ -35,7 +35,7 @@ class _Known:
 
 
 class Gaps:
-    """The ids of one session's responses and items, as far as events told them."""
+    """The ids of one session's responses and items, as far as its events name them."""
 
     def __init__(self) -> None:
         self._known: dict[str | None, _Known] = {}

@@ -103,7 +103,7 @@ class McpCalls:
     def __init__(self, call_id: CallId, rules: Mapping[str, McpRule] | None = None) -> None:
         self._call_id = call_id
         self._rules = rules or {}
-        self._calls: dict[str, _McpCall] = {}  # that run, or are over and nobody spoke about them
+        self._calls: dict[str, _McpCall] = {}  # that run, or are over and not spoken about yet
         self._requests: dict[str, _ApprovalRequest] = {}  # that wait for the end of their response
         self._past: dict[str, None] = {}  # ids of calls and requests that are done with
         self._heard: dict[str, None] = {}  # the newest items of speech
@@ -116,7 +116,7 @@ class McpCalls:
 
     @property
     def pending(self) -> bool:
-        """Whether a call runs, or nobody has spoken about one that is over."""
+        """Whether a call runs, or the agent has not spoken yet about one that is over."""
         return bool(self._calls or self._requests)
 
     @property
@@ -130,7 +130,7 @@ class McpCalls:
         return running or any(request.response_id == response_id for request in self._requests.values())
 
     def used_in(self, response_id: str) -> bool:
-        """Whether a response made calls, or asked for an approval, that nobody has spoken about."""
+        """Whether a response made calls, or asked for an approval, that the agent has not spoken about yet."""
         waiting: tuple[_McpCall | _ApprovalRequest, ...] = (*self._calls.values(), *self._requests.values())
         return any(each.response_id in (None, response_id) for each in waiting)
 
@@ -174,7 +174,7 @@ class McpCalls:
         self._settle(call for call in self._calls.values() if call.over or call.is_grant)
 
     def response_ended(self, response: ServerResponse, *, stale: bool) -> list[McpEvent]:
-        """Take ``response.done``; ``stale``: nobody was to hear it any more."""
+        """Take ``response.done``; ``stale``: it was given up before."""
         facts: list[McpEvent] = []
         for index, item in enumerate(response.output or ()):
             facts += self.take_item(item, response.id, index)

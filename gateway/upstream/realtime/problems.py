@@ -1,4 +1,4 @@
-"""Problems the service reports: told without secrets, each kind once, with the event of ours that caused it."""
+"""Problems the service reports: logged and noted without secrets, each kind once, with the event that caused it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.upstream.realtime.wire.repair import Oddity
 _log = structlog.get_logger(__name__)
 
 MAX_PROBLEMS = 64
-"""Different errors that are told."""
+"""Different errors that are logged; further ones are not."""
 
 LONGEST_DELAY_S = 30.0
 

@@ -103,7 +103,7 @@ class Responses:
         debts: what the agent owes the caller; outlives the session.
         requests: makes the events that ask for responses; outlives the session.
         ended: responses that are over.
-        problems: told of those that came to nothing.
+        problems: logs and notes those that came to nothing.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ class Responses:
             self._requests.do_without(fields)
         return [self._refusal(error)] if mine and row.kind is FailureKind.REFUSED else []
 
-    def told(self) -> list[UpstreamEvent]:
-        """Return what the call is to learn of its debts since the last time, in order; nothing is told twice."""
+    def reports(self) -> list[UpstreamEvent]:
+        """Return what the call is to learn of its debts since the last time, in order; nothing is returned twice."""
         return [fact for move in self._owed.take_moves() for fact in self._facts_of(move)]
 
     def _failed(self, debts: list[Debt], error: ErrorDetails) -> list[UpstreamEvent]:
@@ -181,7 +181,7 @@ class Responses:
         return []
 
     def _refusal(self, error: ErrorDetails) -> AgentFailed:
-        refused = AgentRefused(f"the service answers no more: {words_of(error)}", code=error.code)
+        refused = AgentRefused(f"the service no longer answers: {words_of(error)}", code=error.code)
         return AgentFailed(self._call_id, refused)
 
     def _error_of(self, response: ServerResponse) -> ErrorDetails:

@@ -31,7 +31,7 @@ class Transcripts:
         call_id: goes into every event.
         history: what was said; outlives the session.
         ended: responses that are over; their words were not heard.
-        problems: told of turns that could not be written down.
+        problems: logs and notes turns that could not be written down.
     """
 
     def __init__(self, call_id: CallId, history: History, ended: EndedResponses, problems: Problems) -> None:

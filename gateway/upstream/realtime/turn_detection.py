@@ -34,7 +34,7 @@ CLEAR_EVERY_MS = 60_000
 _SILENCE = {"audio/pcm": b"\x00", "audio/pcmu": b"\xff", "audio/pcma": b"\xd5"}  # G.711: the codes nearest to 0
 
 
-class CallerTurns:
+class TurnDetectionState:
     """
     A session's ear for the caller. Orders return the events to send.
 

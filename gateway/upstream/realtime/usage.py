@@ -12,7 +12,7 @@ Fields = dict[str, str | int | float]
 
 def usage_fields(usage: Mapping[str, Any]) -> Fields:
     """
-    Return the tokens of a response by kind; a kind that was not told is 0.
+    Return the tokens of a response by kind; a kind that is missing is 0.
 
     ``text_in`` and ``audio_in`` count all that went in, ``cached_text_in`` and ``cached_audio_in`` the share of it that
     is billed as cached.

@@ -25,7 +25,7 @@ from gateway.upstream.realtime.address import (
 from gateway.upstream.realtime.config import mcp_rules, offered_tools, session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
 from gateway.upstream.realtime.failures import RealtimeJudge
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 from gateway.upstream.realtime.mcp import McpCalls
 from gateway.upstream.realtime.responses import ResponseRequests
 from gateway.upstream.realtime.wire.codec import lift
@@ -108,7 +108,7 @@ class RealtimeConnector:
         self.owed = Owed(silence_policy(profile))
         offered, rounds = offered_tools(profile, own_tools), profile.tools.max_rounds
         mcp = McpCalls(call_id, mcp_rules(profile))
-        self._calls = FunctionCalls(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
+        self._calls = CalledFunctions(call_id, offered, self.history, max_rounds=rounds, mcp=mcp)
         self._requests = ResponseRequests(profile.instructions)
 
     async def prepare(self) -> Opening:
@@ -138,7 +138,7 @@ class RealtimeConnector:
 
     async def _mint(self, config: SessionConfig) -> SecretStr:
         if self._minter is None:
-            raise AgentRefused("the profile wants ephemeral keys, and nobody here mints them")
+            raise AgentRefused("the profile asks for ephemeral keys, but this process does not mint any")
         identifier = safety_identifier(self._settings, self._caller)
         minted = await self._minter.mint(
             config, model=self._profile.model, seconds=SECRET_LIFE_S, safety_identifier=identifier

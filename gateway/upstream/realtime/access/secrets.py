@@ -189,7 +189,7 @@ class SecretMinter:
                 async for chunk in response.content.iter_chunked(65_536):
                     answer += chunk
                     if len(answer) > MAX_ANSWER_BYTES:
-                        raise WireError("the service answered a request for a client secret at endless length")
+                        raise WireError("the service's answer to a request for a client secret is too long")
                 return response.status, bytes(answer)
         except TimeoutError:
             limit_s = self._settings.connect_timeout_s
@@ -199,7 +199,7 @@ class SecretMinter:
 
     def _headers(self, safety_identifier: str | None) -> dict[str, str]:
         if self._settings.api_key is None:
-            raise AgentRefused("there is no key to mint client secrets with")
+            raise AgentRefused("there is no API key to mint client secrets with")
         headers = handshake_headers(self._settings, minted=None, caller="")
         if safety_identifier is not None:
             headers["OpenAI-Safety-Identifier"] = safety_identifier

@@ -16,7 +16,7 @@ from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 
 Json = dict[str, Any]
 
@@ -33,7 +33,9 @@ class Talk:
         *,
         guard_ms: int = 0,
         interrupt_response: bool = True,
-        calls: Callable[[History], FunctionCalls] = lambda history: FunctionCalls(CALL, OFFERED, history, max_rounds=3),
+        calls: Callable[[History], CalledFunctions] = lambda history: CalledFunctions(
+            CALL, OFFERED, history, max_rounds=3
+        ),
     ) -> None:
         turns = TurnDetection(guard_ms=guard_ms, interrupt_response=interrupt_response)
         profile = AgentProfile(instructions="Be brief.", turn_detection=turns)

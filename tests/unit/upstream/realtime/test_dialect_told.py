@@ -20,7 +20,7 @@ from gateway.upstream.core.history import History, PastMessage, Role
 from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 
 pytestmark = pytest.mark.unit
 
@@ -36,7 +36,7 @@ class Told:
 
     def __init__(self, **profile: Any) -> None:
         self.history = History()
-        calls = FunctionCalls(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
+        calls = CalledFunctions(CALL, OfferedTools(own=frozenset({"find_table"})), self.history)
         config = session_config(AgentProfile.model_validate({"instructions": "Be brief."} | profile))
         self.owed = Owed()
         self.dialect = RealtimeDialect(CALL, config, history=self.history, calls=calls, owed=self.owed)

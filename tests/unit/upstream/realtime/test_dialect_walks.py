@@ -19,7 +19,7 @@ from gateway.upstream.core.history import History
 from gateway.upstream.core.owed import Owed
 from gateway.upstream.realtime.config import session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 
 pytestmark = pytest.mark.unit
 
@@ -36,7 +36,7 @@ class Server:
         self.interrupts = turns.guard_ms == 0
         self.owed = Owed()
         history = History()
-        calls = FunctionCalls(CALL, OFFERED, history)
+        calls = CalledFunctions(CALL, OFFERED, history)
         config = session_config(AgentProfile(instructions="x", turn_detection=turns))
         self.dialect = RealtimeDialect(CALL, config, interrupts=True, history=history, calls=calls, owed=self.owed)
         self.history = history

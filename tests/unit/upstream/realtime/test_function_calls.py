@@ -19,7 +19,7 @@ from gateway.upstream.realtime.function_calls import (
     MAX_DRAFTS,
     REPEATED,
     WITHOUT_ID,
-    FunctionCalls,
+    CalledFunctions,
     Rejected,
 )
 from gateway.upstream.realtime.wire import server
@@ -40,18 +40,18 @@ DELTA, ARGUMENTS = "response.function_call_arguments.delta", "response.function_
 ASKED = ToolAsked(CALL, "call_1", "find_table", GIVEN)
 
 
-def new_calls() -> FunctionCalls:
-    return FunctionCalls(CALL, OFFERED, History())
+def new_calls() -> CalledFunctions:
+    return CalledFunctions(CALL, OFFERED, History())
 
 
-def tell(calls: FunctionCalls, name: str, /, response_id: str = "resp_1", **fields: Any) -> None:
+def tell(calls: CalledFunctions, name: str, /, response_id: str = "resp_1", **fields: Any) -> None:
     event, _ = parse_server_event(json.dumps({"type": name, "response_id": response_id} | fields))
     assert isinstance(event, server.OutputEvent)
     calls.take(event, event.response_id)
 
 
 def end(
-    calls: FunctionCalls,
+    calls: CalledFunctions,
     status: str | None = "completed",
     *,
     stale: bool = False,
@@ -62,12 +62,12 @@ def end(
     return calls.end_response(response, stale=stale)
 
 
-def call(calls: FunctionCalls, tool_call_id: str, response_id: str = "resp_1") -> None:
+def call(calls: CalledFunctions, tool_call_id: str, response_id: str = "resp_1") -> None:
     item = {"id": f"item_{tool_call_id}", "call_id": tool_call_id, "arguments": GIVEN}
     tell(calls, DONE, response_id, item=ITEM | item)
 
 
-def use(calls: FunctionCalls, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected:
+def use(calls: CalledFunctions, tool_call_id: str, response_id: str = "resp_1") -> CallEvent | Rejected:
     """Call a tool by a response of its own; return what it asks."""
     call(calls, tool_call_id, response_id)
     [asked] = end(calls, response_id=response_id)
@@ -158,8 +158,8 @@ def test_calls_are_done_in_the_order_of_the_output() -> None:
         ("failed", "completed", CUT.format(cause="failed")),
         ("cancelled", "completed", CUT.format(cause="cancelled")),
         (None, "incomplete", CUT.format(cause="incomplete")),
-        (None, "in_progress", CUT.format(cause="it was not told to its end")),
-        (None, None, CUT.format(cause="it was not told to its end")),
+        (None, "in_progress", CUT.format(cause="the service did not say that it was complete")),
+        (None, None, CUT.format(cause="the service did not say that it was complete")),
         ("completed", "completed", None),
         ("completed", "in_progress", None),
         ("completed", None, None),

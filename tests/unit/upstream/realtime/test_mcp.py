@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import McpCallBegan, McpCallEnded
 from gateway.upstream.core.dialect import DialectTimer, UpstreamEvent
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 from gateway.upstream.realtime.mcp import FOLLOW_S, GRANTED_S, HELD_S, MAX_CALLS, MAX_PAST, McpCalls, McpRule
 from tests.unit.upstream.realtime.talks import CALL, OFFERED, Json, Talk, events, notes, sent, types
 
@@ -30,7 +30,7 @@ class Mcp(Talk):
     """A session whose model may use an MCP server."""
 
     def __init__(self) -> None:
-        super().__init__(calls=lambda history: FunctionCalls(CALL, OFFERED, history, mcp=McpCalls(CALL, RULES)))
+        super().__init__(calls=lambda history: CalledFunctions(CALL, OFFERED, history, mcp=McpCalls(CALL, RULES)))
 
     def tell(self, *told: tuple[str, Json]) -> list[UpstreamEvent]:
         return [fact for name, fields in told for fact in self.hear(name, **fields)]

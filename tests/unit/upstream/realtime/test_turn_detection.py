@@ -10,7 +10,7 @@ import pytest
 from gateway.audio.g711 import alaw_to_pcm, ulaw_to_pcm
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.upstream.realtime.config import session_config
-from gateway.upstream.realtime.turn_detection import CLEAR_EVERY_MS, CallerTurns
+from gateway.upstream.realtime.turn_detection import CLEAR_EVERY_MS, TurnDetectionState
 from gateway.upstream.realtime.wire.client import ClientEvent
 from gateway.upstream.realtime.wire.codec import encode
 from gateway.upstream.realtime.wire.objects import EchoedSession
@@ -21,8 +21,8 @@ RESTING = EchoedSession.model_validate({"audio": {"input": {"turn_detection": No
 DETECTING = EchoedSession.model_validate({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}})
 
 
-def new_listening(**profile: Any) -> CallerTurns:
-    return CallerTurns(session_config(AgentProfile.model_validate({"instructions": "x"} | profile)), None)
+def new_listening(**profile: Any) -> TurnDetectionState:
+    return TurnDetectionState(session_config(AgentProfile.model_validate({"instructions": "x"} | profile)), None)
 
 
 def wire(events: tuple[ClientEvent, ...]) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def test_muting_rests_turn_detection_alone_and_forgets_the_open_turn() -> None:
 def test_unmuting_brings_back_the_detection_that_was_asked_for_with_all_its_fields(turns: TurnDetection) -> None:
     config = session_config(AgentProfile(instructions="x", turn_detection=turns))
     asked = json.loads(config.model_dump_json(exclude_unset=True))["audio"]["input"]["turn_detection"]
-    listening = CallerTurns(config, None)
+    listening = TurnDetectionState(config, None)
     listening.mute()
 
     clear, update = wire(listening.unmute())

@@ -23,7 +23,7 @@ from gateway.upstream.core.history import History
 from gateway.upstream.core.prompts import goodbye
 from gateway.upstream.realtime.config import offered_tools, session_config
 from gateway.upstream.realtime.dialect import RealtimeDialect
-from gateway.upstream.realtime.function_calls import FunctionCalls
+from gateway.upstream.realtime.function_calls import CalledFunctions
 from tests.fakes.orders import greet
 
 pytestmark = pytest.mark.unit
@@ -66,7 +66,7 @@ WEATHER = ToolDefinition("weather", "Tells it.", {"type": "object", "properties"
 def all_events(profile: AgentProfile) -> list[dict[str, Any]]:
     """Let a session send one of everything."""
     history = History()
-    calls = FunctionCalls(CallId("call-1"), offered_tools(profile, [WEATHER]), history)
+    calls = CalledFunctions(CallId("call-1"), offered_tools(profile, [WEATHER]), history)
     config = session_config(profile, [WEATHER], {"crm": SecretStr("token")})
     dialect = RealtimeDialect(CallId("call-1"), config, history=history, calls=calls)
 
