@@ -84,16 +84,16 @@ class _FarEnd:
 
 
 @dataclass(slots=True)
-class _ReceivedInvite(_FarEnd):
+class _InviteTransaction(_FarEnd):
     branch: str
-    lines: tuple[bool, ...]  # as in ``_KnownDialog``
+    lines: tuple[bool, ...]  # as in ``_DialogEntry``
     code: int = 0  # our final answer; 0 before it
     answered: tuple[DialogKey, float] | None = None  # with a 2xx: which dialog it made, and when it was first sent
     acknowledged: bool = False
 
 
 @dataclass(slots=True)
-class _KnownDialog(_FarEnd):
+class _DialogEntry(_FarEnd):
     """
     A dialog.
 
@@ -115,7 +115,7 @@ class _KnownDialog(_FarEnd):
 
 
 @dataclass(frozen=True, slots=True)
-class _OwnRequest:
+class _ClientTransaction:
     """A request of ours."""
 
     call_id: str
@@ -130,12 +130,12 @@ class _OwnRequest:
 class DialogTable:
     """The table. ``now``: monotonic seconds."""
 
-    _waiting: OrderedDict[InviteKey, _ReceivedInvite] = field(default_factory=OrderedDict)
-    _accepted: OrderedDict[InviteKey, _ReceivedInvite] = field(default_factory=OrderedDict)
-    _live: OrderedDict[DialogKey, _KnownDialog] = field(default_factory=OrderedDict)
+    _waiting: OrderedDict[InviteKey, _InviteTransaction] = field(default_factory=OrderedDict)
+    _accepted: OrderedDict[InviteKey, _InviteTransaction] = field(default_factory=OrderedDict)
+    _live: OrderedDict[DialogKey, _DialogEntry] = field(default_factory=OrderedDict)
     _call_ids: Counter[str] = field(default_factory=Counter)
     _ended: OrderedDict[DialogKey, tuple[str, float]] = field(default_factory=OrderedDict)
-    _ours: OrderedDict[tuple[str, str], _OwnRequest] = field(default_factory=OrderedDict)
+    _ours: OrderedDict[tuple[str, str], _ClientTransaction] = field(default_factory=OrderedDict)
 
     # --- requests from outside ---
 
@@ -173,7 +173,7 @@ class DialogTable:
         """Remember a new INVITE that the library gets; ``lines``: which media lines of its offer are on."""
         key = InviteKey.of(message)
         self._waiting.pop(key, None)
-        invite = _ReceivedInvite(_hosts(message, peer), peer.trunk, message.branch, lines)
+        invite = _InviteTransaction(_hosts(message, peer), peer.trunk, message.branch, lines)
         keep_newest(self._waiting, key, invite, _WAITING)
 
     @runs_on("sip")
@@ -280,7 +280,7 @@ class DialogTable:
                 self._refused(request, now)
             elif message.code > 100 and message.to_tag:
                 hosts = _hosts(message, peer) | {request.peer.host}
-                dialog = _KnownDialog(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
+                dialog = _DialogEntry(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
                 self._began(key, dialog, message.code)
         elif message.cseq_method == "BYE" and message.code >= 200 and message.code not in (401, 407):
             self._end(key, "", now)
@@ -297,7 +297,7 @@ class DialogTable:
             if dialog is not None:
                 dialog.acknowledged = True
         else:
-            request = _OwnRequest(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
+            request = _ClientTransaction(message.call_id, message.from_tag, message.to_tag, message.cseq, peer, lines)
             keep_newest(self._ours, (message.branch, message.method), request, _OURS)
             if message.method in ("BYE", "CANCEL"):
                 self._closing(message, now)
@@ -318,7 +318,7 @@ class DialogTable:
             self._end(key, "", now)
         elif message.code > 100 and message.to_tag:
             invite.lines = invite.lines or lines
-            self._began(key, _KnownDialog(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
+            self._began(key, _DialogEntry(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
         if 200 <= message.code < 300:
             invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
@@ -344,15 +344,15 @@ class DialogTable:
 
     # --- inside ---
 
-    def _dialog(self, message: Message) -> _KnownDialog | None:
+    def _dialog(self, message: Message) -> _DialogEntry | None:
         """Return the dialog that a request from outside is in."""
         return self._live.get(_key(message))
 
-    def _invite(self, message: Message) -> _ReceivedInvite | None:
+    def _invite(self, message: Message) -> _InviteTransaction | None:
         key = InviteKey.of(message)
         return self._accepted.get(key) or self._waiting.get(key)
 
-    def _began(self, key: DialogKey, dialog: _KnownDialog, code: int) -> None:
+    def _began(self, key: DialogKey, dialog: _DialogEntry, code: int) -> None:
         found = self._live.get(key)
         if found is None:
             self._live[key] = found = dialog
@@ -365,7 +365,7 @@ class DialogTable:
             found.confirmed = True
             found.closing_at = None
 
-    def _refused(self, request: _OwnRequest, now: float) -> None:
+    def _refused(self, request: _ClientTransaction, now: float) -> None:
         """End the early dialogs of an INVITE of ours."""
         for key, dialog in tuple(self._live.items()):
             mine = key.call_id == request.call_id and key.local_tag == request.from_tag and dialog.cseq == request.cseq

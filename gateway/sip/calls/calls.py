@@ -50,7 +50,7 @@ NOTIFY_LIMIT_S = 60.0
 """A transfer that was accepted and of which nothing more is heard for so long has failed."""
 
 
-class SecondLeg(Dialog):
+class PjSecondLeg(Dialog):
     """
     The second leg of a call. Its facts bear the first one's id.
 
@@ -106,9 +106,9 @@ class SecondLeg(Dialog):
             self._up = True
             self._table.emit(SecondUp(self.call_id, self._codec))
 
-    def _successor(self) -> SecondLeg:
+    def _successor(self) -> PjSecondLeg:
         account = self._table.account_of(self.trunk)
-        return SecondLeg(account, self.call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
+        return PjSecondLeg(account, self.call_id, self._table, self._bridge, self._tell_over, trunk=self.trunk)
 
     def _over(self, ending: DialogEnding) -> None:
         try:
@@ -236,7 +236,7 @@ class PjCall(Dialog):
             return
         self._has_second = True
         account = self._table.account_of(trunk)
-        SecondLeg(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
+        PjSecondLeg(account, self.call_id, self._table, self._bridge, self._second_over, trunk=trunk)
         written = {name.lower() for name in order.headers}
         ours = (header for header in where.headers if header[0].lower() not in written)
         where = replace(where, headers=(*ours, *order.headers.items()))
@@ -395,5 +395,5 @@ class PjCall(Dialog):
             self._emit(Noted(self.call_id, "traced", {"sip_trace": path}))
 
 
-Calls = CallTable[PjCall, SecondLeg]
+Calls = CallTable[PjCall, PjSecondLeg]
 """The table as this process fills it."""

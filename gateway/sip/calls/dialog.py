@@ -2,9 +2,9 @@
 What every call has, first leg or second: its SIP dialog, its audio stream, its DTMF keys and its end.
 
 Theory of operation. ``Dialog`` is pjsua2's ``Call`` with the callbacks that both kinds of leg share; ``PjCall`` and
-``SecondLeg`` (``calls.py``) say what an event means for them by overriding the small methods under "what the two kinds
-of call make of it". Orders come from the loop through ``CallTable.order``; callbacks come from the library inside its
-poll. Both run on ``sip``, never at the same time.
+``PjSecondLeg`` (``calls.py``) say what an event means for them by overriding the small methods under "what the two
+kinds of call make of it". Orders come from the loop through ``CallTable.order``; callbacks come from the library
+inside its poll. Both run on ``sip``, never at the same time.
 
 Life: an INVITE that arrives is wrapped by ``GatewayAccount.onIncomingCall``, one of ours is sent by ``place``. State
 changes arrive in ``onCallState``, each re-INVITE's media in ``onCallMediaState``. A stream exists from
@@ -31,7 +31,7 @@ from gateway.ids import CallId
 from gateway.settings.sip import Codec, SipSettings
 from gateway.sip.calls.rtp_source import address_of, take_only_from
 from gateway.sip.calls.table import CallTable
-from gateway.sip.core.dtmf import KeyFilter, key_in_info
+from gateway.sip.core.dtmf import DtmfFilter, key_in_info
 from gateway.sip.core.ending import DialogEnding, ending_in, reason_headers
 from gateway.sip.core.info_notify import FinalResponse, answer_to
 from gateway.sip.core.jitter import JitterWatch
@@ -88,7 +88,7 @@ class Dialog(pj.Call):
         self.call_id = call_id
         self._table = table
         self._standing = standing
-        self._keys = KeyFilter()
+        self._keys = DtmfFilter()
         self._memory: DtmfMemory | None = None
         self._index = -1  # of the stream's line in the SDP; there is none on hold from the first moment
         self._codec = ""

@@ -83,13 +83,14 @@ class Identity:
 def parties_of(invite: Message, trunk: TrunkSettings | None) -> Parties:
     """Return who calls whom, by an INVITE that came through a trunk, or from none."""
     sender = next(_addresses(invite, "from"), Address("", _NOBODY)).uri
+    request_uri = _uri(invite.uri)
     asserted = _asserted(invite, trunk)
     number = number_in(asserted or sender, trunk)
     return Parties(
         caller=Caller(number, _is_withheld(invite, sender, trunk), vouched=asserted is not None),
-        called=_called(invite, trunk),
+        called=_called(invite, request_uri, trunk),
         from_uri="" if sender is _NOBODY else clean(sender.bare),
-        to_uri=clean(uri.bare) if (uri := _uri(invite.uri)) is not None else "",
+        to_uri=clean(request_uri.bare) if request_uri is not None else "",
     )
 
 
@@ -131,26 +132,25 @@ def _is_withheld(invite: Message, sender: Uri, trunk: TrunkSettings | None) -> b
     )
 
 
-def _called(invite: Message, trunk: TrunkSettings | None) -> str:
+def _called(invite: Message, request_uri: Uri | None, trunk: TrunkSettings | None) -> str:
     """Return the called number from where the trunk writes it; the Request-URI's where nothing stands there."""
-    called = _number_at("request-uri", invite, trunk)
+
+    def number_at(place: str) -> str:
+        uri = request_uri if place == "request-uri" else next((each.uri for each in _addresses(invite, place)), None)
+        return number_in(uri, trunk) if uri is not None else ""
+
+    called = number_at("request-uri")
     if trunk is None or (trunk.called_number == "auto" and trunk.username is None):
         return called
     if trunk.called_number != "auto":
-        return _number_at(trunk.called_number, invite, trunk) or called
+        return number_at(trunk.called_number) or called
     # A registrar calls our contact, whose user is the account or what the carrier made of it: the number is elsewhere.
     account = normalised(trunk.username or "", trunk.country, trunk.numbers)
-    others = [each for place in _PLACES if (each := _number_at(place, invite, trunk)) not in ("", "s", account)]
+    others = [each for place in _PLACES if (each := number_at(place)) not in ("", "s", account)]
     best = sorted(others, key=lambda number: not is_e164(number))
     if best or is_e164(called):
         return best[0] if best else called
-    return _number_at("diversion", invite, trunk) or called
-
-
-def _number_at(place: str, invite: Message, trunk: TrunkSettings | None) -> str:
-    found = (_uri(invite.uri),) if place == "request-uri" else (each.uri for each in _addresses(invite, place))
-    uri = next(iter(found), None)
-    return number_in(uri, trunk) if uri is not None else ""
+    return number_at("diversion") or called
 
 
 def _addresses(invite: Message, name: str) -> Iterator[Address]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from gateway.sip.core.message import Message
 
-Told = Literal["rfc4733", "info"]
+KeyBy = Literal["rfc4733", "info"]
 
 KEYS = frozenset("0123456789*#ABCD")
 PAUSES_S = {"w": 0.5, ",": 2.0}
@@ -117,7 +117,7 @@ def _since(later: int, earlier: int) -> int:
     return (later - earlier + _WRAP_MS // 2) % _WRAP_MS - _WRAP_MS // 2
 
 
-class KeyFilter:
+class DtmfFilter:
     """
     Tells a press from its repetitions.
 
@@ -130,7 +130,7 @@ class KeyFilter:
     def __init__(self) -> None:
         self._press: _Press | None = None
         self._events: deque[tuple[str, int]] = deque(maxlen=_REMEMBERED)
-        self._unmatched: dict[Told, deque[tuple[str, float]]] = {
+        self._unmatched: dict[KeyBy, deque[tuple[str, float]]] = {
             "rfc4733": deque(maxlen=_REMEMBERED),
             "info": deque(maxlen=_REMEMBERED),
         }
@@ -162,7 +162,7 @@ class KeyFilter:
         """Return whether a key in SIP INFO is a new press. A retransmitted INFO never gets this far."""
         return key in KEYS and self._is_first("info", "rfc4733", key, now)
 
-    def _is_first(self, way: Told, other: Told, key: str, now: float) -> bool:
+    def _is_first(self, way: KeyBy, other: KeyBy, key: str, now: float) -> bool:
         waiting = self._unmatched[other]
         for press in tuple(waiting):
             if now - press[1] > TWICE_WITHIN_S:

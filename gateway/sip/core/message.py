@@ -13,9 +13,10 @@ understand in another way is ``Malformed`` and never reaches it. Each pattern ru
 sent: possessive quantifiers keep what was matched.
 
 A message that arrives is parsed once. The screen parses it before the library does; the library's callbacks about it
-hand over its text again, and ``MessageReader`` gives them the same value. Only two things look at text without parsing
-it: ``admission/screening.py``, for the rate limit of a message that is not yet worth parsing, and
-``admission/refusal.py``, for an answer to a message that cannot be parsed.
+hand over its text again, and ``MessageReader`` gives them the same value. Three things look at text without parsing
+it: ``admission/screening.py``, for the rate limit of a message that is not yet worth parsing,
+``admission/refusal.py``, for an answer to a message that cannot be parsed, and ``ladder.py``, which masks and draws
+messages for people.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import structlog
 from gateway.sip.location.servers import RETRY_S, Located, NextHop
 from gateway.threads import runs_on
 
-Told = Callable[[Located], None]
+OnLocated = Callable[[Located], None]
 
 STALE_S = 86400.0
 """How long servers are used after their time, when the name servers do not answer (RFC 8767)."""
@@ -31,8 +31,8 @@ class _Name:
     until: float = 0.0
     stale_until: float = 0.0
     asked: bool = False
-    waiting: list[Told] = field(default_factory=list)
-    followers: list[Told] = field(default_factory=list)
+    waiting: list[OnLocated] = field(default_factory=list)
+    followers: list[OnLocated] = field(default_factory=list)
 
 
 class Locator:
@@ -51,7 +51,7 @@ class Locator:
         self._closed = False
 
     @runs_on("sip")
-    def locate(self, target: NextHop, answer: Told, *, ours: bool) -> None:
+    def locate(self, target: NextHop, answer: OnLocated, *, ours: bool) -> None:
         """
         Give ``answer`` the servers of a target: at once when they are known, else when they are.
 
@@ -75,7 +75,7 @@ class Locator:
         self._look_up(target, name)
 
     @runs_on("sip")
-    def follow(self, target: NextHop, told: Told) -> None:
+    def follow(self, target: NextHop, told: OnLocated) -> None:
         """Keep a target's servers fresh as long as the process lives; ``told`` gets each result."""
         name = self._name(target)
         name.followers.append(told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sip.core.dtmf import KEY_S, PAUSES_S, TWICE_WITHIN_S, KeyFilter, dialling, key_in_info
+from gateway.sip.core.dtmf import KEY_S, PAUSES_S, TWICE_WITHIN_S, DtmfFilter, dialling, key_in_info
 from gateway.sip.core.message import Message, parse_message
 
 pytestmark = pytest.mark.unit
@@ -57,8 +57,8 @@ Packet = tuple[str, int, int, bool]
 """Key, timestamp in ms, duration in ms, end."""
 
 
-def presses(*packets: Packet, keys: KeyFilter | None = None) -> str:
-    keys = keys or KeyFilter()
+def presses(*packets: Packet, keys: DtmfFilter | None = None) -> str:
+    keys = keys or DtmfFilter()
     told = [
         key for n, (key, at, duration, end) in enumerate(packets) if keys.event(key, at, duration, n / 50, ended=end)
     ]
@@ -145,7 +145,7 @@ def test_a_late_packet_of_the_press_before_is_none() -> None:
 
 
 def test_a_press_told_both_ways_is_told_once() -> None:
-    keys = KeyFilter()
+    keys = DtmfFilter()
     assert keys.event("1", 500, 80, 1.0, ended=True)
     assert not keys.info("1", 1.4)
     assert keys.info("1", 1.6)
@@ -154,19 +154,19 @@ def test_a_press_told_both_ways_is_told_once() -> None:
 
 
 def test_the_other_way_much_later_is_another_press() -> None:
-    keys = KeyFilter()
+    keys = DtmfFilter()
     assert keys.event("1", 500, 80, 1.0, ended=True)
     assert keys.info("1", 1.1 + TWICE_WITHIN_S)
 
 
 def test_different_keys_told_in_two_ways_are_each_told() -> None:
-    keys = KeyFilter()
+    keys = DtmfFilter()
     assert keys.event("1", 500, 80, 1.0, ended=True)
     assert keys.info("2", 1.1)
 
 
 def test_what_is_no_key_is_none() -> None:
-    keys = KeyFilter()
+    keys = DtmfFilter()
     assert not keys.event("R", 1, 80, 1.0, ended=True)  # flash, RFC 4733 section 3.2
     assert not keys.info("", 1.0)
 
