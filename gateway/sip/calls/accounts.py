@@ -136,6 +136,7 @@ class Accounts:
         self._registrations[name] = _Registration(name, account, trunk.register_retry_s)
         self._try(self._registrations[name])
 
+    @runs_on("sip")
     def of(self, trunk: str) -> GatewayAccount:
         """Return the account of a trunk; of no trunk, or of one that is not there, the one that takes every call."""
         return self._accounts.get(trunk) or self._accounts[""]
