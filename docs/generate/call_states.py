@@ -1,17 +1,19 @@
 """
-Prints ``docs/call-states.md`` by trying every event in every phase: ``python -m docs.generate.call_states``.
+Prints ``docs/call-states.md``: ``python -m docs.generate.call_states``.
 
-Nothing in the page is written by hand that the machine can tell itself.
+Nothing in the page is written by hand that the machine can tell itself. What may happen when is its table; the edges
+are those that random calls take (``walks.py``), all of them; the orders come of showing it an event.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from docs.generate.samples import SAMPLES, WAYS
 from docs.generate.scenes import STEPS, TURNS, Told
+from docs.generate.walks import Edge, walked
 from gateway.call.actions import (
     AnswerTool,
     CallAction,
@@ -24,15 +26,18 @@ from gateway.call.actions import (
     StartTimer,
     TellAgent,
 )
-from gateway.call.events import CallEvent
-from gateway.call.machine.machine import CallMachine
-from gateway.call.machine.phase import ENDING_LIMIT_S, Phase
+from gateway.call.events import CallEvent, TimerFired
+from gateway.call.machine.machine import IGNORED, RULES, CallMachine
+from gateway.call.machine.phase import ENDING_LIMIT_S, Phase, Stage
 from gateway.errors import IllegalEvent
+
+CALLS, SEED = 30_000, 2
+"""The random calls that the edges are drawn from."""
 
 _HEAD = f"""\
 # The states of a call
 
-<!-- Printed by `python -m docs.generate.call_states`. Change the machine or the talk, then print it anew. -->
+<!-- Printed by `python -m docs.generate.call_states`. Change the machine, then print it anew. -->
 
 A call is driven by events (what happened) and answers with orders (what to do). Every ending passes one door:
 the agent is closed if it was opened, running timers are cancelled, speech and sounds that still wait are dropped, and
@@ -55,16 +60,45 @@ The first cause of an ending stands. `HangUp(code)` is a final response before t
 | ended | everything the call held is released |
 """
 
+_EDGES = f"""\
+Drawn from {CALLS} random calls: each arrow was taken, with each event that is written at it, and no other was.
+`TimerFired` has the name of its timer. Events that leave the call in its phase are in the tables below.
+"""
+
+_STAGES = """\
+What the call waits for inside its phase. The first picture shows which events lead out of the phase.
+
+| Stage | Waits until |
+|---|---|
+| choosing | the agent that a step names is made |
+| early | the caller hears us before the answer (183) |
+| media | the answered call has audio |
+| playing | the sounds were heard |
+| key | a key of the menu is pressed |
+| freeing | the second leg before is over |
+| calling | the second leg answers |
+| referred | the far end says what became of the REFER |
+| last_words | the agent's words were heard; then the caller is transferred |
+| briefing | the target of a warm transfer takes the call or declines |
+| goodbye | the agent's words were heard; then the call ends |
+| none | nothing of that: caller and agent talk |
+"""
+
 _LEGEND = """\
-*ignored*: may come, and the call does not change; speech and transcripts still go into the call's history.
 *illegal*: cannot happen; it is logged and counted as a fault, and the call goes on as it was.
+*ignored*: may come, and the call does not change; speech and transcripts still go into the call's history.
+*stays*, *to ...*: there is a rule, and random calls showed what becomes of the phase. A timer that is not running any
+more is ignored wherever timers may run.
 """
 
-_TALK = """\
-What a call holds beside its phase: speech that is held, last words that are being heard, transfers, keys, tools, the
-filler. Each table is one call that is `active`, one event after the other.
+_ORDERS = """\
+One call in each phase is shown every event, in each form that the machine tells apart; what orders nothing is left out.
+`attending` is a menu whose prompt is being played, `joined` a blind transfer over a second leg.
 """
 
+_TURNS = """\
+Each table is one call that is `active`, one event after the other.
+"""
 
 _STEPS = """\
 Each table is one call that came in, from the dialplan's decision on. What a step needs comes first: a sound waits for
@@ -103,50 +137,72 @@ def try_event(phase: Phase, event: CallEvent) -> Cell:
 
 def call_states_markdown() -> str:
     """Return the whole page ``docs/call-states.md``."""
-    parts = [_HEAD, "## The phases\n", _mermaid(), "## Every event in every phase\n", _LEGEND, _overview()]
-    parts.append("## What is ordered\n")
+    edges = walked(CALLS, SEED)
+    parts = [_HEAD, "## The phases\n", _EDGES, _mermaid(between_phases(edges))]
+    parts += ["## Stages inside a phase\n", _STAGES]
+    for phase in (Phase.ATTENDING, Phase.ACTIVE):
+        parts += [f"### {phase}\n", _mermaid(inside(phase, edges))]
+    parts += ["## Every event in every phase\n", _LEGEND, _overview(edges), "## What is ordered\n", _ORDERS]
     parts += [block for phase in Phase for block in _orders(phase)]
-    parts += ["## Turns of a talk\n", _TALK]
+    parts += ["## Turns of a conversation\n", _TURNS]
     parts += [block for title, call in TURNS.items() for block in _turn(title, *call)]
     parts += ["## Steps of a dialplan\n", _STEPS]
     parts += [block for title, call in STEPS.items() for block in _turn(title, *call)]
     return "\n".join(parts)
 
 
-def _mermaid() -> str:
-    edges: dict[tuple[Phase, Phase], list[str]] = {}
-    for label, event in SAMPLES.items():
-        for phase in Phase:
-            cell = try_event(phase, event)
-            if cell.actions:
-                edges.setdefault((phase, cell.after), []).append(label.replace(", ", " "))
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {Phase.ROUTING}"]
-    lines += [
-        f"    {before} --> {after} : {'<br/>'.join(labels)}"
-        for (before, after), labels in sorted(edges.items(), key=_in_order_of_phases)
-    ]
-    return "\n".join([*lines, f"    {Phase.ENDED} --> [*]", "```", ""])
+Arrows = Mapping[tuple[str, str], set[str]]
+"""From where, to where -> the events that lead there."""
 
 
-def _in_order_of_phases(edge: tuple[tuple[Phase, Phase], list[str]]) -> tuple[int, int]:
-    order = list(Phase)
-    return order.index(edge[0][0]), order.index(edge[0][1])
+def between_phases(edges: Iterable[Edge]) -> Arrows:
+    """Return the arrows between phases."""
+    return _arrows((e.before[0], e.event, e.after[0]) for e in edges)
 
 
-def _overview() -> str:
+def inside(phase: Phase, edges: Iterable[Edge]) -> Arrows:
+    """Return the arrows between the stages of a phase."""
+    within = (e for e in edges if e.before[0] is e.after[0] is phase)
+    return _arrows((e.before[1], e.event, e.after[1]) for e in within)
+
+
+def _arrows(edges: Iterable[tuple[str, str, str]]) -> Arrows:
+    arrows: dict[tuple[str, str], set[str]] = {}
+    for before, event, after in edges:
+        if before != after:
+            arrows.setdefault((before, after), set()).add(event)
+    return arrows
+
+
+def _mermaid(arrows: Arrows) -> str:
+    lines = ["```mermaid", "stateDiagram-v2"]
+    order = [*Phase, *Stage]
+    for before, after in sorted(arrows, key=lambda arrow: (order.index(arrow[0]), order.index(arrow[1]))):
+        lines.append(f"    {before} --> {after} : {'<br/>'.join(sorted(arrows[before, after]))}")
+    return "\n".join([*lines, "```", ""])
+
+
+def _overview(edges: Iterable[Edge]) -> str:
+    reached: dict[tuple[Phase, str], set[Phase]] = {}
+    for edge in edges:
+        reached.setdefault((edge.before[0], edge.event), set()).add(edge.after[0])
     lines = ["| Event | " + " | ".join(Phase) + " |", "|---" * (len(Phase) + 1) + "|"]
-    for label, event in SAMPLES.items():
-        cells = [_in_short(phase, try_event(phase, event)) for phase in Phase]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    keys = dict.fromkeys(key for _, key in RULES)
+    for key in sorted(keys, key=lambda key: (isinstance(key, str), key if isinstance(key, str) else key.__name__)):
+        name = f"{TimerFired.__name__} {key}" if isinstance(key, str) else key.__name__
+        cells = [_in_short(phase, key, reached.get((phase, name), set())) for phase in Phase]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
-def _in_short(phase: Phase, cell: Cell) -> str:
-    if not cell.legal:
-        return "*illegal*"
-    if not cell.actions:
+def _in_short(phase: Phase, key: type[CallEvent] | str, reached: set[Phase]) -> str:
+    rule = RULES.get((phase, key))
+    if rule is None:
+        return "" if isinstance(key, str) else "*illegal*"
+    if rule is IGNORED:
         return "*ignored*"
-    return "orders" if cell.after is phase else f"to {cell.after}"
+    others = [str(other) for other in Phase if other in reached and other is not phase]
+    return ", ".join((["stays"] if phase in reached else []) + ([f"to {' or '.join(others)}"] if others else []))
 
 
 def _orders(phase: Phase) -> Iterator[str]:

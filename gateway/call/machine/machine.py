@@ -60,21 +60,26 @@ from gateway.errors import IllegalEvent
 
 
 class CallMachine:
-    """Decides what one call does; holds all its control state."""
+    """
+    Decides what one call does.
+
+    Attributes:
+        state: all that it remembers; for looking at only.
+    """
 
     def __init__(self) -> None:
-        self._call = CallState()
+        self.state = CallState()
 
     @property
     def phase(self) -> Phase:
         """Where the call is now."""
-        return self._call.phase
+        return self.state.phase
 
     @property
     def stage(self) -> Stage:
         """What the call waits for inside its phase."""
         inside = self.phase in (Phase.ROUTING, Phase.ATTENDING, Phase.ACTIVE)
-        return self._call.stage if inside else Stage.NONE
+        return self.state.stage if inside else Stage.NONE
 
     def handle(self, event: ev.CallEvent) -> Orders:
         """
@@ -83,7 +88,7 @@ class CallMachine:
         Raises:
             IllegalEvent: the event cannot happen in this phase. The call stays as it was.
         """
-        call = self._call
+        call = self.state
         key = _key(call, event)
         rule = RULES.get((call.phase, key))
         if rule is None:
