@@ -14,19 +14,8 @@ from dataclasses import dataclass
 from docs.generate.samples import SAMPLES, WAYS
 from docs.generate.scenes import STEPS, TURNS, Told
 from docs.generate.walks import Edge, walked
-from gateway.call.actions import (
-    AnswerTool,
-    CallAction,
-    CancelTimer,
-    ChooseAgent,
-    Finish,
-    HangUp,
-    Note,
-    Play,
-    StartTimer,
-    TellAgent,
-)
-from gateway.call.events import CallEvent, TimerFired
+from gateway.call import actions as do
+from gateway.call import events as ev
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
 from gateway.call.machine.phase import ENDING_LIMIT_S, Phase, Stage
 from gateway.errors import IllegalEvent
@@ -119,11 +108,11 @@ class Cell:
     """
 
     after: Phase
-    actions: tuple[CallAction, ...]
+    actions: tuple[do.CallAction, ...]
     legal: bool = True
 
 
-def try_event(phase: Phase, event: CallEvent) -> Cell:
+def try_event(phase: Phase, event: ev.CallEvent) -> Cell:
     """Bring a fresh machine into ``phase`` and show it ``event``."""
     machine = CallMachine()
     for step in WAYS[phase]:
@@ -189,13 +178,13 @@ def _overview(edges: Iterable[Edge]) -> str:
     lines = ["| Event | " + " | ".join(Phase) + " |", "|---" * (len(Phase) + 1) + "|"]
     keys = dict.fromkeys(key for _, key in RULES)
     for key in sorted(keys, key=lambda key: (isinstance(key, str), key if isinstance(key, str) else key.__name__)):
-        name = f"{TimerFired.__name__} {key}" if isinstance(key, str) else key.__name__
+        name = f"{ev.TimerFired.__name__} {key}" if isinstance(key, str) else key.__name__
         cells = [_in_short(phase, key, reached.get((phase, name), set())) for phase in Phase]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
-def _in_short(phase: Phase, key: type[CallEvent] | str, reached: set[Phase]) -> str:
+def _in_short(phase: Phase, key: type[ev.CallEvent] | str, reached: set[Phase]) -> str:
     rule = RULES.get((phase, key))
     if rule is None:
         return "" if isinstance(key, str) else "*illegal*"
@@ -218,7 +207,7 @@ def _orders(phase: Phase) -> Iterator[str]:
     yield ""
 
 
-def _turn(title: str, way: tuple[CallEvent, ...], events: tuple[Told, ...]) -> Iterator[str]:
+def _turn(title: str, way: tuple[ev.CallEvent, ...], events: tuple[Told, ...]) -> Iterator[str]:
     machine = CallMachine()
     for step in way:
         machine.handle(step)
@@ -232,26 +221,26 @@ def _turn(title: str, way: tuple[CallEvent, ...], events: tuple[Told, ...]) -> I
     yield ""
 
 
-def _order(phase: Phase, action: CallAction) -> str:
+def _order(phase: Phase, action: do.CallAction) -> str:
     name = type(action).__name__
     match action:
-        case StartTimer(name=timer) | CancelTimer(name=timer):
+        case do.StartTimer(name=timer) | do.CancelTimer(name=timer):
             return f"{name}({timer})"
-        case AnswerTool(output=output, respond=respond):
+        case do.AnswerTool(output=output, respond=respond):
             return f"{name}({output!r}{'' if respond else ', silent'})"
-        case TellAgent(text=text, respond=respond):
+        case do.TellAgent(text=text, respond=respond):
             return f"{name}({text.partition(',')[0]!r}{'' if respond else ', silent'})"
-        case ChooseAgent(step=step):
+        case do.ChooseAgent(step=step):
             return f"{name}({step.agent})"
-        case Play(sounds=sounds):
+        case do.Play(sounds=sounds):
             return f"{name}({', '.join(sounds)})"
-        case Note(name=note, fields=fields):
+        case do.Note(name=note, fields=fields):
             return f"{name}({note} {fields.get('action', '')})"
-        case HangUp(code=code):
+        case do.HangUp(code=code):
             return f"{name}({code})"
-        case Finish() if phase is Phase.ENDING:
+        case do.Finish() if phase is Phase.ENDING:
             return f"{name}(first cause)"
-        case Finish(outcome=outcome):
+        case do.Finish(outcome=outcome):
             return f"{name}({outcome.reason})"
         case _:
             return name

@@ -6,36 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.call.actions import (
-    Answer,
-    AwaitPlayedOut,
-    CallSecond,
-    CancelTimer,
-    ChooseAgent,
-    CloseAgent,
-    DropSecond,
-    FlushPlayout,
-    Greet,
-    HangUp,
-    OpenAgent,
-    PauseRecording,
-    Play,
-    Ring,
-    StartFiller,
-    StartTimer,
-    StopFiller,
-    TalkToCaller,
-)
-from gateway.call.builtin_tools import TransferAsked
-from gateway.call.events import (
-    AgentClosed,
-    AgentExpiring,
-    AgentFailed,
-    CallEvent,
-    ChoiceFailed,
-    PlayedOut,
-    RecordingFailed,
-)
+from gateway.call import actions as do
+from gateway.call import builtin_tools as tool
+from gateway.call import events as ev
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
@@ -68,39 +41,39 @@ pytestmark = pytest.mark.unit
 
 def test_an_agent_is_chosen_first_and_its_call_begins_as_ever() -> None:
     machine = CallMachine()
-    assert machine.handle(planned(AGENT)) == (told("agent", "reception"), ChooseAgent(AGENT))
+    assert machine.handle(planned(AGENT)) == (told("agent", "reception"), do.ChooseAgent(AGENT))
     assert machine.phase is Phase.ROUTING
-    assert machine.handle(ROUTED) == (Ring(), OpenAgent(), StartTimer("setup", 8))
-    assert machine.handle(READY) == (Answer(),)
-    assert machine.handle(UP) == (CancelTimer("setup"), Greet(), StartTimer("max_length", 600))
+    assert machine.handle(ROUTED) == (do.Ring(), do.OpenAgent(), do.StartTimer("setup", 8))
+    assert machine.handle(READY) == (do.Answer(),)
+    assert machine.handle(UP) == (do.CancelTimer("setup"), do.Greet(), do.StartTimer("max_length", 600))
 
 
 def test_the_plan_says_how_a_caller_is_refused_whose_agent_cannot_be_had() -> None:
     machine = after(AGENT, ROUTED)
     actions = machine.handle(LOST)
-    assert HangUp(480, "Agent lost") in actions
+    assert do.HangUp(480, "Agent lost") in actions
     assert outcome_of(machine, actions).reason is EndReason.AGENT_LOST
 
 
 def test_an_agent_that_cannot_be_made_refuses_the_caller() -> None:
     machine = after(AGENT)
-    actions = machine.handle(ChoiceFailed(CALL, "agent: no such value"))
-    assert actions == (HangUp(500, "Internal error"), StartTimer("ending", 5))
+    actions = machine.handle(ev.ChoiceFailed(CALL, "agent: no such value"))
+    assert actions == (do.HangUp(500, "Internal error"), do.StartTimer("ending", 5))
     assert outcome_of(machine, actions) == Outcome(EndReason.INTERNAL_ERROR, "agent: no such value", 500)
 
 
 def test_an_agent_that_cannot_be_made_leaves_the_call_to_the_next_step() -> None:
     machine = after(replace(AGENT, otherwise=SORRY))
-    actions = machine.handle(ChoiceFailed(CALL, "no such value"))
+    actions = machine.handle(ev.ChoiceFailed(CALL, "no such value"))
     assert actions[0] == told("announce", "sorry.wav", "internal_error: no such value")
-    assert orders(actions) == [Answer()]
+    assert orders(actions) == [do.Answer()]
 
 
 def test_a_ready_agent_waits_until_the_caller_has_rung_long_enough() -> None:
     machine = after(replace(AGENT, answer_after_s=3))
-    assert StartTimer("patience", 3) in machine.handle(ROUTED)
-    assert machine.handle(READY) == (CancelTimer("setup"),)
-    assert machine.handle(fired("patience")) == (Answer(), StartTimer("setup", 8))
+    assert do.StartTimer("patience", 3) in machine.handle(ROUTED)
+    assert machine.handle(READY) == (do.CancelTimer("setup"),)
+    assert machine.handle(fired("patience")) == (do.Answer(), do.StartTimer("setup", 8))
     machine.handle(UP)
     assert machine.phase is Phase.ACTIVE
 
@@ -108,23 +81,25 @@ def test_a_ready_agent_waits_until_the_caller_has_rung_long_enough() -> None:
 def test_a_caller_who_has_rung_long_enough_is_answered_as_soon_as_the_agent_is_ready() -> None:
     machine = after(replace(AGENT, answer_after_s=3), ROUTED)
     assert machine.handle(fired("patience")) == ()
-    assert machine.handle(READY) == (Answer(),)
+    assert machine.handle(READY) == (do.Answer(),)
 
 
 def test_a_caller_who_was_answered_hears_the_filler_until_the_agent_is_ready() -> None:
     machine = after(replace(HELLO, then=replace(AGENT, prompt="Ask for the number.")), UP, played())
-    assert machine.handle(ROUTED) == (StartFiller(), OpenAgent(), StartTimer("setup", 8))
+    assert machine.handle(ROUTED) == (do.StartFiller(), do.OpenAgent(), do.StartTimer("setup", 8))
     assert machine.phase is Phase.WAITING
     actions = machine.handle(READY)
-    assert actions == (CancelTimer("setup"), StopFiller(), Greet("Ask for the number."))
+    assert actions == (do.CancelTimer("setup"), do.StopFiller(), do.Greet("Ask for the number."))
     assert machine.phase is Phase.ACTIVE
 
 
-@pytest.mark.parametrize("event", [AgentFailed(CALL, AgentRefused("key")), AgentClosed(CALL, 1000, ""), fired("setup")])
-def test_a_waiting_caller_whose_agent_does_not_come_goes_on_with_the_next_step(event: CallEvent) -> None:
+@pytest.mark.parametrize(
+    "event", [ev.AgentFailed(CALL, AgentRefused("key")), ev.AgentClosed(CALL, 1000, ""), fired("setup")]
+)
+def test_a_waiting_caller_whose_agent_does_not_come_goes_on_with_the_next_step(event: ev.CallEvent) -> None:
     machine = after(replace(HELLO, then=replace(AGENT, otherwise=SORRY)), UP, played(), ROUTED)
     actions = machine.handle(event)
-    assert orders(actions) == [StopFiller(), CloseAgent(), Play(("sorry.wav",)), AwaitPlayedOut(2)]
+    assert orders(actions) == [do.StopFiller(), do.CloseAgent(), do.Play(("sorry.wav",)), do.AwaitPlayedOut(2)]
     assert machine.phase is Phase.ATTENDING
 
 
@@ -132,26 +107,31 @@ def test_an_agent_that_is_lost_in_a_talk_leaves_the_caller_to_another() -> None:
     machine = after(replace(AGENT, otherwise=TalkTo("night")), replace(ROUTED, recording=True, can_record=True), READY)
     machine.handle(UP)
     actions = machine.handle(LOST)
-    assert orders(actions) == [FlushPlayout(), PauseRecording(), CloseAgent(), ChooseAgent(TalkTo("night"))]
+    assert orders(actions) == [do.FlushPlayout(), do.PauseRecording(), do.CloseAgent(), do.ChooseAgent(TalkTo("night"))]
     assert told("agent", "night", "agent_lost: reset") in actions
-    assert orders(machine.handle(ROUTED)) == [StartFiller(), OpenAgent()]
-    assert orders(machine.handle(READY)) == [StopFiller(), Greet()]
+    assert orders(machine.handle(ROUTED)) == [do.StartFiller(), do.OpenAgent()]
+    assert orders(machine.handle(READY)) == [do.StopFiller(), do.Greet()]
     assert outcome_of(machine, machine.handle(LOST)).reason is EndReason.AGENT_LOST
 
 
 def test_what_is_late_of_an_agent_that_was_closed_changes_nothing() -> None:
     machine = after(replace(AGENT, otherwise=TalkTo("night")), ROUTED, LOST)
-    for late in (READY, LOST, AgentClosed(CALL, 1000, "")):
+    for late in (READY, LOST, ev.AgentClosed(CALL, 1000, "")):
         assert machine.handle(late) == ()
-    assert machine.handle(ROUTED)[0] == OpenAgent()
+    assert machine.handle(ROUTED)[0] == do.OpenAgent()
     assert machine.phase is Phase.RINGING
 
 
 def test_an_agent_lost_while_the_answer_is_on_its_way_is_followed_by_another_who_waits_for_the_media() -> None:
     machine = after(replace(AGENT, otherwise=TalkTo("night")), ROUTED, READY, LOST)
-    assert orders(machine.handle(ROUTED)) == [StartFiller(), OpenAgent()]
+    assert orders(machine.handle(ROUTED)) == [do.StartFiller(), do.OpenAgent()]
     assert machine.handle(READY) == ()
-    assert machine.handle(UP) == (CancelTimer("setup"), StopFiller(), Greet(), StartTimer("max_length", 600))
+    assert machine.handle(UP) == (
+        do.CancelTimer("setup"),
+        do.StopFiller(),
+        do.Greet(),
+        do.StartTimer("max_length", 600),
+    )
     assert machine.phase is Phase.ACTIVE
 
 
@@ -163,18 +143,18 @@ def test_missing_media_is_no_fault_of_an_agent_and_ends_the_call() -> None:
 
 
 def test_an_agent_whose_time_is_over_says_so_and_no_other_step_is_taken() -> None:
-    machine = after(replace(AGENT, otherwise=SORRY), ROUTED, READY, UP, AgentExpiring(CALL, 30))
-    assert outcome_of(machine, machine.handle(PlayedOut(CALL))).reason is EndReason.SESSION_EXPIRED
+    machine = after(replace(AGENT, otherwise=SORRY), ROUTED, READY, UP, ev.AgentExpiring(CALL, 30))
+    assert outcome_of(machine, machine.handle(ev.PlayedOut(CALL))).reason is EndReason.SESSION_EXPIRED
 
 
 def test_a_key_of_a_step_ends_the_agent_and_takes_what_it_is_for() -> None:
     machine = after(replace(AGENT, keys={"5": HELLO}), ROUTED, READY, UP)
     actions = machine.handle(key("5"))
     assert orders(actions) == [
-        FlushPlayout(),
-        CloseAgent(),
-        Play(("hello.wav", "hours.wav")),
-        AwaitPlayedOut(1),
+        do.FlushPlayout(),
+        do.CloseAgent(),
+        do.Play(("hello.wav", "hours.wav")),
+        do.AwaitPlayedOut(1),
     ]
     assert told("announce", "hello.wav, hours.wav", "key 5") in actions
 
@@ -192,31 +172,31 @@ def test_a_key_while_the_agent_says_goodbye_does_nothing_any_more() -> None:
 
 def test_an_agent_lost_while_the_target_of_a_transfer_rings_gives_the_caller_back_when_it_fails() -> None:
     machine = after(replace(AGENT, otherwise=DESK), ROUTED, READY, UP)
-    machine.handle(TransferAsked(CALL, "tool", "sip:other@192.0.2.7"))
-    machine.handle(PlayedOut(CALL))
+    machine.handle(tool.TransferAsked(CALL, "tool", "sip:other@192.0.2.7"))
+    machine.handle(ev.PlayedOut(CALL))
     machine.handle(LOST)
     actions = machine.handle(fired("second"))
-    assert orders(actions) == [FlushPlayout(), TalkToCaller(), DropSecond(), CloseAgent(), StartFiller()]
+    assert orders(actions) == [do.FlushPlayout(), do.TalkToCaller(), do.DropSecond(), do.CloseAgent(), do.StartFiller()]
     # The leg before is still being ended: the next one waits for that.
-    assert orders(machine.handle(GONE)) == [CallSecond("sip:desk@192.0.2.7")]
+    assert orders(machine.handle(GONE)) == [do.CallSecond("sip:desk@192.0.2.7")]
 
 
 def test_a_call_that_got_too_long_meanwhile_takes_no_other_step() -> None:
     machine = after(replace(AGENT, otherwise=DESK), ROUTED, READY, UP)
-    machine.handle(TransferAsked(CALL, "tool", "sip:other@192.0.2.7"))
-    for event in (PlayedOut(CALL), fired("max_length"), LOST):
+    machine.handle(tool.TransferAsked(CALL, "tool", "sip:other@192.0.2.7"))
+    for event in (ev.PlayedOut(CALL), fired("max_length"), LOST):
         machine.handle(event)
     assert outcome_of(machine, machine.handle(BUSY)).reason is EndReason.MAX_LENGTH
 
 
 def test_a_recording_that_broke_off_is_not_begun_again_by_the_next_agent() -> None:
     recorded = replace(ROUTED, recording=True, can_record=True)
-    machine = after(replace(AGENT, otherwise=AGENT), recorded, READY, UP, LOST, RecordingFailed(CALL, "full"))
+    machine = after(replace(AGENT, otherwise=AGENT), recorded, READY, UP, LOST, ev.RecordingFailed(CALL, "full"))
     machine.handle(recorded)
-    assert orders(machine.handle(READY)) == [StopFiller(), Greet()]
+    assert orders(machine.handle(READY)) == [do.StopFiller(), do.Greet()]
 
 
 def test_an_agent_that_nobody_waits_for_is_not_opened() -> None:
     machine = after(HELLO, UP)
-    assert machine.handle(ROUTED) == machine.handle(ChoiceFailed(CALL, "late")) == ()
+    assert machine.handle(ROUTED) == machine.handle(ev.ChoiceFailed(CALL, "late")) == ()
     assert machine.phase is Phase.ATTENDING
