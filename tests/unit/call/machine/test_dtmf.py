@@ -12,7 +12,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.dtmf import MOST_KEYS
 from gateway.call.machine.phase import Phase
-from tests.unit.call.talks import CALL, GUARDED, READY, ROUTED, after, talking
+from tests.unit.call.machine.talks import CALL, GUARDED, READY, ROUTED, after, talking
 
 pytestmark = pytest.mark.unit
 

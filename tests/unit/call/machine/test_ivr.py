@@ -12,7 +12,7 @@ from gateway.call.machine.ivr import Redirect, Refuse
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
-from tests.unit.call.plans import (
+from tests.unit.call.machine.plans import (
     AGENT,
     ANSWERED,
     BELL,
@@ -36,7 +36,7 @@ from tests.unit.call.plans import (
     played,
     told,
 )
-from tests.unit.call.talks import outcome_of
+from tests.unit.call.machine.talks import outcome_of
 
 pytestmark = pytest.mark.unit
 

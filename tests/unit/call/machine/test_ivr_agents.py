@@ -14,7 +14,7 @@ from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.steps import TalkTo
 from gateway.errors import AgentRefused
-from tests.unit.call.plans import (
+from tests.unit.call.machine.plans import (
     AGENT,
     BUSY,
     CALL,
@@ -34,7 +34,7 @@ from tests.unit.call.plans import (
     played,
     told,
 )
-from tests.unit.call.talks import outcome_of
+from tests.unit.call.machine.talks import outcome_of
 
 pytestmark = pytest.mark.unit
 

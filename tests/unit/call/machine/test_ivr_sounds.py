@@ -10,7 +10,7 @@ from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine.machine import CallMachine
 from gateway.call.outcome import EndReason, Outcome, Side
-from tests.unit.call.plans import (
+from tests.unit.call.machine.plans import (
     AGENT,
     BYE,
     CALL,
@@ -29,7 +29,7 @@ from tests.unit.call.plans import (
     played,
     told,
 )
-from tests.unit.call.talks import outcome_of
+from tests.unit.call.machine.talks import outcome_of
 
 pytestmark = pytest.mark.unit
 

@@ -15,7 +15,7 @@ from docs.generate.walks import EVENTS, MOST_EVENTS, Dice, Edge, name_of, walked
 from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine.phase import Phase
-from tests.unit.call.walk import Walk
+from tests.unit.call.machine.walk import Walk
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ from gateway.call import events as ev
 from gateway.call.machine.ivr import PlaySounds
 from gateway.call.machine.machine import CallMachine
 from gateway.call.steps import TalkTo
-from tests.unit.call.talks import CALL, READY, ROUTED, UP, after, talking
+from tests.unit.call.machine.talks import CALL, READY, ROUTED, UP, after, talking
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.errors import AgentLost
-from tests.unit.call.talks import BYE, CALL, ROUTED, outcome_of, talking
+from tests.unit.call.machine.talks import BYE, CALL, ROUTED, outcome_of, talking
 
 pytestmark = pytest.mark.unit
 

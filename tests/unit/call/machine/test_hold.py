@@ -13,7 +13,7 @@ from gateway.call import events as ev
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
 from gateway.errors import AgentLost
-from tests.unit.call.talks import CALL, GUARDED, READY, ROUTED, UP, after, outcome_of, talking
+from tests.unit.call.machine.talks import CALL, GUARDED, READY, ROUTED, UP, after, outcome_of, talking
 
 pytestmark = pytest.mark.unit
 

@@ -14,7 +14,7 @@ from gateway.call.machine.barge_in import ENDS_ALL_THE_SAME, GOES_ON
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
 from gateway.errors import AgentLost
-from tests.unit.call.talks import CALL, GUARDED, ROUTED, outcome_of, talking
+from tests.unit.call.machine.talks import CALL, GUARDED, ROUTED, outcome_of, talking
 
 pytestmark = pytest.mark.unit
 

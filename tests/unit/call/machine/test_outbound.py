@@ -14,7 +14,7 @@ from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
 from gateway.errors import AgentLost, AgentRefused
-from tests.unit.call.talks import CALL, READY, ROUTED, UP, after, outcome_of
+from tests.unit.call.machine.talks import CALL, READY, ROUTED, UP, after, outcome_of
 
 pytestmark = pytest.mark.unit
 
