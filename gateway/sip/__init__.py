@@ -1,1 +1,1 @@
-"""pjsua2 lives and dies here: no other room imports it, no object of it leaves."""
+"""The SIP user agent. pjsua2 is imported in this folder alone, and no object of it leaves."""

@@ -1,1 +1,1 @@
-"""Which message gets as far as the SIP library: the rules."""
+"""Which message gets as far as the SIP library, and with which body: the rules. Pure."""

@@ -1,1 +1,1 @@
-"""Dialogs, their audio, and the accounts they come in through."""
+"""Calls at the library: their dialogs, their audio, and the accounts through which they come in."""

@@ -98,6 +98,6 @@ def _set_trunk(config: Any, trunk: TrunkSettings, password: str | None, *, regis
     registration.registrarUri = f"sip:{trunk.host}{over}"
     registration.registerOnAdd = False  # the first REGISTER goes out when everything else stands
     registration.timeoutSec = trunk.register_expires_s
-    # trunks.py decides when to try again and when to refresh: the library knows no growing waits and no Retry-After,
+    # accounts.py decides when to try again and when to refresh: the library knows no growing waits and no Retry-After,
     # and measured, it never refreshes a binding that was granted for less than its margin.
     registration.retryIntervalSec = registration.firstRetryIntervalSec = 0
