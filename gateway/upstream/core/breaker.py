@@ -7,7 +7,7 @@ that grows from ``FIRST_PROBE_S`` to ``LAST_PROBE_S``. The first session that be
 
 What the service refuses (a wrong key, an unknown model) is no loss: the service is there. A session that is lost in
 mid-call is none either, only the attempts to replace it are. No I/O: the time is handed in, and what happens is
-reported as facts.
+reported as events.
 """
 
 from __future__ import annotations

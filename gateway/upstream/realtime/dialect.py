@@ -305,24 +305,24 @@ class RealtimeDialect:
         event, odd = parse_server_event(text)
         if not self.ready and not isinstance(event, EARLY_EVENTS):
             event = None  # turns and responses of a session that is not in use yet
-        events, inferred = self._gaps.fill(event) if event is not None else ((), ())
-        facts = self._on_odd((*odd, *inferred)) if odd or inferred else []
-        for each in events:
+        heard, inferred = self._gaps.fill(event) if event is not None else ((), ())
+        events = self._on_odd((*odd, *inferred)) if odd or inferred else []
+        for each in heard:
             if not isinstance(each, server.ErrorReported):
                 self._last_error = None
             handle = _HANDLERS.get(type(each))
-            facts += handle(self, each) if handle is not None else []
-        return self._with_reports(facts)
+            events += handle(self, each) if handle is not None else []
+        return self._with_reports(events)
 
-    def _with_reports(self, facts: list[UpstreamEvent]) -> list[UpstreamEvent]:
+    def _with_reports(self, events: list[UpstreamEvent]) -> list[UpstreamEvent]:
         """Add what the call is to learn of its debts, and when they are to be looked at."""
         reports = self._responses.reports()
-        if any(isinstance(fact, AgentFailed) for fact in reports):
+        if any(isinstance(each, AgentFailed) for each in reports):
             self._over = True
         alarm = self._owed.take_alarm()
         if reports or alarm is not None:
-            return [*facts, *reports, *([] if alarm is None else [Alarm(*alarm)])]
-        return facts
+            return [*events, *reports, *([] if alarm is None else [Alarm(*alarm)])]
+        return events
 
     def _on_odd(self, odd: tuple[Oddity, ...]) -> list[UpstreamEvent]:
         self.odd_messages += 1
@@ -364,11 +364,11 @@ class RealtimeDialect:
             kind = error_class(find_row(FailureSource.EARLY_ERROR, error.code, error.type).kind)
             return self._fail(kind(f"the service refused {subject}: {words_of(error)}", code=error.code))
         self._last_error = error
-        facts: list[UpstreamEvent] = []
-        facts += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
-        facts += self._responses.refused(error)
+        events: list[UpstreamEvent] = []
+        events += self._problems.tell("upstream_error", error, client_event=client_event_of(error.event_id))
+        events += self._responses.refused(error)
         again = (*self._encoded(self._turns.refused(error.event_id)), *self.go_on())
-        return [*facts, *self._sends(again)]
+        return [*events, *self._sends(again)]
 
     def _on_speech_started(self, _event: server.InputSpeechStarted) -> list[UpstreamEvent]:
         if self._turns.server_interrupts:
@@ -401,10 +401,10 @@ class RealtimeDialect:
         if event.item_id:
             self._history.caller_turn(event.item_id, event.previous_item_id)
         known = self._is_over(event.item_id)
-        facts = self._turn_ended() if self._turns.caller_speaks else []
-        if not (known or facts or self._turns.muted or self._owed.is_open):  # of silence, at the idle timeout
+        events = self._turn_ended() if self._turns.caller_speaks else []
+        if not (known or events or self._turns.muted or self._owed.is_open):  # of silence, at the idle timeout
             self._owed.turn_ended(cut=True)
-        return facts
+        return events
 
     def _on_mcp_list(self, event: server.McpListTools) -> list[UpstreamEvent]:
         return [*self._problems.mcp_failed(event.item_id)] if event.type == "mcp_list_tools.failed" else []
@@ -479,8 +479,8 @@ class RealtimeDialect:
 
     def _on_item(self, event: server.ItemChanged) -> list[UpstreamEvent]:
         begins = event.type != "conversation.item.done"
-        facts = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
-        return [*self._transcripts.on_item(event), *self._of_mcp(facts)]
+        events = self._calls.mcp.take_item(event.item, self._owed.active_id, begins=begins)
+        return [*self._transcripts.on_item(event), *self._of_mcp(events)]
 
     def _on_mcp_call(self, event: server.McpCallProgress) -> list[UpstreamEvent]:
         return self._of_mcp(self._calls.mcp.take_progress(event, self._owed.active_id))
@@ -488,14 +488,14 @@ class RealtimeDialect:
     def timer_fired(self, key: str) -> list[UpstreamEvent]:
         """Take the end of an ``DialectTimer``."""
         active = self._owed.active_id
-        facts = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
+        events = self._of_mcp(self._calls.mcp.take_timer(key, stale=active in self._ended))
         if active is not None or not self._calls.take_due():
-            return facts
+            return events
         self._owed.owe(Cause.TOOL)
-        return self._with_reports([*facts, *self._end_round(), *self._sends(self.go_on())])
+        return self._with_reports([*events, *self._end_round(), *self._sends(self.go_on())])
 
-    def _of_mcp(self, facts: list[McpEvent]) -> list[UpstreamEvent]:
-        return [Send(self._create(fact)) if isinstance(fact, McpApprovalResponse) else fact for fact in facts]
+    def _of_mcp(self, events: list[McpEvent]) -> list[UpstreamEvent]:
+        return [Send(self._create(each)) if isinstance(each, McpApprovalResponse) else each for each in events]
 
     def _end_round(self) -> list[UpstreamEvent]:
         """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
@@ -517,21 +517,21 @@ class RealtimeDialect:
     def _on_response_done(self, event: server.ResponseDone) -> list[UpstreamEvent]:
         response = event.response
         stale = response.id in self._ended
-        facts: list[UpstreamEvent] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
+        events: list[UpstreamEvent] = [*self._speech.end_response(response.id, whole=response.status == "completed")]
         if usage := response.usage or event.usage:
-            facts.append(Noted(self._call_id, "usage", usage_fields(usage)))
+            events.append(Noted(self._call_id, "usage", usage_fields(usage)))
         asked = self._calls.end_response(response, stale=stale)
         for each in asked:
-            facts += self._reject(each) if isinstance(each, Rejected) else [each]
+            events += self._reject(each) if isinstance(each, Rejected) else [each]
         if asked:
-            facts += self._end_round()
-        facts += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
+            events += self._end_round()
+        events += self._of_mcp(self._calls.mcp.response_ended(response, stale=stale))
         called = self._calls.called(response.id)
-        facts += self._responses.done(response, called=called, speaking=self._turns.expects_no_answer)
-        if any(isinstance(fact, AgentFailed) for fact in facts):
+        events += self._responses.done(response, called=called, speaking=self._turns.expects_no_answer)
+        if any(isinstance(each, AgentFailed) for each in events):
             self._over = True
-            return facts
-        return [*facts, *self._sends(self._respond_if_due())]
+            return events
+        return [*events, *self._sends(self._respond_if_due())]
 
     def _on_rate_limits(self, event: server.RateLimitsUpdated) -> list[UpstreamEvent]:
         fields = rate_limit_fields(event.rate_limits or ())

@@ -5,7 +5,7 @@ The service says nothing by itself once such a call is over: the client has to a
 nevertheless, so the gateway waits ``FOLLOW_S`` before it asks. A tool that needs an approval is announced by an item
 ``mcp_approval_request``; the service runs it when it was answered, also after the response that asked is over.
 
-Events may lack ids, come twice, or come before or behind the end of their response. No clock: facts ask for one.
+Events may lack ids, come twice, or come before or behind the end of their response. No clock: events ask for one.
 """
 
 from __future__ import annotations
@@ -156,18 +156,18 @@ class McpCalls:
             return []
         told = item.output is not None or item.error is not None or item.status in (*CUT_OFF, "completed")
         over = told and not begins
-        facts = self._begin(item.id, response_id, index, item, over=over)
+        events = self._begin(item.id, response_id, index, item, over=over)
         if over and (call := self._find(item.id, index)) is not None:
-            facts += self._end(call, failed=item.error is not None or item.status in CUT_OFF)
-        return facts
+            events += self._end(call, failed=item.error is not None or item.status in CUT_OFF)
+        return events
 
     def take_progress(self, event: server.McpCallProgress, response_id: str | None) -> list[McpEvent]:
         """Take how far a call is; ``response_id`` as for ``take_item``."""
         over = event.type != "response.mcp_call.in_progress"
-        facts = self._begin(event.item_id, event.response_id or response_id, event.output_index, None, over=over)
+        events = self._begin(event.item_id, event.response_id or response_id, event.output_index, None, over=over)
         if over and (call := self._find(event.item_id, event.output_index)) is not None:
-            facts += self._end(call, failed=event.type == "response.mcp_call.failed")
-        return facts
+            events += self._end(call, failed=event.type == "response.mcp_call.failed")
+        return events
 
     def response_began(self) -> None:
         """Take note that the agent answers: it knows what the calls brought that are over."""
@@ -175,18 +175,18 @@ class McpCalls:
 
     def response_ended(self, response: ServerResponse, *, stale: bool) -> list[McpEvent]:
         """Take ``response.done``; ``stale``: it was given up before."""
-        facts: list[McpEvent] = []
+        events: list[McpEvent] = []
         for index, item in enumerate(response.output or ()):
-            facts += self.take_item(item, response.id, index)
+            events += self.take_item(item, response.id, index)
         cut = stale or response.status in CUT_OFF
         for request in list(self._requests.values()):
             if request.response_id in (None, response.id):
-                facts += self._answer(request, cut=cut)
+                events += self._answer(request, cut=cut)
         if response.status == "failed":  # it is asked for again, with all that it was to bring
             mine = [call for call in self._calls.values() if call.response_id == response.id and not call.over]
-            facts += [self._ended(call, failed=True) for call in mine]
+            events += [self._ended(call, failed=True) for call in mine]
             self._settle(mine)
-        return facts if facts else self._follow()
+        return events if events else self._follow()
 
     def heard(self, item_id: str, response_id: str | None) -> None:
         """Take note of speech: a response that goes on to speak after its calls needs no other."""
@@ -209,13 +209,13 @@ class McpCalls:
         call = self._calls.get(key)
         if call is None or call.over:
             return []
-        facts = self._end(call, failed=True)
+        events = self._end(call, failed=True)
         if not call.is_grant:
             fields = {"item_id": call.key, "server_label": call.label, "name": call.name}
             _log.warning("mcp_call_given_up", call_id=self._call_id, **fields)
-            facts.append(Noted(self._call_id, "mcp_call_given_up", fields))
+            events.append(Noted(self._call_id, "mcp_call_given_up", fields))
         self._ready = self._is_complete
-        return facts
+        return events
 
     def take_due(self, besides: Collection[str] = ()) -> bool:
         """Return, once, whether the agent is to speak about calls; not while functions of those responses run."""
@@ -349,8 +349,8 @@ class McpCalls:
         """Wait for nothing: the agent is to say that it cannot be done."""
         key = f"denied {request.request_id}"
         self._calls[key] = _McpCall(key, request.response_id, is_grant=True)
-        facts = [fact for call in (*self._of(request), self._calls[key]) for fact in self._end(call, failed=True)]
-        return [*facts]
+        events = [each for call in (*self._of(request), self._calls[key]) for each in self._end(call, failed=True)]
+        return [*events]
 
     def _of(self, request: _ApprovalRequest) -> list[_McpCall]:
         """Return the running calls that a request may be about."""

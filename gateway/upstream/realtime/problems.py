@@ -83,7 +83,7 @@ class Problems:
 
     def odd(self, oddities: Iterable[Oddity]) -> list[CallEvent]:
         """Log and note what in a message was not as the protocol has it, once for each type and place."""
-        facts: list[CallEvent] = []
+        events: list[CallEvent] = []
         for each in oddities:
             kind = (each.event_type, each.place or each.problem)
             if kind in self._odd or len(self._odd) >= MAX_PROBLEMS:
@@ -92,8 +92,8 @@ class Problems:
             said = {"event_type": each.event_type, "place": each.place, "detail": each.problem}
             fields = {name: text for name, text in said.items() if text}
             _log.warning("odd_message", call_id=self._call_id, **fields)
-            facts.append(Noted(self._call_id, "odd_message", fields))
-        return facts
+            events.append(Noted(self._call_id, "odd_message", fields))
+        return events
 
     def unknown(self, event_type: str) -> None:
         """Log an event of a type that is not documented, each type once."""

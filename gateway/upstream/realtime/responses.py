@@ -132,19 +132,19 @@ class Responses:
         """
         stale = response.id in self._ended
         self._ended.add(response.id)
-        facts = self._reported(response)
+        events = self._reported(response)
         if stale and response.id != self._owed.active_id:
-            return facts
+            return events
         details = response.status_details or StatusDetails()
         debts, spoke, given_up = self._owed.ended(response.id)
         cut = response.status == "cancelled" and (details.reason == "turn_detected" or speaking)
         error = self._error_of(response)
         if given_up:
-            return facts
+            return events
         if cut or stale:
             self._owed.turned(debts, speaking=speaking)
         elif response.status == "failed":
-            return facts + self._failed(debts, error)
+            return events + self._failed(debts, error)
         elif response.status == "incomplete":
             self._owed.missed(debts, Why.INCOMPLETE, error.message or "")
         elif response.status == "cancelled":
@@ -155,7 +155,7 @@ class Responses:
             self._owed.missed(debts, Why.WRITTEN, "text (output_text) came instead of speech")
         else:
             self._owed.missed(debts, Why.EMPTY, "completed without any output")
-        return facts
+        return events
 
     def refused(self, error: ErrorDetails) -> list[UpstreamEvent]:
         """Take an ``error`` event; nothing when it is about no response."""
@@ -172,7 +172,7 @@ class Responses:
 
     def reports(self) -> list[UpstreamEvent]:
         """Return what the call is to learn of its debts since the last time, in order; nothing is returned twice."""
-        return [fact for move in self._owed.take_moves() for fact in self._facts_of(move)]
+        return [each for move in self._owed.take_moves() for each in self._events_of(move)]
 
     def _failed(self, debts: list[Debt], error: ErrorDetails) -> list[UpstreamEvent]:
         if find_row(FailureSource.RESPONSE, error.code, error.type).kind is FailureKind.REFUSED:
@@ -198,7 +198,7 @@ class Responses:
         parts = [part for item in response.output or () for part in item.content or ()]
         return self._written == response.id or any(part.type in _WRITTEN for part in parts)
 
-    def _facts_of(self, move: Move) -> list[UpstreamEvent]:
+    def _events_of(self, move: Move) -> list[UpstreamEvent]:
         match move:
             case Missed():
                 return [self._missed(move)]

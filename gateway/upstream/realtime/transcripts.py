@@ -56,15 +56,15 @@ class Transcripts:
         if event.status == "in_progress":  # what was understood so far; all of it follows
             return []
         self._history.caller_said(event.item_id, event.transcript)
-        facts: list[UpstreamEvent] = []
+        events: list[UpstreamEvent] = []
         if event.transcript.strip():
-            facts.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
+            events.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
         if event.usage:
             used = transcription_fields(event.usage)
             if "transcription_seconds" not in used:
                 self._problems.transcription_unpriced()
-            facts.append(Noted(self._call_id, "usage", used))
-        return facts
+            events.append(Noted(self._call_id, "usage", used))
+        return events
 
     def on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[UpstreamEvent]:
         """Take note that a turn of the caller's could not be written down."""
