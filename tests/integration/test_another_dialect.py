@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -38,6 +37,7 @@ from gateway.upstream.core.dialect import (
 )
 from gateway.upstream.core.history import History, PastItem, PastMessage
 from gateway.upstream.core.owed import Owed
+from tests.fakes.threads import on_clock
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -251,7 +251,7 @@ async def calling(
 async def heard_ms(call: PlainCall) -> int:
     """Play all that can be played now."""
     frames = 0
-    while await asyncio.to_thread(call.playout.read_frame) is not None:
+    while await on_clock(call.playout.read_frame) is not None:
         frames += 1
     return frames * PHONE.ptime_ms
 
@@ -265,7 +265,7 @@ async def test_an_agent_greets_and_hears_through_it() -> None:
         await service.speak("r1", "i1", "Hello.")
         await service.send(done="r1", item="i1")
         await until(lambda: not call.agent.responding)
-        await asyncio.to_thread(call.uplink.write_frame, np.full(PHONE.frame_samples, 1000, "<i2").tobytes())
+        await on_clock(call.uplink.write_frame, np.full(PHONE.frame_samples, 1000, "<i2").tobytes())
         await until(lambda: service.told("hear"))
 
         assert service.told("respond") == ["The call was just answered.\nSay this now, then wait: Hello."]

@@ -154,7 +154,7 @@ async def test_a_service_that_is_slow_or_not_there_is_lost(service: MintingServi
 
 async def test_without_a_key_nothing_is_asked(service: MintingService) -> None:
     async with SecretMinter(settings(service, api_key=None)) as minter:
-        with pytest.raises(AgentRefused, match="no key"):
+        with pytest.raises(AgentRefused, match="no API key"):
             await minter.mint(SESSION)
     assert service.requests == []
 
