@@ -126,7 +126,7 @@ def _forms(secret: str) -> Iterator[bytes]:
     yield plain.hex().upper().encode()
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + plain)
-        # Characters that the secret alone decides: six bits each, and what stands around it is not known.
+        # Characters that the secret alone decides: six bits each, and what surrounds it is not known.
         certain = encoded[-(-before * 8 // 6) : (before + len(plain)) * 8 // 6]
         yield certain
         yield certain.translate(bytes.maketrans(b"+/", b"-_"))

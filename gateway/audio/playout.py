@@ -105,7 +105,7 @@ class PlayoutBuffer:
         self._filler = FillerLoop(filler, fmt)
         self._next_filler: FillerLoop | None = None  # for the next start: the old one may still be fading
         self._finished: list[PlayedItem] = []
-        self._rung = True  # nobody need be told of what is finished
+        self._rung = True  # no listener waits for finished items
         self._wake: Callable[[], None] | None = None
         self.first_frame_at: float | None = None
         self.last_frame_at: float | None = None
@@ -174,7 +174,7 @@ class PlayoutBuffer:
             self._items.clear()
             for item in self._flushed:
                 self._finish(item, complete=False)
-            self._rung = True  # whoever flushes knows
+            self._rung = True  # the one who flushes knows
 
     @runs_on("loop")
     def pause(self) -> None:

@@ -166,7 +166,7 @@ class CallRecorder:
 
     def _on_loop(self, told: Callable[..., None], *args: object) -> None:
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is gone: the process ends, nobody wants to know
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
             self._loop.call_soon_threadsafe(told, *args)
 
     def _settle(self, saved: tuple[str, float] | None) -> None:

@@ -37,7 +37,7 @@ class Effective(NamedTuple):
 
     value: str
     origin: str
-    """``default``, ``command line``, a file, or the variable's name (``.env: `` before it when it stands there)."""
+    """``default``, ``command line``, a file, or the variable's name (after ``.env: `` when it was found there)."""
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -148,14 +148,14 @@ class RedisCallStore:
 
     @runs_on("loop")
     def audit(self, **fields: str | int | float) -> None:
-        """Append an entry to the stream of what was asked of the gateway's HTTP API; never waits or raises."""
+        """Append a request to the HTTP API to the audit stream; never waits or raises."""
         if not self._closed:
             flat = {name: as_text(value) for name, value in fields.items()}
             self._append("audit", {**flat, "at": as_text(self._now()), "worker": self._worker})
 
     @runs_on("loop")
     def note_trunk(self, trunk: str, /, **fields: str | int | float) -> None:
-        """Put the state of a trunk of this worker in the place of its last one; never waits or raises."""
+        """Replace the state of a trunk of this worker; never waits or raises."""
         self._states.note("trunk", trunk, fields)
 
     @runs_on("loop")
@@ -165,7 +165,7 @@ class RedisCallStore:
 
     @runs_on("loop")
     def note_upstream(self, model: str, /, **fields: str | int | float) -> None:
-        """Put how a model's service is for this worker in the place of what was last noted; never waits or raises."""
+        """Replace the state of a model's service as this worker sees it; never waits or raises."""
         self._states.note("upstream", model, fields)
 
     @runs_on("loop")
@@ -221,19 +221,19 @@ class RedisCallStore:
         Make sure that Redis answers and takes writes, then start the writer.
 
         Raises:
-            StoreError: it does not; says where it was looked for and what to do.
+            StoreError: it does not; says where Redis was expected and what to do.
         """
         try:
             await self._apply([], [])
         except AuthenticationError as error:
             await self._redis.aclose()
             raise StoreError(
-                f"Redis at {self._where} refused the login ({error}): put user and password into GATEWAY_REDIS__URL"
+                f"Redis at {self._where} refused the login ({error}): put user and password in GATEWAY_REDIS__URL"
             ) from None
         except _AWAY as error:
             await self._redis.aclose()
             raise StoreError(
-                f"Redis at {self._where} does not answer ({_words(error)}): start it, correct GATEWAY_REDIS__URL "
+                f"Redis at {self._where} does not answer ({_words(error)}): start it, fix GATEWAY_REDIS__URL "
                 "or REDIS_URL, or unset both for a private server"
             ) from None
         self._task = asyncio.create_task(self._write(), name="session store")

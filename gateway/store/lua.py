@@ -74,7 +74,7 @@ return {0, left}
 """
 
 # Brings what is counted of calls to their newest state. KEYS: those of ADMIT, call after call. ARGV: the three
-# expiries of ADMIT, that of the mark of a call which nobody answered, then for each call its id, its milliseconds so
+# expiries of ADMIT, that of the mark of an unanswered call, then for each call its id, its milliseconds so
 # far, 1 when it ended or 0, its count of keys. The mark remembers what was counted, so a repeated or late attempt
 # counts nothing twice; after the end nothing counts. pcall for the same reason as in APPLY.
 COUNT = """

@@ -16,7 +16,7 @@ class ReloadRequests:
     """
     One key holds the newest request: a random word, so that a Redis that lost its memory does no harm.
 
-    Workers look at it now and then and load when the word is another one than before. So a worker that could not reach
+    Workers look at it now and then and load when the word has changed. So a worker that could not reach
     Redis for a while still learns of the request, once.
 
     Args:

@@ -27,10 +27,10 @@ class Clients:
 
     def name_of(self, request: web.Request) -> str:
         """
-        Return the name of the client that asks. Every token is compared, whole, so the time taken tells nothing.
+        Return the name of the client that sent a request. Compares every token whole, so that timing reveals nothing.
 
         Raises:
-            ApiError: 401; no token, or nobody's.
+            ApiError: 401; no token, or an unknown one.
         """
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         digest = _digest(token.strip()) if scheme.lower() == "bearer" else b""
@@ -38,7 +38,7 @@ class Clients:
         if not found:
             challenge = {"WWW-Authenticate": "Bearer"}  # RFC 9110 section 11.6.1
             raise ApiError(
-                401, UNAUTHORIZED, "give a token of a known client: Authorization: Bearer", headers=challenge
+                401, UNAUTHORIZED, "send the token of a known client: Authorization: Bearer", headers=challenge
             )
         return found[0]
 

@@ -15,11 +15,11 @@ from gateway.web.errors import NO_STORE, ApiError, check_rate
 from gateway.web.secrets import Audit
 
 RELOADS_PER_MINUTE = 30
-"""Of one client; a reload costs every worker the time to load the plan."""
+"""Per client; a reload costs every worker the time to load the plan."""
 RETRY_AFTER_S = 5
 NUMBERS = {"loaded_at": float, "at": float, "agents": int, "routes": int, "failures": int, "mistake_count": int}
 PUBLIC = ("worker", "state", "version", "loaded_at", "failures")
-"""What anyone who reaches the port may know of a plan; mistakes quote it."""
+"""What anyone who reaches the port may know of a plan; its mistakes quote it, so they are not among these."""
 
 ReadPlans = Callable[[], Awaitable[list[dict[str, str]]]]
 AskForReload = Callable[[], Awaitable[None]]
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 class DialplansEndpoint:
     """
-    Tells of plans and has them loaded, for trusted clients. Thread: loop.
+    Shows dialplans and has them reloaded, for trusted clients. Thread: loop.
 
     Args:
         clients: who may ask.
@@ -70,7 +70,7 @@ class DialplansEndpoint:
             client = self._clients.name_of(request)
             check_rate(client, self._buckets)
             if self._reload is None:
-                raise ApiError(503, "no_redis", "no Redis is configured to reach workers by; send them SIGHUP")
+                raise ApiError(503, "no_redis", "without Redis no worker can be reached; send them SIGHUP")
             await self._reload()
         except StoreError:
             return _away().response()
@@ -82,7 +82,7 @@ class DialplansEndpoint:
         return web.json_response({"status": "asked"}, status=202, headers=NO_STORE)
 
     async def states(self) -> list[dict[str, object]]:
-        """Return how the plan of each process is. Raises ``StoreError``."""
+        """Return the state of each process's plan. Raises ``StoreError``."""
         return [_typed(state) for state in await self._plans()]
 
 
@@ -104,4 +104,4 @@ def _typed(state: Mapping[str, str]) -> dict[str, object]:
 
 def _away() -> ApiError:
     after = {"Retry-After": str(RETRY_AFTER_S)}
-    return ApiError(503, "redis_away", "Redis does not answer; nobody was asked", headers=after)
+    return ApiError(503, "redis_away", "Redis does not answer; no process was asked", headers=after)

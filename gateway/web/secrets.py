@@ -34,7 +34,7 @@ BODY_LIMIT_S = 5.0
 RETRY_AFTER_S = 5
 MINTED = "minted"
 STRANGERS_PER_MINUTE = 60
-"""Refusals of unknown clients that are written down; more are counted in the next line of the log."""
+"""Refusals of unknown clients that are audited; more are counted in the next one's log line."""
 
 Audit = Callable[[Mapping[str, str | int | float]], None]
 
@@ -50,10 +50,10 @@ class _MintRequest(BaseModel):
 
 class SecretsEndpoint:
     """
-    Decides who gets a secret, for which agent and how long, and writes down every request. Thread: loop.
+    Decides which client gets a secret, for which agent and how long, and audits every request. Thread: loop.
 
     Args:
-        settings: the clients and their limits.
+        settings: clients and their limits.
         dialplan: gives the plan in force, whose agents they are.
         minter: open.
         audit: takes the fields of each request's entry; None leaves the log as the only place.
@@ -79,7 +79,7 @@ class SecretsEndpoint:
         self._untold = 0
 
     async def post(self, request: web.Request) -> web.Response:
-        """Answer one request; what came of it is audited, also when it is refused or fails."""
+        """Answer one request; its result is audited even when it is refused or fails."""
         story: dict[str, str | int | float] = {"source": request.remote or "", "result": "internal_error"}
         try:
             return await self._grant(request, story)
@@ -123,7 +123,7 @@ class SecretsEndpoint:
             return profile_without_call(dialplan, name, datetime.now(UTC))
         except TemplateFailed as problem:
             _log.error("profile_not_filled_in", profile=name, detail=str(problem))
-            raise ApiError(409, "profile_needs_a_call", "the texts of this profile need what only a call has") from None
+            raise ApiError(409, "profile_needs_a_call", "this profile's texts need values of a call") from None
 
     def _write_down(self, story: Mapping[str, str | int | float]) -> None:
         # Who has no token must not be able to push the others' entries out of the stream, or to fill the log.
@@ -145,7 +145,7 @@ async def _read(request: web.Request) -> _MintRequest:
     except TimeoutError:
         raise ApiError(408, "too_slow", f"the body did not arrive within {BODY_LIMIT_S:g} s") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise ApiError(400, "unreadable_body", "the body is not what its Content-Encoding or length says") from None
+        raise ApiError(400, "unreadable_body", "the body does not match its Content-Encoding or length") from None
     try:
         return _MintRequest.model_validate_json(body)
     except ValidationError as error:
@@ -156,8 +156,8 @@ async def _read(request: web.Request) -> _MintRequest:
 
 
 def _upstream_refusal(error: AgentError) -> ApiError:
-    """What the service said may be about our key; the client is told where to look, not what."""
+    """Return an error that says where to look; what the service said may be about our key, so it is left out."""
     if isinstance(error, AgentLost):
         after = {"Retry-After": str(RETRY_AFTER_S)}
-        return ApiError(503, "upstream_lost", "the voice service cannot be had now; try again later", headers=after)
+        return ApiError(503, "upstream_lost", "the voice service is unavailable; try again later", headers=after)
     return ApiError(502, "upstream_refused", "the voice service refused; the gateway's log says why")

@@ -36,15 +36,15 @@ from gateway.web.secrets import SecretsEndpoint
 MAX_BODY_BYTES = 4096
 KEEPALIVE_S = 15.0
 STOP_LIMIT_S = 5.0
-TOLD_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
+SHOWN_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
 """What anyone who reaches the port may know of a trunk."""
-TOLD_OF_UPSTREAMS = ("upstream", "worker", "state", "at")
-"""The same of a model's service."""
+SHOWN_OF_UPSTREAMS = ("upstream", "worker", "state", "at")
+"""The same for a model's service."""
 BAD_STATES = frozenset({"failed", "away", "refused"})
 """Of a trunk, an upstream, a dialplan."""
 
 MALFORMED_PER_MINUTE = 30
-"""Malformed requests of which a line in the log tells."""
+"""Malformed requests that are logged."""
 
 ReadStates = Callable[[], Awaitable[list[dict[str, str]]]]
 
@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Malformed(logging.Filter):
-    """Puts one line of ours in the place of aiohttp's traceback where a client broke HTTP or went away; so many."""
+    """Replaces aiohttp's traceback with one line of ours when a client breaks HTTP or goes away; limits how many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class WebServer:
         Listen.
 
         Raises:
-            ConfigError: the address or port cannot be had.
+            ConfigError: the address or port is not available.
         """
         app = web.Application(middlewares=[_boundary], client_max_size=MAX_BODY_BYTES)
         app.router.add_post("/v1/client-secrets", self._mint.post)
@@ -145,10 +145,10 @@ class WebServer:
             await self._runner.cleanup()
 
     async def _health(self, request: web.Request) -> web.Response:
-        """Tell how the gateway is: 200 with all workers' trunks, upstreams and dialplans, 503 when nobody can tell."""
+        """Answer 200 with all workers' trunks, upstreams and dialplans, or 503 when Redis does not answer."""
         try:
-            trunks = await _told(self._trunks, TOLD_OF_TRUNKS)
-            upstreams = await _told(self._upstreams, TOLD_OF_UPSTREAMS)
+            trunks = await _shown_states(self._trunks, SHOWN_OF_TRUNKS)
+            upstreams = await _shown_states(self._upstreams, SHOWN_OF_UPSTREAMS)
             plans = [{name: state.get(name) for name in PUBLIC} for state in await self._plan.states()]
         except StoreError:
             return web.json_response({"status": "unknown", "redis": "away"}, status=503, headers=NO_STORE)
@@ -162,13 +162,13 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """The URL it is reached at."""
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"http://{host}:{self.port}"
 
 
-async def _told(read: ReadStates | None, names: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read states; return of each what may be told. Raises ``StoreError``."""
+async def _shown_states(read: ReadStates | None, names: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read states; return what of each may be shown. Raises ``StoreError``."""
     states = await read() if read is not None else []
     return [{name: state.get(name, "") for name in names} for state in states]
 
@@ -181,7 +181,7 @@ async def _alive(request: web.Request) -> web.Response:
 async def _boundary(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Turn whatever a request raises into an answer in JSON."""
+    """Turn what a request raises into an answer in JSON."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -190,4 +190,4 @@ async def _boundary(
         return ApiError(error.status, code, error.reason, headers=allow).response()
     except Exception:  # noqa: BLE001 - the boundary of a request: its fault must not touch another
         _log.exception("request_failed", method=request.method, path=request.path)
-        return ApiError(500, "internal_error", "a fault in the gateway; its log says more").response()
+        return ApiError(500, "internal_error", "an internal error; the gateway's log says more").response()

@@ -66,7 +66,7 @@ class CallBuilder:
         self._recordings = recordings
         self._phone = phone
         self._redact = Redactor(secrets_in(settings))
-        self._tone = tone_filler(phone)  # for whoever waits before any agent came
+        self._tone = tone_filler(phone)  # for callers who wait before any agent came
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         """

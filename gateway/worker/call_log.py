@@ -1,10 +1,10 @@
 """
-What is written down of calls, on its way to Redis and to the log, so that strangers fill neither.
+What is written down of calls, on its way to Redis and the log, limited so that a flood fills neither.
 
-A call that nobody answers costs its caller nothing, and forty a second pass every other limit. So all of them are
-counted (``gateway:unanswered:{day}``) and some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``.
-While more come, the notes of a call that begins are held back until it is answered or has lasted ``HELD_S``; when it
-ends before, they are forgotten. A line in the log tells now and then how many calls those were.
+An unanswered call costs its caller nothing, and forty a second pass every other limit. So all of them are counted
+(``gateway:unanswered:{day}``) but only some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``. While
+more arrive, the notes of a new call are held back until it is answered or has lasted ``HELD_S``; if it ends earlier,
+they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _LoggedCall:
 
 class CallLog:
     """
-    A ``SessionStore`` in front of the one that writes. Thread: loop.
+    A ``SessionStore`` in front of the one that writes to Redis. Thread: loop.
 
     Args:
         store: where notes go that are kept.
@@ -87,7 +87,7 @@ class CallLog:
             call.held = None
 
     def close(self) -> None:
-        """Tell what is untold. Called once, when no call is left."""
+        """Log what has not been logged yet. Called once, when no call is left."""
         if self._telling is not None:
             self._telling.cancel()
             self._tell()

@@ -39,7 +39,7 @@ from gateway.errors import ConfigError
 from gateway.ids import CallId, new_call_id
 from gateway.logs import bind_call
 from gateway.settings.sections import CallSettings
-from gateway.store.limits import Admission, Caps, RouteLimits
+from gateway.store.limits import Caps, RouteAdmission, RouteLimits
 from gateway.worker.compile import CompiledSteps, compile_steps, talk_with
 from gateway.worker.live_plan import PreparedPlan
 
@@ -115,7 +115,7 @@ class Builder(Protocol):
 class CallLimits(Protocol):
     """Counts what routes limit: ``store/limits.py``."""
 
-    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> RouteAdmission:
         """Book a call, or say which limit it would exceed."""
 
     def release(self, call_id: CallId, seconds: float) -> None:

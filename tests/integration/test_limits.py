@@ -13,7 +13,7 @@ import structlog
 from gateway.ids import new_call_id
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
-from gateway.store.limits import ADMIT_LIMIT_S, Admission, Caps, RedisLimits, RouteLimits
+from gateway.store.limits import ADMIT_LIMIT_S, Caps, RedisLimits, RouteAdmission, RouteLimits
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
@@ -36,7 +36,7 @@ class Desk:
 
     limits: RedisLimits
 
-    async def ask(self, limits: RouteLimits, call_id: str = "", **changes: str) -> Admission:
+    async def ask(self, limits: RouteLimits, call_id: str = "", **changes: str) -> RouteAdmission:
         asked = {"route": "sales", "caller": "+15550100", "day": DAY, **changes}
         return await self.limits.admit(call_id or new_call_id(time.time_ns()), limits=limits, **asked)
 
@@ -124,7 +124,7 @@ async def test_a_day_has_so_many_calls_and_the_next_day_as_many_again(redis: Red
         for call in ("a", "b"):
             assert (await desk.ask(limits, call)).admitted
             desk.limits.release(call, 1)
-        assert await desk.ask(limits) == Admission(admitted=False, exceeded="calls_per_day 2")
+        assert await desk.ask(limits) == RouteAdmission(admitted=False, exceeded="calls_per_day 2")
         assert (await desk.ask(limits, day="2026-03-02")).admitted
         assert (await desk.ask(limits, route="support")).admitted
     assert hash_of(redis)["calls"] == 2
@@ -160,7 +160,7 @@ async def test_a_refused_call_books_nothing(redis: RedisServer) -> None:
 async def test_the_minutes_of_a_day_run_out(redis: RedisServer) -> None:
     limits = RouteLimits(Caps(minutes_per_day=10), Caps(minutes_per_day=2.5))
     async with opened(calm(redis)) as desk:
-        assert await desk.ask(limits, "a", caller="+1") == Admission(admitted=True, minutes_left=2.5)
+        assert await desk.ask(limits, "a", caller="+1") == RouteAdmission(admitted=True, minutes_left=2.5)
         desk.limits.release("a", 90)
         await until(lambda: not places(redis))
         again = await desk.ask(limits, "b", caller="+1")
@@ -168,7 +168,7 @@ async def test_the_minutes_of_a_day_run_out(redis: RedisServer) -> None:
         desk.limits.release("b", 60)
         await until(lambda: not places(redis))
         refused = await desk.ask(limits, caller="+1")
-        assert refused == Admission(admitted=False, exceeded="per_caller.minutes_per_day 2.5")
+        assert refused == RouteAdmission(admitted=False, exceeded="per_caller.minutes_per_day 2.5")
         assert (await desk.ask(limits, "c", caller="+2")).minutes_left == 2.5
         desk.limits.release("c", 450)
         await until(lambda: not places(redis))
@@ -312,7 +312,7 @@ async def test_a_route_without_limits_costs_no_round_trip(redis: RedisServer) ->
         await asyncio.sleep(0.1)
         before = commands(redis)
         for number in range(20):
-            assert await desk.ask(RouteLimits(), f"call-{number}") == Admission(admitted=True)
+            assert await desk.ask(RouteLimits(), f"call-{number}") == RouteAdmission(admitted=True)
             desk.limits.release(f"call-{number}", 9)
         await asyncio.sleep(0.1)
         assert commands(redis) == before

@@ -22,7 +22,7 @@ from gateway.dialplan.routing.index import compile_routes
 from gateway.errors import ConfigError
 from gateway.ids import CallId
 from gateway.settings.sections import CallSettings
-from gateway.store.limits import Admission, Caps, RouteLimits
+from gateway.store.limits import Caps, RouteAdmission, RouteLimits
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.switchboard import DialOrder, PhoneSide, Switchboard
 from tests.fakes.agent import FakeAgent
@@ -65,11 +65,11 @@ class Gate:
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.open.set()
-        self.answer = Admission(admitted=True)
+        self.answer = RouteAdmission(admitted=True)
         self.asked: list[tuple[str, str, RouteLimits]] = []
         self.released: list[tuple[CallId, float]] = []
 
-    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> Admission:
+    async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> RouteAdmission:
         self.asked.append((route, caller, limits))
         await self.open.wait()
         return self.answer
@@ -197,7 +197,7 @@ async def test_a_number_that_no_route_takes_is_refused_without_a_call() -> None:
 
 async def test_a_call_beyond_a_limit_takes_the_limits_own_step() -> None:
     house = House()
-    house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 5")
+    house.gate.answer = RouteAdmission(admitted=False, exceeded="calls_per_day 5")
     house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2", caller="alice", called="short"))
     await until(lambda: bool(house.gate.released))
     assert house.legs[INVITE.call_id].orders[0][:2] == ("hang_up", 480)
@@ -208,7 +208,7 @@ async def test_a_call_beyond_a_limit_takes_the_limits_own_step() -> None:
 
 async def test_the_minutes_that_are_left_of_the_day_cut_the_call() -> None:
     house = House()
-    house.gate.answer = Admission(admitted=True, minutes_left=0.5)
+    house.gate.answer = RouteAdmission(admitted=True, minutes_left=0.5)
     house.switchboard.on_event(replace(INVITE, to_uri="sip:short@192.0.2.2"))
     assert (await house.routed()).max_length_s == 30
     await house.switchboard.stop("the test is over")
@@ -258,7 +258,7 @@ async def test_a_call_whose_parts_cannot_be_made_is_refused() -> None:
 async def test_a_call_that_fails_at_the_gate_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House()
 
-    async def broken(*_given: object, **_more: object) -> Admission:
+    async def broken(*_given: object, **_more: object) -> RouteAdmission:
         raise RuntimeError("no gate")
 
     monkeypatch.setattr(house.gate, "admit", broken)
@@ -302,7 +302,7 @@ async def test_an_agent_for_calls_beyond_a_limit_can_be_recorded(monkeypatch: py
     plan = Dialplan.model_validate({"agents": {"desk": AGENT}, "routes": [over]})
     monkeypatch.setattr(f"{__name__}.PLAN", plan)
     house = House()
-    house.gate.answer = Admission(admitted=False, exceeded="calls_per_day 1")
+    house.gate.answer = RouteAdmission(admitted=False, exceeded="calls_per_day 1")
     house.switchboard.on_event(INVITE)
     await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
     await house.switchboard.stop("the test is over")
