@@ -7,7 +7,7 @@ values and what numbers begin with are dictionary look-ups; only regular express
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.dialplan.model.patterns import Pattern, parse_pattern
@@ -19,18 +19,27 @@ from gateway.dialplan.routing.conditions import Condition, conditions_of
 
 @dataclass(frozen=True, slots=True)
 class CompiledRoute:
-    """A rule and its conditions; ``number`` is its place in the plan, from 0."""
+    """
+    A rule made ready.
+
+    Attributes:
+        number: its place in the plan, from 0.
+        rule: as it was written.
+        conditions: in the order they are checked.
+        empty_groups: each named group of its regular expressions, with an empty text.
+    """
 
     number: int
     rule: Rule
     conditions: tuple[Condition, ...]
+    empty_groups: Mapping[str, str]
 
     def failing(self, call: RoutingFacts) -> Condition | None:
         """Return the first condition that does not hold; None when all do."""
         return next((each for each in self.conditions if each.groups(call) is None), None)
 
     def groups(self, call: RoutingFacts) -> dict[str, str] | None:
-        """Return the named groups of all conditions; None when one does not hold."""
+        """Return the named groups of all conditions, empty where they took no part; None when one does not hold."""
         found: dict[str, str] = {}
         for condition in self.conditions:
             groups = condition.groups(call)
@@ -38,7 +47,7 @@ class CompiledRoute:
                 return None
             if groups:
                 found.update(groups)
-        return found
+        return {**self.empty_groups, **found} if self.empty_groups else found
 
 
 @dataclass(slots=True)
@@ -132,7 +141,10 @@ class RouteIndex:
 def compile_routes(plan: Dialplan) -> RouteIndex:
     """Return the routes of a plan made ready."""
     routes = (
-        CompiledRoute(number, rule, conditions_of(rule.match, rule.name, plan.calendar))
+        CompiledRoute(
+            *(number, rule, conditions_of(rule.match, rule.name, plan.calendar)),
+            empty_groups=dict.fromkeys(rule.match.group_names, ""),
+        )
         for number, rule in enumerate(plan.routes)
     )
     index = RouteIndex(plan, tuple(routes))

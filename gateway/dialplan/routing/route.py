@@ -131,7 +131,6 @@ def find_route(index: RouteIndex, call: RoutingFacts) -> Route | Rejection:
         return Rejection(NO_ROUTE, f"no route for {call.to_uri}")
     compiled, groups = found
     rule = compiled.rule
-    groups = dict.fromkeys(rule.match.group_names, "") | groups
     return Route(rule.name, rule.step, groups, rule.limits, call, index.plan, rule.metadata)
 
 
