@@ -17,7 +17,7 @@ from docs.generate.walks import Edge, walked
 from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
-from gateway.call.machine.phase import ENDING_LIMIT_S, Phase, Stage
+from gateway.call.machine.phase import ENDING_LIMIT_S, CallStage, Phase
 from gateway.errors import IllegalEvent
 
 CALLS, SEED = 30_000, 2
@@ -32,11 +32,11 @@ A call is driven by events (what happened) and answers with orders (what to do).
 the agent is closed if it was opened, running timers are cancelled, speech and sounds that still wait are dropped, and
 the SIP side is hung up unless it is closed already, a second leg with it. Then the call waits in `ending` for the SIP
 side's `LegClosed`, {ENDING_LIMIT_S:g} s at the most.
-The first cause of an ending stands. `HangUp(code)` is a final response before the answer, a BYE after it.
+The first cause of an ending is the one recorded. `HangUp(code)` is a final response before the answer, a BYE after it.
 
 | Phase | Means |
 |---|---|
-| routing | the INVITE is here, the dialplan is asked |
+| routing | the INVITE has arrived, the dialplan decides |
 | attending | steps of the dialplan are taken: sounds, menus, somebody else is called; answered or not |
 | ringing | 180 went out, the agent's session is being opened |
 | answering | the agent is ready, 200 OK is on its way, or goes out when the caller has rung long enough |
@@ -57,9 +57,9 @@ Drawn from {CALLS} random calls: each arrow was taken, with each event that is w
 _STAGES = """\
 What the call waits for inside its phase. The first picture shows which events lead out of the phase.
 
-| Stage | Waits until |
+| CallStage | Waits until |
 |---|---|
-| choosing | the agent that a step names is made |
+| choosing | the agent that a step names is made; also while `routing` |
 | early | the caller hears us before the answer (183) |
 | media | the answered call has audio |
 | playing | the sounds were heard |
@@ -165,7 +165,7 @@ def _arrows(edges: Iterable[tuple[str, str, str]]) -> Arrows:
 
 def _mermaid(arrows: Arrows) -> str:
     lines = ["```mermaid", "stateDiagram-v2"]
-    order = [*Phase, *Stage]
+    order = [*Phase, *CallStage]
     for before, after in sorted(arrows, key=lambda arrow: (order.index(arrow[0]), order.index(arrow[1]))):
         lines.append(f"    {before} --> {after} : {'<br/>'.join(sorted(arrows[before, after]))}")
     return "\n".join([*lines, "```", ""])

@@ -51,7 +51,7 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
         ("TransferAsked", "SpeechStarted, agent speaking", "PlayedOut", "SpeechStopped", "PlayedOut"),
     ),
     "A transfer fails": (WAYS[Phase.ACTIVE], ("TransferAsked", "PlayedOut", "TransferEnded, other")),
-    "Nobody says what became of a transfer": (
+    "The outcome of a transfer is never reported": (
         WAYS[Phase.ACTIVE],
         ("TransferAsked", "PlayedOut", "TimerFired, transfer"),
     ),
@@ -165,7 +165,7 @@ STEPS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
         (),
         (("Planned", planned(_DIALLED)), "SecondClosed", "Routed", "AgentReady", "MediaUp"),
     ),
-    "Nobody answers, and there is nothing else": (
+    "The call is not answered, and there is no other step": (
         (),
         (("Planned", planned(_DESK)), "TimerFired, second", "SecondClosed", "LegClosed, 486"),
     ),

@@ -16,7 +16,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
-from gateway.call.machine.phase import Phase, Stage
+from gateway.call.machine.phase import CallStage, Phase
 from gateway.call.steps import Step, TalkTo
 from gateway.errors import IllegalEvent
 
@@ -119,9 +119,9 @@ _TOLD = (
 class Edge:
     """One event's effect: from a phase and stage to a phase and stage, which may be the same."""
 
-    before: tuple[Phase, Stage]
+    before: tuple[Phase, CallStage]
     event: str
-    after: tuple[Phase, Stage]
+    after: tuple[Phase, CallStage]
 
 
 @cache
@@ -177,7 +177,7 @@ class Dice:
     def event(self, machine: CallMachine) -> ev.CallEvent:
         """Return the next event."""
         call, chance = machine.state, self.random.random()
-        if call.stage is Stage.CHOOSING and chance < 0.8:
+        if call.stage is CallStage.CHOOSING and chance < 0.8:
             return self.random.choice((*ROUTES[:4], SAMPLES["ChoiceFailed"]))
         if call.phase in _ON_THE_WAY and chance < 0.25:
             return self.random.choice(ON_THE_WAY)

@@ -14,7 +14,7 @@ from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine import recording
 from gateway.call.machine.ending import await_anew
-from gateway.call.machine.phase import GOODBYE, GUARD, Stage
+from gateway.call.machine.phase import GOODBYE, GUARD, CallStage
 from gateway.call.machine.playback import flush, pause
 from gateway.call.machine.state import CallState, Orders, cancel_timer, start_timer
 from gateway.call.outcome import EndReason
@@ -29,7 +29,7 @@ ENDS_ALL_THE_SAME: Final = (
 
 
 def speech_started(call: CallState, event: ev.SpeechStarted) -> Orders:
-    """Let the caller interrupt the agent, at once or when the guard has run out; a deaf agent hears nobody."""
+    """Let the caller interrupt the agent, at once or when the guard runs out; a muted agent is not interrupted."""
     before = call.agent.interrupted
     orders = _started(call, event)
     call.agent.spoken_over |= call.agent.caller_speaks
@@ -39,30 +39,30 @@ def speech_started(call: CallState, event: ev.SpeechStarted) -> Orders:
 
 
 def speech_stopped(call: CallState, _event: ev.SpeechStopped) -> Orders:
-    """End the caller's turn. A short one was a cough."""
+    """End the caller's turn; one shorter than the guard was a cough."""
     return (*end_turn(call), *await_anew(call))
 
 
 def guard_fired(call: CallState, event: ev.TimerFired) -> Orders:
-    """Take it for speech: it lasts."""
+    """Treat it as speech: it has lasted longer than a cough."""
     recording.cut(call, cancelled=True)
     call.agent.interrupted = True
     return (*stop(call, event.at), *_give_way(call))
 
 
 def stop(call: CallState, at: PlayoutPosition | None) -> Orders:
-    """Cut the agent off whose upstream does not do so by itself."""
+    """Cut the agent off where its upstream does not do so by itself."""
     return (do.CancelResponse(), *_cut(call, at))
 
 
 def end_turn(call: CallState) -> Orders:
-    """Take the caller's turn for over: it is, or nobody is left who could tell, or the agent turns to somebody else."""
+    """End the caller's turn: it is over, its end can no longer be observed, or the agent turns to someone else."""
     call.agent.caller_speaks = call.agent.interrupted = False
     return (*cancel_timer(call, GUARD), *settle(call))
 
 
 def settle(call: CallState) -> Orders:
-    """Order what follows from what is true now, as far as it is not so already."""
+    """Order what follows from what is true now, unless it was ordered already."""
     unheard = call.leg.on_hold and not call.with_second
     deaf = call.calls_blind or call.message_left  # a ringing tone, or a voicemail that goes on talking
     return (*_mute(call, muted=unheard or deaf), *pause(call, paused=unheard or GUARD in call.timers))
@@ -113,5 +113,5 @@ def _give_way(call: CallState) -> Orders:
     if call.agent.overdue is not None:
         (call.outcome, _), call.agent.overdue = call.agent.overdue, None
         return given_up, do.TellAgent(ENDS_ALL_THE_SAME, respond=False)
-    call.stage = Stage.NONE
+    call.stage = CallStage.NONE
     return (*cancel_timer(call, GOODBYE), given_up, do.TellAgent(GOES_ON, respond=False))

@@ -15,8 +15,8 @@ from gateway.call.machine import legs, recording, transfer
 from gateway.call.machine.barge_in import end_turn
 from gateway.call.machine.ending import await_anew, await_words, end, leave, parting, say_goodbye
 from gateway.call.machine.ivr import bridge_silence, without_agent
-from gateway.call.machine.phase import MESSAGE_LIMIT_S, PATIENCE, RINGING, SETUP, Phase, Stage
-from gateway.call.machine.state import Agent, CallState, Orders, cancel_timer, enter, start_timer
+from gateway.call.machine.phase import MESSAGE_LIMIT_S, PATIENCE, RINGING, SETUP, CallStage, Phase
+from gateway.call.machine.state import AgentState, CallState, Orders, cancel_timer, enter, start_timer
 from gateway.call.machine.tool_calls import is_new, settle_filler
 from gateway.call.outcome import EndReason, Outcome, outcome_of
 
@@ -25,14 +25,14 @@ from gateway.call.outcome import EndReason, Outcome, outcome_of
 
 def routed(call: CallState, event: ev.Routed) -> Orders:
     """Open the agent that was chosen."""
-    if call.stage is not Stage.CHOOSING:
+    if call.stage is not CallStage.CHOOSING:
         if call.phase is not Phase.ROUTING:
             return ()
         call.limits = event
     step = call.ivr.agent
     placed = event.outbound and step is None
-    call.stage = Stage.NONE
-    call.agent = Agent(replace(event, outbound=placed), open=True)
+    call.stage = CallStage.NONE
+    call.agent = AgentState(replace(event, outbound=placed), open=True)
     opened = (do.OpenAgent(), *start_timer(call, SETUP, call.limits.setup_limit_s))
     if placed:
         enter(call, Phase.PREPARING)
@@ -126,7 +126,7 @@ def hang_up_asked(call: CallState, event: tool.HangUpAsked) -> Orders:
     """End the call once the last words were heard."""
     if (refusal := _refusal(call, event.tool_call_id)) is not None:
         return refusal
-    call.stage, call.outcome = Stage.GOODBYE, Outcome(EndReason.AGENT_HUNG_UP, event.reason, 200)
+    call.stage, call.outcome = CallStage.GOODBYE, Outcome(EndReason.AGENT_HUNG_UP, event.reason, 200)
     answered = do.AnswerTool(event.tool_call_id, "ok", respond=False)
     return (answered, *await_words(call, call.agent.routed.goodbye_limit_s))
 
@@ -135,7 +135,7 @@ def leave_message_asked(call: CallState, event: tool.LeaveMessageAsked) -> Order
     """End the call once the message was said. A voicemail goes on talking, and beeps: nothing of it cuts that off."""
     if (refusal := _refusal(call, event.tool_call_id)) is not None:
         return refusal
-    call.stage, call.outcome = Stage.GOODBYE, Outcome(EndReason.MESSAGE_LEFT, "the agent left a message", 200)
+    call.stage, call.outcome = CallStage.GOODBYE, Outcome(EndReason.MESSAGE_LEFT, "the agent left a message", 200)
     words = "Say the message now, in one go; the call ends after it."
     answered = do.AnswerTool(event.tool_call_id, words, respond=True)
     return (*end_turn(call), answered, *await_words(call, MESSAGE_LIMIT_S))

@@ -1,8 +1,8 @@
 """
 How a conversation and a call are left: last words, the join with a second leg, and the one door that every end passes.
 
-Last words: whoever wants the call to end, or the caller transferred, has the agent's speech heard first. A caller who
-speaks meanwhile is heard, and the wait begins anew once they are silent.
+Before the call ends, or the caller is transferred, the agent's last words are heard. A caller who speaks meanwhile is
+heard, and the wait starts again when they stop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine import legs, recording
-from gateway.call.machine.phase import ENDING, ENDING_LIMIT_S, GOODBYE, MAX_LENGTH, OF_THE_CALL, Phase, Stage
+from gateway.call.machine.phase import ENDING, ENDING_LIMIT_S, GOODBYE, MAX_LENGTH, OF_THE_CALL, CallStage, Phase
 from gateway.call.machine.playback import fall_silent, flush
 from gateway.call.machine.state import CallState, Orders, cancel_timer, enter, start_timer
 from gateway.call.outcome import Outcome
@@ -32,7 +32,7 @@ def leave(call: CallState, outcome: Outcome, detail: str) -> Orders:
 
 def say_goodbye(call: CallState, outcome: Outcome, detail: str) -> Orders:
     """Let the agent say goodbye, then end the call."""
-    call.stage, call.outcome = Stage.GOODBYE, outcome
+    call.stage, call.outcome = CallStage.GOODBYE, outcome
     return (do.SayGoodbye(detail), *await_words(call, call.agent.routed.goodbye_limit_s))
 
 
@@ -43,7 +43,7 @@ def await_words(call: CallState, limit_s: float) -> Orders:
 
 
 def await_anew(call: CallState) -> Orders:
-    """Wait for quiet again once a turn of the caller is over, which the agent may answer."""
+    """Start the wait for quiet again after a turn of the caller, which the agent may answer."""
     if not call.agent.spoken_over or call.agent.caller_speaks:
         return ()
     call.agent.spoken_over = False
@@ -107,7 +107,7 @@ def end(call: CallState, outcome: Outcome, *, leg_open: bool = True) -> Orders:
 
 
 def finish(call: CallState, _event: ev.CallEvent) -> Orders:
-    """Let go of a call that passed ``end`` and waited for its leg; the first cause of an end stands."""
+    """Let go of a call that passed ``end`` and waited for its leg; the first cause is the one recorded."""
     assert call.outcome is not None
     enter(call, Phase.ENDED)
     return (*cancel_timer(call, *call.timers), do.Finish(call.outcome))

@@ -15,9 +15,9 @@ from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine import legs
 from gateway.call.machine.ending import close_agent, end, join
-from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER, TRANSFER_LIMIT_S, Phase, Stage
+from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER, TRANSFER_LIMIT_S, CallStage, Phase
 from gateway.call.machine.playback import fall_silent, fill, flush, pause
-from gateway.call.machine.state import CallState, Orders, SecondLeg, cancel_stage_timers, enter, start_timer
+from gateway.call.machine.state import CallState, Orders, SecondLegState, cancel_stage_timers, enter, start_timer
 from gateway.call.outcome import EndReason, Outcome, Side, outcome_of_no_answer
 from gateway.call.steps import Step, TalkTo
 
@@ -118,7 +118,7 @@ class Menu(Step):
 
 def planned(call: CallState, event: ev.Planned) -> Orders:
     """Take the first step of the dialplan."""
-    if call.stage is Stage.CHOOSING:
+    if call.stage is CallStage.CHOOSING:
         return ()
     call.limits = event
     return take(call, event.step)
@@ -127,7 +127,7 @@ def planned(call: CallState, event: ev.Planned) -> Orders:
 def take(call: CallState, step: Step, cause: str = "") -> Orders:
     """Leave the step before, whose end is the ``cause``, and take this one."""
     left = (*cancel_stage_timers(call), *fall_silent(call))
-    call.ivr.step, call.ivr.tries, call.stage = step, 0, Stage.NONE
+    call.ivr.step, call.ivr.tries, call.stage = step, 0, CallStage.NONE
     return (*left, _note(step, cause), *_begin(call, step))
 
 
@@ -155,9 +155,9 @@ def too_long(call: CallState) -> Outcome:
 
 def choice_failed(call: CallState, event: ev.ChoiceFailed) -> Orders:
     """Go on without the agent that was to be chosen."""
-    if call.stage is not Stage.CHOOSING:
+    if call.stage is not CallStage.CHOOSING:
         return ()
-    call.stage = Stage.NONE
+    call.stage = CallStage.NONE
     return without_agent(call, Outcome(EndReason.INTERNAL_ERROR, event.detail, 500))
 
 
@@ -170,7 +170,7 @@ def _part(call: CallState) -> Orders:
 def _begin(call: CallState, step: Step) -> Orders:
     match step:
         case TalkTo():
-            call.stage = Stage.CHOOSING
+            call.stage = CallStage.CHOOSING
             if call.phase is not Phase.ROUTING:
                 enter(call, Phase.ATTENDING)
             return (do.ChooseAgent(step),)
@@ -193,12 +193,12 @@ def _begin(call: CallState, step: Step) -> Orders:
 
 def heard_early(call: CallState) -> Orders:
     """Go on if this was waited for: the caller hears us unanswered."""
-    return _heard(call) if call.stage is Stage.EARLY else ()
+    return _heard(call) if call.stage is CallStage.EARLY else ()
 
 
 def heard(call: CallState) -> Orders:
     """Go on if this was waited for: audio flows both ways."""
-    return _heard(call) if call.stage is Stage.MEDIA else ()
+    return _heard(call) if call.stage is CallStage.MEDIA else ()
 
 
 def bridge_silence(call: CallState) -> Orders:
@@ -208,9 +208,9 @@ def bridge_silence(call: CallState) -> Orders:
 
 def hold(call: CallState) -> Orders:
     """Pause: the caller does not listen."""
-    if call.stage is Stage.KEY:
+    if call.stage is CallStage.KEY:
         return cancel_stage_timers(call)
-    return pause(call, paused=True) if call.stage is Stage.PLAYING else ()
+    return pause(call, paused=True) if call.stage is CallStage.PLAYING else ()
 
 
 def resume(call: CallState) -> Orders:
@@ -219,8 +219,8 @@ def resume(call: CallState) -> Orders:
 
 
 def set_up_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
-    """Go on without early media, which the network lets through for nobody; end a call that gets no media at all."""
-    if call.stage is Stage.EARLY:
+    """Go on without early media if the network blocks it; end a call that gets no media at all."""
+    if call.stage is CallStage.EARLY:
         return _sounded(call)
     return end(call, Outcome(EndReason.SETUP_TIMEOUT, f"no media within {call.limits.setup_limit_s:g} s"))
 
@@ -231,7 +231,7 @@ def _be_heard(call: CallState, *, early: bool = False) -> Orders:
     if call.leg.up or (early and call.leg.early_up):
         return _heard(call)
     early = early and not call.leg.answered
-    call.stage = Stage.EARLY if early else Stage.MEDIA
+    call.stage = CallStage.EARLY if early else CallStage.MEDIA
     orders = legs.progress(call) if early else legs.answer(call)
     return (*orders, *start_timer(call, SETUP, call.limits.setup_limit_s))
 
@@ -258,16 +258,16 @@ def _heard(call: CallState) -> Orders:
 
 def played_out(call: CallState, event: ev.PlayedOut) -> Orders:
     """Go on after the sounds of this step."""
-    if call.stage is not Stage.PLAYING or event.mark != call.ivr.mark:
+    if call.stage is not CallStage.PLAYING or event.mark != call.ivr.mark:
         return ()
-    call.stage = Stage.NONE
+    call.stage = CallStage.NONE
     return _sounded(call)
 
 
 def digit_pressed(call: CallState, event: ev.DigitPressed) -> Orders:
     """Take a key of a menu's; hold music has tones, too."""
     step = call.ivr.step
-    listening = call.stage in (Stage.PLAYING, Stage.KEY) and not call.leg.on_hold
+    listening = call.stage in (CallStage.PLAYING, CallStage.KEY) and not call.leg.on_hold
     if not isinstance(step, Menu) or not listening:
         return ()
     chosen = step.keys.get(event.digit)
@@ -280,7 +280,7 @@ def menu_fired(call: CallState, _event: ev.TimerFired) -> Orders:
 
 
 def _play(call: CallState, *sounds: str) -> Orders:
-    call.stage = Stage.PLAYING
+    call.stage = CallStage.PLAYING
     call.ivr.mark += 1
     paused = hold(call) if call.leg.on_hold else ()
     return (do.Play(sounds), *paused, do.AwaitPlayedOut(call.ivr.mark))
@@ -296,13 +296,13 @@ def _sounded(call: CallState) -> Orders:
             code = 200 if call.leg.answered else 480
             return end(call, Outcome(EndReason.COMPLETED, "the announcement was played", code))
         case _:
-            call.stage = Stage.KEY
+            call.stage = CallStage.KEY
             return _await_key(call)
 
 
 def _await_key(call: CallState) -> Orders:
     step = call.ivr.step
-    if call.stage is not Stage.KEY or MENU in call.timers or call.leg.on_hold or not isinstance(step, Menu):
+    if call.stage is not CallStage.KEY or MENU in call.timers or call.leg.on_hold or not isinstance(step, Menu):
         return ()
     return start_timer(call, MENU, step.timeout_s)
 
@@ -324,7 +324,7 @@ def _ask_again(call: CallState, step: Menu) -> Orders:
 
 def second_up(call: CallState, _event: ev.SecondUp) -> Orders:
     """Connect the caller, who may have to be answered first, with the person who was called."""
-    if call.stage is not Stage.CALLING:
+    if call.stage is not CallStage.CALLING:
         return ()
     stopped = cancel_stage_timers(call)
     return (*stopped, *_be_heard(call))
@@ -335,11 +335,11 @@ def second_closed(call: CallState, event: ev.SecondClosed) -> Orders:
     was_open, step = legs.second_closed(call), call.ivr.step
     if not isinstance(step, DialTo):
         return ()
-    if call.stage is Stage.FREEING:
+    if call.stage is CallStage.FREEING:
         return _call(call, step)
     if not was_open:
         return ()
-    if call.stage is Stage.MEDIA:  # they answered, and did not wait for the caller
+    if call.stage is CallStage.MEDIA:  # they answered, and did not wait for the caller
         return end(call, _connected(step))
     return _not_reached(call, step, outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts))
 
@@ -349,7 +349,7 @@ def second_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
     step = call.ivr.step
     if not isinstance(step, DialTo):
         return ()
-    if call.stage is Stage.FREEING:
+    if call.stage is CallStage.FREEING:
         busy = outcome_of_no_answer(480, "the call to somebody else before it is still being ended")
         return _not_reached(call, step, busy)
     dropped = legs.drop_second(call)
@@ -360,15 +360,15 @@ def second_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
 def _dial(call: CallState, step: DialTo) -> Orders:
     enter(call, Phase.ATTENDING)
     waiting = (*legs.ring(call), *bridge_silence(call))
-    if call.second is SecondLeg.CLOSED:
+    if call.second is SecondLegState.CLOSED:
         return (*waiting, *_call(call, step))
-    call.stage = Stage.FREEING
+    call.stage = CallStage.FREEING
     return (*waiting, *start_timer(call, SECOND, step.ring_limit_s))
 
 
 def _call(call: CallState, step: DialTo) -> Orders:
     stopped = cancel_stage_timers(call)
-    call.stage = Stage.CALLING
+    call.stage = CallStage.CALLING
     order = do.CallSecond(step.target, step.trunk, step.headers, step.caller_id, step.diverted_from)
     return (*stopped, *legs.call_second(call, order), *start_timer(call, SECOND, step.ring_limit_s))
 
@@ -385,7 +385,7 @@ def _not_reached(call: CallState, step: DialTo, outcome: Outcome) -> Orders:
 def transfer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
     """End the call with a REFER that went through, or try the next contact."""
     step = call.ivr.step
-    if call.stage is not Stage.REFERRED or not isinstance(step, Redirect):
+    if call.stage is not CallStage.REFERRED or not isinstance(step, Redirect):
         return ()
     stopped = cancel_stage_timers(call)
     if 200 <= event.code < 300:
@@ -402,7 +402,7 @@ def transfer_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
 
 
 def _refer(call: CallState, step: Redirect) -> Orders:
-    call.stage = Stage.REFERRED
+    call.stage = CallStage.REFERRED
     return (do.Transfer(step.contacts[call.ivr.tries]), *start_timer(call, TRANSFER, TRANSFER_LIMIT_S))
 
 

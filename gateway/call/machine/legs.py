@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.call import actions as do
 from gateway.call.machine.phase import HOLD, MAX_LENGTH
-from gateway.call.machine.state import CallState, Orders, SecondLeg, Signal, cancel_timer, start_timer
+from gateway.call.machine.state import CallState, Orders, SecondLegState, Signal, cancel_timer, start_timer
 
 
 def ring(call: CallState) -> Orders:
@@ -61,20 +61,20 @@ def resume(call: CallState) -> Orders:
 
 
 def call_second(call: CallState, order: do.CallSecond) -> Orders:
-    """Call somebody on a second leg; only when there is none."""
-    call.second = SecondLeg.OPEN
+    """Call a target on a second leg; only when there is none."""
+    call.second = SecondLegState.OPEN
     return (order,)
 
 
 def drop_second(call: CallState) -> Orders:
     """End the second leg, if there is one."""
-    if call.second is not SecondLeg.OPEN:
+    if call.second is not SecondLegState.OPEN:
         return ()
-    call.second = SecondLeg.DROPPED
+    call.second = SecondLegState.DROPPED
     return (do.DropSecond(),)
 
 
 def second_closed(call: CallState) -> bool:
     """Take note that the second leg is over; return whether that is news."""
-    was_open, call.second = call.second is SecondLeg.OPEN, SecondLeg.CLOSED
+    was_open, call.second = call.second is SecondLegState.OPEN, SecondLegState.CLOSED
     return was_open

@@ -25,7 +25,7 @@ With agent and media there, the conversation begins (``active``). It ends with t
 (a key, or the ``otherwise`` of an agent that was lost: back to ``attending``), or with the caller joined to a second
 leg (``joined``). Every ending passes one door, ``ending.end``: it closes the agent, stops timers, sounds and the
 second leg, and hangs up. Then the call waits for its SIP side (``ending``); ``Finish`` is its last order (``ended``).
-The first cause of an ending stands.
+The first cause of an ending is the one recorded.
 
 The rules by subject; each module imports only those above it:
 
@@ -54,7 +54,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import barge_in, conversation, dtmf, ending, ivr, recording, rules, tool_calls, transfer
 from gateway.call.machine import phase as timer
-from gateway.call.machine.phase import Phase, Stage
+from gateway.call.machine.phase import CallStage, Phase
 from gateway.call.machine.state import CallState, Orders
 from gateway.errors import IllegalEvent
 
@@ -76,10 +76,10 @@ class CallMachine:
         return self.state.phase
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> CallStage:
         """What the call waits for inside its phase."""
         inside = self.phase in (Phase.ROUTING, Phase.ATTENDING, Phase.ACTIVE)
-        return self.state.stage if inside else Stage.NONE
+        return self.state.stage if inside else CallStage.NONE
 
     def handle(self, event: ev.CallEvent) -> Orders:
         """
@@ -95,16 +95,16 @@ class CallMachine:
             raise IllegalEvent(call.phase, type(event).__name__)
         if isinstance(key, str):
             del call.timers[key]
-        return () if isinstance(rule, Ignored) else rule(call, event)
+        return () if isinstance(rule, _Ignored) else rule(call, event)
 
 
-class Ignored(Enum):
+class _Ignored(Enum):
     """The answer of the table for an event that may come and changes nothing."""
 
     IGNORED = "ignored"
 
 
-IGNORED: Final = Ignored.IGNORED
+IGNORED: Final = _Ignored.IGNORED
 
 Event = TypeVar("Event", bound=ev.CallEvent)
 Key = tuple[Phase, type[ev.CallEvent] | str]
@@ -134,7 +134,7 @@ def _ignored(phases: Iterable[Phase], *kinds: type[ev.CallEvent] | str) -> Itera
 
 def _table(
     ignored: Iterable[Iterable[Key]], rows: Iterable[_Row]
-) -> Mapping[Key, Callable[[CallState, Any], Orders] | Ignored]:
+) -> Mapping[Key, Callable[[CallState, Any], Orders] | _Ignored]:
     return {**{key: IGNORED for keys in ignored for key in keys}, **{key: rule for row in rows for key, rule in row}}
 
 
@@ -157,9 +157,9 @@ RULES = _table(
         _ignored((Phase.ENDING, Phase.ENDED), ev.Planned, ev.Routed, ev.ChoiceFailed, ev.StopAsked, ev.OrderFailed),
         _ignored(_WITH_AGENT, ev.Noted),
         _ignored((*_READY, Phase.ACTIVE), ev.CallerSpoke, ev.AgentSpoke),
-        # Whoever is heard upstream before the call is up, nothing is being played yet.
+        # Whatever is heard upstream before the call is up, nothing is being played that it could interrupt.
         _ignored(_READY, ev.SpeechStarted, ev.SpeechStopped, ev.AnswerLate, ev.AnswerCame, ev.ApologyAsked),
-        # Keys mean nothing to anybody before the call is up.
+        # Keys mean nothing before the call is up.
         _ignored((*_AFTER_STEPS, Phase.DIALING), ev.DigitPressed),
         _ignored(_AFTER_STEPS, ev.SecondRinging, ev.SecondUp, ev.SecondDigit, ev.TransferEnded),
         _ignored((Phase.WAITING, Phase.DIALING), ev.LegRinging),

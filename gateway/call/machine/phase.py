@@ -22,7 +22,7 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class Stage(StrEnum):
+class CallStage(StrEnum):
     """What the call waits for inside the phases ``attending`` and ``active``."""
 
     NONE = "none"
@@ -99,7 +99,7 @@ FILLER: Final = "filler"
 """Timer: how long a tool may run in silence."""
 
 OF_THE_CALL: Final = frozenset({MAX_LENGTH, HOLD})
-"""Timers that run on, whoever speaks with the caller; all others belong to the phase or stage that started them."""
+"""Timers that keep running through steps and agents; all others belong to the phase or stage that started them."""
 
 ENDING_LIMIT_S: Final = 5.0
 TRANSFER_LIMIT_S: Final = 30.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.call import actions as do
-from gateway.call.machine.phase import Stage
+from gateway.call.machine.phase import CallStage
 from gateway.call.machine.state import CallState, Orders
 
 
@@ -31,5 +31,5 @@ def fill(call: CallState, *, on: bool) -> Orders:
 
 def fall_silent(call: CallState) -> Orders:
     """Let go of what sounds of a dialplan's step: its sounds, the filler."""
-    sounds = call.stage is Stage.PLAYING or call.playback.paused
+    sounds = call.stage is CallStage.PLAYING or call.playback.paused
     return (*(flush(call) if sounds else ()), *fill(call, on=False))

@@ -43,7 +43,7 @@ def recording_asked(call: CallState, event: tool.RecordingAsked) -> Orders:
 
 
 def recording_failed(call: CallState, _event: ev.RecordingFailed) -> Orders:
-    """Take note that nothing can be recorded any more, by a later agent neither."""
+    """Note that nothing can be recorded any more, for later agents either."""
     call.recording_failed = True
     call.agent.recording.runs = False
     return ()

@@ -75,7 +75,7 @@ def media_lost(call: CallState, event: ev.MediaLost) -> Orders:
 
 
 def second_gone(call: CallState, _event: ev.SecondClosed) -> Orders:
-    """Take note of the end of a second leg that nothing waits for."""
+    """Note the end of a second leg that nothing waits for."""
     legs.second_closed(call)
     return ()
 
@@ -108,7 +108,7 @@ def leg_closed(call: CallState, event: ev.LegClosed) -> Orders:
 
 
 def not_answered(call: CallState, event: ev.LegClosed) -> Orders:
-    """End a call that we placed: only its code tells why nobody is there."""
+    """End a call that we placed and that was not answered; its code says why."""
     if event.code < 300:  # answered, and gone before the media was up
         return leg_closed(call, event)
     outcome = outcome_of_no_answer(event.code, event.reason, event.cause, event.contacts)

@@ -13,7 +13,7 @@ from enum import Enum, IntEnum, auto
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
-from gateway.call.machine.phase import OF_THE_CALL, Phase, Stage
+from gateway.call.machine.phase import OF_THE_CALL, CallStage, Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.steps import Step, TalkTo
 from gateway.ids import CallId
@@ -37,7 +37,7 @@ class Signal(IntEnum):
     """Answered, and audio flows both ways."""
 
 
-class SecondLeg(Enum):
+class SecondLegState(Enum):
     """Whether there is a second leg. One at a time, or it would be unclear which of them has closed."""
 
     CLOSED = auto()
@@ -47,7 +47,7 @@ class SecondLeg(Enum):
 
 
 @dataclass(slots=True)
-class Leg:
+class LegState:
     """The caller's leg. Held: as the far end says, even before the media is up."""
 
     signal: Signal = Signal.NONE
@@ -75,7 +75,7 @@ class Leg:
 
 
 @dataclass(slots=True)
-class Playback:
+class PlaybackState:
     """What was ordered of the playout: whether it is paused, and whether the filler is on."""
 
     paused: bool = False
@@ -83,7 +83,7 @@ class Playback:
 
 
 @dataclass(slots=True)
-class Ivr:
+class IvrState:
     """
     The dialplan's steps.
 
@@ -104,7 +104,7 @@ class Ivr:
 
 
 @dataclass(slots=True)
-class Recording:
+class RecordingState:
     """
     The recording as long as one agent speaks.
 
@@ -130,7 +130,7 @@ class Recording:
 
 
 @dataclass(slots=True)
-class Agent:
+class AgentState:
     """
     The agent that was chosen last, and the conversation with it. Each ``Routed`` begins a new one.
 
@@ -170,7 +170,7 @@ class Agent:
     given_up: tool.TransferAsked | None = None
     overdue: tuple[Outcome, str] | None = None
     lost: Outcome | None = None
-    recording: Recording = field(default_factory=Recording)
+    recording: RecordingState = field(default_factory=RecordingState)
 
 
 @dataclass(slots=True)
@@ -194,21 +194,21 @@ class CallState:
     """
 
     phase: Phase = Phase.ROUTING
-    stage: Stage = Stage.NONE
+    stage: CallStage = CallStage.NONE
     timers: dict[str, None] = field(default_factory=dict)
     limits: ev.Planned | ev.Routed = _NO_LIMITS
     outcome: Outcome | None = None
     recording_failed: bool = False
-    leg: Leg = field(default_factory=Leg)
-    second: SecondLeg = SecondLeg.CLOSED
-    playback: Playback = field(default_factory=Playback)
-    ivr: Ivr = field(default_factory=Ivr)
-    agent: Agent = field(default_factory=Agent)
+    leg: LegState = field(default_factory=LegState)
+    second: SecondLegState = SecondLegState.CLOSED
+    playback: PlaybackState = field(default_factory=PlaybackState)
+    ivr: IvrState = field(default_factory=IvrState)
+    agent: AgentState = field(default_factory=AgentState)
 
     @property
     def leaving(self) -> Outcome | None:
         """With what the call ends once the agent's last words were heard."""
-        return self.outcome if self.stage is Stage.GOODBYE else None
+        return self.outcome if self.stage is CallStage.GOODBYE else None
 
     @property
     def message_left(self) -> bool:
@@ -218,24 +218,24 @@ class CallState:
     @property
     def awaits_words(self) -> bool:
         """The call ends, or the caller is transferred, once the last words were heard."""
-        return self.leaving is not None or self.stage is Stage.LAST_WORDS
+        return self.leaving is not None or self.stage is CallStage.LAST_WORDS
 
     @property
     def calls_warm(self) -> bool:
         """A transfer's target is being called while the caller stays with the agent."""
-        return self._transfers(Stage.CALLING) and self.agent.transfer is not None and self.agent.transfer.warm
+        return self._transfers(CallStage.CALLING) and self.agent.transfer is not None and self.agent.transfer.warm
 
     @property
     def calls_blind(self) -> bool:
         """A transfer's target is being called and the caller hears that it rings."""
-        return self._transfers(Stage.CALLING) and self.agent.transfer is not None and not self.agent.transfer.warm
+        return self._transfers(CallStage.CALLING) and self.agent.transfer is not None and not self.agent.transfer.warm
 
     @property
     def with_second(self) -> bool:
         """The agent is connected with the second leg."""
-        return self.calls_blind or self._transfers(Stage.BRIEFING)
+        return self.calls_blind or self._transfers(CallStage.BRIEFING)
 
-    def _transfers(self, stage: Stage) -> bool:
+    def _transfers(self, stage: CallStage) -> bool:
         return self.phase is Phase.ACTIVE and self.stage is stage
 
 

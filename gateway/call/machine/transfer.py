@@ -25,10 +25,10 @@ from gateway.call.machine.phase import (
     SECOND,
     TRANSFER,
     TRANSFER_LIMIT_S,
-    Stage,
+    CallStage,
 )
 from gateway.call.machine.playback import fill, flush
-from gateway.call.machine.state import CallState, Orders, SecondLeg, cancel_timer, start_timer
+from gateway.call.machine.state import CallState, Orders, SecondLegState, cancel_timer, start_timer
 from gateway.call.machine.tool_calls import settle_filler
 from gateway.call.outcome import EndReason, Outcome
 
@@ -39,31 +39,31 @@ _TIMERS: Final = (GOODBYE, TRANSFER, SECOND, BRIEFING)
 
 def ask(call: CallState, asked: tool.TransferAsked) -> Orders:
     """Transfer the caller once the last words were heard."""
-    call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
+    call.agent.transfer, call.stage = asked, CallStage.LAST_WORDS
     return (do.AwaitPlayedOut(), *start_timer(call, GOODBYE, call.agent.routed.goodbye_limit_s))
 
 
 def ask_at_once(call: CallState, asked: tool.TransferAsked) -> Orders:
     """Transfer the caller without last words."""
-    call.agent.transfer, call.stage = asked, Stage.LAST_WORDS
+    call.agent.transfer, call.stage = asked, CallStage.LAST_WORDS
     return words_over(call)
 
 
 def words_over(call: CallState, at: PlayoutPosition | None = None) -> Orders:
     """Go on: everything the agent said was heard, or it took too long and is cut off ``at`` this position."""
     asked = call.agent.transfer
-    if asked is None or call.stage is not Stage.LAST_WORDS:
+    if asked is None or call.stage is not CallStage.LAST_WORDS:
         return ()
     if asked.warm or call.agent.routed.transfers == "bridge":
         return _call(call, asked, at)
-    call.stage = Stage.REFERRED
+    call.stage = CallStage.REFERRED
     return (*_stop_timer(call), do.Transfer(asked.target), *start_timer(call, TRANSFER, TRANSFER_LIMIT_S))
 
 
 def agent_lost(call: CallState) -> Orders:
-    """Join a target that is being briefed with the caller: there is nobody to say more."""
+    """Join the caller with a target that is being briefed: the agent cannot say any more."""
     asked = call.agent.transfer
-    return () if asked is None or call.stage is not Stage.BRIEFING else _join(call, asked)
+    return () if asked is None or call.stage is not CallStage.BRIEFING else _join(call, asked)
 
 
 # By REFER
@@ -74,7 +74,7 @@ def refer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
     asked, given_up = call.agent.transfer, call.agent.given_up
     if asked is None and given_up is not None and 200 <= event.code < 300:
         return end(call, _transferred(given_up))
-    if asked is None or call.stage is not Stage.REFERRED:
+    if asked is None or call.stage is not CallStage.REFERRED:
         return ()
     if 200 <= event.code < 300:
         return end(call, _transferred(asked))
@@ -96,12 +96,12 @@ def refer_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
 def second_up(call: CallState, event: ev.SecondUp) -> Orders:
     """Join the target that answered with the caller, or let the agent speak with them first."""
     asked = call.agent.transfer
-    if asked is None or call.stage is not Stage.CALLING:
+    if asked is None or call.stage is not CallStage.CALLING:
         return ()
     if call.agent.lost is not None or not asked.warm:
         return _join(call, asked)
     cut, stopped = stop(call, event.at), _stop_timer(call)
-    call.stage = Stage.BRIEFING
+    call.stage = CallStage.BRIEFING
     return (
         *stopped,
         *settle_filler(call),
@@ -114,9 +114,9 @@ def second_up(call: CallState, event: ev.SecondUp) -> Orders:
 
 
 def second_digit(call: CallState, event: ev.SecondDigit) -> Orders:
-    """Do as the target decides that the agent speaks with."""
+    """Act on the decision of the target of a warm transfer."""
     asked = call.agent.transfer
-    if asked is None or call.stage is not Stage.BRIEFING or event.digit not in (TAKE, DECLINE):
+    if asked is None or call.stage is not CallStage.BRIEFING or event.digit not in (TAKE, DECLINE):
         return ()
     return _join(call, asked) if event.digit == TAKE else _fail(call, "they declined the call", event)
 
@@ -125,9 +125,9 @@ def second_closed(call: CallState, event: ev.SecondClosed) -> Orders:
     """Return to the caller: the target cannot be reached, or hung up on the agent."""
     if not legs.second_closed(call):
         return ()
-    if call.stage is Stage.CALLING:
+    if call.stage is CallStage.CALLING:
         return _fail(call, f"{event.code} {event.reason}".rstrip(), event)
-    return _fail(call, "they hung up", event) if call.stage is Stage.BRIEFING else ()
+    return _fail(call, "they hung up", event) if call.stage is CallStage.BRIEFING else ()
 
 
 def second_overdue(call: CallState, event: ev.TimerFired) -> Orders:
@@ -141,12 +141,12 @@ def briefing_overdue(call: CallState, event: ev.TimerFired) -> Orders:
 
 
 def _call(call: CallState, asked: tool.TransferAsked, at: PlayoutPosition | None = None) -> Orders:
-    if call.second is not SecondLeg.CLOSED:
+    if call.second is not SecondLegState.CLOSED:
         return _fail(call, "the call to somebody else before it is still being ended")
     # Blind: the caller hears that it rings; the agent is not to answer announcements. Warm: they stay together.
     cut = () if asked.warm else stop(call, at)
     stopped = _stop_timer(call)
-    call.stage = Stage.CALLING
+    call.stage = CallStage.CALLING
     ring = start_timer(call, SECOND, call.agent.routed.ring_limit_s)
     called = (*stopped, *legs.call_second(call, do.CallSecond(asked.target)), *ring)
     return (*called, *settle_filler(call)) if asked.warm else (*called, *cut, do.TalkToSecond(), *end_turn(call))
@@ -161,8 +161,8 @@ def _join(call: CallState, asked: tool.TransferAsked) -> Orders:
 
 
 def _fail(call: CallState, cause: str, event: ev.StampedEvent | None = None) -> Orders:
-    """Return to the caller, whatever was reached so far; without the agent there is nobody to return to."""
-    asked, spoke = call.agent.transfer, call.stage is Stage.BRIEFING
+    """Return to the caller from any stage; if the agent is lost, take what follows that instead."""
+    asked, spoke = call.agent.transfer, call.stage is CallStage.BRIEFING
     if asked is None:
         return ()
     if call.agent.lost is not None:
@@ -181,9 +181,9 @@ def _turn_back(call: CallState, event: ev.StampedEvent | None) -> Orders:
     """Connect the agent with the caller again and drop the target."""
     stopped = _stop_timer(call)
     # What was meant for others is not for the caller.
-    cut = stop(call, event.at) if call.stage is Stage.BRIEFING and event is not None else ()
+    cut = stop(call, event.at) if call.stage is CallStage.BRIEFING and event is not None else ()
     elsewhere = call.with_second
-    call.agent.transfer, call.stage = None, Stage.NONE
+    call.agent.transfer, call.stage = None, CallStage.NONE
     orders = (*stopped, *settle_filler(call), *cut)
     back = (do.TalkToCaller(), *end_turn(call)) if elsewhere else ()
     return (*orders, *back, *legs.drop_second(call))

@@ -200,3 +200,9 @@ def test_an_agent_that_nobody_waits_for_is_not_opened() -> None:
     machine = after(HELLO, UP)
     assert machine.handle(ROUTED) == machine.handle(ev.ChoiceFailed(CALL, "late")) == ()
     assert machine.phase is Phase.ATTENDING
+
+
+def test_a_recording_that_fails_while_the_next_agent_is_opened_is_not_announced_by_it() -> None:
+    recorded = replace(ROUTED, recording=True, announces=True, can_record=True)
+    machine = after(replace(HELLO, then=AGENT), UP, played(), recorded, ev.RecordingFailed(CALL, "disk full"))
+    assert orders(machine.handle(READY)) == [do.StopFiller(), do.Greet()]
