@@ -13,7 +13,7 @@ from gateway.call.events import (
     ToolAsked,
     ToolFinished,
 )
-from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, RefuseCall
 from gateway.call.machine.phase import Phase
 from gateway.call.steps import TalkTo
 
@@ -172,7 +172,7 @@ STEPS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
     "A refusal, announced": (
         (),
         (
-            ("Planned", planned(Refuse(486, "Busy Here", "sorry.wav"))),
+            ("Planned", planned(RefuseCall(486, "Busy Here", "sorry.wav"))),
             *("EarlyMediaUp", _PLAYED, "LegClosed, 486"),
         ),
     ),

@@ -14,7 +14,7 @@ from docs.generate.scenes import STEPS, TURNS, Told
 from gateway.audio.played import PlayoutPosition
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
-from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, RefuseCall
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
 from gateway.call.machine.phase import CallStage, Phase
 from gateway.call.steps import Step, TalkTo
@@ -54,7 +54,7 @@ _AGENT = TalkTo("reception", answer_after_s=3, otherwise=PlaySounds(("sorry.wav"
 _DESK = DialTo("sip:desk@192.0.2.1", otherwise=DialTo("sip:bell@192.0.2.1", trunk="out", otherwise=_AGENT))
 _BELL = DialTo("sip:bell@192.0.2.1")
 _SORRY = PlaySounds(("sorry.wav",))
-_REFUSAL = Refuse(486, "Busy", "sorry.wav")
+_REFUSAL = RefuseCall(486, "Busy", "sorry.wav")
 _MENU = Menu(
     "choices.wav",
     keys={"5": _AGENT, "0": _DESK, "#": Redirect(("sip:a@192.0.2.1", "sip:b@192.0.2.1"))},
@@ -68,19 +68,19 @@ PLANS: tuple[Step, ...] = (
     PlaySounds(("hello.wav",), then=TalkTo("day", prompt="Press 5.", keys={"5": _MENU, "#": _DESK}, otherwise=_MENU)),
     PlaySounds(("hello.wav",), then=_DESK),
     PlaySounds(("hello.wav",), early=True),
-    Refuse(603, "", "sorry.wav"),
+    RefuseCall(603, "", "sorry.wav"),
     Redirect(("sip:a@192.0.2.1",)),
-    Menu("choices.wav", keys={"5": Refuse(486), "0": _BELL, "#": _SORRY}, retries=0),
+    Menu("choices.wav", keys={"5": RefuseCall(486), "0": _BELL, "#": _SORRY}, retries=0),
     PlaySounds(("hello.wav",), then=TalkTo("day", otherwise=TalkTo("night"))),
     PlaySounds(("hello.wav",), then=TalkTo("day")),
-    TalkTo("day", otherwise=TalkTo("night", keys={"5": Refuse(486), "#": _AGENT}, otherwise=_REFUSAL)),
+    TalkTo("day", otherwise=TalkTo("night", keys={"5": RefuseCall(486), "#": _AGENT}, otherwise=_REFUSAL)),
 )
 ON_THE_WAY = tuple(SAMPLES[name] for name in ("AgentReady", "MediaUp"))
 
 
 _AGENTS = (
     TalkTo("day", otherwise=TalkTo("night")),
-    TalkTo("day", otherwise=_SORRY, keys={"5": Refuse(486), "#": PlaySounds(("hello.wav",))}),
+    TalkTo("day", otherwise=_SORRY, keys={"5": RefuseCall(486), "#": PlaySounds(("hello.wav",))}),
     TalkTo(
         "day", otherwise=DialTo("sip:desk@192.0.2.1"), keys={"5": TalkTo("night"), "0": DialTo("sip:desk@192.0.2.1")}
     ),

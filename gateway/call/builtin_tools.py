@@ -225,7 +225,7 @@ class _Shown(NamedTuple):
     required: tuple[str, ...] = ()
 
 
-class _Tool(NamedTuple):
+class _Builtin(NamedTuple):
     """A tool: its event, what the model is shown, and what a call of it asks for or why it cannot be done."""
 
     event: type[BuiltinToolAsked]
@@ -240,9 +240,10 @@ def _definition(name: str, shown: _Shown) -> ToolDefinition:
     return ToolDefinition(name, shown.description, schema)
 
 
-def _plain(event: type[BuiltinToolAsked], description: str, **fields: Scalar) -> _Tool:
+def _plain(event: type[BuiltinToolAsked], description: str, **fields: Scalar) -> _Builtin:
     """Return a tool without arguments, whose event has these fields."""
-    return _Tool(event, lambda _: _Shown(description), lambda asked: event(asked.call_id, asked.tool_call_id, **fields))
+    shown = _Shown(description)
+    return _Builtin(event, lambda _: shown, lambda asked: event(asked.call_id, asked.tool_call_id, **fields))
 
 
 def _hang_up(asked: _Asked) -> CallEvent | str:
@@ -302,10 +303,10 @@ def _show_dtmf(_: OfferedTools) -> _Shown:
     )
 
 
-_TOOLS: Mapping[str, _Tool] = {
-    "hang_up": _Tool(HangUpAsked, _show_hang_up, _hang_up),
-    "transfer_call": _Tool(TransferAsked, _show_transfer, _transfer),
-    "send_dtmf": _Tool(DigitsAsked, _show_dtmf, _send_dtmf),
+_TOOLS: Mapping[str, _Builtin] = {
+    "hang_up": _Builtin(HangUpAsked, _show_hang_up, _hang_up),
+    "transfer_call": _Builtin(TransferAsked, _show_transfer, _transfer),
+    "send_dtmf": _Builtin(DigitsAsked, _show_dtmf, _send_dtmf),
     "wait": _plain(
         WaitAsked,
         "Stay silent until someone speaks to you: when you are put on hold, hear music, or nobody talks to you.",

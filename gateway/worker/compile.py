@@ -21,7 +21,7 @@ from typing import Literal
 import structlog
 
 from gateway.call.events import Keypad, Routed
-from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, RefuseCall
 from gateway.call.steps import Step, TalkTo
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.steps import (
@@ -96,7 +96,7 @@ class _Compiler:
             return self._filled(step, fallback)
         except TemplateFailed as problem:
             _log.error("step_not_filled_in", route=self.route.name, action=step.action, detail=str(problem))
-            return fallback or Refuse(500, "Server Internal Error")
+            return fallback or RefuseCall(500, "Server Internal Error")
 
     def _filled(self, step: AnyStep, fallback: Step | None) -> Step:
         match step:
@@ -104,7 +104,7 @@ class _Compiler:
                 otherwise = self._perhaps(step.on_failure, fallback)
                 return self._talk(TalkTo(step.agent, step.answer_after_s, otherwise=otherwise), step)
             case RejectStep():
-                return Refuse(step.code, step.phrase(self.route) or "", step.announcement or "")
+                return RefuseCall(step.code, step.phrase(self.route) or "", step.announcement or "")
             case RedirectStep():
                 return Redirect(step.uris(self.route))
             case DialStep():
@@ -121,7 +121,7 @@ class _Compiler:
                 following = fallback
                 for each in reversed(step.steps):
                     following = self.step(each, following)
-                return following or Refuse(480)
+                return following or RefuseCall(480)
             case AnnounceStep():
                 return PlaySounds(step.files, early=not step.answer, then=self._perhaps(step.then, None))
 

@@ -25,7 +25,7 @@ from gateway.call.steps import Step, TalkTo
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse(Step):
+class RefuseCall(Step):
     """Refuses the call with ``code`` and ``reason``, after ``sound`` as early media; ends an answered one by BYE."""
 
     code: int
@@ -174,7 +174,7 @@ def _begin(call: CallState, step: Step) -> Orders:
             if call.phase is not Phase.ROUTING:
                 enter(call, Phase.ATTENDING)
             return (do.ChooseAgent(step),)
-        case Refuse(sound=""):
+        case RefuseCall(sound=""):
             return end(call, _refusal(step))
         case Redirect() if not call.leg.answered:
             contacts = ", ".join(step.contacts)
@@ -182,7 +182,7 @@ def _begin(call: CallState, step: Step) -> Orders:
             return end(call, Outcome(EndReason.REDIRECTED, contacts, 302, phrase=phrase, contacts=step.contacts))
         case DialTo():
             return _dial(call, step)
-        case Refuse() | PlaySounds(early=True):
+        case RefuseCall() | PlaySounds(early=True):
             return _be_heard(call, early=True)
         case _:
             return _be_heard(call)
@@ -242,7 +242,7 @@ def _heard(call: CallState) -> Orders:
     match call.ivr.step:
         case PlaySounds(sounds=sounds):
             orders = _play(call, *sounds)
-        case Refuse(sound=sound) | Menu(sound=sound):
+        case RefuseCall(sound=sound) | Menu(sound=sound):
             orders = _play(call, sound)
         case Redirect() as step:
             orders = _refer(call, step)
@@ -288,7 +288,7 @@ def _play(call: CallState, *sounds: str) -> Orders:
 
 def _sounded(call: CallState) -> Orders:
     match call.ivr.step:
-        case Refuse() as step:
+        case RefuseCall() as step:
             return end(call, _refusal(step))
         case PlaySounds(then=Step() as following):
             return take(call, following)
@@ -409,7 +409,7 @@ def _refer(call: CallState, step: Redirect) -> Orders:
 # Outcomes and what is noted
 
 
-def _refusal(step: Refuse) -> Outcome:
+def _refusal(step: RefuseCall) -> Outcome:
     return Outcome(EndReason.REJECTED, f"{step.code} {step.reason}".rstrip(), step.code, phrase=step.reason)
 
 

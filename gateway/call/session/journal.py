@@ -116,13 +116,13 @@ class Journal:
         """
         if isinstance(event, ev.Routed) and event.keypad.masked and self._mask is None:
             self._mask = KeyMask()  # from now on, whoever speaks
-        told = {**self._fields_of(event, orders), **self._answered_by(event, before)}
+        said = {**self._fields_of(event, orders), **self._answered_by(event, before)}
         if after is not before:
             if after in (Phase.ENDING, Phase.ENDED):
                 self.heard()
                 self._note_rest()
             self._note_orders(orders)
-            fields: dict[str, Scalar] = {"state": after.value, **told, **self._fields_at(after, event, outcome)}
+            fields: dict[str, Scalar] = {"state": after.value, **said, **self._fields_at(after, event, outcome)}
             if after is Phase.ENDED:
                 self._last = fields
                 return
@@ -131,9 +131,9 @@ class Journal:
         if isinstance(event, ev.CallerSpoke):
             self._note_rest()  # the agent was heard before
         if isinstance(event, ev.Noted):
-            self._note(event.name, {**told, **self._add_up(event)})
+            self._note(event.name, {**said, **self._add_up(event)})
         elif event.note is not None:
-            self._note(event.note, told)
+            self._note(event.note, said)
         self._note_orders(orders)
         self._follow(event, at, orders)
         self.heard()
@@ -274,17 +274,17 @@ class Journal:
 
     def _fields_of(self, event: ev.CallEvent, orders: Sequence[do.CallAction]) -> dict[str, Scalar]:
         """Return the fields of an event, and what the record says because of it."""
-        told = event.fields()
+        said = event.fields()
         rings = isinstance(event, ev.LegRinging) or any(isinstance(order, do.Ring) for order in orders)
         if rings and not self._rang:
             self._rang = True
-            told["ringing_at"] = self._clock.now()
+            said["ringing_at"] = self._clock.now()
         if isinstance(event, ev.DigitPressed) and self._mask is not None:
             self._mask.press(event.digit)
-            told["digit"] = "*"
+            said["digit"] = "*"
         elif isinstance(event, ev.CallerSpoke | ev.AgentSpoke) and self._with_second:
-            told["with"] = "second"
-        return told
+            said["with"] = "second"
+        return said
 
     def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
         written = fields if self._mask is None else self._mask.hide_in(fields)

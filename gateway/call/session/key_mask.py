@@ -9,7 +9,7 @@ from gateway.call.events import Scalar
 from gateway.call.machine.dtmf import MOST_KEYS
 
 _SEPARATORS = r"[\s.,;:/()-]*"
-_SHORTEST = 3  # digits that could not stand in any text by chance
+_SHORTEST = 3  # digits; a shorter number may be in any text by chance
 _SPOKEN = frozenset({"text", "arguments", "output", "digits", "reason", "detail", "end_detail"})
 """Fields in which such a number may be repeated."""
 

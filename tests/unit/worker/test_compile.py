@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Refuse
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, RefuseCall
 from gateway.call.steps import TalkTo
 from gateway.dialplan.model.agent import AgentProfile, TurnDetection
 from gateway.dialplan.model.plan import Dialplan
@@ -37,7 +37,7 @@ def compiled(step: dict[str, Any], **rule: Any) -> CompiledSteps:
 
 def test_in_a_hunt_the_next_step_follows_where_nothing_else_is_said() -> None:
     steps = compiled({"action": "hunt", "steps": [{"agent": "front"}, {"action": "dial", "to": "sip:a@h"}, "486"]})
-    busy = Refuse(486)
+    busy = RefuseCall(486)
     assert steps.first == TalkTo("front", otherwise=DialTo("sip:a@h", 30, otherwise=busy))
 
 
@@ -48,7 +48,7 @@ def test_a_step_that_cannot_be_filled_in_is_left_out_and_logged() -> None:
     assert steps.first == PlaySounds(("sorry.wav",))
     assert [(log["event"], log["action"]) for log in logs] == [("step_not_filled_in", "dial")]
     with capture_logs():
-        assert compiled(bad).first == Refuse(500, "Server Internal Error")
+        assert compiled(bad).first == RefuseCall(500, "Server Internal Error")
 
 
 def test_the_profile_of_an_agent_is_that_of_its_step() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.call import actions as do
 from gateway.call import events as ev
-from gateway.call.machine.ivr import Redirect, Refuse
+from gateway.call.machine.ivr import Redirect, RefuseCall
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome, Side
@@ -167,20 +167,20 @@ def test_a_caller_who_gives_up_while_somebody_else_rings_lets_go_of_them() -> No
 
 def test_a_refusal_has_its_own_code_and_words() -> None:
     machine = CallMachine()
-    actions = machine.handle(planned(Refuse(486, "All lines busy")))
+    actions = machine.handle(planned(RefuseCall(486, "All lines busy")))
     assert orders(actions) == [do.HangUp(486, "All lines busy")]
     outcome = outcome_of(machine, actions)
     assert (outcome.reason, outcome.detail, outcome.sip_code) == (EndReason.REJECTED, "486 All lines busy", 486)
 
 
 def test_a_refusal_without_words_leaves_them_to_the_sip_side() -> None:
-    assert do.HangUp(603, "") in CallMachine().handle(planned(Refuse(603)))
+    assert do.HangUp(603, "") in CallMachine().handle(planned(RefuseCall(603)))
 
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_a_refusal_is_announced_before_it_as_far_as_the_network_lets_it(missing: bool) -> None:
     machine = CallMachine()
-    assert orders(machine.handle(planned(Refuse(480, "", "sorry.wav")))) == [do.Progress()]
+    assert orders(machine.handle(planned(RefuseCall(480, "", "sorry.wav")))) == [do.Progress()]
     if not missing:
         assert orders(machine.handle(EARLY)) == [do.Play(("sorry.wav",)), do.AwaitPlayedOut(1)]
     actions = machine.handle(fired("setup") if missing else played())
@@ -188,7 +188,7 @@ def test_a_refusal_is_announced_before_it_as_far_as_the_network_lets_it(missing:
 
 
 def test_a_refusal_of_a_caller_who_was_answered_is_played_and_ends_with_bye() -> None:
-    machine = after(replace(HELLO, then=Refuse(403, "Closed", "sorry.wav")), UP)
+    machine = after(replace(HELLO, then=RefuseCall(403, "Closed", "sorry.wav")), UP)
     assert orders(machine.handle(played())) == [do.Play(("sorry.wav",)), do.AwaitPlayedOut(2)]
     assert orders(machine.handle(played(2))) == [do.HangUp(403, "Closed")]
 

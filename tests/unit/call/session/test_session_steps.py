@@ -23,7 +23,7 @@ from gateway.call.events import (
     SecondClosed,
     SecondUp,
 )
-from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, Refuse
+from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, RefuseCall
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason
 from gateway.call.ports import AgentSetup
@@ -238,7 +238,7 @@ async def test_somebody_else_is_called_through_a_trunk_and_joined() -> None:
 
 
 async def test_a_refusal_is_heard_before_the_answer() -> None:
-    stage = await begin(Refuse(486, "All lines busy", "sorry.wav"))
+    stage = await begin(RefuseCall(486, "All lines busy", "sorry.wav"))
     assert stage.leg.orders == [("progress",)]
     assert stage.store.fields_of("early_media_up") == {"codec": "PCMU/8000"}
     await play_out(stage)
