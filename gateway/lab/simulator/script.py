@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from gateway.errors import ConfigError, Mistake
-from gateway.lab.simulator.agent.answer import Answer, Part
+from gateway.lab.simulator.answer import Answer, Part
 from gateway.lab.simulator.faults.faults import parse_fault
 
 _KINDS = {"dict_type": "should be a mapping", "model_type": "should be a mapping", "tuple_type": "should be a list"}

@@ -6,7 +6,7 @@ import base64
 
 from gateway.lab.simulator.agent.output import MessageOutput
 from gateway.lab.simulator.agent.response import Response
-from gateway.lab.simulator.agent.speech import Converter
+from gateway.lab.simulator.wire.audio_formats import Converter
 
 
 class Echo:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gateway.lab.simulator.agent.answer import McpCall
 from gateway.lab.simulator.agent.output import Output, new_id
-from gateway.lab.simulator.session.items import Conversation, Item
+from gateway.lab.simulator.answer import McpCall
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.usage import Tokens, text_tokens

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from gateway.lab.simulator.agent.plan import Plan
-from gateway.lab.simulator.agent.speech import bytes_per_ms
-from gateway.lab.simulator.session.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.transport.link import Link
+from gateway.lab.simulator.wire.audio_formats import bytes_per_ms
 from gateway.lab.simulator.wire.usage import Tokens, agent_tokens, text_tokens
 
 

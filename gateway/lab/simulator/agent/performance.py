@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from gateway.lab.simulator.agent.answer import Answer, Call, Cancelled, End, Failed, Incomplete, McpCall, Say, Stalled
 from gateway.lab.simulator.agent.mcp import McpTools
 from gateway.lab.simulator.agent.output import MessageOutput, Output
 from gateway.lab.simulator.agent.response import Response
 from gateway.lab.simulator.agent.speech import Utterance
+from gateway.lab.simulator.answer import Answer, Call, Cancelled, End, Failed, Incomplete, McpCall, Say, Stalled
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.wire.usage import AGENT_TOKEN_MS
 

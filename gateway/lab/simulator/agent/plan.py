@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.lab.simulator.session.config import REASONING_MODELS, complete_format
+from gateway.lab.simulator.wire.session_object import REASONING_MODELS, complete_format
 from gateway.lab.simulator.wire.usage import Tokens
 
 REASONING_TOKENS = 24

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gateway.lab.simulator.agent.answer import McpCall
 from gateway.lab.simulator.agent.mcp import McpOutput
 from gateway.lab.simulator.agent.output import CallOutput, MessageOutput, Output, Told, new_id
 from gateway.lab.simulator.agent.plan import Plan
-from gateway.lab.simulator.session.items import Conversation
+from gateway.lab.simulator.answer import McpCall
+from gateway.lab.simulator.conversation.items import Conversation
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.usage import Tokens, usage
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from gateway.lab.simulator.agent.answer import Answer, Crossed, Denied, Failed, Ignored, Say
 from gateway.lab.simulator.agent.echo import Echo
 from gateway.lab.simulator.agent.mcp import McpTools
 from gateway.lab.simulator.agent.output import CallOutput, new_id
@@ -16,14 +15,15 @@ from gateway.lab.simulator.agent.performance import Performance
 from gateway.lab.simulator.agent.plan import Plan
 from gateway.lab.simulator.agent.response import Response
 from gateway.lab.simulator.agent.speech import Utterance, utterance
+from gateway.lab.simulator.answer import Answer, Crossed, Denied, Failed, Ignored, Say
+from gateway.lab.simulator.conversation.context import Context
+from gateway.lab.simulator.conversation.function_calls import FunctionCalls
+from gateway.lab.simulator.conversation.items import Conversation
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import ScriptCursor
-from gateway.lab.simulator.session.context import Context
-from gateway.lab.simulator.session.function_calls import FunctionCalls
-from gateway.lab.simulator.session.items import Conversation
 from gateway.lab.simulator.transport.link import Link
-from gateway.lab.simulator.transport.refusals import error_event
+from gateway.lab.simulator.wire.errors import error_event
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.usage import RateLimit, Tokens
 from gateway.lab.speech import agent_sentences

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.lab.simulator.agent.answer import (
+from gateway.lab.simulator.answer import (
     TRY_AGAIN_S,
     Answer,
     Call,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from gateway.lab.simulator.faults.fault import CloseReply, Fault, seconds
-from gateway.lab.simulator.transport.refusals import REFUSALS, Refusal
+from gateway.lab.simulator.wire.errors import REFUSALS, Refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.lab.simulator.faults.fault import Fault, FaultyLink, seconds
-from gateway.lab.simulator.transport.refusals import error_event
+from gateway.lab.simulator.wire.errors import error_event
 from gateway.lab.simulator.wire.event_types import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
 
 _OPEN = "open"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
-from gateway.lab.simulator.agent.answer import Answer
-from gateway.lab.simulator.transport.refusals import Refusal
+from gateway.lab.simulator.answer import Answer
+from gateway.lab.simulator.wire.errors import Refusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 CloseReply = Literal["answer", "never", "drop"]

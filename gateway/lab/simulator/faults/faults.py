@@ -1,7 +1,7 @@
 """
 What can be made to go wrong: on all connections (options, a script), on one (``?fault=`` in its URL), or now (control).
 
-A new fault is a class with the hooks it needs, in one of the ``faults_*`` modules, and its line in ``FAULTS``.
+A new fault is a class with the hooks it needs, in one of the modules beside this one, and its line in ``FAULTS``.
 """
 
 from __future__ import annotations

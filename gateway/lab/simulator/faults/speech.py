@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.lab.simulator.agent.answer import Answer, Say
+from gateway.lab.simulator.answer import Answer, Say
 from gateway.lab.simulator.faults.answers import Change
 from gateway.lab.simulator.faults.fault import AnswerFault, Fault, count, nothing, seconds
 

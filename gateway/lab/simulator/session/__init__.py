@@ -1,1 +1,1 @@
-"""One session: its configuration, conversation, and the caller's turns."""
+"""One session: its client events in, server events out; the caller's turns."""

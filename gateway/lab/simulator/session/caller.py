@@ -7,11 +7,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gateway.audio.pcm import MODEL
-from gateway.lab.simulator.session.config import LIVE_TRANSCRIBER
-from gateway.lab.simulator.session.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.session.turns import CallerAudio, Stretch
 from gateway.lab.simulator.session.vad import SpeechStarted, SpeechStopped
 from gateway.lab.simulator.transport.link import Link
+from gateway.lab.simulator.wire.session_object import LIVE_TRANSCRIBER
 from gateway.lab.simulator.wire.usage import caller_tokens, text_tokens
 
 # As recorded of the service: words while the caller speaks (of a model that listens live) or right behind the commit,

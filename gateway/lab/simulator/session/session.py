@@ -1,4 +1,22 @@
-"""The state of one session: client events in, server events out."""
+"""
+One session: client events in, server events out.
+
+``receive`` takes one message: ``wire/validate.py`` checks it, faults may swallow or refuse it, then a handler per
+type does what it asks. Whatever is wrong raises ``ClientMistake``, which becomes one ``error`` event; nothing has
+changed then. The handlers divide the work:
+
+- ``session.update``: merged into the session object (``wire/session_object.py``).
+- ``input_audio_buffer.*``: ``turns.py`` holds the buffer and its clock, ``vad.py`` hears speech in it, ``caller.py``
+  makes items and transcripts of the turns. Time is the audio's: a client that sends an hour in a second hears of each
+  turn at once.
+- ``conversation.item.*``: ``conversation/items.py``; outputs of functions are matched with the calls that wait for
+  them.
+- ``response.*``, the end of a turn, and silence for too long: ``agent/speaker.py`` begins and cancels responses, one
+  at a time in the conversation; ``agent/performance.py`` plays a response in a task beside the session.
+
+Nothing here waits. What takes time runs in tasks that ``close`` ends, and every event goes out through the ``Link``,
+in the order in which it was emitted. What the client did against the protocol is noted in the connection's record.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +29,17 @@ from typing import Any
 from gateway.lab.simulator.agent.output import new_id
 from gateway.lab.simulator.agent.response import Response
 from gateway.lab.simulator.agent.speaker import Asked, Speaker
-from gateway.lab.simulator.agent.speech import bytes_per_ms, sample_bytes
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import ScriptCursor
 from gateway.lab.simulator.session.caller import CallerTurns
-from gateway.lab.simulator.session.config import check_reasoning, check_update, default_session, merged
-from gateway.lab.simulator.session.items import Conversation, Item
 from gateway.lab.simulator.session.turns import CallerAudio
 from gateway.lab.simulator.session.vad import SpeechStarted, SpeechStopped
 from gateway.lab.simulator.transport.link import Link
-from gateway.lab.simulator.transport.refusals import Admission, error_event
+from gateway.lab.simulator.wire.audio_formats import bytes_per_ms, sample_bytes
+from gateway.lab.simulator.wire.errors import error_event
 from gateway.lab.simulator.wire.schema import ClientMistake
+from gateway.lab.simulator.wire.session_object import check_reasoning, check_update, default_session, merged
 from gateway.lab.simulator.wire.validate import APPEND, check_event, decode, decode_audio
 
 EARLY_AUDIO = "audio before session.updated"
@@ -32,21 +50,28 @@ class Session:
     One accepted client. ``session.created`` goes out at once.
 
     Args:
-        admission: the model, and the client secret whose session is the starting point.
+        model: the model it talks to.
         options: the simulator's.
         link: where events go.
+        start: the session of the client secret it came with; None has the model's defaults.
         cursor: the script's answers; None has none.
 
     Thread: loop. ``receive`` never waits; what takes time runs in tasks that ``close`` ends.
     """
 
     def __init__(
-        self, admission: Admission, options: SimulatorOptions, link: Link, *, cursor: ScriptCursor | None = None
+        self,
+        model: str,
+        options: SimulatorOptions,
+        link: Link,
+        *,
+        start: dict[str, Any] | None = None,
+        cursor: ScriptCursor | None = None,
     ) -> None:
         self.id = new_id("sess")
         self._link = link
         self._seen = link.connection
-        self._settings = self._first_settings(admission)
+        self._settings = self._first_settings(model, start)
         self._conversation = Conversation()
         self._audio = CallerAudio(self._seen.caller_audio, listens=not options.echo)
         self._turns = CallerTurns(
@@ -103,11 +128,10 @@ class Session:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def _first_settings(self, admission: Admission) -> dict[str, Any]:
-        settings = default_session(self.id, admission.model, now_s=time.time())
-        if admission.secret is not None:
-            own = {key: settings[key] for key in ("id", "model", "expires_at")}
-            settings = admission.secret.session | own
+    def _first_settings(self, model: str, start: dict[str, Any] | None) -> dict[str, Any]:
+        settings = default_session(self.id, model, now_s=time.time())
+        if start is not None:
+            settings = start | {key: settings[key] for key in ("id", "model", "expires_at")}
         lifetimes = [lifetime_s for fault in self._link.faults if (lifetime_s := fault.lifetime_s()) is not None]
         if lifetimes:
             settings["expires_at"] = math.ceil(time.time() + min(lifetimes))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.lab.simulator.agent.speech import bytes_per_ms, rate_hz, to_pcm
 from gateway.lab.simulator.session.vad import EnergyVad, SpeechStarted, SpeechStopped, VadSettings
 from gateway.lab.simulator.transport.connection import Recording
+from gateway.lab.simulator.wire.audio_formats import bytes_per_ms, rate_hz, to_pcm
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 LEAST_COMMIT_MS = 100

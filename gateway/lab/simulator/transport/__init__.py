@@ -1,1 +1,1 @@
-"""Connections to the simulator: WebSocket and HTTP, and who is let in."""
+"""One connection: the socket that can misbehave, the way out past the faults, the record of what was seen."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL
-from gateway.lab.simulator.agent.speech import bytes_per_ms, to_pcm24k
+from gateway.lab.simulator.wire.audio_formats import bytes_per_ms, to_pcm24k
 
 EVENT_LIMIT = 200_000
 RECEIVED_LIMIT = 5_000

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.agent.answer import Answer, Call, Failed, Incomplete, Say
+from gateway.lab.simulator.answer import Answer, Call, Failed, Incomplete, Say
 from gateway.lab.simulator.script import Script, ScriptCursor, load_script
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.lab.simulator.agent.speech import PCM, PCMA, PCMU, bytes_per_ms, to_pcm24k, utterance
+from gateway.lab.simulator.agent.speech import utterance
 from gateway.lab.simulator.transport.connection import Recording
+from gateway.lab.simulator.wire.audio_formats import PCM, PCMA, PCMU, bytes_per_ms, to_pcm24k
 from gateway.lab.speech import agent_sentences, caller_wav
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.agent.answer import Answer, Failed, Incomplete
+from gateway.lab.simulator.answer import Answer, Failed, Incomplete
 from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import FAULTS, CloseAfter, DropAfter, faults_for, parse_fault
 from gateway.lab.simulator.options import SimulatorOptions

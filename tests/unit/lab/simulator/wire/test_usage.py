@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from gateway.lab.simulator.session.config import default_session
-from gateway.lab.simulator.session.context import Context
-from gateway.lab.simulator.session.function_calls import FunctionCalls
-from gateway.lab.simulator.session.items import Conversation, Item
+from gateway.lab.simulator.conversation.context import Context
+from gateway.lab.simulator.conversation.function_calls import FunctionCalls
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.wire.schema import ClientMistake
+from gateway.lab.simulator.wire.session_object import default_session
 from gateway.lab.simulator.wire.usage import TOKENS_PER_MINUTE, RateLimit, Tokens, agent_tokens, caller_tokens, usage
 
 pytestmark = pytest.mark.unit

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.lab.simulator.session.config import REASONING_MODELS
-from gateway.lab.simulator.session.items import Conversation
+from gateway.lab.simulator.conversation.items import Conversation
+from gateway.lab.simulator.wire.session_object import REASONING_MODELS
 from gateway.lab.simulator.wire.usage import Tokens, text_tokens
 
 SMALL_CONTEXT_TOKENS = 28_224  # 32k of context, less the longest answer

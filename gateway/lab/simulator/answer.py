@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from gateway.lab.simulator.transport.refusals import error_event
+from gateway.lab.simulator.wire.errors import error_event
 from gateway.lab.speech import agent_sentences
 
 Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.lab.simulator.session.config import PERSONA, check_update, default_session, merged
 from gateway.lab.simulator.wire.schema import ClientMistake
+from gateway.lab.simulator.wire.session_object import PERSONA, check_update, default_session, merged
 
 pytestmark = pytest.mark.unit
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.lab.simulator.transport.client_secrets import ClientSecrets
-from gateway.lab.simulator.transport.refusals import Admission, Refusal, judge
+from gateway.lab.simulator.server.admission import Admission, judge
+from gateway.lab.simulator.server.client_secrets import ClientSecrets
+from gateway.lab.simulator.wire.errors import Refusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 pytestmark = pytest.mark.unit

@@ -18,9 +18,10 @@ from aiohttp import web
 from gateway.errors import ConfigError
 from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import faults_for, parse_fault
-from gateway.lab.simulator.transport.client_secrets import ClientSecrets
+from gateway.lab.simulator.server.admission import bearer, is_key
+from gateway.lab.simulator.server.client_secrets import ClientSecrets
 from gateway.lab.simulator.transport.connection import Connection
-from gateway.lab.simulator.transport.refusals import REFUSALS, Refusal, bearer, is_key
+from gateway.lab.simulator.wire.errors import REFUSALS, Refusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.validate import decode
 

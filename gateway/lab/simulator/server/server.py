@@ -1,15 +1,27 @@
 """
 The simulator itself: a WebSocket server, and plain HTTP beside it, on one TCP port.
 
-Theory of operation. Each connection has a ``Session`` (``session/``): the conversation, the configuration, and the
-caller's turns, found in the audio by energy. A client's event is read and checked field by field (``wire/``), then the
-session acts on it. When an answer is due, ``agent/`` performs it: the items of a response and their audio, at the pace
-of the real service. Every event on its way out passes the connection's faults (``faults/``), which may lose, delay,
-double or change it, and then ``link.py``, which keeps the order and writes to the socket. What happened is kept in a
-``Connection`` (``connection.py``) for tests and for people.
+One client on its way through:
 
-It is written from the API's documentation alone and shares no code with the client (``gateway/upstream``), so that one
-can find the mistakes of the other. Thread: loop.
+1. ``transport/websocket.py`` looks at the first bytes of a TCP connection. A WebSocket handshake stays; anything else
+   goes to ``http_side.py``, which mints client secrets and controls the simulator.
+2. ``Simulator._receive_upgrade`` answers the handshake: it makes the connection's faults, begins its record
+   (``transport/connection.py``), and refuses with an HTTP status where a fault says so.
+3. ``Simulator._serve`` runs the upgraded connection to its end, in a task of websockets' own. ``admission.py`` judges
+   key and model; as with the real service, a client that is refused gets an ``error`` event and CLOSE after the
+   upgrade.
+4. A client that is let in has a ``Session`` (``session/session.py``), which takes each message and never waits. What
+   it sends goes through its ``Link`` (``transport/link.py``): one queue, past the faults, onto the socket.
+5. ``Simulator._end`` closes the record, when the client's CLOSE or the end of TCP was seen.
+
+Folders, each above the next: ``server``, ``session``, ``agent`` (what the model says in a response),
+``conversation``, ``transport``, ``options`` and ``script``, ``faults``, ``answer`` (the vocabulary of scripts),
+``wire``. A fault is a class with hooks (``faults/fault.py``); whoever does the thing that may go wrong asks the hook.
+``wire`` is the simulator's own reading of the protocol and shares nothing with the client's: a mistake in one is not
+hidden by the same in the other.
+
+Everything runs on the loop. Kept between connections: the records, the client secrets, the faults for connections to
+come, and the place in a script that goes on over connections.
 """
 
 from __future__ import annotations
@@ -38,13 +50,14 @@ from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import faults_for
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import Script, ScriptCursor, load_script
+from gateway.lab.simulator.server.admission import Admission, judge
+from gateway.lab.simulator.server.client_secrets import ClientSecret, ClientSecrets
+from gateway.lab.simulator.server.http_side import CONTROL_PATH, SECRETS_PATH, HttpSide
 from gateway.lab.simulator.session.session import Session
-from gateway.lab.simulator.transport.client_secrets import ClientSecret, ClientSecrets
 from gateway.lab.simulator.transport.connection import Connection
-from gateway.lab.simulator.transport.http_side import CONTROL_PATH, SECRETS_PATH, HttpSide
 from gateway.lab.simulator.transport.link import Link
-from gateway.lab.simulator.transport.refusals import Admission, Refusal, judge
 from gateway.lab.simulator.transport.websocket import Socket
+from gateway.lab.simulator.wire.errors import Refusal
 
 PATH = "/v1/realtime"
 LARGEST_MESSAGE_BYTES = 24 * 1024 * 1024  # 15 MiB of audio are 20 MiB of base64
@@ -291,7 +304,8 @@ class Simulator:
         if self._script is not None and self._script.over == "connection":
             cursor = ScriptCursor(self._script)
         link.start()
-        session = Session(admission, self.options, link, cursor=cursor)
+        start = None if admission.secret is None else admission.secret.session
+        session = Session(admission.model, self.options, link, start=start, cursor=cursor)
         connection.session_id = session.id
         self._links[connection.number] = link
         if self._on_opened is not None:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from gateway.lab.simulator.session.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Conversation, Item
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 pytestmark = pytest.mark.unit

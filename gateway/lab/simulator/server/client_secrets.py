@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.lab.simulator.session.config import MODEL_NAMES, check_update, default_session, merged
 from gateway.lab.simulator.wire.schema import ClientMistake
+from gateway.lab.simulator.wire.session_object import MODEL_NAMES, check_update, default_session, merged
 from gateway.lab.simulator.wire.validate import check_secret_request
 
 SECRET_PREFIX = "ek_"

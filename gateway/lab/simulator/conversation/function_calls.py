@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.lab.simulator.session.items import Conversation
+from gateway.lab.simulator.conversation.items import Conversation
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 
