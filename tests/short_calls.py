@@ -55,7 +55,7 @@ async def run(calls: int, length_s: float, every: int, variables: dict[str, str]
                 **variables,
             }
             async with GatewayProcess(variables) as gateway:
-                pid, left, started = gateway.process.pid, iter(range(calls)), time.monotonic()
+                pid, left, started = gateway.pid, iter(range(calls)), time.monotonic()
 
                 async def caller() -> None:
                     nonlocal warm

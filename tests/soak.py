@@ -320,7 +320,7 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                 "GATEWAY_REDIS__RETENTION_S": "30",
             }
             async with GatewayProcess(variables) as gateway:
-                pid, end = gateway.process.pid, time.monotonic() + minutes * 60
+                pid, end = gateway.pid, time.monotonic() + minutes * 60
                 async with asyncio.TaskGroup() as group:
                     group.create_task(watch(soak, simulator, pid, end, tell))
                     for number in range(CALLERS):
@@ -336,7 +336,7 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                 await store.close()
                 soak.sample(0, pid)
             take_violations(soak, simulator)
-            faults = [line for line in gateway.output if "Traceback" in line or "[error" in line]
+            faults = [line for line in gateway.lines if "Traceback" in line or "[error" in line]
     return report(soak, left, faults, tell)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.audio.wav import read_stereo_wav
+from gateway.child_process import ChildFailed, ChildProcess
 from gateway.errors import ConfigError
 from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.figures.picture import Mark, draw_call
@@ -91,21 +93,12 @@ async def _robot_call(uri: str, out: Path) -> Mapping[str, Any]:
     """Run ``gateway call`` in its own process, since pjsua2 lives once per process; return its report."""
     report = out / "demo.json"
     report.unlink(missing_ok=True)
-    robot = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "call", uri, "--record", str(out / "demo.wav"), "--report", str(report)),
-        env=environment_for_child({}),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(CALL_LIMIT_S):
-            printed, _ = await robot.communicate()
-    except TimeoutError:
-        robot.kill()
-        printed, _ = await robot.communicate()
+    command = (sys.executable, "-m", "gateway", "call", uri, "--record", str(out / "demo.wav"), "--report", str(report))
+    async with ChildProcess(*command, environment=environment_for_child({}), stop_signal=signal.SIGKILL) as robot:
+        with suppress(ChildFailed):
+            await robot.wait(CALL_LIMIT_S)
     if not report.exists():
-        raise ConfigError(f"the robot told nothing of its call:\n{printed.decode(errors='replace')}")
+        raise ConfigError(f"the robot reported nothing of its call:\n{robot.output}")
     told: Mapping[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return told
 

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.lab.bench.child import PYTHON, BenchFailed, running
 from gateway.lab.bench.run import run_bench
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
@@ -74,17 +73,3 @@ async def test_without_sipp_the_error_says_how_to_get_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     with pytest.raises(ConfigError, match="apt-get install sip-tester"):
         await run_bench(seconds=1, calls=1, tell=lambda _line: None)
-
-
-async def test_a_program_that_ends_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
-    async with running("lame", [*PYTHON, "-c", "print('out of breath'); raise SystemExit(3)"], tmp_path) as child:
-        with pytest.raises(BenchFailed, match=r"(?s)lame ended with exit code 3.*out of breath"):
-            await child.find_in_output("ready", 10)
-
-
-async def test_a_program_that_says_nothing_is_given_up_and_ended(tmp_path: Path) -> None:
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(60)"
-    async with running("mute", [*PYTHON, "-c", program], tmp_path) as child:
-        with pytest.raises(BenchFailed, match=r"(?s)mute did not write 'ready' within 0.2 s.*wrote nothing"):
-            await child.find_in_output("ready", 0.2)
-    assert child.exit_code == -signal.SIGTERM

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.resample import Downsampler
 from gateway.audio.wav import read_stereo_wav
+from gateway.child_process import ChildProcess
 from gateway.free_port import free_port
 from gateway.lab.callers.robot import RobotExit
 from gateway.lab.demo import run_demo
@@ -26,14 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 
 async def robot(*words: object) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "call", *map(str, words)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    async with asyncio.timeout(60):
-        printed, _ = await process.communicate()
-    return process.returncode or 0, printed.decode()
+    async with ChildProcess(sys.executable, "-m", "gateway", "call", *map(str, words)) as process:
+        return await process.wait(60), process.output
 
 
 async def test_the_demo_tells_the_story_of_a_call(tmp_path: Path) -> None:

@@ -146,12 +146,12 @@ async def test_sigterm_lets_a_live_call_finish_and_takes_no_new_one(house: MakeH
     ):
         await until(lambda: any(not c.refused for c in here.simulator.connections))
         await asyncio.sleep(0.5)
-        here.gateway.process.send_signal(signal.SIGTERM)
+        here.gateway.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.2)
         late = await play(here.port, tmp_path / "late", invite(), refused(503))
         assert "Retry-After" in late.first("SIP/2.0 503").text
         assert await live.finish() == 0, live.output
-        await asyncio.wait_for(here.gateway.process.wait(), 40)
+        await here.gateway.wait(40)
 
 
 async def test_a_drain_that_takes_too_long_ends_in_a_bye(house: MakeHouse, tmp_path: Path) -> None:
@@ -160,21 +160,21 @@ async def test_a_drain_that_takes_too_long_ends_in_a_bye(house: MakeHouse, tmp_p
         Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "live") as live,
     ):
         await asyncio.sleep(1)
-        here.gateway.process.send_signal(signal.SIGTERM)
+        here.gateway.send_signal(signal.SIGTERM)
         assert await live.finish() == 0, live.output
         assert (await here.closed()).close_code == 1000
-        await asyncio.wait_for(here.gateway.process.wait(), 40)
+        await here.gateway.wait(40)
         assert (await here.ended_record())["end_reason"] == "shutdown"
 
 
 async def test_a_second_sigterm_ends_calls_at_once(house: MakeHouse, tmp_path: Path) -> None:
     async with house(warm=False) as here, Sipp(here.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "live") as live:
         await asyncio.sleep(1)
-        here.gateway.process.send_signal(signal.SIGTERM)
+        here.gateway.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.2)
-        here.gateway.process.send_signal(signal.SIGTERM)
+        here.gateway.send_signal(signal.SIGTERM)
         assert await live.finish() == 0, live.output
-        await asyncio.wait_for(here.gateway.process.wait(), 40)
+        await here.gateway.wait(40)
 
 
 async def test_contact_and_sdp_name_the_public_address_and_a_port_of_the_range(

@@ -107,7 +107,7 @@ async def test_an_outage_over_several_calls_is_told_once_and_most_attempts_are_h
         (upstream,) = await here.store.upstreams()
         counts = await here.store.counts("outages")
         tried = len(here.simulator.connections)
-        told = [line for line in here.gateway.output if "upstream_away" in line]
+        told = [line for line in here.gateway.lines if "upstream_away" in line]
     assert "the service is away" in end["end_detail"]
     assert "HTTP 503" in end["end_detail"]
     assert (upstream["state"], upstream["upstream"]) == ("away", "gpt-realtime-2.1")

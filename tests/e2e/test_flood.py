@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.child_process import ChildProcess
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
@@ -30,7 +31,7 @@ GROWTH_LIMIT_MB = 15.0
 
 async def flooded(here: House, folder: Path, slower: float) -> tuple[int, list[float], float]:
     """Flood the port during three calls; return the messages sent, each call's longest gap (ms) and the growth (MB)."""
-    process = psutil.Process(here.gateway.process.pid)
+    process = psutil.Process(here.gateway.pid)
     before_mb = process.memory_info().rss / 2**20
     sent = 0
 
@@ -38,8 +39,9 @@ async def flooded(here: House, folder: Path, slower: float) -> tuple[int, list[f
         nonlocal sent
         script = Path(flooder.__file__)
         words = (sys.executable, str(script), str(here.port), str(PER_SECOND / slower), str(SECONDS))
-        child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-        sent = int((await child.communicate())[0])
+        async with ChildProcess(*words) as child:
+            assert await child.wait(SECONDS + 40) == 0, child.output
+            sent = int(child.output)
 
     async def quiet(_phone: RtpPeer) -> None:
         return None

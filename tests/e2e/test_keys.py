@@ -72,7 +72,7 @@ async def test_keys_are_told_to_the_model_or_obeyed_and_a_masked_number_stands_n
         pressed = [event for event in events if event["event"] == "digit_pressed"]
         assert sorted(event["digit"] for event in pressed if event["call_id"] != masked) == ["#", "0", "1", "2", "3"]
         assert {event["digit"] for event in pressed if event["call_id"] == masked} == {"*"}
-        lines = [*here.gateway.output, *map(str, events), str(await here.store.call(masked))]
+        lines = [*here.gateway.lines, *map(str, events), str(await here.store.call(masked))]
         written = "\n".join(line for line in lines if masked in line)
         assert "You pressed * * * * * * * *" in written
         assert CARD not in written

@@ -47,7 +47,7 @@ async def settled(house: House, calls: int) -> None:
 
 async def test_a_hundred_calls_leave_no_thread_socket_key_or_file(house: MakeHouse, tmp_path: Path) -> None:
     async with house(warm=False, GATEWAY_REDIS__RETENTION_S="1", GATEWAY_DIALPLAN_EVERY_S="0.2") as here:
-        pid = here.gateway.process.pid
+        pid = here.gateway.pid
         # The first calls make what is kept: ports of the bridge, pools, caches.
         await play(here.port, tmp_path / "warm", invite(), ANSWERED, pause(200), BYE, calls=8, at_once=4)
         await settled(here, 8)

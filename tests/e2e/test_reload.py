@@ -143,13 +143,13 @@ async def test_a_worker_that_does_not_look_loads_when_it_is_asked(house: MakeHou
         write(plan, PLAN.format(number=1), in_place=True)
         await asyncio.sleep(0.3)
         assert (await told(here))["version"] == began
-        here.gateway.process.send_signal(signal.SIGHUP)
+        here.gateway.send_signal(signal.SIGHUP)
         await told_that(here, version=load_dialplan(plan).version)
         write(plan, PLAN.format(number=2), in_place=True)
         await ReloadRequests(RedisSettings(), here.store).ask()
         await told_that(here, version=load_dialplan(plan).version)
         write(plan, BROKEN[0].format(number=3), in_place=True)
-        here.gateway.process.send_signal(signal.SIGHUP)
+        here.gateway.send_signal(signal.SIGHUP)
         assert (await told_that(here, state="refused"))["failures"] == "1"
         await play(here.port, tmp_path / "sipp", invite(), ANSWERED, pause(200), BYE)
         assert "This is plan 2." in str(here.simulator.connections[0].session)

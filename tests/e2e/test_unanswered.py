@@ -37,10 +37,10 @@ async def test_refused_calls_are_counted_and_few_of_them_written_down(house: Mak
         ttl = "return redis.call('TTL', KEYS[1])"
         assert all([0 < await here.store.run(ttl, [record], []) <= 3600 for record in records])
         assert len(await here.store.live_calls()) == 0
-        lines = [line for line in here.gateway.output if "call_state" in line]
+        lines = [line for line in here.gateway.lines if "call_state" in line]
         assert len(lines) < 3 * BURST
         await play(here.port, tmp_path / "good", invite(), ANSWERED, pause(100), BYE)
         async with asyncio.timeout(40):
             while (await here.ended_record())["end_reason"] != "caller_hung_up":
                 await asyncio.sleep(0.05)
-    assert any("unanswered_calls_not_written_down" in line for line in here.gateway.output)
+    assert any("unanswered_calls_not_written_down" in line for line in here.gateway.lines)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
-import re
 import signal
 import socket
 import ssl
@@ -25,6 +23,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Opcode
 
 from gateway.call.events import AgentAway, AgentBack, AgentReady
+from gateway.child_process import ChildProcess
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.errors import AgentLost
 from gateway.settings.sections import RealtimeSettings
@@ -120,20 +119,11 @@ async def test_without_an_interval_no_ping_is_sent() -> None:
 
 
 @asynccontextmanager
-async def service_of_its_own() -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+async def service_of_its_own() -> AsyncIterator[tuple[str, ChildProcess]]:
     """Run the simulator in a process of its own; gives its URL, too."""
     command = (sys.executable, "-m", "gateway", "simulator", "--port", "0")
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(40):
-            line = (await process.stdout.readline()).decode()
-        found = re.search(r"ws://\S+", line)
-        assert found, line
-        yield found[0], process
-    finally:
-        process.kill()
-        await process.communicate()
+    async with ChildProcess(*command, stop_signal=signal.SIGKILL) as process:
+        yield (await process.find(r"ws://\S+", 40))[0], process
 
 
 async def test_a_service_that_stopped_is_left_and_come_back_to() -> None:
@@ -141,10 +131,10 @@ async def test_a_service_that_stopped_is_left_and_come_back_to() -> None:
         limits: Json = {"ping_interval_s": 0.5, "ping_timeout_s": 2, "connect_timeout_s": 1}
         async with calling(url, profile=COMING_BACK, **limits) as call:
             await call.first(AgentReady)
-            os.kill(process.pid, signal.SIGSTOP)
+            process.send_signal(signal.SIGSTOP)
             away = await call.first(AgentAway)
             await call.note("agent_retry", 1)
-            os.kill(process.pid, signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
             await call.first(AgentBack)
 
     assert "sent nothing" in away.detail

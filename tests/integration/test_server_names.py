@@ -15,6 +15,7 @@ import pytest
 
 from gateway.call.actions import CallSecond
 from gateway.call.events import IncomingInvite, LegClosed, MediaUp, SecondClosed, SecondUp
+from gateway.child_process import ChildProcess
 from gateway.free_port import free_port
 from gateway.sip.native.library import PjString, function
 from tests.rigs.kamailio import USER
@@ -419,14 +420,10 @@ async def test_check_says_where_a_trunk_is(tmp_path: Path) -> None:
     )
     plan = Path(__file__).parents[2] / "dialplans" / "hello.yaml"
     async with NameServer(two_servers(5080, 5090)) as names:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway", "check", "--dialplan", str(plan)),
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "GATEWAY_SIP__NAME_SERVERS": names.address, "COLUMNS": "200"},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        out, _ = await process.communicate()
-    told = " ".join(out.decode().split())
-    assert process.returncode == 0
+        command = (sys.executable, "-m", "gateway", "check", "--dialplan", str(plan))
+        environment = {"PATH": "/usr/bin:/bin", "GATEWAY_SIP__NAME_SERVERS": names.address, "COLUMNS": "200"}
+        async with ChildProcess(*command, environment=environment, folder=tmp_path) as process:
+            assert await process.wait(60) == 0, process.output
+    told = " ".join(process.output.split())
     assert "Trunk here: carrier.example is 127.0.0.1:5080/udp, then 127.0.0.1:5090/udp now" in told
     assert "Trunk gone: gone.example has no address: no such name." in told

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from gateway.child_process import ChildProcess
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.speech import agent_sentences
 from tests.fakes.realtime import PCMU, RawClient, connected, read_wav
@@ -196,29 +197,20 @@ async def test_recordings_are_written_at_the_end(tmp_path: Path) -> None:
 
 async def test_the_command_tells_each_session_and_stops_on_sigterm() -> None:
     command = ("-m", "gateway.cli.main", "simulator", "--port", "0", "--think-ms", "0", "--speed", "1000")
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(40):
-            url = (await process.stdout.readline()).decode().split()[-1]
-            sent = {"Authorization": "Bearer any"}
-            async with connect(url + "?model=gpt-realtime", additional_headers=sent) as socket:
-                client = RawClient(socket)
-                await client.next("session.created")
-                await client.configure()
-                await client.refused("response.cancel")
-            lines = [(await process.stdout.readline()).decode() for _ in range(2)]
-            process.terminate()
-            lines.append((await process.stdout.read()).decode())
-            assert await process.wait() == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert lines[0].startswith("session 1 opened: gpt-realtime, sess_")
-    assert "closed by client with 1000" in lines[1]
-    assert "violations: response.cancel: response_cancel_not_active" in lines[1]
-    assert lines[2] == "Realtime simulator stopped\n"
+    async with ChildProcess(sys.executable, *command, stop_limit_s=40) as process:
+        url = (await process.find(r"ws://\S+", 40))[0]
+        sent = {"Authorization": "Bearer any"}
+        async with connect(url + "?model=gpt-realtime", additional_headers=sent) as socket:
+            client = RawClient(socket)
+            await client.next("session.created")
+            await client.configure()
+            await client.refused("response.cancel")
+        await process.find("closed by client with 1000", 40)
+    assert process.exit_code == 0
+    _, opened, closed, stopped = process.lines
+    assert opened.startswith("session 1 opened: gpt-realtime, sess_")
+    assert "violations: response.cancel: response_cancel_not_active" in closed
+    assert stopped == "Realtime simulator stopped"
 
 
 async def test_a_client_that_hangs_up_behind_its_request_leaves_nothing_open(simulator: Simulator) -> None:

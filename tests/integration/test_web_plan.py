@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.child_process import ChildProcess
 from gateway.dialplan.model.plan import Dialplan
 from gateway.rate_limit import TokenBuckets
 from gateway.settings.sections import RealtimeSettings, WebSettings
@@ -192,29 +192,17 @@ async def command(plan: Path, minting: MintingService, **variables: str) -> Asyn
         "GATEWAY_WEB__MINT_LIMIT_PER_MINUTE": "1000",
         **variables,
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "web", "--port", "0"),
-        env=environment_for_child(given),
-        cwd=plan.parent,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    command = (sys.executable, "-m", "gateway", "web", "--port", "0")
+    process = ChildProcess(*command, environment=environment_for_child(given), folder=plan.parent, stop_limit_s=40)
     try:
-        assert process.stdout is not None
-        found = None
-        async with asyncio.timeout(40):
-            while found is None and (line := (await process.stdout.readline()).decode()):
-                found = re.match(r"ready: (http://127\.0\.0\.1:\d+), ", line)
-        assert found is not None
-        async with aiohttp.ClientSession() as http:
+        async with process, aiohttp.ClientSession() as http:
+            found = await process.find(r"^ready: (http://127\.0\.0\.1:\d+), ", 40)
             visitor = Visitor(http, found[1])
             visitor.hang_up = lambda: process.send_signal(signal.SIGHUP)
             yield visitor
     finally:
-        process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(process.communicate(), 40)
         await minting.server.close()
-    assert (process.returncode, b"Traceback" in err) == (0, False), err.decode()
+    assert (process.exit_code, "Traceback" in process.output) == (0, False), process.output
 
 
 @pytest.mark.parametrize("with_redis", [True, False])

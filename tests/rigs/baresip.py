@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from gateway.audio.wav import read_wav, write_wav
+from gateway.child_process import ChildFailed, ChildProcess
 from gateway.free_port import free_port
 from tests.rigs.waiting import until
 
@@ -58,7 +59,6 @@ class Baresip:
     folder: Path
     account: str
     pcm: bytes
-    output: list[str] = field(default_factory=list)
     events: list[dict[str, object]] = field(default_factory=list)
     _orders: int = 0
 
@@ -67,29 +67,20 @@ class Baresip:
             try:
                 await self._start()
                 return self
-            except (AssertionError, OSError):  # somebody else took a port between our look and its bind
+            except (ChildFailed, OSError):  # somebody else took a port between our look and its bind
                 if attempt == _STARTS:
                     raise
         return self
 
     async def _start(self) -> None:
-        self.output.clear()
         control_port = self._write_configuration()
-        self._process = await asyncio.create_subprocess_exec(
-            *(BARESIP, "-f", str(self.folder)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        self._printing = asyncio.create_task(self._read_output())
+        self._process = ChildProcess(BARESIP, "-f", str(self.folder), stop_limit_s=_READY_S)
+        await self._process.__aenter__()
         try:
-            await until(self._is_ready, limit_s=_READY_S, what="baresip")
+            await self._process.find("baresip is ready", _READY_S)
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", control_port)
         except BaseException:
-            if self._process.returncode is None:
-                self._process.kill()
-            await self._printing
-            await self._process.wait()
+            await self._process.stop()
             raise
         self._telling = asyncio.create_task(self._read_events())
 
@@ -117,26 +108,15 @@ class Baresip:
     def heard_peak(self) -> int:
         """Return the loudest sample (16 bits) that was heard in the calls so far; to be asked when they are over."""
         files = sorted((self.folder / "heard").glob("*-dec.wav"))
-        assert files, "\n".join(self.output)
+        assert files, self._process.output
         return max(int(np.abs(np.frombuffer(read_wav(file)[1], "<i2").astype(int)).max()) for file in files)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._writer.close()
-        if self._process.returncode is None:
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(40):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-        await asyncio.gather(self._printing, self._telling)
-        await self._process.wait()
-
-    def _is_ready(self) -> bool:
-        assert self._process.returncode is None, "\n".join(self.output)
-        return any("baresip is ready" in line for line in self.output)
+        await self._process.stop()
+        await self._telling
 
     async def order(self, command: str, parameters: str = "") -> None:
         """Send a command, a netstring of JSON, and wait until it is taken."""
@@ -148,7 +128,7 @@ class Baresip:
         await until(lambda: self._answer(token), limit_s=_ORDER_S, what=f"an answer to {command}")
         answer = self._answer(token)
         assert answer is not None
-        assert answer["ok"], f"{answer}\n" + "\n".join(self.output)
+        assert answer["ok"], f"{answer}\n" + self._process.output
 
     def _answer(self, token: str) -> dict[str, object] | None:
         return next((event for event in self.events if event.get("token") == token), None)
@@ -156,11 +136,6 @@ class Baresip:
     def told(self, kind: str) -> list[dict[str, object]]:
         """Return the events of this type so far, such as ``CALL_CLOSED``."""
         return [event for event in self.events if event.get("type") == kind]
-
-    async def _read_output(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            self.output.append(line.decode(errors="replace").rstrip())
 
     async def _read_events(self) -> None:
         try:

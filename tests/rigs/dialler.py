@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from gateway.child_process import ChildProcess
 from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
@@ -23,48 +21,25 @@ from gateway.store.record import CallRecord
 LIMIT_S = 60
 
 
-@dataclass
-class Dialling:
-    """
-    One ``gateway dial``, running inside the ``async with`` block.
+class Dialling(ChildProcess):
+    """One ``gateway dial``, running inside the ``async with`` block; its ``output`` is whole after ``finish``."""
 
-    Attributes:
-        output: what it printed and logged; whole after ``finish``.
-    """
-
-    arguments: Sequence[str]
-    variables: dict[str, str]
-    output: str = ""
-
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "dev", "-m", "gateway", "dial", *self.arguments),
-            env=environment_for_child({"GATEWAY_LOG__DEBUG_THREADS": "true", **self.variables}),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+    def __init__(self, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+        super().__init__(
+            *(sys.executable, "-X", "dev", "-m", "gateway", "dial", *arguments),
+            environment=environment_for_child({"GATEWAY_LOG__DEBUG_THREADS": "true", **variables}),
+            stop_signal=signal.SIGKILL,
         )
-        self._reading = asyncio.create_task(self._process.communicate())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._reading
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+        self.send_signal(signal.SIGINT)
 
     async def finish(self) -> int:
-        """Wait for the end; fill ``output``; return the exit code."""
-        async with asyncio.timeout(LIMIT_S):
-            printed, _ = await asyncio.shield(self._reading)
-        self.output = printed.decode(errors="replace")
+        """Wait for the end; return the exit code."""
+        code = await self.wait(LIMIT_S)
         assert "Traceback" not in self.output, self.output
-        return self._process.returncode or 0
+        return code
 
 
 @dataclass

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.lab.callers.gateway_process import Child, GatewayProcess, on_loopback, start_gateway
+from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from tests.rigs.waiting import until
-from tests.rigs.warm import start_warm
+from tests.rigs.warm import WarmGateway
 
 DIALPLAN = """
 agents:
@@ -92,10 +92,6 @@ def moment(connection: Connection) -> float:
     return connection.closed_at + time.time() - time.monotonic()
 
 
-async def _start_for_itself(environment: Mapping[str, str]) -> Child:
-    return await start_gateway(environment, "-X", "dev")
-
-
 @asynccontextmanager
 async def open_house(
     folder: Path,
@@ -118,16 +114,15 @@ async def open_house(
     async with redis as redis_url, Simulator(options) as model:
         given = on_loopback(plan, model.url) | {
             "GATEWAY_REDIS__URL": redis_url,
-            "GATEWAY_LOG__DEBUG_THREADS": "true",
             **variables,
         }
-        async with GatewayProcess(given, start_warm if warm else _start_for_itself) as gateway:
+        async with WarmGateway(given) if warm else GatewayProcess(given, debug=True) as gateway:
             store = RedisCallStore(RedisSettings.model_validate({"url": redis_url}), "test")
             await store.open()
             try:
                 yield House(model, gateway, store, redis)
             finally:
                 await store.close()
-        assert gateway.process.returncode == 0, "\n".join(gateway.output)
-        broken = [line for line in gateway.output if "Traceback" in line or "[error" in line]
-        assert not broken, "\n".join(gateway.output)
+        assert gateway.exit_code == 0, gateway.output
+        broken = [line for line in gateway.lines if "Traceback" in line or "[error" in line]
+        assert not broken, gateway.output

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from gateway.child_process import ChildProcess
 
 KAMAILIO = "/usr/sbin/kamailio"
 REALM = "carrier.test"
@@ -102,8 +103,8 @@ class Kamailio:
             ),
             encoding="utf-8",
         )
-        self._process: asyncio.subprocess.Process | None = None
-        self._log = self.folder / "kamailio.log"
+        self._process: ChildProcess | None = None
+        self._logged = ""
         await self.start()
         return self
 
@@ -114,36 +115,29 @@ class Kamailio:
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(KAMAILIO, "-f", "kamailio.cfg", "-DD", "-E", "-m", "32", "-M", "4"),
-                *("-w", str(self.folder), "-Y", str(self.folder), "-P", str(self.folder / "pid")),
-                cwd=self.folder,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        self._process = ChildProcess(
+            *(KAMAILIO, "-f", "kamailio.cfg", "-DD", "-E", "-m", "32", "-M", "4"),
+            *("-w", str(self.folder), "-Y", str(self.folder), "-P", str(self.folder / "pid")),
+            folder=self.folder,
+            kept_lines=None,
+            stop_limit_s=40,
+        )
+        await self._process.__aenter__()
         end = time.monotonic() + 40
         while not await asyncio.to_thread(_answers, self.port):
-            assert self._process.returncode is None, self.log()
+            assert self._process.exit_code is None, self.log()
             assert time.monotonic() < end, f"Kamailio did not start:\n{self.log()}"
 
     async def stop(self) -> None:
         """End it, and wait until it is gone."""
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            await asyncio.wait_for(self._process.wait(), 40)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        self._process = None
+        if self._process is not None:
+            await self._process.stop()
+            self._logged += self._process.output
+            self._process = None
 
     def log(self) -> str:
-        """Return what it has logged."""
-        return self._log.read_text(errors="replace")
+        """Return what it has logged, before its restarts too."""
+        return self._logged + (self._process.output if self._process is not None else "")
 
     def registers(self) -> int:
         """Return how many REGISTER requests it has seen."""

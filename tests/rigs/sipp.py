@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import signal
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gateway.child_process import ChildProcess
 from gateway.free_port import free_port
 from tests.rigs.waiting import until
 
@@ -51,7 +52,6 @@ class Sipp:
     transport: str = "u1"
     port: int = field(default_factory=free_port)
     messages: list[Message] = field(default_factory=list)
-    output: str = ""
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,35 +73,36 @@ class Sipp:
             "-message_file": self._log,
             "-recv_timeout": 30000,
         }
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = ChildProcess(
             *(SIPP, f"127.0.0.1:{self.target_port}"),
             *(str(word) for pair in words.items() for word in pair),
             *("-trace_msg", "-nostdin", "-nd"),
-            cwd=self.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            folder=self.folder,
+            stop_signal=signal.SIGKILL,
         )
-        self._reading = asyncio.create_task(self._process.communicate())
+        await self._process.__aenter__()
         is_called = self.steps[0].lstrip().startswith("<recv")
         if is_called or self.transport.startswith("u"):  # a caller over TCP listens on no port
-            await until(lambda: is_bound(self.port, self.transport) or self._reading.done(), what="SIPp to listen")
+            await until(
+                lambda: is_bound(self.port, self.transport) or self._process.exit_code is not None,
+                what="SIPp to listen",
+            )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._reading
+        await self._process.stop()
+
+    @property
+    def output(self) -> str:
+        return self._process.output
 
     async def finish(self) -> int:
         """Wait for the end; fill ``messages``; return the exit code."""
-        async with asyncio.timeout(LIMIT_S + 10):
-            printed, _ = await asyncio.shield(self._reading)
-        self.output = printed.decode(errors="replace")
+        code = await self._process.wait(LIMIT_S + 10)
         self.messages = self.seen()
-        return self._process.returncode or 0
+        return code
 
     def seen(self) -> list[Message]:
         """Return the messages so far."""

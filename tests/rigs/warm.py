@@ -9,11 +9,12 @@ import asyncio
 import faulthandler
 import multiprocessing
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+
+from gateway.lab.callers.gateway_process import GatewayProcess
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["gateway.cli.main"])
@@ -21,7 +22,7 @@ _FORKS.set_forkserver_preload(["gateway.cli.main"])
 
 class WarmProcess:
     """
-    A forked gateway, with as much of ``asyncio.subprocess.Process`` as a ``GatewayProcess`` needs.
+    A forked gateway, with as much of ``asyncio.subprocess.Process`` as a ``ChildProcess`` needs.
 
     Attributes:
         stdout: what it prints and logs.
@@ -41,10 +42,6 @@ class WarmProcess:
         """Send it a signal."""
         os.kill(self.pid, number)
 
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-        self.send_signal(signal.SIGKILL)
-
     async def wait(self) -> int:
         """Wait for its end; return its exit code."""
         await self._ended.wait()
@@ -58,17 +55,23 @@ class WarmProcess:
         self._ended.set()
 
 
-async def start_warm(environment: Mapping[str, str]) -> WarmProcess:
-    """Start ``gateway serve`` with this environment and no other."""
-    ours, its = _FORKS.Pipe(duplex=False)
-    with its:
-        process = _FORKS.Process(target=_serve, args=(dict(environment), its))
-        process.start()
-    stdout = asyncio.StreamReader()
-    pipe = os.fdopen(os.dup(ours.fileno()), "rb")
-    ours.close()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), pipe)
-    return WarmProcess(process, stdout)
+class WarmGateway(GatewayProcess):
+    """A gateway that is forked; its checks of threads are on."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        super().__init__(variables, debug=True)
+
+    async def launch(self) -> WarmProcess:
+        """Fork it."""
+        ours, its = _FORKS.Pipe(duplex=False)
+        with its:
+            process = _FORKS.Process(target=_serve, args=(self.environment, its))
+            process.start()
+        stdout = asyncio.StreamReader()
+        pipe = os.fdopen(os.dup(ours.fileno()), "rb")
+        ours.close()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), pipe)
+        return WarmProcess(process, stdout)
 
 
 def _serve(environment: dict[str, str], output: Connection) -> None:

@@ -16,7 +16,7 @@ from gateway.audio.g711 import ulaw_to_pcm
 from gateway.audio.wav import read_wav
 from gateway.errors import ConfigError
 from gateway.free_port import free_port
-from gateway.lab.bench.child import BenchFailed, Child, running
+from gateway.lab.bench.child import BenchFailed, MeasuredProcess
 from gateway.lab.callers.reception import RtpPacket
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_wav
@@ -36,7 +36,9 @@ class Callers:
         peers: the media of each.
     """
 
-    def __init__(self, peers: list[RtpPeer], sipp: Child, log: Path, *, patient: bool, speech: bytes | None) -> None:
+    def __init__(
+        self, peers: list[RtpPeer], sipp: MeasuredProcess, log: Path, *, patient: bool, speech: bytes | None
+    ) -> None:
         self.peers = peers
         self._sipp = sipp
         self._speech = read_wav(caller_wav())[1] if speech is None else speech
@@ -51,6 +53,7 @@ class Callers:
 
         Raises:
             BenchFailed: some call was refused or stayed silent.
+            ChildFailed: SIPp has ended.
         """
         ports = {peer.port for peer in self.peers}
         try:
@@ -85,6 +88,7 @@ class Callers:
 
         Raises:
             BenchFailed: one did not; figures of it would flatter.
+            ChildFailed: SIPp has ended.
         """
         if self._sipp.exit_code is not None:
             raise self._sipp.failure("ended: calls did not stay up")
@@ -153,7 +157,7 @@ async def calling(
         command = [sipp, f"127.0.0.1:{to_port}", "-sf", str(_SCENARIO), "-inf", str(fields), "-i", "127.0.0.1"]
         command += ["-p", str(free_port()), "-m", str(count), "-l", str(count), "-r", "1", "-rp", str(_APART_MS)]
         command += ["-nostdin", "-trace_logs", "-log_file", str(log), "-trace_err", "-error_file", "/dev/stdout"]
-        child = await stack.enter_async_context(running("sipp", command, work_dir))
+        child = await stack.enter_async_context(MeasuredProcess("sipp", command, work_dir))
         yield Callers(peers, child, log, patient=patient, speech=speech)
 
 

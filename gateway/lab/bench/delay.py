@@ -165,6 +165,7 @@ async def run_delay(seconds: float) -> Delays:
         ConfigError: SIPp is not installed.
         SipError: the gateway did not start.
         BenchFailed: the call failed, or nothing came back.
+        ChildFailed: SIPp has ended.
     """
     pcm = caller_speech(seconds)
     with tempfile.TemporaryDirectory(prefix="gateway-delay-") as folder:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from gateway.child_process import ChildFailed
 from gateway.lab.bench.callers import Callers, calling
-from gateway.lab.bench.child import PYTHON, BenchFailed, Child, running
+from gateway.lab.bench.child import PYTHON, BenchFailed, MeasuredProcess
 from gateway.lab.figures.measure import percentile
 
 SETTLE_S = 5.0
@@ -133,12 +134,13 @@ async def run_bench(*, seconds: float, calls: int, tell: Tell, settle_s: float =
 
     Raises:
         ConfigError: SIPp or psutil is not installed.
-        BenchFailed: a program did not start, or calls did not stay up.
+        ChildFailed: a program did not start, or took no calls.
+        BenchFailed: calls did not stay up.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
         work_dir = Path(folder)
         async with _gateway(work_dir) as (gateway, port):
-            calls = calls or int((await gateway.find_in_output(_CAPACITY, _START_LIMIT_S))[1])
+            calls = calls or int((await gateway.find(_CAPACITY, _START_LIMIT_S))[1])
             tell(f"gateway: {calls} calls, {seconds:g} s, agent simulated in another process")
             ours = await _measure(gateway, port, _Window(calls, seconds, settle_s, True), work_dir, tell)
             if ours.speech_share < _LEAST_SPEECH and seconds >= _TURNS_S:
@@ -150,12 +152,12 @@ async def run_bench(*, seconds: float, calls: int, tell: Tell, settle_s: float =
 
 
 @asynccontextmanager
-async def _gateway(work_dir: Path) -> AsyncIterator[tuple[Child, int]]:
+async def _gateway(work_dir: Path) -> AsyncIterator[tuple[MeasuredProcess, int]]:
     """Run a simulator and a gateway that uses it; give the gateway and its SIP port."""
     (work_dir / "bench.yaml").write_text(_DIALPLAN)
     simulator_command = [*PYTHON, "-m", "gateway", "simulator", "--port", "0"]
-    async with running("simulator", simulator_command, work_dir) as simulator:
-        url = (await simulator.find_in_output(r"wss?://\S+", _START_LIMIT_S))[0]
+    async with MeasuredProcess("simulator", simulator_command, work_dir) as simulator:
+        url = (await simulator.find(r"wss?://\S+", _START_LIMIT_S))[0]
         environment = {
             "GATEWAY_DIALPLAN": "bench.yaml",
             "GATEWAY_SIP__HOST": "127.0.0.1",
@@ -166,27 +168,27 @@ async def _gateway(work_dir: Path) -> AsyncIterator[tuple[Child, int]]:
             "GATEWAY_REALTIME__API_KEY": "bench",
             "GATEWAY_CALL__DRAIN_LIMIT_S": "0",
         }
-        async with running("gateway", [*PYTHON, "-m", "gateway", "serve"], work_dir, environment) as gateway:
+        async with MeasuredProcess("gateway", [*PYTHON, "-m", "gateway", "serve"], work_dir, environment) as gateway:
             yield gateway, await _sip_port(gateway)
 
 
 @asynccontextmanager
-async def _loopback(work_dir: Path) -> AsyncIterator[tuple[Child, int]]:
+async def _loopback(work_dir: Path) -> AsyncIterator[tuple[MeasuredProcess, int]]:
     command = [*PYTHON, "-m", "gateway.sip.library.loopback", "--rtp-port-min", str(_RTP_PORT_MIN)]
-    async with running("loopback", command, work_dir) as loopback:
+    async with MeasuredProcess("loopback", command, work_dir) as loopback:
         yield loopback, await _sip_port(loopback)
 
 
-async def _sip_port(child: Child) -> int:
-    return int((await child.find_in_output(r"ready: sip:\S+?:(\d+)", _START_LIMIT_S))[1])
+async def _sip_port(child: MeasuredProcess) -> int:
+    return int((await child.find(r"ready: sip:\S+?:(\d+)", _START_LIMIT_S))[1])
 
 
-async def _measure(child: Child, port: int, window: _Window, work_dir: Path, tell: Tell) -> Figures:
+async def _measure(child: MeasuredProcess, port: int, window: _Window, work_dir: Path, tell: Tell) -> Figures:
     calls = window.calls
     async with calling(calls, port, work_dir, patient=window.patient) as callers:
         try:
             await callers.all_up()
-        except BenchFailed as failed:
+        except (BenchFailed, ChildFailed) as failed:
             raise child.failure(f"was called in vain ({failed})") from failed
         tell(f"  all {calls} up, first speech after {median(callers.first_audio_ms()):.0f} ms")
         await asyncio.sleep(window.settle_s)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-import signal
 import sys
-from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
+from gateway.child_process import ChildFailed, ChildProcess
 from gateway.errors import SipError
 from gateway.free_port import free_port
 from gateway.settings.sources import environment_for_child
 
 START_LIMIT_S = 120.0
-STOP_LIMIT_S = 10.0
-_READY = re.compile(rb"ready: sip:[^ ]*:(\d+)")
-_REMEMBERED_LINES = 200
+_READY = r"ready: sip:[^ ]*:(\d+)"
 
 
 def first_of_rtp_ports() -> int:
@@ -47,65 +41,28 @@ def on_loopback(dialplan: Path, realtime_url: str) -> dict[str, str]:
     }
 
 
-class Child(Protocol):
-    """A running ``gateway serve``, as ``asyncio.subprocess.Process`` has it."""
-
-    pid: int
-
-    @property
-    def stdout(self) -> AsyncIterable[bytes] | None:
-        """The lines it prints and logs."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code; None while it runs."""
-
-    def send_signal(self, signal: int, /) -> None:
-        """Send it a signal."""
-
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-
-    async def wait(self) -> int:
-        """Wait for its end; return its exit code."""
-
-
-async def start_gateway(environment: Mapping[str, str], *flags: str) -> Child:
-    """Start ``gateway serve`` in an interpreter of its own, with this environment and these flags of Python."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, *flags, "-m", "gateway", "serve"),
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-
-
-class GatewayProcess:
+class GatewayProcess(ChildProcess):
     """
     A gateway of its own, ready inside the ``async with`` block, ended with SIGTERM behind it.
 
     Args:
         variables: settings as environment variables; no other setting of this machine reaches it but the working
             directory's files.
-        start: starts the child with an environment.
+        debug: run Python in development mode, with the checks of threads on.
 
     Attributes:
+        environment: all of its environment variables.
         port: its SIP port.
-        output: the last lines it printed or logged.
-        process: the child.
     """
 
-    def __init__(
-        self, variables: Mapping[str, str], start: Callable[[Mapping[str, str]], Awaitable[Child]] = start_gateway
-    ) -> None:
-        self._environment = environment_for_child(variables)
-        self._start = start
+    def __init__(self, variables: Mapping[str, str], *, debug: bool = False) -> None:
+        checks = {"GATEWAY_LOG__DEBUG_THREADS": "true"} if debug else {}
+        flags = ("-X", "dev") if debug else ()
+        self.environment = environment_for_child({**checks, **variables})
+        super().__init__(
+            sys.executable, *flags, "-m", "gateway", "serve", name="the gateway", environment=self.environment
+        )
         self.port = 0
-        self.output: deque[str] = deque(maxlen=_REMEMBERED_LINES)
-        self.process: Child
-        self._ready = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """
@@ -114,43 +71,12 @@ class GatewayProcess:
         Raises:
             SipError: it ended, or was not ready in time; the text is what it printed.
         """
-        self.process = await self._start(self._environment)
-        self._reader = asyncio.create_task(self._read())
+        await super().__aenter__()
         try:
-            async with asyncio.timeout(START_LIMIT_S):
-                await self._ready.wait()
-        except TimeoutError:
-            pass
-        if not self.port:
-            await self.stop()
-            raise SipError("the gateway did not start:\n" + "\n".join(self.output))
+            self.port = int((await self.find(_READY, START_LIMIT_S))[1])
+        except ChildFailed:
+            raise SipError("the gateway did not start:\n" + self.output) from None
+        finally:
+            if not self.port:
+                await self.stop()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End it."""
-        await self.stop()
-
-    async def stop(self) -> int:
-        """End it with SIGTERM, or SIGKILL when that takes too long; return its exit code."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_LIMIT_S):
-                    await self.process.wait()
-            except TimeoutError:
-                self.process.kill()
-        code = await self.process.wait()
-        if self._reader is not None:
-            await self._reader
-        return code
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.output.append(line.decode(errors="replace").rstrip())
-            if found := _READY.search(line):
-                self.port = int(found.group(1))
-                self._ready.set()
-        self._ready.set()

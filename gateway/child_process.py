@@ -1,0 +1,196 @@
+"""
+A program run beside this one: its output is kept, it can be waited for, and it does not outlive its block.
+
+A task reads what the program writes, line by line, so that it never blocks on a full pipe. ``find`` and ``wait`` sleep
+until that task has news. ``stop`` asks with a signal first and kills when that takes too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections import deque
+from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from gateway.errors import GatewayError
+
+_TAIL_LINES = 15
+_LONGEST_LINE_BYTES = 2**20
+
+
+class ChildFailed(GatewayError):
+    """A program ended, or did not do what was awaited; the text says which and shows its last lines."""
+
+
+class Running(Protocol):
+    """A running program, as ``asyncio.subprocess.Process`` has it."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+
+    @property
+    def stdout(self) -> AsyncIterable[bytes] | None:
+        """The lines it writes, standard error too."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def send_signal(self, signal: int, /) -> None:
+        """Send it a signal."""
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+
+
+class ChildProcess:
+    """
+    One program, running inside the ``async with`` block.
+
+    Args:
+        command: program and arguments.
+        name: for messages; without one, the program's.
+        environment: all of its environment; None inherits this process's.
+        folder: working directory; None inherits.
+        kept_lines: how many of the last lines of its output are kept; None keeps all.
+        stop_signal: asks it to end.
+        stop_limit_s: how long it may take to end before it is killed.
+
+    Attributes:
+        lines: what it wrote, standard error too, without line ends.
+
+    Thread: loop.
+    """
+
+    def __init__(
+        self,
+        *command: str,
+        name: str = "",
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        kept_lines: int | None = 1000,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        stop_limit_s: float = 10.0,
+    ) -> None:
+        self.name = name or Path(command[0]).name
+        self.lines: deque[str] = deque(maxlen=kept_lines)
+        self._command = command
+        self._environment = None if environment is None else dict(environment)
+        self._folder = folder
+        self._stop_signal = stop_signal
+        self._stop_limit_s = stop_limit_s
+        self._process: Running
+        self._reader: asyncio.Task[None]
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Start it."""
+        self._process = await self.launch()
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        await self.stop()
+
+    async def launch(self) -> Running:
+        """Run the command; a subclass may start its program in another way."""
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self._folder,
+            env=self._environment,
+            limit=_LONGEST_LINE_BYTES,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    @property
+    def output(self) -> str:
+        """What it wrote, as far as it is kept."""
+        return "\n".join(self.lines)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal; without effect when it has ended."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def find(self, pattern: str, limit_s: float) -> re.Match[str]:
+        """
+        Wait until ``pattern`` is found in a line of its output; a match before that counts too.
+
+        Raises:
+            ChildFailed: it ended without one, or the limit passed.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                while True:
+                    self._news.clear()
+                    has_ended = self._reader.done()
+                    for line in self.lines:
+                        if found := re.search(pattern, line):
+                            return found
+                    if has_ended:
+                        raise self.failure(f"ended with exit code {await self._process.wait()}")
+                    await self._news.wait()
+        except TimeoutError:
+            raise self.failure(f"did not write {pattern!r} within {limit_s:g} s") from None
+
+    async def wait(self, limit_s: float) -> int:
+        """
+        Wait until it has ended by itself; return its exit code. Its output is whole then.
+
+        Raises:
+            ChildFailed: it still runs after the limit.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                await asyncio.shield(self._reader)
+                return await self._process.wait()
+        except TimeoutError:
+            raise self.failure(f"still runs after {limit_s:g} s") from None
+
+    async def stop(self) -> int:
+        """Ask it to end, kill it if it does not in time; return its exit code."""
+        if self.exit_code is None:
+            self.send_signal(self._stop_signal)
+            try:
+                async with asyncio.timeout(self._stop_limit_s):
+                    await self._process.wait()
+            except TimeoutError:
+                self.send_signal(signal.SIGKILL)
+        code = await self._process.wait()
+        await self._reader
+        return code
+
+    def failure(self, what: str) -> ChildFailed:
+        """Return an error that says what happened and shows the last lines."""
+        tail = "\n".join([*self.lines][-_TAIL_LINES:]) or "(it wrote nothing)"
+        return ChildFailed(f"{self.name} {what}; its last lines:\n{tail}")
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        try:
+            async for line in self._process.stdout:
+                self.lines.append(line.decode(errors="replace").rstrip())
+                self._news.set()
+        finally:
+            self._news.set()
