@@ -69,7 +69,7 @@ def no_thread_is_left() -> Iterator[None]:
 def no_task_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An asynchronous test whose loop still holds a task when it is closed fails."""
     left: list[str] = []
-    cancel_all_tasks = asyncio.runners._cancel_all_tasks
+    cancel_all_tasks = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined] # no name of it is public
 
     def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
         left.extend(str(task) for task in asyncio.all_tasks(loop))

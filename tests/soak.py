@@ -35,7 +35,7 @@ from gateway.lab.speech import caller_wav
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
-from tests.e2e.failing_answers import Ear
+from tests.rigs.ear import Ear
 from tests.rigs.sipp import Sipp
 from tests.rigs.sipp_steps import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, invite, pause
 from tests.rigs.waiting import until
@@ -226,9 +226,9 @@ async def caller(soak: Soak, line: Line, end: float, dice: random.Random) -> Non
         soak.tell(line.simulator, model, faults)
         soak.faults.update(fault.partition(",")[0] for fault in faults or ("none",))
         service, gives_up = f"{line.number}{dice.choice('01')}", dice.random() < 0.1
-        steps = (invite(0), WAIT_FOR_RINGING, CANCEL) if gives_up else (invite(0), ANSWERED, pause(length_ms), BYE)
+        talk = (WAIT_FOR_RINGING, CANCEL) if gives_up else (ANSWERED, pause(length_ms), BYE)
         async with RtpPeer() as phone:
-            steps = tuple(step.replace("m=audio 0 ", f"m=audio {phone.port} ") for step in steps)
+            steps = (invite(phone.port), *talk)
             timers = [loop.call_later(LATER_S, soak.tell, line.simulator, model, later)]
             if dice.random() < 0.2:
                 timers.append(loop.call_later(dice.uniform(5, 15), phone.press, "12#"))

@@ -226,9 +226,9 @@ async def _calls(house: House, occasion: Occasion, left: Iterator[tuple[Way, str
         for way, model in left:
             async with RtpPeer() as phone, telephone.call(phone.port, model) as status:
                 assert status == "200", f"{way.name}: {status}"
-                await until(lambda media=phone: media.reception.packets, what="the gateway's first packet")
-                phone.talk()
                 ear = Ear(phone)
+                await until(ear.frames, what="the gateway's first packet")
+                phone.talk()
                 due_at = await _bring_about(occasion, phone, ear)
                 await _wait_for_words(way, ear, due_at, telephone)
                 seen = [each for each in house.simulator.connections if each.model == model]

@@ -127,11 +127,11 @@ async def test_the_agent_starts_and_pauses_a_recording(house: MakeHouse, tmp_pat
         async with Sipp(here.port, steps, tmp_path / "sipp") as sipp:
             phone.talk()
             connection = await here.simulator.connection(1)
-            await until(lambda: len(connection.tool_outputs()) == 2, what="two calls of tools")
+            await until(lambda: len(outputs(connection)) == 2, what="two calls of tools")
             await asyncio.sleep(0.2)
             phone.say(caller_speech(2))
             assert await sipp.finish() == 0, sipp.output
-        assert connection.tool_outputs() == ["The recording runs.", "The recording is paused."]
+        assert outputs(connection) == ["The recording runs.", "The recording is paused."]
         _, left, right = await recorded(here)
         assert loudest(left) < 200  # the number was not recorded
         assert loudest(right) > 2000

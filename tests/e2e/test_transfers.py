@@ -52,9 +52,9 @@ async def test_caller_and_target_talk_until_one_of_them_leaves(
 ) -> None:
     port = free_port()
     refers = (NO_REFER,) if policy == "refer_or_bridge" else ()
-    ends = (pause(4000), BYE), (EXPECT_BYE,)
+    caller_end, callee_end = pause(4000) + BYE, EXPECT_BYE
     if first_leaves == "callee":
-        ends = (EXPECT_BYE,), (pause(2500), CALLEE_BYE)
+        caller_end, callee_end = EXPECT_BYE, pause(2500) + CALLEE_BYE
     async with (
         house(simulator=scripted([TRANSFER]), profile=desk(port), **trunk(policy)) as here,
         RtpPeer(looped=True) as caller,
@@ -62,8 +62,8 @@ async def test_caller_and_target_talk_until_one_of_them_leaves(
     ):
         answers = (EXPECT_INVITE, RING, pause(900), respond("200 OK", sdp(callee.port)), EXPECT_ACK)
         async with (
-            Sipp(here.port, (*answers, *ends[1]), tmp_path / "callee", port=port) as called,
-            Sipp(here.port, (invite(caller.port), ANSWERED, *refers, *ends[0]), tmp_path / "caller") as calling,
+            Sipp(here.port, (*answers, callee_end), tmp_path / "callee", port=port) as called,
+            Sipp(here.port, (invite(caller.port), ANSWERED, *refers, caller_end), tmp_path / "caller") as calling,
         ):
             caller.talk()
             callee.talk()

@@ -25,7 +25,7 @@ from gateway.upstream.realtime.access.connect import RealtimeConnector
 from tests.fakes.threads import on_clock
 
 Json = dict[str, Any]
-Script = Callable[[ServerConnection], Awaitable[None]]
+Script = Callable[[ServerConnection], Awaitable[object]]
 E = TypeVar("E", bound=CallEvent)
 
 CALL = CallId("call-1")
@@ -119,7 +119,10 @@ async def calling(url: str, **settings: Any) -> AsyncIterator[Call]:
 
 @asynccontextmanager
 async def serving(script: Script, **options: Any) -> AsyncIterator[str]:
-    async with serve(script, "127.0.0.1", 0, compression=None, **options) as server:
+    async def handle(socket: ServerConnection) -> None:
+        await script(socket)
+
+    async with serve(handle, "127.0.0.1", 0, compression=None, **options) as server:
         port = server.sockets[0].getsockname()[1]
         yield f"ws://127.0.0.1:{port}/v1/realtime?tenant=7"
 

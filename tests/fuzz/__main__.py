@@ -31,9 +31,10 @@ def main() -> None:
                 continue
             for mode in given.modes:
                 started = time.monotonic()
-                cases = (case_of(mode, given.seed, number) for number in range(given.first, given.first + given.cases))
+                numbers = range(given.first, given.first + given.cases)
+                made = (case_of(mode, given.seed, number) for number in numbers)
                 _tell(f"{mode}, SRTP {srtp}, seed {given.seed}")
-                tally = Hunt(srtp, Path(folder), lambda finding: _keep(finding, given.corpus)).run(cases, _tell)
+                tally = Hunt(srtp, Path(folder), lambda finding: _keep(finding, given.corpus)).run(made, _tell)
                 failed |= _report(mode, srtp, tally, time.monotonic() - started)
     sys.exit(failed)
 

@@ -130,7 +130,7 @@ def change_number(dice: random.Random, text: str) -> str:
 
 
 def change_token(dice: random.Random, text: str) -> str:
-    others = _TOKEN.findall(text) or [""]
+    others: list[str] = _TOKEN.findall(text) or [""]
 
     def change(old: str) -> str:
         how = dice.randrange(8)

@@ -21,7 +21,7 @@ from tests.rigs.waiting import until
 pytestmark = pytest.mark.integration
 
 LOUD = 8000
-QUICK = {"think_ms": 0, "speed": 1000.0, "key": KEY}
+QUICK: dict[str, Any] = {"think_ms": 0, "speed": 1000.0, "key": KEY}
 
 
 def profile(**more: Any) -> AgentProfile:

@@ -34,7 +34,7 @@ def profile(**more: Any) -> AgentProfile:
 
 def options(*answers: dict[str, Any], **more: Any) -> SimulatorOptions:
     script = Script.model_validate({"answers": answers}) if answers else None
-    return SimulatorOptions(**{"key": KEY, "think_ms": 0, "speed": 1000.0, "script": script} | more)
+    return SimulatorOptions(key=KEY, think_ms=0, speed=1000.0, script=script, **more)
 
 
 def count(connection: Connection, name: str) -> int:

@@ -111,8 +111,8 @@ async def test_frames_that_are_missing_are_silence_and_the_rest_stays_aligned(tm
     told: list[CallEvent] = []
 
     def play(recorder: CallRecorder) -> None:
-        steps = ["a1", "c1", "a2", "a3", "c3", "c4", "a5", "c5", "a-", "c6", "a7", "c-", "a8", "c8"]
-        for side, number in steps:
+        for step in ("a1", "c1", "a2", "a3", "c3", "c4", "a5", "c5", "a-", "c6", "a7", "c-", "a8", "c8"):
+            side, number = step[0], step[1]
             piece = None if number == "-" else frame(int(number))
             (recorder.write_agent if side == "a" else recorder.write_caller)(piece)
         recorder.write_agent(frame(9))

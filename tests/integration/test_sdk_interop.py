@@ -45,7 +45,7 @@ async def sdk(simulator: Simulator, model: str = "gpt-realtime") -> AsyncIterato
 
 async def until(connection: AsyncRealtimeConnection, event_type: str) -> list[Any]:
     """Return the events up to the next of that type."""
-    events = []
+    events: list[Any] = []
     async with asyncio.timeout(LIMIT_S):
         while not events or events[-1].type != event_type:
             events.append(await connection.recv())
@@ -60,9 +60,8 @@ async def test_the_sdk_takes_a_spoken_turn_a_tool_call_and_an_error() -> None:
             detection = {"type": "server_vad", "silence_duration_ms": 500}
             phone = {"format": {"type": "audio/pcmu"}, "turn_detection": detection}
             audio = {"input": phone, "output": {"format": {"type": "audio/pcmu"}, "voice": "marin"}}
-            await connection.session.update(
-                session={"type": "realtime", "audio": audio, "tools": [LOOK_UP]}  # type: ignore[typeddict-item]
-            )
+            session: Any = {"type": "realtime", "audio": audio, "tools": [LOOK_UP]}
+            await connection.session.update(session=session)
             await until(connection, "session.updated")
             speech = pcm_to_ulaw(read_wav(caller_wav()))[: 8 * 4000]
             for start in range(0, len(speech), 160):

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ class Stall(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def named_line(names: NameServer, trunk: Mapping[str, object], **settings: object) -> AsyncIterator[SipAgent]:
-    given = {"name_servers": names.address, "dns_timeout_s": 1, "requests_per_second": 1000, **settings}
+    given: dict[str, Any] = {"name_servers": names.address, "dns_timeout_s": 1, "requests_per_second": 1000, **settings}
     async with sip_agent(trunks={"main": trunk} if trunk else {}, **given) as here:
         yield here
 

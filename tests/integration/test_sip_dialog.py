@@ -89,9 +89,9 @@ async def test_hold_and_resume_are_told_once_and_its_music_is_not_heard(
             invite(peer.port),
             ANSWERED,
             pause(400),
-            change(sdp(peer.port, version=2, **held), cseq=3),  # type: ignore[arg-type]
+            change(sdp(peer.port, version=2, **held), cseq=3),
             pause(600),
-            change(sdp(peer.port, version=3, **held), cseq=4),  # type: ignore[arg-type]
+            change(sdp(peer.port, version=3, **held), cseq=4),
             pause(900),
             change(sdp(peer.port, version=4), cseq=5),
             pause(600),
@@ -138,7 +138,7 @@ async def test_a_call_that_begins_on_hold_stands_and_sounds_after_it(tmp_path: P
         await until(lambda: here.seen(LegClosed))
         assert [kind for kind in kinds(here)[1:] if kind is not MediaUp] == [LegHeld, LegResumed, LegClosed]
         assert kinds(here)[1] is MediaUp
-        assert here.seen(MediaUp)[-1].codec == "PCMU/8000"  # type: ignore[attr-defined]
+        assert here.seen(MediaUp)[-1].codec == "PCMU/8000"
 
 
 @pytest.mark.parametrize("other", ["video 6004 RTP/AVP 34", "image 6004 udptl t38", "audio 0 RTP/AVP 8"])
@@ -179,7 +179,7 @@ async def test_a_callback_that_raises_does_not_end_the_call(tmp_path: Path, monk
         await play(here.port, tmp_path, invite(), ANSWERED, pause(800), BYE)
         await until(lambda: here.seen(LegClosed))
         assert LegFailed not in kinds(here)
-        assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].by_caller is True
 
 
 async def test_a_call_whose_stream_fails_is_ended_by_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ async def test_a_call_whose_stream_fails_is_ended_by_the_watch(tmp_path: Path, m
             await until(lambda: here.seen(LegFailed))
             here.legs[0].hang_up(500, "failed")
             assert await sipp.finish() == 0, sipp.output
-        assert here.seen(LegFailed)[0].detail == "the audio stream could not be made"  # type: ignore[attr-defined]
+        assert here.seen(LegFailed)[0].detail == "the audio stream could not be made"
 
 
 async def test_the_end_of_a_call_is_told_though_its_callback_failed(
@@ -203,7 +203,7 @@ async def test_the_end_of_a_call_is_told_though_its_callback_failed(
     async with sip_agent(ring_and_answer) as here:
         await play(here.port, tmp_path, invite(), ANSWERED, pause(100), BYE)
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].code == 200  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].code == 200
 
 
 # Changes of media
@@ -284,7 +284,7 @@ async def test_an_offer_that_comes_late_is_answered_late(tmp_path: Path, answer:
             here.playout.write("speech", NOISE)
             assert await sipp.finish() == 0, sipp.output
         await until(lambda: here.seen(LegClosed))
-        assert [event.codec for event in here.seen(MediaUp)] == [codec]  # type: ignore[attr-defined]
+        assert [event.codec for event in here.seen(MediaUp)] == [codec]
         assert peer.reception.packets
 
 
@@ -309,7 +309,7 @@ async def test_a_call_may_be_cancelled_at_once(tmp_path: Path) -> None:
             async with MeanwhileItDoes(here, lambda _leg: None):
                 await play(here.port, tmp_path / str(number), *steps)
         await until(lambda: len(here.seen(LegClosed)) == 5)
-        assert {event.code for event in here.seen(LegClosed)} == {487}  # type: ignore[attr-defined]
+        assert {event.code for event in here.seen(LegClosed)} == {487}
 
 
 async def test_a_bye_on_the_early_dialog_ends_the_call(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ async def test_a_bye_on_the_early_dialog_ends_the_call(tmp_path: Path) -> None:
             here.port, tmp_path, invite(), WAIT_FOR_RINGING.replace("/>", ' rrs="true"/>'), EARLY_BYE, pause(200)
         )
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].by_caller is True  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].by_caller is True
 
 
 async def test_reliable_ringing_is_acknowledged(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ async def test_the_reason_of_a_bye_is_read(tmp_path: Path) -> None:
         reason = '\n      Reason: Q.850;cause=16;text="Normal call clearing"'
         await play(here.port, tmp_path, invite(), ANSWERED, pause(100), bye(reason))
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].reason == "Normal call clearing (Q.850 16)"  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].reason == "Normal call clearing (Q.850 16)"
 
 
 async def test_the_reason_of_a_cancel_is_read(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ async def test_the_reason_of_a_cancel_is_read(tmp_path: Path) -> None:
         cancel = CANCEL.replace("      Max-Forwards: 70", reason, 1)
         await play(here.port, tmp_path, invite(), WAIT_FOR_RINGING, cancel)
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].reason == "Call completed elsewhere (SIP 200)"  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].reason == "Call completed elsewhere (SIP 200)"
 
 
 async def test_our_bye_and_our_refusals_say_why(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ async def pressing(folder: Path, *steps: str) -> AsyncIterator[tuple[KeyPeer, in
             await asyncio.sleep(0.2)
             yield keys, rtp_port_of(folder), told
             assert await sipp.finish() == 0, sipp.output
-        told += [event.digit for event in here.seen(DigitPressed)]  # type: ignore[attr-defined]
+        told += [event.digit for event in here.seen(DigitPressed)]
 
 
 async def test_each_press_is_told_once_whatever_is_lost_or_repeated(tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ async def test_keys_by_info_are_told_once_each(tmp_path: Path) -> None:
         )
         await play(here.port, tmp_path, invite(), ANSWERED, *steps, bye(cseq=11))
         await until(lambda: here.seen(LegClosed))
-        assert "".join(event.digit for event in here.seen(DigitPressed)) == "5*#5*7"  # type: ignore[attr-defined]
+        assert "".join(event.digit for event in here.seen(DigitPressed)) == "5*#5*7"
 
 
 async def test_an_info_or_notify_about_something_else_is_answered_by_the_book(tmp_path: Path) -> None:

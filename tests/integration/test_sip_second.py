@@ -106,7 +106,7 @@ async def test_the_agent_hears_nothing_before_the_answer(tmp_path: Path) -> None
             assert await sipp.finish() == 0, sipp.output
         await until(lambda: here.seen(LegClosed))
         assert told(here, call.call_id) == [LegRinging, MediaUp, LegClosed]
-        assert [event.code for event in here.seen(LegRinging)] == [183]  # type: ignore[attr-defined]
+        assert [event.code for event in here.seen(LegRinging)] == [183]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ async def test_more_calls_than_the_library_holds_are_told_and_kill_nothing(tmp_p
         nobody = free_port()
         calls = [OwnCall(here, nobody) for _ in range(here.info.capacity + 2)]
         await until(lambda: len(here.seen(LegClosed)) == 2)
-        assert {event.code for event in here.seen(LegClosed)} == {503}  # type: ignore[attr-defined]
+        assert {event.code for event in here.seen(LegClosed)} == {503}
         for call in calls:
             call.leg.hang_up(487, "enough")
         await until(lambda: len(here.seen(LegClosed)) == len(calls), limit_s=45)
@@ -365,7 +365,7 @@ async def test_a_ringing_second_leg_can_be_dropped(tmp_path: Path) -> None:
         parts.leg.drop_second()
         assert await parts.second.finish() == 0, parts.second.output
         await until(lambda: here.seen(SecondClosed))
-        assert here.seen(SecondClosed)[0].code == 487  # type: ignore[attr-defined]
+        assert here.seen(SecondClosed)[0].code == 487
         parts.leg.hang_up(200, "done")
         assert await parts.caller.finish() == 0
 
@@ -410,7 +410,7 @@ async def test_a_second_leg_that_cannot_be_placed_is_over_at_once(tmp_path: Path
             await until(lambda: len(here.seen(SecondClosed)) == 1)
             leg.call_second(CallSecond(f"sip:human@127.0.0.1:{nobody}"))
             await until(lambda: len(here.seen(SecondClosed)) == 2)
-            assert {event.code for event in here.seen(SecondClosed)} == {503}  # type: ignore[attr-defined]
+            assert {event.code for event in here.seen(SecondClosed)} == {503}
             leg.hang_up(200, "done")
             assert await sipp.finish() == 0, sipp.output
         for call in others:

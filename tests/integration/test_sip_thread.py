@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from gateway.errors import SipError
 from gateway.ids import new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.settings.sip import SipSettings
+from gateway.sip.calls.calls import CallTable
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
 from gateway.sip.library.pj import pj
@@ -72,14 +74,14 @@ async def test_a_refusal_before_the_answer_carries_retry_after(tmp_path: Path) -
         sipp = await play(here.port, tmp_path, invite(), refused(503))
         assert "Retry-After: 7" in sipp.first("SIP/2.0 503").text
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].by_caller is False  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].by_caller is False
 
 
 async def test_a_cancelled_call_is_over_with_487(tmp_path: Path) -> None:
     async with sip_agent(PjLeg.ring) as here:
         await play(here.port, tmp_path, invite(), '<recv response="180"/>', CANCEL)
         await until(lambda: here.seen(LegClosed))
-        assert here.seen(LegClosed)[0].code == 487  # type: ignore[attr-defined]
+        assert here.seen(LegClosed)[0].code == 487
 
 
 async def test_orders_for_a_call_that_is_over_mean_nothing(tmp_path: Path) -> None:
@@ -109,12 +111,16 @@ async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
         assert await sipp.finish() == 0, sipp.output
 
 
+def _tell_loop(sip: SipThread, done: asyncio.Event, _table: CallTable) -> None:
+    sip._loop.call_soon_threadsafe(done.set)
+
+
 async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.sip.thread._POLL_IDLE_MS", 60_000)
     async with sip_agent(ring_and_answer) as here:
         for _ in range(50):
             done = asyncio.Event()
-            here.sip.submit(lambda _table, done=done: here.sip._loop.call_soon_threadsafe(done.set))
+            here.sip.submit(partial(_tell_loop, here.sip, done))
             async with asyncio.timeout(20):  # without a wake, the library's own timers end its wait in a minute
                 await done.wait()
 
@@ -124,7 +130,7 @@ async def test_a_build_that_cannot_be_woken_is_polled(monkeypatch: pytest.Monkey
     async with sip_agent(ring_and_answer) as here:
         assert not here.sip._waker.works
         done = asyncio.Event()
-        here.sip.submit(lambda _table: here.sip._loop.call_soon_threadsafe(done.set))
+        here.sip.submit(partial(_tell_loop, here.sip, done))
         async with asyncio.timeout(20):
             await done.wait()
 

@@ -47,7 +47,7 @@ def handshake(port: int, version: ssl.TLSVersion) -> str | None:
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
 async def test_tls_is_1_2_and_nothing_older(tmp_path: Path) -> None:
     own = self_signed(tmp_path, "own")
-    files = {"tls_certificate": own.certificate, "tls_key": own.key}
+    files: dict[str, Any] = {"tls_certificate": own.certificate, "tls_key": own.key}
     async with sip_agent(trunks={"main": {"host": "127.0.0.1"}}, tls=True, tls_port=0, **files) as here:
         assert "TLS" in here.info.transports
         for version, agreed in (
@@ -81,7 +81,7 @@ async def test_a_trunk_over_tls_is_verified_by_the_authorities(tmp_path: Path) -
                 "password_from": "line",
             }
             async with sip_agent(trunks={"main": trunk}, tls_authorities=authorities.certificate) as here:
-                await until(lambda here=here, state=state: state in here.trunk_states)
+                await here.until_trunk(state)
                 assert "TLS" not in here.info.transports
             assert bool(registrar.requests) is (state == "registered")
 

@@ -143,7 +143,10 @@ async def test_a_number_needs_a_trunk_and_the_trunk_must_be_there() -> None:
 
 
 async def test_the_source_decides_whose_call_it_is_and_not_what_the_caller_writes(tmp_path: Path) -> None:
-    trunks = {"pbx": {"host": "127.0.0.1", "trust_identity": True}, "far": {"host": "192.0.2.9", "username": "1000"}}
+    trunks: dict[str, dict[str, object]] = {
+        "pbx": {"host": "127.0.0.1", "trust_identity": True},
+        "far": {"host": "192.0.2.9", "username": "1000"},
+    }
     async with sip_agent(trunks=trunks) as here:
         steps = (invite(), ANSWERED, EXPECT_BYE)
         async with Sipp(here.port, steps, tmp_path) as caller:
@@ -165,7 +168,7 @@ async def test_of_several_accounts_at_one_carrier_the_called_one_has_the_call(tm
                 )
                 here.legs[-1].hang_up(200, "done")
                 assert await caller.finish() == 0, caller.output
-        assert [event.trunk for event in here.seen(IncomingInvite)] == ["b", "a"]  # type: ignore[attr-defined]
+        assert [event.trunk for event in here.seen(IncomingInvite)] == ["b", "a"]
 
 
 async def test_a_stranger_is_refused_once_there_are_trunks(tmp_path: Path) -> None:
@@ -179,6 +182,6 @@ async def test_with_g722_the_bridge_runs_at_16_khz(tmp_path: Path) -> None:
         assert here.info.pcm.rate_hz == 16000
         async with Sipp(here.port, (invite(payloads="9 0 101"), ANSWERED, EXPECT_BYE), tmp_path) as caller:
             await until(lambda: here.seen(MediaUp))
-            assert here.seen(MediaUp)[0].codec.startswith("G722/")  # type: ignore[attr-defined]
+            assert here.seen(MediaUp)[0].codec.startswith("G722/")
             here.legs[0].hang_up(200, "done")
             assert await caller.finish() == 0, caller.output

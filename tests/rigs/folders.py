@@ -15,6 +15,12 @@ from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
 
+def _names(field: object) -> list[str]:
+    """Return what a list field holds: import-linter puts the names themselves where the class has the field."""
+    assert isinstance(field, list)
+    return [str(name) for name in field]
+
+
 def _folder_of(module: str, named: frozenset[str], packages: frozenset[str]) -> str:
     return module if module in named or module in packages else module.rpartition(".")[0]
 
@@ -31,9 +37,10 @@ class FolderLayers(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Name every import that goes up or sideways, and every folder that no line names."""
-        lines = [[name.strip() for name in line.split("|")] for line in self.layers]  # type: ignore[attr-defined]
+        lines = [[name.strip() for name in line.split("|")] for line in _names(self.layers)]
         height = {name: -number for number, line in enumerate(lines) for name in line}
         named, packages = frozenset(height), _packages(graph)
+        unfinished = frozenset(_names(self.unfinished))
         ours = sorted(module for module in graph.modules if module.split(".")[0] == "gateway")
         wrong = [f"{name} is on a line but not in the package" for name in sorted(named - set(ours))]
         for module in ours:
@@ -43,7 +50,7 @@ class FolderLayers(Contract):
                 continue
             for imported in sorted(graph.find_modules_directly_imported_by(module)):
                 other = _folder_of(imported, named, packages)
-                if f"{folder} -> {other}" in self.unfinished:  # type: ignore[attr-defined]
+                if f"{folder} -> {other}" in unfinished:
                     continue
                 if other in height and other != folder and height[other] >= height[folder]:
                     (detail, *_) = graph.get_import_details(importer=module, imported=imported)
@@ -70,21 +77,21 @@ class PureFolders(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Name each pure module that reaches a library, with the way there."""
-        named = {*self.folders, *self.impure}  # type: ignore[attr-defined]
+        named = {*_names(self.folders), *_names(self.impure)}
         wrong = [f"{name} is named but not there" for name in sorted(named - graph.modules)]
         wrong += [" -> ".join(chain) for chain in self.chains(graph, self.pure_modules(graph))]
         return ContractCheck(kept=not wrong, metadata={"wrong": wrong})
 
     def pure_modules(self, graph: ImportGraph) -> list[str]:
         """Return the modules of the folders, but for those named as impure."""
-        folders, impure = set(self.folders), set(self.impure)  # type: ignore[attr-defined]
+        folders, impure = set(_names(self.folders)), set(_names(self.impure))
         found = (module for module in graph.modules if module in folders or module.rpartition(".")[0] in folders)
         return sorted(set(found) - impure)
 
     def chains(self, graph: ImportGraph, modules: Iterable[str]) -> Iterator[list[str]]:
         """Return the shortest way from each module to each library, where there is one."""
-        known = [library for library in self.libraries if library in graph.modules]  # type: ignore[attr-defined]
-        with _without_imports_of(graph, self.marks):  # type: ignore[attr-defined]
+        known = [library for library in _names(self.libraries) if library in graph.modules]
+        with _without_imports_of(graph, _names(self.marks)):
             found = [graph.find_shortest_chain(module, library) for module in modules for library in known]
         return (list(chain) for chain in found if chain)
 

@@ -80,10 +80,11 @@ async def call(
 async def calls(*starts: Callable[[], Awaitable[Line]], house: House) -> list[Line]:
     """Run calls side by side, each begun when the one before is at the simulator, so that they keep their order."""
     tasks: list[asyncio.Task[Line]] = []
-    for number, start in enumerate(starts, len(house.simulator.connections) + 1):
+    before = len(house.simulator.connections)
+    for start in starts:
         tasks.append(asyncio.ensure_future(start()))
         await until(
-            lambda wanted=number: len(house.simulator.connections) >= wanted or any(task.done() for task in tasks),
+            lambda: len(house.simulator.connections) >= before + len(tasks) or any(task.done() for task in tasks),
             what="a session for each call",
         )
     return list(await asyncio.gather(*tasks))

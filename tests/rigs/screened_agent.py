@@ -105,7 +105,7 @@ def _run(
     counting = ExitStack()
     screen = Screen(rules, tracer, accept_guard, handles=counting.enter_context(Handles()))
     if not gated:
-        ParserGate.install = _refuse  # type: ignore[method-assign]
+        setattr(ParserGate, "install", _refuse)  # noqa: B010
     assert screen.install()
     assert accept_guard.guarded
     listening = listen(settings, endpoint)
@@ -121,7 +121,12 @@ def _run(
     account.tracer = tracer
     account.create(account_config, True)
     over, asked = threading.Event(), deque[str]()
-    threading.Thread(target=lambda: (asked.extend(sys.stdin), over.set()), daemon=True).start()
+
+    def read_orders() -> None:
+        asked.extend(sys.stdin)
+        over.set()
+
+    threading.Thread(target=read_orders, daemon=True).start()
     print(listening.port, listening.tls_port, flush=True)
     tick_at = 0.0
     while not over.is_set():

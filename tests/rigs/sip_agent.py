@@ -21,6 +21,7 @@ from gateway.sip.leg import PjLeg
 from gateway.sip.library.endpoint import SipInfo
 from gateway.sip.thread import SipThread
 from tests.rigs.kamailio import PASSWORD
+from tests.rigs.waiting import LIMIT_S, until
 
 NOISE = bytes(range(256)) * 250
 E = TypeVar("E", bound=CallEvent)
@@ -72,6 +73,10 @@ class SipAgent:
     def seen(self, kind: type[E]) -> list[E]:
         """Return the events of this class so far."""
         return [event for event in self.events if isinstance(event, kind)]
+
+    async def until_trunk(self, state: str, limit_s: float = LIMIT_S) -> None:
+        """Wait until a trunk has been in this state."""
+        await until(lambda: state in self.trunk_states, limit_s, f"a trunk that is {state}")
 
     def call(self, target: str, *, trunk: str = "") -> PjLeg:
         """Place a call."""

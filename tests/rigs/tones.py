@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -83,4 +85,4 @@ async def until_they_hear_each_other(caller: RtpPeer, callee: RtpPeer) -> None:
     callee.say(tone(CALLEE_HZ))
     for peer, hz in ((caller, CALLEE_HZ), (callee, CALLER_HZ)):
         peer.reception.clear()
-        await until(lambda peer=peer, hz=hz: hears(peer, hz), what=f"{hz:g} Hz")
+        await until(partial(hears, peer, hz), what=f"{hz:g} Hz")

@@ -99,8 +99,8 @@ def test_a_secret_is_found_behind_the_escapes_of_json_whatever_it_is(before: str
 
 def test_all_secrets_of_the_settings_are_known() -> None:
     settings = Settings(
-        realtime={"api_key": "sk-key-of-realtime", "headers": {"x-tenant": "tenant-secret"}},  # type: ignore[arg-type]
-        redis={"url": "redis://user:redis-password@127.0.0.1/0"},  # type: ignore[arg-type]
+        realtime={"api_key": "sk-key-of-realtime", "headers": {"x-tenant": "tenant-secret"}},
+        redis={"url": "redis://user:redis-password@127.0.0.1/0"},
         secrets={"crm": SecretStr("crm-secret")},
     )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gateway.audio.filler import FADE_MS, LEVEL_DBFS, LOOP_S, FillerLoop, load_filler, tone_filler
 from gateway.audio.pcm import MODEL, PHONE, WIDEBAND, PcmFormat
@@ -60,8 +61,10 @@ def test_the_tone_is_the_same_at_both_rates(fmt: PcmFormat) -> None:
 def test_a_file_of_the_other_rate_is_converted_and_goes_round_without_a_seam(
     tmp_path: Path, file: PcmFormat, leg: PcmFormat
 ) -> None:
-    def sine(fmt: PcmFormat) -> np.ndarray:  # whole periods: a loop of it is one endless sine
-        return np.rint(8000 * np.sin(2 * np.pi * 400 * np.arange(fmt.rate_hz // 4) / fmt.rate_hz)).astype("<i2")
+    def sine(fmt: PcmFormat) -> NDArray[np.int16]:  # whole periods: a loop of it is one endless sine
+        wave = 8000 * np.sin(2 * np.pi * 400 * np.arange(fmt.rate_hz // 4) / fmt.rate_hz)
+        samples: NDArray[np.int16] = np.rint(wave).astype(np.int16)
+        return samples
 
     write_wav(tmp_path / "hold.wav", file.rate_hz, sine(file).tobytes())
     converted = np.frombuffer(load_filler("hold.wav", tmp_path, leg), "<i2").astype(float)

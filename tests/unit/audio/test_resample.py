@@ -46,7 +46,9 @@ def levels_db(audio: Audio, rate_hz: int) -> tuple[Audio, Audio]:
     """Return (frequencies, level of a sine at each, in dB of AMPLITUDE)."""
     window = np.kaiser(audio.size, 20)
     spectrum = np.abs(np.fft.rfft(audio * window)) / (window.sum() / 2) / AMPLITUDE
-    return np.fft.rfftfreq(audio.size, 1 / rate_hz), 20 * np.log10(spectrum + 1e-9)
+    frequencies = np.asarray(np.fft.rfftfreq(audio.size, 1 / rate_hz), np.float64)
+    levels = np.asarray(20 * np.log10(spectrum + 1e-9), np.float64)
+    return frequencies, levels
 
 
 def highest_db(audio: Audio, rate_hz: int, low_hz: float, high_hz: float) -> float:
@@ -65,7 +67,8 @@ def speech_band_noise(rate_hz: int, seconds: float = 1.0) -> Audio:
     audio = np.zeros(time.size)
     for frequency_hz in random.uniform(200, 3200, 150):
         audio += np.sin(2 * np.pi * frequency_hz * time + random.uniform(0, 2 * np.pi))
-    return audio * (10000 / np.abs(audio).max())
+    loudest = float(np.abs(audio).max())
+    return audio * (10000 / loudest)
 
 
 def speech_ends_at(*rates_hz: int) -> int:

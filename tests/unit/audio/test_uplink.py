@@ -71,6 +71,8 @@ def test_nobody_is_woken_after_listening_ended() -> None:
 class TapWithALoopThatStopsListening(UplinkTap):
     """Lets the loop end its listening at the worst moment: while the clock is looking whether to ring."""
 
+    _stored: Callable[[], None] | None = None
+
     @property
     def _wake(self) -> Callable[[], None] | None:
         wake, self._stored = self._stored, None

@@ -94,7 +94,7 @@ def test_trunks_and_secrets_must_be_among_settings_that_are_given(
     bare: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     (bare / "plan.yaml").write_text(NAMES)
-    command = ("check", "plan.yaml")
+    command: tuple[str, ...] = ("check", "plan.yaml")
     if given == "file":
         (bare / "gateway.toml").write_text('[trunks.carrier]\nhost = "192.0.2.1"\n[secrets]\ncrm = "x"\n')
     elif given == "environment":

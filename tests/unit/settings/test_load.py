@@ -90,9 +90,9 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
     }
     defaults = effective(Settings())
     for name in FIELDS:
-        shown = defaults[name].value
+        default = defaults[name].value
         if name != "sip.udp":
-            monkeypatch.setenv(variable_of(name), odd.get(name) or {"yes": "off", "no": "on"}.get(shown, shown))
+            monkeypatch.setenv(variable_of(name), odd.get(name) or {"yes": "off", "no": "on"}.get(default, default))
     shown = effective(load_settings())
     assert [name for name in FIELDS if shown[name].origin != variable_of(name)] == ["sip.udp"]
 
@@ -375,7 +375,7 @@ def test_a_variable_of_a_mapping_without_a_name_is_unknown(monkeypatch: pytest.M
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings().sip.port = 1
+        load_settings().sip.port = 1  # type: ignore[misc]
 
 
 def test_a_child_process_inherits_no_setting_but_those_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,8 @@ def test_a_caller_who_has_rung_long_enough_is_answered_as_soon_as_the_agent_is_r
 
 def test_a_caller_who_was_answered_hears_the_filler_until_the_agent_is_ready() -> None:
     machine = after(replace(HELLO, then=replace(AGENT, prompt="Ask for the number.")), UP, played())
-    assert machine.handle(ROUTED) == (do.StartFiller(), do.OpenAgent(), do.StartTimer("setup", 8))
-    assert machine.phase is Phase.WAITING
+    asked = (do.StartFiller(), do.OpenAgent(), do.StartTimer("setup", 8))
+    assert (machine.handle(ROUTED), machine.phase) == (asked, Phase.WAITING)
     actions = machine.handle(READY)
     assert actions == (do.CancelTimer("setup"), do.StopFiller(), do.Greet("Ask for the number."))
     assert machine.phase is Phase.ACTIVE

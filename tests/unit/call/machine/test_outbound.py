@@ -30,8 +30,8 @@ def dialing(*events: ev.CallEvent) -> CallMachine:
 
 def test_the_far_end_is_called_only_when_the_agent_is_ready() -> None:
     machine = CallMachine()
-    assert machine.handle(OUTBOUND) == (do.OpenAgent(), do.StartTimer("setup", 8))
-    assert machine.phase is Phase.PREPARING
+    asked = (do.OpenAgent(), do.StartTimer("setup", 8))
+    assert (machine.handle(OUTBOUND), machine.phase) == (asked, Phase.PREPARING)
     assert machine.handle(READY) == (do.CancelTimer("setup"), do.Dial(), do.StartTimer("ringing", 20))
     assert machine.phase is Phase.DIALING
 

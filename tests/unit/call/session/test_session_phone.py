@@ -129,11 +129,11 @@ async def test_a_warm_transfer_from_the_wish_to_the_end(stage: Stage) -> None:
     await stage.post(WARM)
     stage.clock.advance(0.3)
     await settle()
-    assert stage.leg.orders[-1] == ("call_second", CallSecond(DESK))
+    assert stage.leg.orders[-1:] == [("call_second", CallSecond(DESK))]
     assert stage.playout.filling
     stage.playout.play("item_1", 300, of_ms=900, first_at=stage.clock.monotonic())
     await stage.post(SecondRinging(CALL, 180), SecondUp(CALL, "PCMA/8000"))
-    assert stage.leg.orders[-1] == ("talk_to_second",)
+    assert stage.leg.orders[-1:] == [("talk_to_second",)]
     assert stage.agent.truncated == [("item_1", 300)]
     assert not stage.playout.filling
     assert DESK in stage.agent.told[0][0]

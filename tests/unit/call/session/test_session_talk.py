@@ -192,7 +192,13 @@ async def test_an_agent_that_was_away_and_is_back_has_its_new_session_on_record(
 
 async def test_an_answer_that_does_not_come_is_bridged_and_counted_in_the_record(stage: Stage) -> None:
     await stage.talk()
-    missing = {"owed_for": "turn", "why": "failed", "detail": "no", "tries": 1, "then": "asked again"}
+    missing: dict[str, str | int | float] = {
+        "owed_for": "turn",
+        "why": "failed",
+        "detail": "no",
+        "tries": 1,
+        "then": "asked again",
+    }
     await emit(stage, Noted(CALL, "answer_missing", missing), AnswerLate(CALL))
     assert stage.playout.filling
     await emit(stage, Noted(CALL, "answer_missing", missing | {"why": "stalled"}), AnswerCame(CALL))

@@ -15,6 +15,8 @@ from gateway.tools.arguments import Parameters
 
 pytestmark = pytest.mark.unit
 
+_COMPOSED: dict[str, Any] = {"anyOf": [{}], "oneOf": [{}], "allOf": [{}], "enum": [{}], "not": {}}
+
 
 def told(schema: object) -> list[str]:
     return [f"{dotted(each.path)}: {each.problem}" for each in parameter_mistakes(schema)]
@@ -77,7 +79,7 @@ def test_a_schema_that_can_be_used_is_not_refused(schema: dict[str, Any]) -> Non
         ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, [": the schema must be that of an object"]),
         *(
             ({"type": "object", "properties": {}, key: value}, [f"{key}: services refuse {key} at the root"])
-            for key, value in {"anyOf": [{}], "oneOf": [{}], "allOf": [{}], "enum": [{}], "not": {}}.items()
+            for key, value in _COMPOSED.items()
         ),
         ({"anyOf": [{"type": "object"}]}, [": the schema must be that of an object", "anyOf: services refuse anyOf"]),
         (with_properties(a={"$ref": "#/$defs/b"}), ["properties.a.$ref: the reference '#/$defs/b' points nowhere"]),

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import random
 import re
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -455,7 +456,8 @@ def test_many_calls_leave_nothing_behind() -> None:
     dialogs = house.rules.dialogs
     assert not dialogs._live
     assert not dialogs._call_ids
-    assert max(map(len, (dialogs._waiting, dialogs._accepted, dialogs._ended, dialogs._ours))) <= 1024
+    kept: tuple[Sized, ...] = (dialogs._waiting, dialogs._accepted, dialogs._ended, dialogs._ours)
+    assert max(len(each) for each in kept) <= 1024
 
 
 # --- malformed ---

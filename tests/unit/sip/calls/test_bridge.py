@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -15,6 +15,8 @@ from gateway.sip.calls.bridge import Bridge, Talkers, WaitingTone
 from gateway.threads import enter_role
 
 pytestmark = pytest.mark.unit
+
+ENDS: tuple[Literal["caller"], Literal["second"]] = ("caller", "second")
 
 
 class Board:
@@ -185,12 +187,12 @@ def test_no_order_of_events_touches_what_is_gone() -> None:
                 case 1:
                     bridge.hold(held=chance.random() < 0.5)
                 case 2:
-                    end = chance.choice(["caller", "second"])
+                    end = chance.choice(ENDS)
                     if end in streams:
                         board.gone(streams.pop(end))
                         bridge.stream_gone(end)
                 case _:
-                    end = chance.choice(["caller", "second"])
+                    end = chance.choice(ENDS)
                     bridge.stream_up(end, streams.setdefault(end, board.stream(end)))
         bridge.close()
         assert not board.wires

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -450,7 +451,7 @@ def test_an_error_is_noted_once_with_the_event_that_caused_it(kind: str) -> None
     talk.finish("resp_0")
     talk.begin()
     talk.speak()
-    orders = {
+    orders: dict[str, Callable[[], tuple[str, ...]]] = {
         "cut": lambda: talk.dialect.truncate({"item_a": 10}),
         "cancel": talk.dialect.cancel,
         "item": lambda: talk.dialect.answer_tool("call_1", "x", respond=False),

@@ -33,7 +33,7 @@ Json = dict[str, Any]
 CALL = CallId("call-1")
 OFFERED = OfferedTools(builtin=("hang_up", "wait"), own=frozenset({"find_table"}))
 ITEM = {"id": "item_1", "type": "function_call", "name": "find_table", "call_id": "call_1"}
-IDS = {"item_id": "item_1", "call_id": "call_1", "output_index": 0}
+IDS: dict[str, Any] = {"item_id": "item_1", "call_id": "call_1", "output_index": 0}
 GIVEN = '{"at":"noon"}'
 ADDED, DONE = "response.output_item.added", "response.output_item.done"
 DELTA, ARGUMENTS = "response.function_call_arguments.delta", "response.function_call_arguments.done"
@@ -136,7 +136,7 @@ def test_events_about_other_items_are_no_calls() -> None:
 def test_calls_are_done_in_the_order_of_the_output() -> None:
     calls = new_calls()
     for index in (1, 0):
-        ids = {"item_id": f"item_{index}", "call_id": f"call_{index}", "output_index": index}
+        ids: dict[str, Any] = {"item_id": f"item_{index}", "call_id": f"call_{index}", "output_index": index}
         tell(calls, ARGUMENTS, name="find_table", arguments="{}", **ids)
     last = {"id": "item_2", "type": "function_call", "name": "hang_up", "call_id": "call_2", "arguments": "{}"}
     others = [{"type": "function_call", "id": f"item_{n}", "call_id": f"call_{n}"} for n in (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -145,7 +146,8 @@ def test_a_change_that_was_refused_is_asked_for_once_more() -> None:
 def test_silence_is_silent_in_each_format_and_does_not_pile_up_with_the_service(
     audio_format: str, bytes_per_ms: int
 ) -> None:
-    decode = {"pcm": bytes, "pcmu": ulaw_to_pcm, "pcma": alaw_to_pcm}[audio_format]
+    decoders: dict[str, Callable[[bytes], bytes]] = {"pcm": bytes, "pcmu": ulaw_to_pcm, "pcma": alaw_to_pcm}
+    decode = decoders[audio_format]
     listening = new_listening(audio_format=audio_format)
     listening.mute()
     second = 1000 * bytes_per_ms

@@ -4,6 +4,7 @@ import wave
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gateway.lab.simulator.session.vad import EnergyVad, SpeechStarted, SpeechStopped, VadSettings
 from gateway.lab.speech import caller_wav
@@ -17,7 +18,8 @@ def tone(ms: int, *, level_db: float) -> bytes:
     """Return a 440 Hz tone of that RMS level against full scale."""
     time_s = np.arange(RATE * ms // 1000) / RATE
     peak = 32768 * 10 ** (level_db / 20) * np.sqrt(2)
-    return np.rint(peak * np.sin(2 * np.pi * 440 * time_s)).astype("<i2").tobytes()
+    samples: NDArray[np.int16] = np.rint(peak * np.sin(2 * np.pi * 440 * time_s)).astype("<i2")
+    return samples.tobytes()
 
 
 def silence(ms: int) -> bytes:
