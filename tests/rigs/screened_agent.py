@@ -38,7 +38,7 @@ CALLS: dict[int, Any] = {}
 MOST_CALLS = 4
 
 
-class _Call(pj.Call):  # type: ignore[misc]
+class _Call(pj.Call):
     tracer: Tracer
 
     def onCallState(self, prm: Any) -> None:
@@ -48,7 +48,7 @@ class _Call(pj.Call):  # type: ignore[misc]
             CALLS.pop(info.id, None)
 
 
-class _Account(pj.Account):  # type: ignore[misc]
+class _Account(pj.Account):
     tracer: Tracer
 
     def onIncomingCall(self, prm: Any) -> None:

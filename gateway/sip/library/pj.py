@@ -1,14 +1,17 @@
 """
 The one import of pjsua2.
 
-On a Python without it every module still imports; the first use of the library says what is missing.
+On a Python without it every module still imports; the first use of the library says what is missing. The wheel has no
+types: mypy reads those of ``stubs/pjsua2``, which declare what is used of it.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gateway.errors import SipError
+
+__all__ = ["MISSING", "pj"]
 
 MISSING = (
     "pjsua2 is not installed for this Python, so there is no SIP here. Its wheels (pjsua2-python) exist for "
@@ -34,4 +37,7 @@ def _load() -> Any:
     return pjsua2
 
 
-pj: Any = _load()
+if TYPE_CHECKING:
+    import pjsua2 as pj
+else:
+    pj = _load()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def stream() -> ctypes.Array[ctypes.c_char]:
     """Memory as a new stream has it."""
-    assert pj.Endpoint  # the extension is loaded by its first use
+    assert hasattr(pj, "Endpoint")  # the extension is loaded by its first use
     offset = dtmf_memory._offset()
     assert offset is not None
     memory = ctypes.create_string_buffer(1 << 13)
