@@ -17,7 +17,7 @@ help: ## list the targets
 run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one: make run ARGS=--simulate)
 	$(BIN)/gateway serve $(ARGS)
 
-demo: $(VENV)/lab ## one real SIP call against the simulator, told as a table; leaves out/demo.wav and out/demo.png
+demo: $(VENV)/lab ## one real SIP call against the simulator, shown as a table; leaves out/demo.wav and out/demo.png
 	$(BIN)/gateway demo
 
 test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/bin/tcpdump /usr/bin/openssl ## all checks and all tests

@@ -110,7 +110,7 @@ def _told_by_robot(report: Mapping[str, Any]) -> Iterator[StoryLine]:
 
 _SHOWN = ("from_uri", "to_uri", "codec", "upstream_session_id", "text", "end_reason")
 _LATENCIES = ("turn_latency_ms", "interruption_ms", "ready_ms")
-_UNTOLD = frozenset({"usage", "rate_limits", "agent_spoke"})  # what the agent said is told once it was heard
+_UNTOLD = frozenset({"usage", "rate_limits", "agent_spoke"})  # what the agent said is reported when it was heard
 
 
 def _told_by_gateway(events: list[dict[str, str]]) -> Iterator[StoryLine]:

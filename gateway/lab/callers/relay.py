@@ -85,7 +85,7 @@ class UdpRelay:
     """
     Two UDP ports with a bad network between: what comes to one leaves from the other. Thread: the loop it runs on.
 
-    The near end serves one program whose port is known, the far end whoever sends to it first, as a phone behind NAT
+    The near end serves one program whose port is known, the far end the first that sends to it, as a phone behind NAT
     would. Runs inside the ``async with`` block.
 
     Args:
@@ -161,7 +161,7 @@ class UdpRelay:
 
     @staticmethod
     def _send(end: socket.socket, packet: bytes, to: Address | None) -> None:
-        if to is None or end.fileno() < 0:  # nobody there yet, or closed while the packet was on its way
+        if to is None or end.fileno() < 0:  # no far end yet, or closed while the packet was on its way
             return
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
             end.sendto(packet, to)

@@ -41,7 +41,7 @@ class Say(Part):
     for_s: float | None = Field(None, gt=0, le=600, allow_inf_nan=False)
 
 
-class Call(Part):
+class ScriptedCall(Part):
     """
     A function call.
 
@@ -61,7 +61,7 @@ class Call(Part):
         return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
 
 
-class McpCall(Part):
+class ScriptedMcpCall(Part):
     """
     A call of an MCP server's tool, which the service makes by itself.
 
@@ -178,7 +178,7 @@ class Denied(Part):
         return error_event(self.code, error["message"] or "", error_type=error["type"] or "", event_id=named)
 
 
-class Ignored(Part):
+class Unanswered(Part):
     """No response begins, and nothing says so."""
 
     status: Literal["ignored"]
@@ -199,7 +199,7 @@ class Crossed(Part):
     names_event: bool = True
 
 
-End = Incomplete | Failed | Cancelled | Stalled | Denied | Ignored
+End = Incomplete | Failed | Cancelled | Stalled | Denied | Unanswered
 
 
 def _error_of(code: str | None, try_again_s: float) -> dict[str, str | None]:
@@ -208,19 +208,19 @@ def _error_of(code: str | None, try_again_s: float) -> dict[str, str | None]:
 
 
 def _kind_of_output(value: Any) -> str:
-    for kind, model in (("call", Call), ("mcp", McpCall)):
+    for kind, model in (("call", ScriptedCall), ("mcp", ScriptedMcpCall)):
         if isinstance(value, model) or (isinstance(value, dict) and kind in value):
             return kind
     return "say"
 
 
 Output = Annotated[
-    Annotated[Say, Tag("say")] | Annotated[Call, Tag("call")] | Annotated[McpCall, Tag("mcp")],
+    Annotated[Say, Tag("say")] | Annotated[ScriptedCall, Tag("call")] | Annotated[ScriptedMcpCall, Tag("mcp")],
     Discriminator(_kind_of_output),
 ]
 
 
-class Answer(Part):
+class ScriptedAnswer(Part):
     """
     One response.
 

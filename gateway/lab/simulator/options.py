@@ -61,7 +61,7 @@ class SimulatorOptions:
         if self.delta_ms < 20:
             problems.append(f"delta_ms: {self.delta_ms} is too short; give 20 or more")
         if not self.speed > 0:
-            problems.append(f"speed: {self.speed} would never send anything; give more than 0")
+            problems.append(f"speed: {self.speed} would never send anything; give a number above 0")
         if (self.tls_cert is None) != (self.tls_key is None):
             problems.append("tls_cert, tls_key: one of them is missing; give both")
         for fault in self.faults:

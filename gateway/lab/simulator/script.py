@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from gateway.errors import ConfigError, Mistake
-from gateway.lab.simulator.answer import Answer, Part
+from gateway.lab.simulator.answer import Part, ScriptedAnswer
 from gateway.lab.simulator.faults.faults import parse_fault
 
 _KINDS = {"dict_type": "should be a mapping", "model_type": "should be a mapping", "tuple_type": "should be a list"}
@@ -28,7 +28,7 @@ class Script(Part):
         faults: what goes wrong on every connection, each as for ``--fault``.
     """
 
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[ScriptedAnswer, ...] = ()
     then: Literal["sentences", "repeat"] = "sentences"
     over: Literal["connection", "simulator"] = "connection"
     faults: tuple[str, ...] = ()
@@ -50,13 +50,13 @@ class ScriptCursor:
         self._script = script
         self._next = 0
 
-    def take(self) -> Answer:
+    def take(self) -> ScriptedAnswer:
         """Return the next answer; one sentence once the script is over."""
         answers = self._script.answers
         if self._next == len(answers) and self._script.then == "repeat":
             self._next = 0
         if self._next == len(answers):
-            return Answer()
+            return ScriptedAnswer()
         self._next += 1
         return answers[self._next - 1]
 
@@ -81,7 +81,7 @@ def load_script(path: Path) -> Script:
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {error}") from None
     if root is None:
-        raise ConfigError(f"{name}: empty; a scenario has the key answers")
+        raise ConfigError(f"{name}: empty; a scenario needs the key answers")
     doubled = [_mistake(name, key.start_mark, str(key.value), "written twice") for key in _doubled(root)]
     if doubled:
         raise ConfigError(*map(str, doubled))
@@ -104,7 +104,7 @@ def _mistake(file: str, mark: yaml.Mark | None, field: str, problem: str) -> Mis
 
 
 def _doubled(node: yaml.Node) -> Iterator[yaml.Node]:
-    """Yield the keys that stand twice in their mapping; YAML would keep the last without a word."""
+    """Yield the keys that a mapping has twice; YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -118,7 +118,7 @@ def _doubled(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _place(root: yaml.Node, path: tuple[str | int, ...]) -> tuple[yaml.Mark, str]:
-    """Return where a value stands, or the nearest part of the file around it; tags of unions are no keys."""
+    """Return the place of a value, or the nearest part of the file around it; tags of unions are no keys."""
     node, field = root, ""
     for part in path:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):

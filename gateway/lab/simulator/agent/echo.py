@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from gateway.lab.simulator.agent.output import MessageOutput
-from gateway.lab.simulator.agent.response import Response
+from gateway.lab.simulator.agent.response import SimulatedResponse
 from gateway.lab.simulator.wire.audio_formats import Converter
 
 
@@ -17,7 +17,7 @@ class Echo:
         self._converter: Converter | None = None
         self._message: MessageOutput | None = None
 
-    def send_back(self, response: Response, encoded: str, audio: bytes, input_type: str) -> None:
+    def send_back(self, response: SimulatedResponse, encoded: str, audio: bytes, input_type: str) -> None:
         """
         Return one append.
 

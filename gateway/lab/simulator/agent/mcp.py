@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.lab.simulator.agent.output import Output, new_id
-from gateway.lab.simulator.answer import McpCall
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.answer import ScriptedMcpCall
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.usage import Tokens, text_tokens
@@ -17,7 +17,7 @@ FOUND = '{"found": 42}'
 _FAILURE = {"type": "http_error", "code": 500, "message": "The MCP server answered with 500."}
 
 
-def _call_wire(part: McpCall, approval_request_id: str | None) -> dict[str, Any]:
+def _call_wire(part: ScriptedMcpCall, approval_request_id: str | None) -> dict[str, Any]:
     return {
         "id": new_id("mcp"),
         "type": "mcp_call",
@@ -41,7 +41,13 @@ class McpOutput(Output):
     """
 
     def __init__(
-        self, part: McpCall, *, response_id: str, index: int, conversation: Conversation | None, link: Link
+        self,
+        part: ScriptedMcpCall,
+        *,
+        response_id: str,
+        index: int,
+        conversation: SimulatedConversation | None,
+        link: Link,
     ) -> None:
         self.part = part
         wire = _call_wire(part, None)
@@ -89,7 +95,7 @@ class McpTools:
 
     def __init__(
         self,
-        conversation: Conversation,
+        conversation: SimulatedConversation,
         link: Link,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         go_on: Callable[[], None],
@@ -99,7 +105,7 @@ class McpTools:
         self._spawn = spawn
         self._go_on = go_on
         self._imported: set[str] = set()
-        self._requests: dict[str, McpCall] = {}
+        self._requests: dict[str, ScriptedMcpCall] = {}
 
     def import_from(self, tools: list[dict[str, Any]]) -> None:
         """Import the tools of servers that are new among the session's tools."""
@@ -138,7 +144,7 @@ class McpTools:
         if item["approve"]:
             self._spawn(self._run_approved(part, item["approval_request_id"]))
 
-    async def _run_approved(self, part: McpCall, request_id: str) -> None:
+    async def _run_approved(self, part: ScriptedMcpCall, request_id: str) -> None:
         """Call outside of any response what was approved."""
         wire = _call_wire(part, request_id)
         self._add(wire)

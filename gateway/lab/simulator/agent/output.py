@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from gateway.lab.simulator.agent.plan import Plan
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.audio_formats import bytes_per_ms
 from gateway.lab.simulator.wire.usage import Tokens, agent_tokens, text_tokens
@@ -43,7 +43,7 @@ class Output(ABC):
         *,
         response_id: str,
         index: int,
-        conversation: Conversation | None,
+        conversation: SimulatedConversation | None,
         link: Link,
         is_agent_audio: bool = False,
         told: Told = "all",
@@ -66,7 +66,7 @@ class Output(ABC):
             link.emit({"type": "conversation.item.added", "previous_item_id": previous, "item": wire})
 
     def close(self, status: str) -> None:
-        """End the item as ``completed`` or ``incomplete``; a second end is none."""
+        """End the item as ``completed`` or ``incomplete``; a second end has no effect."""
         if not self.is_open:
             return
         self.is_open = False
@@ -96,7 +96,7 @@ class MessageOutput(Output):
 
     Args:
         plan: the response's.
-        phase: ``commentary`` or ``final_answer``, told by models that have phases.
+        phase: ``commentary`` or ``final_answer``, sent by models that have phases.
         speaks: whether it is speech.
     """
 
@@ -107,7 +107,7 @@ class MessageOutput(Output):
         *,
         response_id: str,
         index: int,
-        conversation: Conversation | None,
+        conversation: SimulatedConversation | None,
         link: Link,
         speaks: bool,
     ) -> None:
@@ -190,7 +190,7 @@ class CallOutput(Output):
         *,
         response_id: str,
         index: int,
-        conversation: Conversation | None,
+        conversation: SimulatedConversation | None,
         link: Link,
         told: Told = "all",
     ) -> None:

@@ -10,9 +10,19 @@ from typing import Any
 
 from gateway.lab.simulator.agent.mcp import McpTools
 from gateway.lab.simulator.agent.output import MessageOutput, Output
-from gateway.lab.simulator.agent.response import Response
+from gateway.lab.simulator.agent.response import SimulatedResponse
 from gateway.lab.simulator.agent.speech import Utterance
-from gateway.lab.simulator.answer import Answer, Call, Cancelled, End, Failed, Incomplete, McpCall, Say, Stalled
+from gateway.lab.simulator.answer import (
+    Cancelled,
+    End,
+    Failed,
+    Incomplete,
+    Say,
+    ScriptedAnswer,
+    ScriptedCall,
+    ScriptedMcpCall,
+    Stalled,
+)
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.wire.usage import AGENT_TOKEN_MS
 
@@ -35,8 +45,8 @@ class Performance:
 
     def __init__(
         self,
-        response: Response,
-        answer: Answer,
+        response: SimulatedResponse,
+        answer: ScriptedAnswer,
         options: SimulatorOptions,
         utterance: Callable[[Say], Utterance],
         *,
@@ -121,8 +131,8 @@ class Performance:
         last = max((each for each, part in enumerate(self._answer.output) if isinstance(part, Say)), default=index)
         return "final_answer" if index == last and not self._answer.calls else "commentary"
 
-    async def _call(self, part: Call | McpCall, behind: Output | None) -> Output:
-        if isinstance(part, McpCall):
+    async def _call(self, part: ScriptedCall | ScriptedMcpCall, behind: Output | None) -> Output:
+        if isinstance(part, ScriptedMcpCall):
             return await self._call_mcp(part, behind)
         call = self._response.open_call(part.call, part.told)
         step = math.ceil(len(part.text) / ARGUMENT_PIECES) or 1
@@ -132,7 +142,7 @@ class Performance:
             behind.close("completed")
         return call
 
-    async def _call_mcp(self, part: McpCall, behind: Output | None) -> Output:
+    async def _call_mcp(self, part: ScriptedMcpCall, behind: Output | None) -> Output:
         output = self._response.open_mcp(part)
         if behind is not None:
             behind.close("completed")

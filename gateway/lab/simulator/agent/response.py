@@ -10,21 +10,21 @@ from typing import Any
 from gateway.lab.simulator.agent.mcp import McpOutput
 from gateway.lab.simulator.agent.output import CallOutput, MessageOutput, Output, Told, new_id
 from gateway.lab.simulator.agent.plan import Plan
-from gateway.lab.simulator.answer import McpCall
-from gateway.lab.simulator.conversation.items import Conversation
+from gateway.lab.simulator.answer import ScriptedMcpCall
+from gateway.lab.simulator.conversation.items import SimulatedConversation
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.usage import Tokens, usage
 
 Stragglers = Callable[[], None]
 
 
-class Response:
+class SimulatedResponse:
     """
     A response and its items.
 
     Args:
         plan: what is asked for.
-        conversation: receives the items, unless the response stands outside of it.
+        conversation: receives the items, unless the response is outside of it.
         link: where events go.
         on_done: called once, behind ``response.done``.
 
@@ -40,9 +40,9 @@ class Response:
     def __init__(
         self,
         plan: Plan,
-        conversation: Conversation,
+        conversation: SimulatedConversation,
         link: Link,
-        on_done: Callable[[Response], None],
+        on_done: Callable[[SimulatedResponse], None],
         *,
         asked: bool = False,
     ) -> None:
@@ -107,7 +107,7 @@ class Response:
         self.outputs.append(call)
         return call
 
-    def open_mcp(self, part: McpCall) -> McpOutput:
+    def open_mcp(self, part: ScriptedMcpCall) -> McpOutput:
         """Announce a call of an MCP tool, or a request to approve one."""
         call = McpOutput(
             part, response_id=self.id, index=len(self.outputs), conversation=self._conversation, link=self._link
@@ -122,7 +122,7 @@ class Response:
 
     def finish(self, status: str, details: dict[str, Any] | None = None) -> None:
         """
-        End the response; a second end is none.
+        End the response; a second end has no effect.
 
         Args:
             status: ``completed``, ``cancelled``, ``incomplete`` or ``failed``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.lab.simulator.conversation.items import Conversation
+from gateway.lab.simulator.conversation.items import SimulatedConversation
 from gateway.lab.simulator.wire.session_object import REASONING_MODELS
 from gateway.lab.simulator.wire.usage import Tokens, text_tokens
 
@@ -22,7 +22,7 @@ class Context:
         limit_tokens: the most input; None takes the model's.
     """
 
-    def __init__(self, conversation: Conversation, limit_tokens: int | None) -> None:
+    def __init__(self, conversation: SimulatedConversation, limit_tokens: int | None) -> None:
         self._conversation = conversation
         self._limit = limit_tokens
         self._read_before = Tokens()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.lab.simulator.conversation.items import Conversation
+from gateway.lab.simulator.conversation.items import SimulatedConversation
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 
@@ -14,7 +14,7 @@ class FunctionCalls:
         conversation: holds the calls.
     """
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: SimulatedConversation) -> None:
         self._conversation = conversation
         self._answered: set[str] = set()
         self._waiting: dict[str, str] = {}

@@ -45,7 +45,7 @@ class Item:
         return Tokens(sum(map(text_tokens, texts)), audio)
 
 
-class Conversation:
+class SimulatedConversation:
     """The items of a session, in order."""
 
     def __init__(self) -> None:

@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 from gateway.lab.simulator.answer import (
     TRY_AGAIN_S,
-    Answer,
-    Call,
     Cancelled,
     Crossed,
     Denied,
     Failed,
-    Ignored,
     Incomplete,
-    McpCall,
+    ScriptedAnswer,
+    ScriptedCall,
+    ScriptedMcpCall,
     Stalled,
+    Unanswered,
 )
 from gateway.lab.simulator.faults.fault import ALWAYS, AnswerFault, Fault, count, nothing, seconds
 
@@ -31,18 +31,18 @@ class Change(AnswerFault):
 
     fields: Mapping[str, Any]
 
-    def changed(self, answer: Answer) -> Answer:
+    def changed(self, answer: ScriptedAnswer) -> ScriptedAnswer:
         """Lay the fields over the answer."""
         return answer.model_copy(update=dict(self.fields))
 
 
 @dataclass(frozen=True, slots=True)
 class CutCalls(AnswerFault):
-    """``cut_calls=failed``: answers that call functions are told whole, and then end so."""
+    """``cut_calls=failed``: answers that call functions are sent whole, and then end so."""
 
     end: Incomplete | Failed | Cancelled
 
-    def changed(self, answer: Answer) -> Answer:
+    def changed(self, answer: ScriptedAnswer) -> ScriptedAnswer:
         """End those that call."""
         return answer.model_copy(update={"end": self.end}) if answer.calls else answer
 
@@ -53,10 +53,11 @@ class TellCalls(AnswerFault):
 
     told: Literal["deltas", "done"]
 
-    def changed(self, answer: Answer) -> Answer:
-        """Change how its calls are told."""
+    def changed(self, answer: ScriptedAnswer) -> ScriptedAnswer:
+        """Change how its calls are announced."""
         parts = (
-            part.model_copy(update={"told": self.told}) if isinstance(part, Call) else part for part in answer.output
+            part.model_copy(update={"told": self.told}) if isinstance(part, ScriptedCall) else part
+            for part in answer.output
         )
         return answer.model_copy(update={"output": tuple(parts)})
 
@@ -80,7 +81,7 @@ def try_again(value: str) -> Fault:
 
 
 def incomplete(value: str) -> Fault:
-    """Read ``REASON``, ``REASON@SECONDS`` (after so much speech; half-way unless told) or ``REASON:TIMES``."""
+    """Read ``REASON``, ``REASON@SECONDS`` (after so much speech; half-way by default) or ``REASON:TIMES``."""
     told, _, times = value.partition(":")
     reason, at, after = told.partition("@")
     match reason:
@@ -127,7 +128,7 @@ def deny(value: str) -> Fault:
 def unanswered(value: str) -> Fault:
     """Read no value."""
     nothing(value)
-    return Change({"end": Ignored(status="ignored")})
+    return Change({"end": Unanswered(status="ignored")})
 
 
 def crossed(value: str) -> Fault:
@@ -144,7 +145,7 @@ def calls(value: str) -> Fault:
     """Read ``FUNCTION``."""
     if not value:
         raise ValueError("give the name of a function")
-    return Change({"output": (Call(call=value),)})
+    return Change({"output": (ScriptedCall(call=value),)})
 
 
 def cut_calls(value: str) -> Fault:
@@ -173,7 +174,7 @@ def mcp(value: str) -> Fault:
     if ends not in ("completed", "failed", "never") or not {"early", "goes_on", "approval"}.issuperset(more):
         raise ValueError("give completed, failed or never, and behind colons early, goes_on, approval")
     fields = {"mcp": "search", "ends": ends} | dict.fromkeys(more, True)
-    return Change({"output": (McpCall.model_validate(fields),)})
+    return Change({"output": (ScriptedMcpCall.model_validate(fields),)})
 
 
 def _first(times: str) -> range:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from gateway.lab.simulator.faults.fault import CloseReply, Fault, seconds
-from gateway.lab.simulator.wire.errors import REFUSALS, Refusal
+from gateway.lab.simulator.wire.errors import REFUSALS, SessionRefusal
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse(Fault):
+class RefuseSession(Fault):
     """``refuse=invalid_api_key`` or ``refuse=invalid_model:1005``: refused after the upgrade, CLOSE by choice."""
 
     why: str
     close_code: int | None = None
 
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> SessionRefusal | None:
         """Return the refusal named."""
         usual = REFUSALS[self.why]
         return usual if self.close_code is None else dataclasses.replace(usual, close_code=self.close_code)
@@ -82,7 +82,7 @@ def refuse(value: str) -> Fault:
     why, _, code = value.partition(":")
     if why not in REFUSALS:
         raise ValueError(f"give one of {', '.join(REFUSALS)}")
-    return Refuse(why, int(code) if code else None)
+    return RefuseSession(why, int(code) if code else None)
 
 
 def http(value: str) -> Fault:

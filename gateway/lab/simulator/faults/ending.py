@@ -42,7 +42,7 @@ class AtMoment(Fault):
 
 @dataclass(frozen=True, slots=True)
 class CloseAfter(AtMoment):
-    """``close=5`` or ``close=session.update:1011``: CLOSE, with 1000 unless told."""
+    """``close=5`` or ``close=session.update:1011``: CLOSE, with 1000 by default."""
 
     code: int = 1000
 
@@ -150,7 +150,7 @@ def moment(value: str) -> dict[str, Any]:
     Read a moment as the fields of ``AtMoment``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a moment.
     """
     value = value.replace(" ", "+")  # what a bare + means in a URL's query
     event, _, delay = value.partition("+")

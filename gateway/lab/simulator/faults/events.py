@@ -40,7 +40,7 @@ class Hold(Fault):
 
 
 @dataclass(frozen=True, slots=True)
-class Late(Fault):
+class LateEvent(Fault):
     """``late=EVENT:2``: they come this many seconds late, and later events overtake them."""
 
     event_type: str
@@ -203,7 +203,7 @@ def hold(value: str) -> Fault:
 def late(value: str) -> Fault:
     """Read ``EVENT:SECONDS``."""
     name, _, by = value.partition(":")
-    return Late(_server_event(name), seconds(by))
+    return LateEvent(_server_event(name), seconds(by))
 
 
 def twice(value: str) -> Fault:

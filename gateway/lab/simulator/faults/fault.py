@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
-from gateway.lab.simulator.answer import Answer
-from gateway.lab.simulator.wire.errors import Refusal
+from gateway.lab.simulator.answer import ScriptedAnswer
+from gateway.lab.simulator.wire.errors import SessionRefusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 CloseReply = Literal["answer", "never", "drop"]
@@ -62,12 +62,12 @@ class Fault:
         """Return how long the answer to the upgrade takes."""
         return 0.0
 
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> SessionRefusal | None:
         """Return the refusal that takes the place of ``session.created``, or None."""
         return None
 
     def lifetime_s(self) -> float | None:
-        """Return after how many seconds the session ends, to be told in ``expires_at``; None is the usual hour."""
+        """Return after how many seconds the session ends, which ``expires_at`` announces; None is the usual hour."""
         return None
 
     def close_reply(self) -> CloseReply:
@@ -86,7 +86,7 @@ class Fault:
         """Return what of a ``session.update`` takes effect."""
         return update
 
-    def answer(self, answer: Answer, number: int) -> Answer:
+    def answer(self, answer: ScriptedAnswer, number: int) -> ScriptedAnswer:
         """Return what becomes of an answer; ``number`` counts the connection's responses from 1."""
         return answer
 
@@ -107,7 +107,7 @@ class Fault:
         return 0.0
 
     def ack_delay_s(self) -> float:
-        """Return how late the client is told that its item is in the conversation; what is behind passes that."""
+        """Return how late the client hears that its item is in the conversation; later events overtake that."""
         return 0.0
 
     def ends_turn(self, number: int) -> bool:
@@ -132,21 +132,21 @@ class AnswerFault(Fault):
 
     numbers: range = range(1, ALWAYS)
 
-    def answer(self, answer: Answer, number: int) -> Answer:
+    def answer(self, answer: ScriptedAnswer, number: int) -> ScriptedAnswer:
         """Change the answers it is for."""
         return self.changed(answer) if number in self.numbers else answer
 
-    def changed(self, answer: Answer) -> Answer:
+    def changed(self, answer: ScriptedAnswer) -> ScriptedAnswer:
         """Return the answer as it is given."""
         return answer
 
 
 def numbers(value: str) -> range:
     """
-    Read which of a sequence from 1 on: ``2``, ``2-`` (from there on) or ``1-3``.
+    Read a range of a sequence that counts from 1: ``2``, ``2-`` (from there on) or ``1-3``.
 
     Raises:
-        ValueError: it is none of those.
+        ValueError: the text is not one of those.
     """
     first, dash, last = value.partition("-")
     start = count(first, 1)
@@ -161,7 +161,7 @@ def seconds(value: str) -> float:
     Read seconds from 0 to a day.
 
     Raises:
-        ValueError: it is none of those.
+        ValueError: the text is not one of those.
     """
     number = float(value)
     if not 0 <= number <= 86400:
@@ -174,7 +174,7 @@ def count(value: str, default: int) -> int:
     Read a number of times, at least one; empty text is ``default``.
 
     Raises:
-        ValueError: it is no number, or none above 0.
+        ValueError: it is not a number above 0.
     """
     number = int(value) if value else default
     if number < 1:

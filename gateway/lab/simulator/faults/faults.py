@@ -126,20 +126,20 @@ def _parse(told: str) -> _Told:
     name, _, value = head.partition("=")
     make = FAULTS.get(name)
     if make is None:
-        raise ConfigError(f"fault {told!r}: not known; there are {', '.join(FAULTS)}")
+        raise ConfigError(f"fault {told!r}: unknown; known are {', '.join(FAULTS)}")
     try:
         given: dict[str, str] = {}
         for limit in limits:
             key, _, given[key] = limit.partition("=")
         unknown = given.keys() - {"first", "from", "model", "answers", "events"}
         if unknown:
-            raise ValueError(f"{min(unknown)!r} limits nothing; there are first, from, model, answers and events")
+            raise ValueError(f"{min(unknown)!r} is not a limit; the limits are first, from, model, answers and events")
         first = count(given["first"], 0) if "first" in given else None
         fault = make(value)
         for limit, kind in (("answers", AnswerFault), ("events", Odd)):
             if limit in given:
                 if not isinstance(fault, kind):
-                    raise ValueError(f"it changes no {limit}; leave that out")
+                    raise ValueError(f"this fault changes no {limit}; leave that out")
                 fault = replace(fault, numbers=numbers(given[limit]))
         return _Told(fault, first, count(given.get("from", ""), 1), given.get("model"))
     except ValueError as error:

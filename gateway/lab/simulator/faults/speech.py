@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.lab.simulator.answer import Answer, Say
+from gateway.lab.simulator.answer import Say, ScriptedAnswer
 from gateway.lab.simulator.faults.answers import Change
 from gateway.lab.simulator.faults.fault import AnswerFault, Fault, count, nothing, seconds
 
@@ -16,7 +16,7 @@ class SecondMessage(AnswerFault):
     interleave: bool = False
     backwards: bool = False
 
-    def changed(self, answer: Answer) -> Answer:
+    def changed(self, answer: ScriptedAnswer) -> ScriptedAnswer:
         """Add the message."""
         fields = {"overlap": True, "interleave": self.interleave, "backwards": self.backwards}
         return answer.model_copy(update={"output": (*answer.output, Say()), **fields})

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.lab.simulator.server.client_secrets import SECRET_PREFIX, ClientSecret
-from gateway.lab.simulator.wire.errors import REFUSALS, Refusal
+from gateway.lab.simulator.server.client_secrets import SECRET_PREFIX, MintedSecret
+from gateway.lab.simulator.wire.errors import REFUSALS, SessionRefusal
 from gateway.lab.simulator.wire.session_object import MODEL_NAMES
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Admitted:
     """
     A connection that is let in.
 
@@ -23,15 +23,15 @@ class Admission:
     """
 
     model: str
-    secret: ClientSecret | None
+    secret: MintedSecret | None
 
 
 def judge(
     headers: Mapping[str, str],
     query: Mapping[str, Sequence[str]],
     key: str | None,
-    find_secret: Callable[[str], ClientSecret | None],
-) -> Refusal | Admission:
+    find_secret: Callable[[str], MintedSecret | None],
+) -> SessionRefusal | Admitted:
     """
     Decide on a connection.
 
@@ -52,7 +52,7 @@ def judge(
     model = query.get("model", [""])[0] or (secret.model if secret is not None else "")
     if not model:
         return REFUSALS["missing_model"]
-    return Admission(model, secret) if MODEL_NAMES.fullmatch(model) else REFUSALS["invalid_model"]
+    return Admitted(model, secret) if MODEL_NAMES.fullmatch(model) else REFUSALS["invalid_model"]
 
 
 def is_key(given: str, key: str | None) -> bool:

@@ -21,7 +21,7 @@ from gateway.lab.simulator.faults.faults import faults_for, parse_fault
 from gateway.lab.simulator.server.admission import bearer, is_key
 from gateway.lab.simulator.server.client_secrets import ClientSecrets
 from gateway.lab.simulator.transport.connection import Connection
-from gateway.lab.simulator.wire.errors import REFUSALS, Refusal
+from gateway.lab.simulator.wire.errors import REFUSALS, SessionRefusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.validate import decode
 
@@ -164,7 +164,7 @@ async def _json(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _refusal(refusal: Refusal) -> web.Response:
+def _refusal(refusal: SessionRefusal) -> web.Response:
     return _error(HTTPStatus.UNAUTHORIZED, refusal.code, refusal.message)
 
 

@@ -10,13 +10,13 @@ One client on its way through:
 3. ``Simulator._serve`` runs the upgraded connection to its end, in a task of websockets' own. ``admission.py`` judges
    key and model; as with the real service, a client that is refused gets an ``error`` event and CLOSE after the
    upgrade.
-4. A client that is let in has a ``Session`` (``session/session.py``), which takes each message and never waits. What
-   it sends goes through its ``Link`` (``transport/link.py``): one queue, past the faults, onto the socket.
+4. A client that is let in has a ``SimulatedSession`` (``session/session.py``), which takes each message and never
+   waits. What it sends goes through its ``Link`` (``transport/link.py``): one queue, past the faults, onto the socket.
 5. ``Simulator._end`` closes the record, when the client's CLOSE or the end of TCP was seen.
 
 Folders, each above the next: ``server``, ``session``, ``agent`` (what the model says in a response),
 ``conversation``, ``transport``, ``options`` and ``script``, ``faults``, ``answer`` (the vocabulary of scripts),
-``wire``. A fault is a class with hooks (``faults/fault.py``); whoever does the thing that may go wrong asks the hook.
+``wire``. A fault is a class with hooks (``faults/fault.py``); the code that may go wrong asks the hook.
 ``wire`` is the simulator's own reading of the protocol and shares nothing with the client's: a mistake in one is not
 hidden by the same in the other.
 
@@ -50,14 +50,14 @@ from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import faults_for
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import Script, ScriptCursor, load_script
-from gateway.lab.simulator.server.admission import Admission, judge
-from gateway.lab.simulator.server.client_secrets import ClientSecret, ClientSecrets
+from gateway.lab.simulator.server.admission import Admitted, judge
+from gateway.lab.simulator.server.client_secrets import ClientSecrets, MintedSecret
 from gateway.lab.simulator.server.http_side import CONTROL_PATH, SECRETS_PATH, HttpSide
-from gateway.lab.simulator.session.session import Session
+from gateway.lab.simulator.session.session import SimulatedSession
 from gateway.lab.simulator.transport.connection import Connection
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.transport.websocket import Socket
-from gateway.lab.simulator.wire.errors import Refusal
+from gateway.lab.simulator.wire.errors import SessionRefusal
 
 PATH = "/v1/realtime"
 LARGEST_MESSAGE_BYTES = 24 * 1024 * 1024  # 15 MiB of audio are 20 MiB of base64
@@ -75,8 +75,8 @@ class Simulator:
 
     Args:
         options: where it listens and how it behaves.
-        on_opened: told of each session that begins.
-        on_closed: told of each connection that ended, refused ones too.
+        on_opened: called with each session that begins.
+        on_closed: called with each connection that ended, refused ones too.
 
     Attributes:
         connections: every connection so far, in the order of the handshakes; old ended ones go (``keep_connections``).
@@ -280,7 +280,7 @@ class Simulator:
         pump = asyncio.create_task(link.pump())
         try:
             verdict = self._verdict(request, socket.faults)
-            if isinstance(verdict, Refusal):
+            if isinstance(verdict, SessionRefusal):
                 connection.refused = verdict.code or "no_authorization"
                 link.emit(verdict.event())
                 await link.close(verdict.close_code, verdict.reason)
@@ -292,7 +292,7 @@ class Simulator:
             code = 1006 if socket.close_code is None else socket.close_code
             self._end(connection, socket.close_seen_at or time.monotonic(), code)
 
-    async def _converse(self, socket: Socket, link: Link, admission: Admission) -> None:
+    async def _converse(self, socket: Socket, link: Link, admission: Admitted) -> None:
         connection = link.connection
         connection.model = admission.model
         if admission.secret is not None:
@@ -305,7 +305,7 @@ class Simulator:
             cursor = ScriptCursor(self._script)
         link.start()
         start = None if admission.secret is None else admission.secret.session
-        session = Session(admission.model, self.options, link, start=start, cursor=cursor)
+        session = SimulatedSession(admission.model, self.options, link, start=start, cursor=cursor)
         connection.session_id = session.id
         self._links[connection.number] = link
         if self._on_opened is not None:
@@ -319,7 +319,7 @@ class Simulator:
             await link.stop()
             await session.close()
 
-    def _verdict(self, request: Request, faults: tuple[Fault, ...]) -> Refusal | Admission:
+    def _verdict(self, request: Request, faults: tuple[Fault, ...]) -> SessionRefusal | Admitted:
         for fault in faults:
             refusal = fault.refusal()
             if refusal is not None:
@@ -327,7 +327,7 @@ class Simulator:
         query = parse_qs(urlsplit(request.path).query)
         return judge(request.headers, query, self.options.key, self._find_secret)
 
-    def _find_secret(self, value: str) -> ClientSecret | None:
+    def _find_secret(self, value: str) -> MintedSecret | None:
         return self.secrets.find(value, time.time())
 
     def _end(self, connection: Connection, at: float, code: int) -> None:

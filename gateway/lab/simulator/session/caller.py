@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from gateway.audio.pcm import MODEL
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.session.turns import CallerAudio, Stretch
-from gateway.lab.simulator.session.vad import SpeechStarted, SpeechStopped
+from gateway.lab.simulator.session.vad import VoiceBegan, VoiceEnded
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.session_object import LIVE_TRANSCRIBER
 from gateway.lab.simulator.wire.usage import caller_tokens, text_tokens
@@ -43,7 +43,7 @@ class CallerTurns:
     def __init__(
         self,
         audio: CallerAudio,
-        conversation: Conversation,
+        conversation: SimulatedConversation,
         link: Link,
         *,
         new_item_id: Callable[[], str],
@@ -96,7 +96,7 @@ class CallerTurns:
         self._commit(item_id, stretch, 0.0)
         return True
 
-    def speech_started(self, started: SpeechStarted) -> None:
+    def speech_started(self, started: VoiceBegan) -> None:
         """Announce the item to come."""
         self.expect_nothing()
         self._announced = self._new_item_id()
@@ -104,7 +104,7 @@ class CallerTurns:
         event_type = "input_audio_buffer.speech_started"
         self._link.emit({"type": event_type, "audio_start_ms": start_ms, "item_id": self._announced})
 
-    def speech_stopped(self, stopped: SpeechStopped) -> None:
+    def speech_stopped(self, stopped: VoiceEnded) -> None:
         """End the turn and commit it."""
         item_id = self._take_announced()
         words = _words(stopped.spoken_ms)
@@ -145,7 +145,7 @@ class CallerTurns:
             item_id: its id.
             stretch: the audio.
             spoken_ms: speech in it.
-            words: of its transcript, those that are still to be told.
+            words: of its transcript, those that are still to be sent.
         """
         previous = self._conversation.last_id()
         event_type = "input_audio_buffer.committed"

@@ -11,7 +11,7 @@ changed then. The handlers divide the work:
   turn at once.
 - ``conversation.item.*``: ``conversation/items.py``; outputs of functions are matched with the calls that wait for
   them.
-- ``response.*``, the end of a turn, and silence for too long: ``agent/speaker.py`` begins and cancels responses, one
+- ``response.*``, the end of a turn, and silence for too long: ``agent/responder.py`` begins and cancels responses, one
   at a time in the conversation; ``agent/performance.py`` plays a response in a task beside the session.
 
 Nothing here waits. What takes time runs in tasks that ``close`` ends, and every event goes out through the ``Link``,
@@ -27,14 +27,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.lab.simulator.agent.output import new_id
-from gateway.lab.simulator.agent.response import Response
-from gateway.lab.simulator.agent.speaker import Asked, Speaker
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.agent.responder import Asked, Responder
+from gateway.lab.simulator.agent.response import SimulatedResponse
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import ScriptCursor
 from gateway.lab.simulator.session.caller import CallerTurns
 from gateway.lab.simulator.session.turns import CallerAudio
-from gateway.lab.simulator.session.vad import SpeechStarted, SpeechStopped
+from gateway.lab.simulator.session.vad import VoiceBegan, VoiceEnded
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.audio_formats import bytes_per_ms, sample_bytes
 from gateway.lab.simulator.wire.errors import error_event
@@ -45,7 +45,7 @@ from gateway.lab.simulator.wire.validate import APPEND, check_event, decode, dec
 EARLY_AUDIO = "audio before session.updated"
 
 
-class Session:
+class SimulatedSession:
     """
     One accepted client. ``session.created`` goes out at once.
 
@@ -72,13 +72,13 @@ class Session:
         self._link = link
         self._seen = link.connection
         self._settings = self._first_settings(model, start)
-        self._conversation = Conversation()
+        self._conversation = SimulatedConversation()
         self._audio = CallerAudio(self._seen.caller_audio, listens=not options.echo)
         self._turns = CallerTurns(
             self._audio, self._conversation, link, new_item_id=lambda: new_id("item"), spawn=self._spawn
         )
         self._turns.configure(self._settings)
-        self._speaker = Speaker(
+        self._responder = Responder(
             options,
             link,
             self._conversation,
@@ -99,7 +99,7 @@ class Session:
             "conversation.item.delete": self._delete_item,
             "conversation.item.truncate": self._truncate_item,
             "response.create": self._create_response,
-            "response.cancel": lambda event: self._speaker.cancel(event.get("response_id")),
+            "response.cancel": lambda event: self._responder.cancel(event.get("response_id")),
         }
         self._seen.items = self._conversation.wires
         self._seen.session = self._settings
@@ -168,7 +168,7 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
     def _update(self, event: dict[str, Any]) -> None:
-        wanted, is_responding = event["session"], self._speaker.active is not None
+        wanted, is_responding = event["session"], self._responder.active is not None
         check_update(self._settings, wanted, has_spoken=self._seen.has_spoken, is_responding=is_responding)
         for fault in self._link.faults:
             wanted = fault.accepted(wanted)
@@ -176,7 +176,7 @@ class Session:
         self._seen.session = self._settings
         self._turns.configure(self._settings)
         self._link.emit({"type": "session.updated", "session": self._settings})
-        self._speaker.mcp.import_from(self._settings["tools"])
+        self._responder.mcp.import_from(self._settings["tools"])
 
     def _append(self, event: dict[str, Any]) -> None:
         audio = decode_audio(event["audio"], sample_bytes=sample_bytes(self._audio.format_type))
@@ -184,48 +184,48 @@ class Session:
             self._seen.note_violation(EARLY_AUDIO)
         noticed = self._audio.append(audio)
         if self._seen.is_configured:
-            self._speaker.send_back(self._settings, event["audio"], audio)
+            self._responder.send_back(self._settings, event["audio"], audio)
         for each in noticed:
             self._take_turn(each)
         if self._turns.commit_if_idle() and (self._audio.turn_detection or {}).get("create_response"):
             self._begin({})
 
-    def _take_turn(self, noticed: SpeechStarted | SpeechStopped) -> None:
+    def _take_turn(self, noticed: VoiceBegan | VoiceEnded) -> None:
         detection = self._audio.turn_detection or {}
-        if isinstance(noticed, SpeechStarted):
+        if isinstance(noticed, VoiceBegan):
             self._turns.speech_started(noticed)
             self._turn_count += 1
             if detection.get("interrupt_response"):
-                self._speaker.interrupt()
+                self._responder.interrupt()
             return
         if not all(fault.ends_turn(self._turn_count) for fault in self._link.faults):
             return
         self._turns.speech_stopped(noticed)
         # Where a response goes on uninterrupted, the service starts no second one.
-        if detection.get("create_response") and self._speaker.active is None:
+        if detection.get("create_response") and self._responder.active is None:
             self._begin({})
 
     def _begin(self, overrides: dict[str, Any], asked: Asked | None = None) -> None:
         self._turns.expect_nothing()
-        self._speaker.begin(self._settings, overrides, asked)
+        self._responder.begin(self._settings, overrides, asked)
 
     def _go_on(self) -> None:
-        if self._speaker.active is None:
+        if self._responder.active is None:
             self._begin({})
 
-    def _expect_speech(self, response: Response) -> None:
+    def _expect_speech(self, response: SimulatedResponse) -> None:
         self._turns.expect_speech(response.audio_ms)
 
     def _create_item(self, event: dict[str, Any]) -> None:
         item, previous = self._item_of(event["item"]), event.get("previous_item_id")
         if item.wire["type"] == "function_call_output":
-            odd = self._speaker.calls.answer(item.wire["call_id"])
+            odd = self._responder.calls.answer(item.wire["call_id"])
             if odd is not None:
                 self._seen.note_violation(odd)
         elif item.wire["type"] == "message":
-            self._speaker.calls.message_came()
+            self._responder.calls.message_came()
         elif item.wire["type"] == "mcp_approval_response":
-            self._speaker.mcp.answer(item.wire)
+            self._responder.mcp.answer(item.wire)
         self._conversation.insert(item, previous)
         before = self._conversation.previous_id(item.id)
         late_s = sum(fault.ack_delay_s() for fault in self._link.faults)
@@ -270,5 +270,5 @@ class Session:
             if item["type"] == "item_reference" and self._conversation.find(item["id"]) is None:
                 message = f"Item '{item['id']}' does not exist."
                 raise ClientMistake("invalid_value", message, f"response.input[{index}].id")
-        self._speaker.check_create(overrides)
+        self._responder.check_create(overrides)
         self._begin(overrides, Asked(event.get("event_id")))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.lab.simulator.session.vad import EnergyVad, SpeechStarted, SpeechStopped, VadSettings
-from gateway.lab.simulator.transport.connection import Recording
+from gateway.lab.simulator.session.vad import EnergyVad, VadSettings, VoiceBegan, VoiceEnded
+from gateway.lab.simulator.transport.connection import KeptAudio
 from gateway.lab.simulator.wire.audio_formats import bytes_per_ms, rate_hz, to_pcm
 from gateway.lab.simulator.wire.schema import ClientMistake
 
@@ -38,7 +38,7 @@ class CallerAudio:
         listens: without it no turns are detected, whatever the session says.
     """
 
-    def __init__(self, recording: Recording, *, listens: bool = True) -> None:
+    def __init__(self, recording: KeptAudio, *, listens: bool = True) -> None:
         self.clock_ms = 0.0
         self.turn_detection: dict[str, Any] | None = None
         self.format_type = ""
@@ -57,7 +57,7 @@ class CallerAudio:
         if not same:
             self._listen(wanted)
 
-    def append(self, audio: bytes) -> list[SpeechStarted | SpeechStopped]:
+    def append(self, audio: bytes) -> list[VoiceBegan | VoiceEnded]:
         """
         Take the next part of the caller's audio.
 
@@ -71,7 +71,7 @@ class CallerAudio:
         self.clock_ms += len(audio) / bytes_per_ms(self.format_type)
         return self._vad.process(to_pcm(self.format_type, audio)) if self._vad is not None else []
 
-    def padded_start_ms(self, started: SpeechStarted) -> int:
+    def padded_start_ms(self, started: VoiceBegan) -> int:
         """Take the prefix padding off a start of speech and make the buffer begin there."""
         detection = self.turn_detection or {}
         padding = detection.get("prefix_padding_ms", SEMANTIC_PADDING_MS)
@@ -95,14 +95,14 @@ class CallerAudio:
         self.clear()
         return stretch
 
-    def take_turn(self, stopped: SpeechStopped) -> Stretch:
+    def take_turn(self, stopped: VoiceEnded) -> Stretch:
         """Take the turn that has just ended; what came behind it stays in the buffer."""
         stretch = Stretch(self._start_ms, stopped.end_ms)
         self._start_ms = stopped.end_ms
         return stretch
 
     def take_silence(self, start_ms: float) -> Stretch:
-        """Take the audio since ``start_ms``, in which nobody spoke."""
+        """Take the audio since ``start_ms``, without speech."""
         stretch = Stretch(min(start_ms, self.clock_ms), self.clock_ms)
         self._start_ms = self.clock_ms
         return stretch

@@ -17,14 +17,14 @@ SEMANTIC_SILENCE_MS = {"low": 1500, "medium": 800, "auto": 800, "high": 400}
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class VoiceBegan:
     """The caller began to speak at ``start_ms`` of the input clock; padding is not taken off."""
 
     start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class VoiceEnded:
     """
     The silence after the caller's speech lasted long enough to end the turn.
 
@@ -86,7 +86,7 @@ class EnergyVad:
         """Whether a turn is open."""
         return self._speaking
 
-    def process(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
+    def process(self, pcm: bytes) -> list[VoiceBegan | VoiceEnded]:
         """
         Listen to the next part of the stream.
 
@@ -106,7 +106,7 @@ class EnergyVad:
             return []
         windows = samples[:used].astype(np.float32).reshape(count, self._window)
         energies = np.einsum("ij,ij->i", windows, windows) / self._window
-        noticed: list[SpeechStarted | SpeechStopped] = []
+        noticed: list[VoiceBegan | VoiceEnded] = []
         for energy in energies.tolist():
             self._clock_ms += WINDOW_MS
             event = self._silence_or_speech(energy) if self._speaking else self._onset_reached(energy)
@@ -114,21 +114,21 @@ class EnergyVad:
                 noticed.append(event)
         return noticed
 
-    def _onset_reached(self, energy: float) -> SpeechStarted | None:
+    def _onset_reached(self, energy: float) -> VoiceBegan | None:
         self._loud_ms = self._loud_ms + WINDOW_MS if energy >= self._onset else 0
         if self._loud_ms < ONSET_MS:
             return None
         self._speaking = True
         self._start_ms = self._clock_ms - self._loud_ms
         self._loud_ms = self._quiet_ms = 0
-        return SpeechStarted(self._start_ms)
+        return VoiceBegan(self._start_ms)
 
-    def _silence_or_speech(self, energy: float) -> SpeechStopped | None:
+    def _silence_or_speech(self, energy: float) -> VoiceEnded | None:
         self._quiet_ms = self._quiet_ms + WINDOW_MS if energy < self._release else 0
         if not self._quiet_ms or self._quiet_ms < self.settings.silence_duration_ms:
             return None
         self._speaking = False
-        return SpeechStopped(self._clock_ms, self._clock_ms - self._quiet_ms - self._start_ms)
+        return VoiceEnded(self._clock_ms, self._clock_ms - self._quiet_ms - self._start_ms)
 
 
 def _energy(level_db: float) -> float:

@@ -35,7 +35,7 @@ class Spoken(NamedTuple):
     pcm24k: bytes
 
 
-class Recording:
+class KeptAudio:
     """
     Audio kept in the formats it came in, given as 24 kHz PCM when asked.
 
@@ -116,13 +116,13 @@ class Connection:
     items: Callable[[], list[dict[str, Any]]] = list
 
     def __post_init__(self) -> None:
-        self.caller_audio = Recording(self.keep_audio_s)
-        self._agent_audio: dict[str, Recording] = {}
+        self.caller_audio = KeptAudio(self.keep_audio_s)
+        self._agent_audio: dict[str, KeptAudio] = {}
         self._closed = asyncio.Event()
 
     @property
     def open(self) -> bool:
-        """Whether the connection still stands."""
+        """Whether the connection is still open."""
         return self.closed_at is None
 
     @property
@@ -186,7 +186,7 @@ class Connection:
     def note_spoken(self, item_id: str, format_type: str, audio: bytes) -> None:
         """Record agent audio that was sent."""
         if item_id not in self._agent_audio:
-            self._agent_audio[item_id] = Recording(self.keep_audio_s)
+            self._agent_audio[item_id] = KeptAudio(self.keep_audio_s)
         self._agent_audio[item_id].add(format_type, audio)
 
     def note_closed(self, at: float, code: int) -> None:

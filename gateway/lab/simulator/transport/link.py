@@ -169,8 +169,8 @@ class Link:
         transport = self._socket.transport
         transport.pause_reading()
         tcp = transport.get_extra_info("socket")
-        # Who does not read is not told of the other side's FIN, so the kernel is asked, again and again; a FIN behind
-        # data that finds no room is known to nobody, so there is an end to it.
+        # Without reading, asyncio does not hear of the other side's FIN, so the kernel is asked, again and again; a FIN
+        # behind data that finds no room never shows, so there is an end to it.
         for _ in range(_FROZEN_LOOKS):
             if transport.is_closing() or tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED:
                 break

@@ -9,7 +9,7 @@ ERROR_TYPE = "invalid_request_error"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class SessionRefusal:
     """An ``error`` event right after the upgrade, and the CLOSE that follows it."""
 
     code: str | None
@@ -40,12 +40,14 @@ def error_event(
 
 
 REFUSALS = {
-    "invalid_api_key": Refusal("invalid_api_key", "Incorrect API key provided.", 3000),
-    "insufficient_permissions": Refusal("insufficient_permissions", "The key lacks the scope api.model.request.", 3000),
-    "no_authorization": Refusal(None, "Missing bearer authentication in header.", 3000),
-    "beta_api_shape_disabled": Refusal(
+    "invalid_api_key": SessionRefusal("invalid_api_key", "Incorrect API key provided.", 3000),
+    "insufficient_permissions": SessionRefusal(
+        "insufficient_permissions", "The key lacks the scope api.model.request.", 3000
+    ),
+    "no_authorization": SessionRefusal(None, "Missing bearer authentication in header.", 3000),
+    "beta_api_shape_disabled": SessionRefusal(
         "beta_api_shape_disabled", "The beta interface is gone; leave out the OpenAI-Beta header.", 4000
     ),
-    "missing_model": Refusal("missing_model", "You must provide a model parameter.", 4000),
-    "invalid_model": Refusal("invalid_model", "This model is not available for this endpoint.", 4000),
+    "missing_model": SessionRefusal("missing_model", "You must provide a model parameter.", 4000),
+    "invalid_model": SessionRefusal("invalid_model", "This model is not available for this endpoint.", 4000),
 }

@@ -69,7 +69,7 @@ def usage(taken: Tokens, cached: Tokens, given: Tokens, reasoning_tokens: int | 
     }
 
 
-class RateLimit:
+class TokenBudget:
     """A budget of tokens that fills up again within a minute."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.answer import Answer, Call, Failed, Incomplete, Say
+from gateway.lab.simulator.answer import Failed, Incomplete, Say, ScriptedAnswer, ScriptedCall
 from gateway.lab.simulator.script import Script, ScriptCursor, load_script
 
 pytestmark = pytest.mark.unit
@@ -38,12 +38,12 @@ def test_a_scenario_file_says_what_the_agent_does(tmp_path: Path) -> None:
     first, second, third, failed, cut = script.answers
     assert first.output == (
         Say(say="One moment, please.", for_s=2.0),
-        Call(call="look_up", arguments={"number": 12, "vip": True}),
+        ScriptedCall(call="look_up", arguments={"number": 12, "vip": True}),
     )
     assert (first.overlap, first.think_ms, second.speed) == (True, 2000, 0.5)
     assert second.output == (Say(sentence=2), Say())
     (call,) = third.output
-    assert isinstance(call, Call)
+    assert isinstance(call, ScriptedCall)
     assert call.text == "not { JSON"
     assert isinstance(failed.end, Failed)
     assert failed.end.code == "insufficient_quota"
@@ -61,9 +61,9 @@ def test_a_scenario_file_says_what_the_agent_does(tmp_path: Path) -> None:
         ("answers:\n  - speed: 1\n    speed: 2\n", "3:5: speed: written twice"),
         ("answers: one\n", "1:10: answers: should be a list"),
         ("- one\n", "1:1: should be a mapping"),
-        ("answers:\n  - faults: [explode]\n", "1:1: fault 'explode': not known"),
+        ("answers:\n  - faults: [explode]\n", "1:1: fault 'explode': unknown"),
         ("answers: [\n", "2:1: not YAML"),
-        ("", " empty; a scenario has the key answers"),
+        ("", " empty; a scenario needs the key answers"),
     ],
 )
 def test_mistakes_are_told_with_their_place(tmp_path: Path, text: str, told: str) -> None:
@@ -93,8 +93,8 @@ def test_answers_come_in_order_and_then_sentences_or_the_answers_again() -> None
     )
     assert [_calls(once) for _ in range(3)] == [["a"], ["b"], []]
     assert [_calls(again) for _ in range(3)] == [["a"], ["b"], ["a"]]
-    assert ScriptCursor(Script(then="repeat")).take() == Answer()
+    assert ScriptCursor(Script(then="repeat")).take() == ScriptedAnswer()
 
 
 def _calls(cursor: ScriptCursor) -> list[str]:
-    return [part.call for part in cursor.take().output if isinstance(part, Call)]
+    return [part.call for part in cursor.take().output if isinstance(part, ScriptedCall)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.lab.simulator.agent.speech import utterance
-from gateway.lab.simulator.transport.connection import Recording
+from gateway.lab.simulator.transport.connection import KeptAudio
 from gateway.lab.simulator.wire.audio_formats import PCM, PCMA, PCMU, bytes_per_ms, to_pcm24k
 from gateway.lab.speech import agent_sentences, caller_wav
 
@@ -42,7 +42,7 @@ def test_a_sentence_is_cut_into_deltas_of_the_length_asked(format_type: str) -> 
 
 
 def test_a_recording_keeps_its_order_and_its_limit() -> None:
-    recording = Recording(0.05)
+    recording = KeptAudio(0.05)
     recording.add(PCM, b"\x01\x00" * 480)
     recording.add(PCMU, b"\xff" * 160)
     recording.add(PCM, b"\x02\x00" * 480)

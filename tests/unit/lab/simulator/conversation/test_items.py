@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 pytestmark = pytest.mark.unit
@@ -20,7 +20,7 @@ def speech(name: str, ms: float) -> Item:
     return Item(wire, ms, is_agent_audio=True)
 
 
-def order(conversation: Conversation) -> list[str]:
+def order(conversation: SimulatedConversation) -> list[str]:
     names: list[str] = []
     name = conversation.last_id()
     while name is not None:
@@ -30,14 +30,14 @@ def order(conversation: Conversation) -> list[str]:
 
 
 def test_items_are_inserted_where_the_client_asks() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     for name, previous in (("a", None), ("b", None), ("first", "root"), ("middle", "a")):
         conversation.insert(item(name), previous)
     assert order(conversation) == ["first", "a", "middle", "b"]
 
 
 def test_an_id_is_taken_once_and_the_item_before_must_exist() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     conversation.insert(item("a"), None)
     with pytest.raises(ClientMistake, match="already exists"):
         conversation.insert(item("a"), None)
@@ -48,7 +48,7 @@ def test_an_id_is_taken_once_and_the_item_before_must_exist() -> None:
 
 
 def test_speech_is_truncated_within_its_audio_and_loses_its_text() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     conversation.append(speech("a", 1000))
     conversation.truncate("a", 0, 1000)
     conversation.truncate("a", 0, 400)
@@ -61,7 +61,7 @@ def test_speech_is_truncated_within_its_audio_and_loses_its_text() -> None:
 
 
 def test_only_agent_speech_can_be_truncated() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     conversation.append(item("typed"))
     conversation.append(speech("spoken", 1000))
     with pytest.raises(ClientMistake, match="Only model output audio") as caught:
@@ -73,7 +73,7 @@ def test_only_agent_speech_can_be_truncated() -> None:
 
 
 def test_unknown_items_are_told_apart_by_what_was_asked() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     codes = []
     for act in (
         lambda: conversation.delete("x"),
@@ -87,7 +87,7 @@ def test_unknown_items_are_told_apart_by_what_was_asked() -> None:
 
 
 def test_a_retrieved_caller_item_carries_its_audio() -> None:
-    conversation = Conversation()
+    conversation = SimulatedConversation()
     part = {"type": "input_audio", "transcript": None}
     wire = {"id": "u", "type": "message", "role": "user", "content": [part]}
     conversation.append(Item(wire, 20, recording=lambda: b"\x01\x00" * 480))

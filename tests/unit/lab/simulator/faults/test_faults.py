@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.lab.simulator.answer import Answer, Failed, Incomplete
+from gateway.lab.simulator.answer import Failed, Incomplete, ScriptedAnswer
 from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import FAULTS, CloseAfter, DropAfter, faults_for, parse_fault
 from gateway.lab.simulator.options import SimulatorOptions
@@ -113,7 +113,7 @@ def test_a_fault_may_be_for_some_connections_only(told: str, hit: list[int]) -> 
 def test_a_fault_may_be_for_some_answers_only() -> None:
     for told, hit in (("2", [2]), ("2-", [2, 3, 4]), ("1-3", [1, 2, 3])):
         empty = parse_fault(f"empty,answers={told}")
-        assert [number for number in range(1, 5) if not empty.answer(Answer(), number).output] == hit
+        assert [number for number in range(1, 5) if not empty.answer(ScriptedAnswer(), number).output] == hit
 
 
 def test_a_fault_may_be_for_one_model_only() -> None:
@@ -124,12 +124,12 @@ def test_a_fault_may_be_for_one_model_only() -> None:
 
 def test_answers_are_changed_for_as_long_as_told() -> None:
     fail = parse_fault("fail=insufficient_quota:2")
-    ends = [fail.answer(Answer(), number).end for number in (1, 2, 3)]
+    ends = [fail.answer(ScriptedAnswer(), number).end for number in (1, 2, 3)]
     assert ends == [Failed(status="failed", code="insufficient_quota")] * 2 + [None]
-    assert parse_fault("incomplete=content_filter").answer(Answer(), 99).end == Incomplete(
+    assert parse_fault("incomplete=content_filter").answer(ScriptedAnswer(), 99).end == Incomplete(
         status="incomplete", reason="content_filter"
     )
-    doubled = parse_fault("two_items").answer(Answer(), 1)
+    doubled = parse_fault("two_items").answer(ScriptedAnswer(), 1)
     assert (len(doubled.output), doubled.overlap) == (2, True)
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.lab.simulator.server.admission import Admission, judge
+from gateway.lab.simulator.server.admission import Admitted, judge
 from gateway.lab.simulator.server.client_secrets import ClientSecrets
-from gateway.lab.simulator.wire.errors import Refusal
+from gateway.lab.simulator.wire.errors import SessionRefusal
 from gateway.lab.simulator.wire.schema import ClientMistake
 
 pytestmark = pytest.mark.unit
@@ -53,13 +53,13 @@ def test_a_secret_opens_a_connection_to_its_model_and_a_made_up_one_does_not() -
     session = {"type": "realtime", "model": "gpt-realtime-1.5"}
     secret = secrets.mint({"session": session}, safety_identifier=None, now_s=0)
 
-    def verdict(value: str, now_s: float = 0.0) -> Refusal | Admission:
+    def verdict(value: str, now_s: float = 0.0) -> SessionRefusal | Admitted:
         headers = {"Authorization": f"Bearer {value}"}
         return judge(headers, {}, None, lambda given: secrets.find(given, now_s))
 
-    assert verdict(secret.value) == Admission("gpt-realtime-1.5", secret)
+    assert verdict(secret.value) == Admitted("gpt-realtime-1.5", secret)
     for refused in (verdict("ek_made_up"), verdict(secret.value, 600.0)):
-        assert isinstance(refused, Refusal)
+        assert isinstance(refused, SessionRefusal)
         assert refused.code == "invalid_api_key"
 
 
@@ -68,4 +68,4 @@ def test_a_secret_opens_a_connection_to_its_model_and_a_made_up_one_does_not() -
     [{"Authorization": "Bearer sk"}, {"api-key": "sk"}, {"Sec-WebSocket-Protocol": "x, openai-insecure-api-key.sk"}],
 )
 def test_a_key_comes_in_one_of_three_ways(headers: dict[str, str]) -> None:
-    assert judge(headers, {"model": ["gpt-realtime"]}, "sk", lambda _: None) == Admission("gpt-realtime", None)
+    assert judge(headers, {"model": ["gpt-realtime"]}, "sk", lambda _: None) == Admitted("gpt-realtime", None)

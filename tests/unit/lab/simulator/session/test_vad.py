@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.lab.simulator.session.vad import EnergyVad, SpeechStarted, SpeechStopped, VadSettings
+from gateway.lab.simulator.session.vad import EnergyVad, VadSettings, VoiceBegan, VoiceEnded
 from gateway.lab.speech import caller_wav
 
 pytestmark = pytest.mark.unit
@@ -26,7 +26,7 @@ def silence(ms: int) -> bytes:
     return bytes(RATE * ms // 1000 * 2)
 
 
-def heard(vad: EnergyVad, pcm: bytes, *, step: int) -> list[SpeechStarted | SpeechStopped]:
+def heard(vad: EnergyVad, pcm: bytes, *, step: int) -> list[VoiceBegan | VoiceEnded]:
     return [event for start in range(0, len(pcm), step) for event in vad.process(pcm[start : start + step])]
 
 
@@ -34,7 +34,7 @@ def heard(vad: EnergyVad, pcm: bytes, *, step: int) -> list[SpeechStarted | Spee
 def test_a_turn_is_found_at_the_same_place_however_the_audio_is_cut(step: int) -> None:
     vad = EnergyVad(VadSettings(silence_duration_ms=500), rate_hz=RATE)
     events = heard(vad, silence(400) + tone(600, level_db=-20) + silence(800), step=step)
-    assert events == [SpeechStarted(400), SpeechStopped(end_ms=1500, spoken_ms=600)]
+    assert events == [VoiceBegan(400), VoiceEnded(end_ms=1500, spoken_ms=600)]
 
 
 def test_the_shipped_caller_speaks_two_turns() -> None:
@@ -42,10 +42,10 @@ def test_the_shipped_caller_speaks_two_turns() -> None:
         pcm = sound.readframes(sound.getnframes())
     vad = EnergyVad(VadSettings(silence_duration_ms=200), rate_hz=RATE)
     started, stopped, again, end = heard(vad, pcm, step=320)
-    assert isinstance(started, SpeechStarted)
-    assert isinstance(again, SpeechStarted)
-    assert isinstance(stopped, SpeechStopped)
-    assert isinstance(end, SpeechStopped)
+    assert isinstance(started, VoiceBegan)
+    assert isinstance(again, VoiceBegan)
+    assert isinstance(stopped, VoiceEnded)
+    assert isinstance(end, VoiceEnded)
     assert 480 <= started.start_ms <= 600
     assert stopped.spoken_ms > 2000
     assert again.start_ms - stopped.end_ms > 1000
@@ -55,7 +55,7 @@ def test_a_pause_shorter_than_the_silence_does_not_end_the_turn() -> None:
     vad = EnergyVad(VadSettings(silence_duration_ms=500), rate_hz=RATE)
     speech = tone(300, level_db=-20)
     events = heard(vad, speech + silence(480) + speech + silence(500), step=320)
-    assert events == [SpeechStarted(0), SpeechStopped(end_ms=1580, spoken_ms=1080)]
+    assert events == [VoiceBegan(0), VoiceEnded(end_ms=1580, spoken_ms=1080)]
 
 
 def test_a_click_is_not_speech() -> None:
@@ -78,7 +78,7 @@ def test_speech_that_fades_a_little_does_not_end_the_turn() -> None:
 def test_times_count_from_the_clock_given() -> None:
     vad = EnergyVad(VadSettings(), rate_hz=24000, clock_ms=7000)
     loud = np.full(24000 // 1000 * 60, 8000, dtype="<i2").tobytes()
-    assert vad.process(loud) == [SpeechStarted(7000)]
+    assert vad.process(loud) == [VoiceBegan(7000)]
 
 
 @pytest.mark.parametrize(("eagerness", "silence_ms"), [("low", 1500), ("medium", 800), ("auto", 800), ("high", 400)])

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.lab.simulator.conversation.context import Context
 from gateway.lab.simulator.conversation.function_calls import FunctionCalls
-from gateway.lab.simulator.conversation.items import Conversation, Item
+from gateway.lab.simulator.conversation.items import Item, SimulatedConversation
 from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.session_object import default_session
-from gateway.lab.simulator.wire.usage import TOKENS_PER_MINUTE, RateLimit, Tokens, agent_tokens, caller_tokens, usage
+from gateway.lab.simulator.wire.usage import TOKENS_PER_MINUTE, TokenBudget, Tokens, agent_tokens, caller_tokens, usage
 
 pytestmark = pytest.mark.unit
 
@@ -32,8 +32,8 @@ def agent(name: str, ms: float) -> Item:
     return Item(wire, ms, is_agent_audio=True)
 
 
-def conversation(*items: Item) -> Conversation:
-    made = Conversation()
+def conversation(*items: Item) -> SimulatedConversation:
+    made = SimulatedConversation()
     for item in items:
         made.append(item)
     return made
@@ -82,7 +82,7 @@ def test_without_truncation_a_full_context_is_refused() -> None:
 
 
 def test_the_rate_limit_is_spent_and_fills_up_again() -> None:
-    limit = RateLimit()
+    limit = TokenBudget()
     (first,) = limit.spend(50_000, now=0.0)
     assert first["remaining"] == TOKENS_PER_MINUTE - 50_000
     assert first["reset_seconds"] == 12.0

@@ -13,19 +13,19 @@ from gateway.lab.simulator.agent.mcp import McpTools
 from gateway.lab.simulator.agent.output import CallOutput, new_id
 from gateway.lab.simulator.agent.performance import Performance
 from gateway.lab.simulator.agent.plan import Plan
-from gateway.lab.simulator.agent.response import Response
+from gateway.lab.simulator.agent.response import SimulatedResponse
 from gateway.lab.simulator.agent.speech import Utterance, utterance
-from gateway.lab.simulator.answer import Answer, Crossed, Denied, Failed, Ignored, Say
+from gateway.lab.simulator.answer import Crossed, Denied, Failed, Say, ScriptedAnswer, Unanswered
 from gateway.lab.simulator.conversation.context import Context
 from gateway.lab.simulator.conversation.function_calls import FunctionCalls
-from gateway.lab.simulator.conversation.items import Conversation
+from gateway.lab.simulator.conversation.items import SimulatedConversation
 from gateway.lab.simulator.faults.faults import parse_fault
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import ScriptCursor
 from gateway.lab.simulator.transport.link import Link
 from gateway.lab.simulator.wire.errors import error_event
 from gateway.lab.simulator.wire.schema import ClientMistake
-from gateway.lab.simulator.wire.usage import RateLimit, Tokens
+from gateway.lab.simulator.wire.usage import TokenBudget, Tokens
 from gateway.lab.speech import agent_sentences
 
 GREETING = re.compile(r"\b(greet\w*|welcome|hello|say hi|introduce yourself)\b", re.IGNORECASE)
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     event_id: str | None
 
 
-class Speaker:
+class Responder:
     """
     Starts responses, one at a time in the conversation, and lets them speak.
 
@@ -52,7 +52,7 @@ class Speaker:
         conversation: receives what is said.
         cursor: the script's answers; None has none.
         spawn: runs a coroutine beside the session.
-        on_done: told of each response in the conversation that ended.
+        on_done: called with each response in the conversation that ended.
         go_on: begins a response by the service itself.
     """
 
@@ -60,11 +60,11 @@ class Speaker:
         self,
         options: SimulatorOptions,
         link: Link,
-        conversation: Conversation,
+        conversation: SimulatedConversation,
         *,
         cursor: ScriptCursor | None,
         spawn: Spawn,
-        on_done: Callable[[Response], None],
+        on_done: Callable[[SimulatedResponse], None],
         go_on: Callable[[], None],
     ) -> None:
         self.calls = FunctionCalls(conversation)
@@ -78,13 +78,13 @@ class Speaker:
         self._spawn = spawn
         self._on_done = on_done
         self._echo = Echo() if options.echo else None
-        self._limit = RateLimit()
-        self._running: dict[str, Response] = {}
+        self._limit = TokenBudget()
+        self._running: dict[str, SimulatedResponse] = {}
         self._next_sentence = 0
         self._begun = 0
 
     @property
-    def active(self) -> Response | None:
+    def active(self) -> SimulatedResponse | None:
         """The response that speaks in the conversation now; there is one at most."""
         if not self._running:
             return None
@@ -121,7 +121,7 @@ class Speaker:
             self._link.add_fault(parse_fault(told))
         if isinstance(answer.end, Denied):
             self._link.emit(answer.end.event(asked.event_id if asked is not None else None))
-        elif isinstance(answer.end, Ignored):
+        elif isinstance(answer.end, Unanswered):
             return
         elif answer.crossed is not None and asked is not None:
             response = self._start(session, {}, answer, is_asked=False)
@@ -129,18 +129,20 @@ class Speaker:
         else:
             self._start(session, overrides, answer, is_asked=asked is not None)
 
-    def _start(self, session: dict[str, Any], overrides: dict[str, Any], answer: Answer, *, is_asked: bool) -> Response:
+    def _start(
+        self, session: dict[str, Any], overrides: dict[str, Any], answer: ScriptedAnswer, *, is_asked: bool
+    ) -> SimulatedResponse:
         read = self._context.read(session)
         taken, cached = read or (Tokens(), Tokens())
         plan = Plan.of(session, overrides, conversation_id=self._conversation_id, taken=taken, cached=cached)
-        response = Response(plan, self._conversation, self._link, on_done=self._done, asked=is_asked)
+        response = SimulatedResponse(plan, self._conversation, self._link, on_done=self._done, asked=is_asked)
         self._running[response.id] = response
         if self._echo is None or plan.modality == "text" or plan.conversation_id is None:
             answer = self._worded(answer, plan.instructions)
             self._spawn(self._perform(response, answer if read else answer.model_copy(update={"end": TOO_LONG})))
         return response
 
-    async def _refuse_late(self, response: Response, crossed: Crossed, asked: Asked) -> None:
+    async def _refuse_late(self, response: SimulatedResponse, crossed: Crossed, asked: Asked) -> None:
         """Refuse what the client asked for while the service had begun this response by itself."""
         if crossed.after_done:
             await response.ended.wait()
@@ -153,7 +155,7 @@ class Speaker:
         """Return the caller's audio, where the simulator is an echo and the session asks for speech."""
         if self._echo is None or session["output_modalities"] != ["audio"]:
             return
-        response = self.active or self._start(session, {}, Answer(), is_asked=False)
+        response = self.active or self._start(session, {}, ScriptedAnswer(), is_asked=False)
         self._echo.send_back(response, encoded, audio, session["audio"]["input"]["format"]["type"])
 
     def interrupt(self) -> None:
@@ -174,13 +176,13 @@ class Speaker:
             raise ClientMistake("response_cancel_not_active", "Cancellation failed: no active response found.")
         response.cancel("client_cancelled")
 
-    def _take(self, overrides: dict[str, Any], session: dict[str, Any]) -> Answer:
+    def _take(self, overrides: dict[str, Any], session: dict[str, Any]) -> ScriptedAnswer:
         """Return what is done: the script's next, or one sentence; then what the faults make of it."""
         if self._echo is not None:
-            return Answer()
+            return ScriptedAnswer()
         self._begun += 1
         is_scripted = self._cursor is not None and overrides.get("conversation", "auto") != "none"
-        answer = self._cursor.take() if self._cursor is not None and is_scripted else Answer()
+        answer = self._cursor.take() if self._cursor is not None and is_scripted else ScriptedAnswer()
         for fault in self._link.faults:
             answer = fault.answer(answer, self._begun)
         if overrides.get("tool_choice", session["tool_choice"]) == "none" and answer.calls:
@@ -188,7 +190,7 @@ class Speaker:
             answer = answer.model_copy(update={"output": spoken or (Say(),)})
         return answer
 
-    def _worded(self, answer: Answer, instructions: str) -> Answer:
+    def _worded(self, answer: ScriptedAnswer, instructions: str) -> ScriptedAnswer:
         """Choose a sentence for each piece of speech that has none."""
         parts = [
             part.model_copy(update={"sentence": self._choose(instructions)})
@@ -207,7 +209,7 @@ class Speaker:
         self._next_sentence = chosen % (len(agent_sentences()) - 1) + 1
         return chosen
 
-    async def _perform(self, response: Response, answer: Answer) -> None:
+    async def _perform(self, response: SimulatedResponse, answer: ScriptedAnswer) -> None:
         delta_ms = self._options.delta_ms
 
         def speech_of(part: Say) -> Utterance:
@@ -221,7 +223,7 @@ class Speaker:
         limits = self._limit.spend(taken.total + given.total, asyncio.get_running_loop().time())
         self._link.emit({"type": "rate_limits.updated", "rate_limits": limits})
 
-    def _done(self, response: Response) -> None:
+    def _done(self, response: SimulatedResponse) -> None:
         del self._running[response.id]
         if response.plan.conversation_id is None:
             return
@@ -232,7 +234,7 @@ class Speaker:
         self._on_done(response)
 
 
-def _busy(active: Response, *, is_violation: bool) -> ClientMistake:
+def _busy(active: SimulatedResponse, *, is_violation: bool) -> ClientMistake:
     message = (
         f"Conversation already has an active response in progress: {active.id}. "
         "Wait until the response is finished before creating a new one."
