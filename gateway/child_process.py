@@ -59,6 +59,7 @@ class ChildProcess:
         environment: all of its environment; None inherits this process's.
         folder: working directory; None inherits.
         kept_lines: how many of the last lines of its output are kept; None keeps all.
+        new_session: give it a session of its own, so that Ctrl-C in our terminal does not reach it.
         stop_signal: asks it to end.
         stop_limit_s: how long it may take to end before it is killed.
 
@@ -75,6 +76,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         kept_lines: int | None = 1000,
+        new_session: bool = False,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_limit_s: float = 10.0,
     ) -> None:
@@ -83,6 +85,7 @@ class ChildProcess:
         self._command = command
         self._environment = None if environment is None else dict(environment)
         self._folder = folder
+        self._new_session = new_session
         self._stop_signal = stop_signal
         self._stop_limit_s = stop_limit_s
         self._process: Running
@@ -91,8 +94,7 @@ class ChildProcess:
 
     async def __aenter__(self) -> Self:
         """Start it."""
-        self._process = await self.launch()
-        self._reader = asyncio.create_task(self._read())
+        await self.start()
         return self
 
     async def __aexit__(
@@ -100,6 +102,16 @@ class ChildProcess:
     ) -> None:
         """End it."""
         await self.stop()
+
+    async def start(self) -> None:
+        """
+        Start it, where an ``async with`` block does not fit; ``stop`` must follow.
+
+        Raises:
+            OSError: there is no such program.
+        """
+        self._process = await self.launch()
+        self._reader = asyncio.create_task(self._read())
 
     async def launch(self) -> Running:
         """Run the command; a subclass may start its program in another way."""
@@ -111,6 +123,7 @@ class ChildProcess:
             cwd=self._folder,
             env=self._environment,
             limit=_LONGEST_LINE_BYTES,
+            start_new_session=self._new_session,
         )
 
     @property

@@ -17,7 +17,6 @@ import asyncio
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from gateway.child_process import ChildProcess
 from gateway.errors import StoreError
 
 START_LIMIT_S = 20.0
@@ -34,6 +34,7 @@ MEMORY_MB = 256
 LONGEST_SOCKET_PATH = 100
 """``sockaddr_un`` holds 107 bytes."""
 _PREFIX = "gateway-redis-"
+_KEPT_LINES = 50
 
 # Arguments: pid of the parent, then the command. A parent that died before prctl took hold is noticed by its pid.
 _LAUNCHER = """
@@ -75,12 +76,12 @@ class EmbeddedRedis:
 
     def __init__(self) -> None:
         self._dir: Path | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def pid(self) -> int:
         """Process id of the server; 0 when it is not running."""
-        return 0 if self._process is None or self._process.returncode is not None else self._process.pid
+        return 0 if self._process is None or self._process.exit_code is not None else self._process.pid
 
     async def __aenter__(self) -> str:
         """Start the server and wait until it answers; returns its URL."""
@@ -117,19 +118,20 @@ class EmbeddedRedis:
             "loglevel": "warning",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        with (home / "redis.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary), *words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us; the server must outlast the drain
-            )
+        process = ChildProcess(
+            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary), *words),
+            kept_lines=_KEPT_LINES,
+            new_session=True,  # Ctrl-C is for us; the server must outlast the drain
+            stop_limit_s=STOP_LIMIT_S,
+        )
+        await process.start()
+        self._process = process
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 while not await _answers(path):
-                    if self._process.returncode is not None:
-                        raise StoreError(f"{binary} ended at once: {_last_line(home / 'redis.log')}")
+                    if process.exit_code is not None:
+                        await process.stop()  # its output is whole then
+                        raise StoreError(f"{binary} ended at once: {_last_line(process)}")
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise StoreError(f"{binary} did not answer within {START_LIMIT_S:g} s") from None
@@ -138,13 +140,8 @@ class EmbeddedRedis:
     async def _stop(self) -> None:
         process, home = self._process, self._dir
         self._process = self._dir = None
-        if process is not None and process.returncode is None:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with suppress(ProcessLookupError):
-                    process.send_signal(number)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
-                    break
+        if process is not None:
+            await process.stop()
         if home is not None:
             shutil.rmtree(home, ignore_errors=True)
 
@@ -165,9 +162,8 @@ async def _answers(path: Path) -> bool:
             await writer.wait_closed()
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+def _last_line(process: ChildProcess) -> str:
+    return next((line.strip() for line in reversed(process.lines) if line.strip()), "it wrote nothing")
 
 
 def _sweep(parent: Path) -> None:

@@ -75,7 +75,7 @@ class Baresip:
     async def _start(self) -> None:
         control_port = self._write_configuration()
         self._process = ChildProcess(BARESIP, "-f", str(self.folder), stop_limit_s=_READY_S)
-        await self._process.__aenter__()
+        await self._process.start()
         try:
             await self._process.find("baresip is ready", _READY_S)
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", control_port)

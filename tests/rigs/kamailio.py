@@ -122,7 +122,7 @@ class Kamailio:
             kept_lines=None,
             stop_limit_s=40,
         )
-        await self._process.__aenter__()
+        await self._process.start()
         end = time.monotonic() + 40
         while not await asyncio.to_thread(_answers, self.port):
             assert self._process.exit_code is None, self.log()

@@ -80,7 +80,7 @@ class Sipp:
             folder=self.folder,
             stop_signal=signal.SIGKILL,
         )
-        await self._process.__aenter__()
+        await self._process.start()
         is_called = self.steps[0].lstrip().startswith("<recv")
         if is_called or self.transport.startswith("u"):  # a caller over TCP listens on no port
             await until(
