@@ -17,7 +17,6 @@ from gateway.errors import SipError
 from gateway.ids import new_call_id
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.settings.sip import SipSettings
-from gateway.sip.calls.calls import CallTable
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.frame_bytes import _COPYING, _POINTERS, _SLOW, _works, choose_frame_access
 from gateway.sip.library.pj import pj
@@ -111,7 +110,7 @@ async def test_stopping_says_goodbye_to_live_calls(tmp_path: Path) -> None:
         assert await sipp.finish() == 0, sipp.output
 
 
-def _tell_loop(sip: SipThread, done: asyncio.Event, _table: CallTable) -> None:
+def _tell_loop(sip: SipThread, done: asyncio.Event, _calls: object) -> None:
     sip._loop.call_soon_threadsafe(done.set)
 
 
