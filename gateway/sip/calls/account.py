@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from gateway.call.events import IncomingInvite
 from gateway.ids import new_call_id
@@ -45,7 +44,7 @@ class GatewayAccount(pj.Account):
         self._answered = answered
 
     @callback
-    def onIncomingCall(self, prm: Any) -> None:
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         """Register the call and tell the loop; until an order comes the caller has our 100 Trying."""
         # Where it raises, no object is made of the call, and the library ends it.
         message = self._table.reader.read(prm.rdata.wholeMsg)
@@ -73,7 +72,7 @@ class GatewayAccount(pj.Account):
         )
 
     @callback
-    def onRegState(self, prm: Any) -> None:
+    def onRegState(self, prm: pj.OnRegStateParam) -> None:
         """Hand on what came of a REGISTER."""
         if self._answered is not None:
             received = prm.rdata

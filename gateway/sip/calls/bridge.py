@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from gateway.audio.filler import FillerLoop, tone_filler
 from gateway.audio.pcm import PcmFormat
@@ -18,6 +18,19 @@ Far = Literal["caller", "second"]
 _End = Literal["caller", "second", "agent", "waiting"]
 _Wire = tuple[_End, _End]
 Ports = Callable[[], AgentMediaPort]
+
+
+class AudioEnd(Protocol):
+    """An end in the conference bridge, as ``pj.AudioMedia`` has it: a stream, or a port of ours."""
+
+    def getPortId(self) -> int:
+        """Return its number in the bridge."""
+
+    def startTransmit(self, sink: Any, /) -> None:
+        """Let another end hear it."""
+
+    def stopTransmit(self, sink: Any, /) -> None:
+        """Let another end hear it no more."""
 
 
 class Talkers(Enum):
@@ -70,7 +83,7 @@ class Bridge:
         self._give_back = give_back
         self._pcm = pcm
         self._buffers: tuple[UplinkTap, FrameSource, RecorderTap | None] | None = None
-        self._ends: dict[_End, Any] = {}
+        self._ends: dict[_End, AudioEnd] = {}
         self._ports: dict[_End, AgentMediaPort] = {}
         self._wires: set[_Wire] = set()
         self._talk = Talkers.AGENT_AND_CALLER
@@ -88,7 +101,7 @@ class Bridge:
         self._buffers = (uplink, playout, recorder)
 
     @runs_on("sip")
-    def stream_up(self, end: Far, stream: Any) -> None:
+    def stream_up(self, end: Far, stream: AudioEnd) -> None:
         """There is a stream, perhaps the same as before."""
         known = self._ends.get(end)
         if known is not None and known.getPortId() != stream.getPortId():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
@@ -65,7 +64,7 @@ class PjSecondLeg(Dialog):
 
     def __init__(
         self,
-        account: Any,
+        account: pj.Account,
         call_id: CallId,
         table: Calls,
         bridge: Bridge,
@@ -97,7 +96,7 @@ class PjSecondLeg(Dialog):
     def _stream_gone(self) -> None:
         self._bridge.stream_gone("second")
 
-    def _media_changed(self, info: Any) -> None:
+    def _media_changed(self, info: pj.CallInfo) -> None:
         if info.state != pj.PJSIP_INV_STATE_CONFIRMED:
             return
         if self._index >= 0:
@@ -133,7 +132,7 @@ class PjCall(Dialog):
     """
 
     def __init__(
-        self, account: Any, call_id: CallId, table: Calls, pj_id: int | None = None, *, trunk: str = ""
+        self, account: pj.Account, call_id: CallId, table: Calls, pj_id: int | None = None, *, trunk: str = ""
     ) -> None:
         super().__init__(account, call_id, table, table.calls, pj_id, trunk=trunk)
         self.caller = UNKNOWN
@@ -291,7 +290,7 @@ class PjCall(Dialog):
     # --- callbacks ---
 
     @callback
-    def onCallTransferStatus(self, prm: Any) -> None:
+    def onCallTransferStatus(self, prm: pj.OnCallTransferStatusParam) -> None:
         """Take the answer to a REFER of ours; what NOTIFYs say is read before the library gets to it."""
         if self._transfer_news_at is None:
             return
@@ -338,7 +337,7 @@ class PjCall(Dialog):
     def _stream_gone(self) -> None:
         self._bridge.stream_gone("caller")
 
-    def _media_changed(self, info: Any) -> None:
+    def _media_changed(self, info: pj.CallInfo) -> None:
         # Before the answer of whom we called there may be ringing or an announcement: not for the agent's ears.
         if info.role == pj.PJSIP_ROLE_UAC and info.state < pj.PJSIP_INV_STATE_CONFIRMED:
             return

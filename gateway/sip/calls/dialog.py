@@ -73,7 +73,7 @@ class Dialog(pj.Call):
 
     def __init__(
         self,
-        account: Any,
+        account: pj.Account,
         call_id: CallId,
         table: CallTable[Any, Any],
         standing: dict[CallId, Any],
@@ -152,7 +152,7 @@ class Dialog(pj.Call):
     def _ringing(self, code: int) -> None:
         """Take a provisional answer."""
 
-    def _media_changed(self, info: Any) -> None:
+    def _media_changed(self, info: pj.CallInfo) -> None:
         """Take that the dialog or its media are in another state; the stream, if there is one, is known."""
 
     def _stream_gone(self) -> None:
@@ -254,7 +254,7 @@ class Dialog(pj.Call):
     # --- callbacks: the dialog ---
 
     @callback
-    def onCallState(self, prm: Any) -> None:
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
         """Follow the dialog; its end is told, whatever fails."""
         info = self.getInfo()
         try:
@@ -263,7 +263,7 @@ class Dialog(pj.Call):
             if info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
                 self._end(DialogEnding(info.lastStatusCode, clean(info.lastReason)))
 
-    def _follow(self, info: Any, event: Any) -> None:
+    def _follow(self, info: pj.CallInfo, event: pj.SipEvent) -> None:
         if info.state == pj.PJSIP_INV_STATE_EARLY and info.role == pj.PJSIP_ROLE_UAC:
             self._rung = True
             self._ringing(info.lastStatusCode)
@@ -276,7 +276,7 @@ class Dialog(pj.Call):
         elif info.state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._follow_end(info, event)
 
-    def _follow_end(self, info: Any, event: Any) -> None:
+    def _follow_end(self, info: pj.CallInfo, event: pj.SipEvent) -> None:
         if self._goes_elsewhere(info.lastStatusCode, event):
             self._place_again(info.lastStatusCode)
         elif self._attempt is not None and self._attempt.problem:
@@ -290,7 +290,7 @@ class Dialog(pj.Call):
             self._end(ending_in(said, info.lastStatusCode, info.lastReason, asked=asked))
 
     @callback
-    def onCallTsxState(self, prm: Any) -> None:
+    def onCallTsxState(self, prm: pj.OnCallTsxStateParam) -> None:
         """Read what the library does not, or not well: keys by INFO, and the far end's answer to our offer."""
         message = self._received(prm.e)
         if message is None:
@@ -306,19 +306,19 @@ class Dialog(pj.Call):
             self._may_pause = may_pause(message.body)
 
     @callback
-    def onCallTransferRequest(self, prm: Any) -> None:
+    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
         """Refuse REFER: by default the library obeys it, and a stranger could dial on our account."""
         prm.statusCode = pj.PJSIP_SC_DECLINE
 
     @callback
-    def onCallReplaceRequest(self, prm: Any) -> None:
+    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
         """Refuse an INVITE with Replaces (RFC 3891), which by default takes a running call over."""
         prm.statusCode = pj.PJSIP_SC_BUSY_HERE
 
     # --- callbacks: media ---
 
     @callback
-    def onCallSdpCreated(self, prm: Any) -> None:
+    def onCallSdpCreated(self, prm: pj.OnCallSdpCreatedParam) -> None:
         """Leave only the trunk's codecs in what we offer or answer."""
         offer, ours = prm.remSdp.wholeSdp, prm.sdp
         if offer:
@@ -328,17 +328,17 @@ class Dialog(pj.Call):
             ours.wholeSdp = kept
 
     @callback
-    def onCallRxReinvite(self, prm: Any) -> None:
+    def onCallRxReinvite(self, prm: pj.OnCallRxReinviteParam) -> None:
         """Refuse a re-INVITE without a codec of ours; the library would answer 500. The call stays as it was."""
         self._judge_offer(prm)
 
     @callback
-    def onCallRxOffer(self, prm: Any) -> None:
+    def onCallRxOffer(self, prm: pj.OnCallRxOfferParam) -> None:
         """Refuse an UPDATE without a codec of ours."""
         self._judge_offer(prm)
 
     @callback
-    def onCallMediaState(self, prm: Any) -> None:
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
         """Find the audio stream; called again after every re-INVITE."""
         info = self.getInfo()
         line = _audio_line(info)
@@ -353,7 +353,7 @@ class Dialog(pj.Call):
         self._media_changed(info)
 
     @callback
-    def onStreamPreCreate(self, prm: Any) -> None:
+    def onStreamPreCreate(self, prm: pj.OnStreamPreCreateParam) -> None:
         """Shut strangers out before the stream reads anything."""
         trunk = self._table.trunks.get(self.trunk)
         source = self._table.settings.rtp_source if trunk is None or trunk.rtp_source is None else trunk.rtp_source
@@ -364,7 +364,7 @@ class Dialog(pj.Call):
             take_only_from(far_end, *(int(name.rpartition(":")[2]) for name in (ours.localRtpName, ours.localRtcpName)))
 
     @callback
-    def onStreamCreated(self, prm: Any) -> None:
+    def onStreamCreated(self, prm: pj.OnStreamCreatedParam) -> None:
         """Reach into the new stream for its memory of keys, and for its jitter buffer."""
         self._memory = DtmfMemory(int(prm.stream))
         self._codec_watch = CodecWatch()
@@ -373,7 +373,7 @@ class Dialog(pj.Call):
             self._line = _jitter_watch(self._table.settings)
 
     @callback
-    def onStreamDestroyed(self, prm: Any) -> None:
+    def onStreamDestroyed(self, prm: pj.OnStreamDestroyedParam) -> None:
         """Keep what was counted: the last moment at which it can be read."""
         self._memory = self._jitter = None
         if prm.streamIdx != self._index:
@@ -385,7 +385,7 @@ class Dialog(pj.Call):
             self._stream_gone()
 
     @callback
-    def onDtmfEvent(self, prm: Any) -> None:
+    def onDtmfEvent(self, prm: pj.OnDtmfEventParam) -> None:
         """Take a key by RFC 4733, in every packet that tells a change of it; those by SIP INFO were taken before."""
         if prm.method != pj.PJSUA_DTMF_METHOD_RFC2833:
             return
@@ -398,17 +398,17 @@ class Dialog(pj.Call):
 
     # --- inside ---
 
-    def _stream(self, info: Any) -> Any:
+    def _stream(self, info: pj.CallInfo) -> pj.AudioMedia:
         """Return the stream's end in the conference bridge; ask only while there is a stream."""
         # The library asks for the position among the lines of sound and video; the stream knows its line in the SDP.
         return self.getAudioMedia(next(at for at, line in enumerate(info.media) if line.index == self._index))
 
-    def _goes_elsewhere(self, code: int, event: Any) -> bool:
+    def _goes_elsewhere(self, code: int, event: pj.SipEvent) -> bool:
         """Return whether this INVITE of ours is to be sent to the next server of its name (RFC 3263 section 4.3)."""
         asked = not self._answered and not self._rung
         return asked and self._table.failover.another(self._attempt, code, self._received(event))
 
-    def _received(self, event: Any) -> Message | None:
+    def _received(self, event: pj.SipEvent) -> Message | None:
         """Return the message that an event tells of."""
         return self._table.reader.find(_text_of(event))
 
@@ -426,12 +426,12 @@ class Dialog(pj.Call):
 
         self._table.later(place)
 
-    def _judge_offer(self, prm: Any) -> None:
+    def _judge_offer(self, prm: pj.OnCallRxReinviteParam | pj.OnCallRxOfferParam) -> None:
         offer = prm.offer.wholeSdp
         if offer and not takes_any(offer, self.codecs()):
             prm.statusCode = pj.PJSIP_SC_NOT_ACCEPTABLE_HERE
 
-    def _take_info(self, event: Any, message: Message) -> None:
+    def _take_info(self, event: pj.SipEvent, message: Message) -> None:
         """Take a key and answer the INFO; the library gets no body of it (``bodies.py``)."""
         key = key_in_info(message)
         _answer(event, answer_to(message) if key is None else FinalResponse(pj.PJSIP_SC_OK))
@@ -457,7 +457,7 @@ class Dialog(pj.Call):
             self._standing.pop(self.call_id, None)
 
 
-def _audio_line(info: Any) -> Any | None:
+def _audio_line(info: pj.CallInfo) -> pj.CallMediaInfo | None:
     """Return the library's account of the audio line in use, on hold or not; None: none is, or its stream failed."""
     usable = (pj.PJSUA_CALL_MEDIA_ACTIVE, pj.PJSUA_CALL_MEDIA_REMOTE_HOLD)
     lines = (media for media in info.media if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status in usable)
@@ -468,7 +468,7 @@ def _jitter_watch(settings: SipSettings) -> JitterWatch:
     return JitterWatch(settings.jitter_start_ms, settings.jitter_min_ms, settings.jitter_max_ms)
 
 
-def _text_of(event: Any) -> str:
+def _text_of(event: pj.SipEvent) -> str:
     """Return the text of the message that an event tells of, or nothing. Each part is read while its whole is held."""
     if event.type != pj.PJSIP_EVENT_TSX_STATE:
         return ""
@@ -480,14 +480,14 @@ def _text_of(event: Any) -> str:
     return str(source.rdata.wholeMsg)
 
 
-def _is_new(event: Any) -> bool:
+def _is_new(event: pj.SipEvent) -> bool:
     """Return whether an event tells of a request that has just come."""
     body = event.body
     transaction = body.tsxState.tsx
     return bool(transaction.role == pj.PJSIP_ROLE_UAS and transaction.state == pj.PJSIP_TSX_STATE_TRYING)
 
 
-def _timed_out(event: Any) -> bool:
+def _timed_out(event: pj.SipEvent) -> bool:
     """Return whether an event tells that a request of ours drew no response at all (RFC 3261, timers B and F)."""
     if event.type != pj.PJSIP_EVENT_TSX_STATE:
         return False
@@ -497,7 +497,7 @@ def _timed_out(event: Any) -> bool:
     return bool(state.type == pj.PJSIP_EVENT_TIMER and transaction.role == pj.PJSIP_ROLE_UAC)
 
 
-def _answer(event: Any, answer: FinalResponse | None) -> None:
+def _answer(event: pj.SipEvent, answer: FinalResponse | None) -> None:
     """Answer the request of an event, where this build lets us; else the library answers as it does."""
     if answer is None:
         return
@@ -509,7 +509,7 @@ def _answer(event: Any, answer: FinalResponse | None) -> None:
         respond_in_dialog(int(received.pjRxData), answer.code, answer.headers)
 
 
-def _add_header(parameters: Any, name: str, value: str) -> None:
+def _add_header(parameters: pj.CallOpParam, name: str, value: str) -> None:
     header = pj.SipHeader()
     header.hName, header.hValue = name, value
     parameters.txOption.headers.append(header)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.uplink import UplinkTap
@@ -73,7 +73,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         self._deaf = deaf
 
     @runs_on("clock", foreign=True)
-    def onFrameRequested(self, frame: Any) -> None:
+    def onFrameRequested(self, frame: pj.MediaFrame) -> None:
         """Give the next frame of the agent's speech, or say that there is none."""
         if threading.get_ident() != self._kept_thread:
             self._keep_thread_state()
@@ -89,7 +89,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         frame.type = pj.PJMEDIA_FRAME_TYPE_AUDIO
 
     @runs_on("clock", foreign=True)
-    def onFrameReceived(self, frame: Any) -> None:
+    def onFrameReceived(self, frame: pj.MediaFrame) -> None:
         """Take a frame of the caller's voice; an empty one is silence."""
         uplink, recorder = self._uplink, self._recorder
         if uplink is None and recorder is None:

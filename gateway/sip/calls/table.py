@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.call.events import CallEvent
@@ -73,7 +73,7 @@ class CallTable(Generic[First, Second]):
     settings: SipSettings
     failover: Failover
     later: Callable[[Callable[[], None]], None]
-    account_of: Callable[[str], Any] = lambda _trunk: None
+    account_of: Callable[[str], pj.Account]
     trunks: Mapping[str, TrunkSettings] = field(default_factory=dict)
     pcm: PcmFormat = PHONE
     tracer: Tracer | None = None

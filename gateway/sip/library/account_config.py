@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.settings.sip import SipSettings, Srtp, TrunkSettings
 from gateway.sip.core.addressing import own_uri
 from gateway.sip.library.pj import pj
@@ -17,7 +15,7 @@ def account_config(
     password: str | None = None,
     *,
     register: bool = False,
-) -> Any:
+) -> pj.AccountConfig:
     """
     Return the configuration of an account. Thread: sip.
 
@@ -45,7 +43,7 @@ def own_address(settings: SipSettings) -> str:
     return settings.public_address or (settings.host if settings.host != "0.0.0.0" else "127.0.0.1")
 
 
-def _set_media(config: Any, settings: SipSettings, trunk: TrunkSettings | None) -> None:
+def _set_media(config: pj.AccountConfig, settings: SipSettings, trunk: TrunkSettings | None) -> None:
     media = config.mediaConfig
     transport = media.transportConfig
     transport.port = settings.rtp_port_min
@@ -68,7 +66,7 @@ def _srtp(policy: Srtp) -> int:
     return int(uses[policy])
 
 
-def _set_call(call: Any, settings: SipSettings) -> None:
+def _set_call(call: pj.AccountCallConfig, settings: SipSettings) -> None:
     reliable = {
         "off": pj.PJSUA_100REL_NOT_USED,
         "optional": pj.PJSUA_100REL_OPTIONAL,
@@ -85,7 +83,7 @@ def _set_call(call: Any, settings: SipSettings) -> None:
     call.timerSessExpiresSec = settings.session_expires_s
 
 
-def _set_trunk(config: Any, trunk: TrunkSettings, password: str | None, *, register: bool) -> None:
+def _set_trunk(config: pj.AccountConfig, trunk: TrunkSettings, password: str | None, *, register: bool) -> None:
     over = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
     if trunk.username is not None and password is not None:
         credential = pj.AuthCredInfo("digest", trunk.realm, trunk.auth_username or trunk.username, 0, password)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -69,14 +68,14 @@ class GatewayEndpoint(pj.Endpoint):
         self.connection_lost: Callable[[], None] | None = None
 
     @callback
-    def onSelectAccount(self, prm: Any) -> None:
+    def onSelectAccount(self, prm: pj.OnSelectAccountParam) -> None:
         """Let the source decide whose call it is."""
         if self.account_for is not None:
             received = prm.rdata
             prm.accountIndex = self.account_for(received.srcAddress, received.wholeMsg)
 
     @callback
-    def onTransportState(self, prm: Any) -> None:
+    def onTransportState(self, prm: pj.OnTransportStateParam) -> None:
         """Hear of broken connections."""
         if prm.state == pj.PJSIP_TP_STATE_DISCONNECTED and self.connection_lost is not None:
             self.connection_lost()
@@ -114,12 +113,12 @@ def phone_format(settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> 
 
 def start_endpoint(
     settings: SipSettings,
-    endpoint: Any,
+    endpoint: pj.Endpoint,
     trunks: Mapping[str, TrunkSettings] | None = None,
     *,
     before_listening: Callable[[], object] = lambda: None,
     jitter_followed: bool = False,
-) -> tuple[SipInfo, Any]:
+) -> tuple[SipInfo, pj.LogWriter]:
     """
     Initialise and start an endpoint that ``libCreate`` was called on.
 
@@ -182,7 +181,7 @@ def _srtp_of(trunk: TrunkSettings | None, settings: SipSettings) -> str:
     return settings.srtp if trunk is None or trunk.srtp is None else trunk.srtp
 
 
-def _set_agent(config: Any, settings: SipSettings, writer: Any) -> None:
+def _set_agent(config: pj.EpConfig, settings: SipSettings, writer: pj.LogWriter) -> None:
     agent, log = config.uaConfig, config.logConfig
     agent.maxCalls = 1000  # cut down by the library to what the build holds
     agent.userAgent = USER_AGENT
@@ -194,7 +193,7 @@ def _set_agent(config: Any, settings: SipSettings, writer: Any) -> None:
     log.writer = writer
 
 
-def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat, discard: int) -> None:
+def _set_media(media: pj.MediaConfig, settings: SipSettings, pcm: PcmFormat, discard: int) -> None:
     media.clockRate = media.sndClockRate = pcm.rate_hz  # the bridge resamples nothing
     media.audioFramePtime = pcm.ptime_ms
     media.noVad = True  # RTP flows all the time: callers behind NAT and impatient peers need it
@@ -206,7 +205,7 @@ def _set_media(media: Any, settings: SipSettings, pcm: PcmFormat, discard: int) 
     _set_jitter_discard(media, discard)
 
 
-def _set_codecs(endpoint: Any, codecs: tuple[Codec, ...], ptime_ms: int) -> None:
+def _set_codecs(endpoint: pj.Endpoint, codecs: tuple[Codec, ...], ptime_ms: int) -> None:
     ranks = {CODEC_IDS[codec]: 255 - rank for rank, codec in enumerate(codecs)}
     for codec in endpoint.codecEnum2():
         endpoint.codecSetPriority(codec.codecId, ranks.get(codec.codecId, 0))
@@ -219,7 +218,7 @@ def _set_codecs(endpoint: Any, codecs: tuple[Codec, ...], ptime_ms: int) -> None
         endpoint.codecSetParam(codec_id, parameters)
 
 
-def _set_jitter_discard(media: Any, algorithm: int) -> None:
+def _set_jitter_discard(media: pj.MediaConfig, algorithm: int) -> None:
     """Set an enumeration that the binding shows as a bare pointer to a C ``int``."""
     pointer = media.jbDiscardAlgo
     ctypes.c_int.from_address(int(pointer)).value = algorithm

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.sip.library.pj import pj
 
@@ -25,8 +25,8 @@ class FrameAccess(NamedTuple):
     """How frames are read and written; ``name`` is for the log."""
 
     name: str
-    read: Callable[[Any], bytes]
-    write: Callable[[Any, bytes], None]
+    read: Callable[[pj.MediaFrame], bytes]
+    write: Callable[[pj.MediaFrame, bytes], None]
 
 
 def choose_frame_access() -> FrameAccess:
@@ -47,23 +47,23 @@ def _works(access: FrameAccess) -> bool:
         return False
 
 
-def _read_copying(frame: Any) -> bytes:
+def _read_copying(frame: pj.MediaFrame) -> bytes:
     vector = frame.buf
     data = bytearray(vector.size())
     vector.copy_to_bytearray(data)
     return bytes(data)
 
 
-def _write_copying(frame: Any, data: bytes) -> None:
+def _write_copying(frame: pj.MediaFrame, data: bytes) -> None:
     frame.buf.assign_from_bytes(data)
 
 
-def _read_pointers(frame: Any) -> bytes:
+def _read_pointers(frame: pj.MediaFrame) -> bytes:
     begin, end = _Words.from_address(int(frame.buf.this))
     return ctypes.string_at(begin, end - begin) if begin else b""
 
 
-def _write_pointers(frame: Any, data: bytes) -> None:
+def _write_pointers(frame: pj.MediaFrame, data: bytes) -> None:
     vector = frame.buf
     words = _Words.from_address(int(vector.this))
     begin, end = words
@@ -73,11 +73,11 @@ def _write_pointers(frame: Any, data: bytes) -> None:
     ctypes.memmove(begin, data, len(data))
 
 
-def _read_slowly(frame: Any) -> bytes:
+def _read_slowly(frame: pj.MediaFrame) -> bytes:
     return bytes(frame.buf)
 
 
-def _write_slowly(frame: Any, data: bytes) -> None:
+def _write_slowly(frame: pj.MediaFrame, data: bytes) -> None:
     frame.buf = pj.ByteVector(data)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from typing import Any
 
 import structlog
 
@@ -59,7 +58,7 @@ class PjLog(pj.LogWriter):
         super().__init__()
         self._limit = LineLimit()
 
-    def write(self, entry: Any) -> None:
+    def write(self, entry: pj.LogEntry) -> None:
         """Write a line of the library."""
         write = getattr(_pjsip_log, self._LEVELS[min(entry.level, 6)])
         if entry.level >= _DEBUG:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from typing import Any
 
 from gateway.settings.sip import SipSettings
 from gateway.sip.library.account_config import account_config
@@ -25,20 +24,20 @@ _POLL_MS = 10  # as the gateway polls while calls are up
 class LoopbackCall(pj.Call):
     """A call that hears itself. It leaves ``calls`` in its DISCONNECTED callback, and no other reference is kept."""
 
-    def __init__(self, account: Any, pj_id: int, calls: dict[int, LoopbackCall]) -> None:
+    def __init__(self, account: pj.Account, pj_id: int, calls: dict[int, LoopbackCall]) -> None:
         super().__init__(account, pj_id)
         self._pj_id = pj_id
         self._calls = calls
         calls[pj_id] = self
 
     @callback
-    def onCallState(self, prm: Any) -> None:
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
         """Let go of the call when it is over, before its number goes to another."""
         if self.getInfo().state == pj.PJSIP_INV_STATE_DISCONNECTED:
             self._calls.pop(self._pj_id, None)
 
     @callback
-    def onCallMediaState(self, prm: Any) -> None:
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
         """Join the call's stream with itself."""
         info = self.getInfo()  # kept: what its vector gives out lives only as long as it does
         for media in info.media:
@@ -47,12 +46,12 @@ class LoopbackCall(pj.Call):
                 stream.startTransmit(stream)
 
     @callback
-    def onCallTransferRequest(self, prm: Any) -> None:
+    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
         """Refuse REFER."""
         prm.statusCode = pj.PJSIP_SC_DECLINE
 
     @callback
-    def onCallReplaceRequest(self, prm: Any) -> None:
+    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
         """Refuse an INVITE with Replaces (RFC 3891)."""
         prm.statusCode = pj.PJSIP_SC_BUSY_HERE
 
@@ -65,7 +64,7 @@ class LoopbackAccount(pj.Account):
         self.calls: dict[int, LoopbackCall] = {}
 
     @callback
-    def onIncomingCall(self, prm: Any) -> None:
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         """Send 200 OK."""
         parameters = pj.CallOpParam()
         parameters.statusCode = pj.PJSIP_SC_OK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.errors import SipError
 from gateway.free_port import free_port
@@ -22,7 +21,7 @@ class ListeningPorts:
     names: tuple[str, ...]
 
 
-def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) -> ListeningPorts:
+def listen(settings: SipSettings, endpoint: pj.Endpoint, *, client_tls: bool = False) -> ListeningPorts:
     """
     Open the transports. Thread: sip, after ``libInit``.
 
@@ -52,7 +51,7 @@ def listen(settings: SipSettings, endpoint: Any, *, client_tls: bool = False) ->
     return ListeningPorts(port, tls_port if settings.tls else 0, tuple(opened))
 
 
-def _open(settings: SipSettings, endpoint: Any, name: str, kind: int, port: int) -> None:
+def _open(settings: SipSettings, endpoint: pj.Endpoint, name: str, kind: int, port: int) -> None:
     config = pj.TransportConfig()
     config.port = port
     config.boundAddress = "" if settings.host == "0.0.0.0" else settings.host
@@ -94,7 +93,7 @@ def check_tls_files(settings: SipSettings) -> None:
         ) from error
 
 
-def _set_tls(tls: Any, settings: SipSettings) -> None:
+def _set_tls(tls: pj.TlsConfig, settings: SipSettings) -> None:
     # 1.3 is not in this build's OpenSSL; 1.0 and 1.1 are no longer to be used (RFC 8996).
     tls.proto = pj.PJ_SSL_SOCK_PROTO_TLS1_2
     if settings.tls:

@@ -26,7 +26,6 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
@@ -88,8 +87,8 @@ class Screen:
         self._dropped: DroppedData | None = None
         self._body: BodyReplacer | None = None
         self._handles = handles
-        self._received: Any = None
-        self._sent: Any = None
+        self._received: pj.SipRxData | None = None
+        self._sent: pj.SipTxData | None = None
         self._module = SipModule()
         self._name = PjString.of("gateway-screen")
         self._news_at = 0.0
@@ -221,7 +220,7 @@ class Screen:
 
     @answering(_GOES_ON)
     def _on_sent(self, tx_data: int) -> int:
-        if self._endpoint is None:
+        if self._endpoint is None or self._sent is None:
             return _GOES_ON
         self._endpoint.read_sent(tx_data, self._sent)
         text, target = self._sent.wholeMsg, self._sent.dstAddress
@@ -268,6 +267,7 @@ class Screen:
     def _read(self, rx_data: int) -> tuple[Message, str, str] | None:
         """Read a message that passed no gate."""
         assert self._endpoint is not None
+        assert self._received is not None
         self._endpoint.read_received(rx_data, self._received)
         text, source = self._received.wholeMsg, self._received.srcAddress
         admitted = self._rules.admit(text, len(text.encode("utf-8", "surrogateescape")), source, time.monotonic())

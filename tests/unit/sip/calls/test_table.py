@@ -38,7 +38,7 @@ class Entry:
 
 def table(**trunks: TrunkSettings) -> CallTable[Entry, Entry]:
     nothing = cast("Any", None)
-    return CallTable(nothing, nothing, SipSettings(), nothing, nothing, trunks=trunks)
+    return CallTable(nothing, nothing, SipSettings(), nothing, nothing, nothing, trunks=trunks)
 
 
 def test_an_order_reaches_its_call_and_one_for_a_call_that_is_over_reaches_nobody() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.sip.library.log import LineLimit, PjLog, first_line
+from gateway.sip.library.pj import pj
 
 pytestmark = pytest.mark.unit
 
@@ -37,11 +36,17 @@ def test_lines_of_a_kind_are_counted_and_written_now_and_then() -> None:
     assert len(limit._kinds) == 64
 
 
+def entry(level: int, text: str) -> pj.LogEntry:
+    made = pj.LogEntry()
+    made.level, made.msg = level, text
+    return made
+
+
 def test_a_flood_of_packets_makes_one_short_line() -> None:
     writer = PjLog()
     with capture_logs() as logs:
         for _ in range(500):
-            writer.write(SimpleNamespace(level=1, msg=PACKET))
-        writer.write(SimpleNamespace(level=4, msg="RX 10 bytes\nINVITE <sip:me:PASSW0RD@h>"))
-    assert [len(str(entry["event"])) < 400 for entry in logs] == [True, True]
+            writer.write(entry(1, PACKET))
+        writer.write(entry(4, "RX 10 bytes\nINVITE <sip:me:PASSW0RD@h>"))
+    assert [len(str(line["event"])) < 400 for line in logs] == [True, True]
     assert "PASSW0RD" not in str(logs)
