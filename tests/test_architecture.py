@@ -155,6 +155,27 @@ def test_a_unit_test_measures_no_time(path: Path) -> None:
     assert not found, f"{name_of(path)}: a slow machine is no mistake; count work, or let the test's limit end it"
 
 
+def shared_modules(path: Path) -> Iterator[str]:
+    """Yield the modules of the tests that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
+def test_what_tests_share_is_in_no_test(path: Path) -> None:
+    for module in shared_modules(path):
+        assert ".test_" not in module, module
+        if module.startswith(("tests.e2e", "tests.integration")):
+            assert path.is_relative_to(ROOT.joinpath(*module.split(".")[:2])), module
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_programs_are_started_in_one_place(path: Path) -> None:
+    if name_of(path) != "gateway/child_process.py":
+        assert not re.search(r"\bsubprocess\b|create_subprocess", path.read_text(encoding="utf-8"))
+
+
 def test_what_a_target_of_the_makefile_installs_the_tests_have() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     wanted = re.search(r"^test: (.*) ##", text, re.MULTILINE)
