@@ -55,7 +55,7 @@ def test_a_thread_without_a_role_is_refused_where_one_is_asked_for() -> None:
 
 
 def test_a_thread_of_the_library_takes_its_role_with_its_first_call() -> None:
-    seen = []
+    seen: list[str] = []
     without_a_role(lambda: seen.extend((tick(), current_role())))
     assert seen == ["clock", "clock"]
 
