@@ -1,4 +1,9 @@
-"""What a call is made of: its line towards the telephone, and the agents that speak on it."""
+"""
+Makes the parts of each call: the phone's side (SIP leg, audio buffers, recorder) and the agents that speak on it.
+
+The worker makes one ``CallBuilder`` of what all calls share: the SIP thread, HTTP clients, the recording thread, the
+breakers. The switchboard asks it for a ``PhoneSide`` when a call begins and for an ``AgentSetup`` for each agent.
+"""
 
 from __future__ import annotations
 
