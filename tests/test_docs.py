@@ -232,3 +232,16 @@ def test_files_that_the_docs_name_are_there(path: Path) -> None:
 def in_tests(name: str) -> bool:
     """Return whether a file of the tests has this name; only theirs may stand without a folder."""
     return name.startswith("test_") and any((ROOT / "tests").rglob(name))
+
+
+def test_files_that_the_code_names_are_there() -> None:
+    there = [path.relative_to(ROOT).as_posix() for folder in ("gateway", "tests", "docs") for path in python_in(folder)]
+    ends = {"/".join(path.split("/")[start:]) for path in there for start in range(path.count("/") + 1)}
+    for path in python_in("gateway"):
+        named = set(re.findall(r"(?<![\w/.*])((?:[a-z_]+/)*[a-z_]+\.py)\b", path.read_text()))
+        assert named <= ends, f"{path.relative_to(ROOT)} names {named - ends}"
+
+
+def python_in(folder: str) -> Iterator[Path]:
+    """Return the Python files below a folder of the repository."""
+    return (ROOT / folder).rglob("*.py")

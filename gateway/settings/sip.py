@@ -105,7 +105,7 @@ class TrunkSettings(Section):
     )
     password_from: Name | None = Field(None, description="which of the `secrets` holds the password")
     realm: str = Field("*", min_length=1, description="realm for digest authentication; * is any")
-    outbound_proxy: Host | None = Field(None, description="where its requests are sent instead of to host")
+    outbound_proxy: Host | None = Field(None, description="where to send its requests instead of host")
     networks: Networks = Field(
         (), description="networks its calls come from; an IPv4 address in host is always one of them"
     )
@@ -233,14 +233,14 @@ class SipSettings(Section):
     )
     jitter_start_ms: int = Field(60, ge=0, le=500, description="jitter buffer: delay at the start and after a pause")
     jitter_min_ms: int = Field(
-        20, ge=0, le=500, description="jitter buffer: delay after it ran dry, on a line without gaps"
+        20, ge=0, le=500, description="jitter buffer: delay after an underrun, on a line without gaps"
     )
     jitter_max_ms: int = Field(200, ge=40, le=2000, description="jitter buffer: longest delay")
     reliable_ringing: Literal["off", "optional", "required"] = Field(
         "optional", description="reliable provisional responses, 100rel (RFC 3262)"
     )
     session_timer: Literal["off", "optional", "required"] = Field("optional", description="session timers (RFC 4028)")
-    session_expires_s: int = Field(1800, ge=90, description="session interval that we ask for")
+    session_expires_s: int = Field(1800, ge=90, description="session interval that we request")
     session_min_s: int = Field(
         90, ge=90, description="shortest session interval we accept (Min-SE); a shorter one gets 422"
     )
@@ -262,7 +262,7 @@ class SipSettings(Section):
     trace_folder: Path = Field(
         Path("traces"), description="folder for each traced call's ladder (.txt) and capture (.pcap)"
     )
-    quality_every_s: PositiveSeconds = Field(10, description="how often a call's quality is measured and noted")
+    quality_every_s: PositiveSeconds = Field(10, description="interval of measuring and noting a call's quality")
     log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
 
     @field_validator("host", "public_address")

@@ -85,7 +85,7 @@ class PjLeg:
             self._after(after_s, partial(PjCall.send_key, key=key))
 
     def call_second(self, order: CallSecond) -> None:
-        """Call somebody for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
+        """Call a second leg for this call; ``SecondRinging``, ``SecondUp`` and one ``SecondClosed`` follow."""
         self._order(lambda call: call.call_second(order))
 
     def talk_to_second(self) -> None:
@@ -97,7 +97,7 @@ class PjLeg:
         self._order(lambda call: call.let_talk(Talkers.AGENT_AND_CALLER))
 
     def join(self) -> None:
-        """Connect the caller with the second leg, without the agent. When one closes, the other still stands."""
+        """Connect the caller with the second leg, without the agent. When one closes, the other stays up."""
         self._order(lambda call: call.let_talk(Talkers.CALLER_AND_SECOND))
 
     def drop_second(self) -> None:

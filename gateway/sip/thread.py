@@ -129,7 +129,7 @@ class SipThread:
         Start the thread and the library.
 
         Raises:
-            SipError: no library, or an address or port that cannot be had.
+            SipError: no library, or an address or port that is not available.
         """
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.create_future()
@@ -148,7 +148,7 @@ class SipThread:
         await asyncio.gather(*self._lookups, return_exceptions=True)
 
     def drain(self) -> None:
-        """Take no more calls: new ones get 503 from now on, and so does whoever asks whether we live (OPTIONS)."""
+        """Take no more calls: from now on new ones get 503, and so does OPTIONS."""
         self._draining.set()
 
     def submit(self, order: Order) -> None:

@@ -1,4 +1,4 @@
-"""What the model passes to a tool, checked against the tool's JSON Schema before anybody acts on it."""
+"""What the model passes to a tool, checked against the tool's JSON Schema before the tool runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.tools.output import ToolAnswer, failed
 
 MAX_CHARACTERS = 65_536
 MAX_TOLD = 5
-"""Mistakes told at once; the model corrects these first."""
+"""Mistakes reported at once; the model corrects these first."""
 
 _log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the model is told when a tool has come to its end: short text or compact JSON, never more than it can use."""
+"""What the model receives when a tool ends: short text or compact JSON, never more than it can use."""
 
 from __future__ import annotations
 

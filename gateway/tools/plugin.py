@@ -24,7 +24,7 @@ from gateway.threads import new_thread
 
 GROUP = "gateway.tools"
 MAX_THREADS = 32
-"""Plain functions at work in this process, those included that nobody waits for any more."""
+"""Plain functions running in this process, including those that are no longer waited for."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +62,7 @@ def tool(
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """A function found by its entry point, and how the model is told of it."""
+    """A function found by its entry point, and its description for the model."""
 
     definition: ToolDefinition
     function: Callable[[dict[str, Any], CallFacts], Awaitable[Result] | Result]

@@ -1,4 +1,15 @@
-"""The own tools of one call: run in the background, each with its limit, each with exactly one answer."""
+"""
+The own tools of one call: run in the background, each with its limit, each with exactly one answer.
+
+Theory of operation. The model calls a function; the protocol's core puts the call together and hands it to
+``call/builtin_tools.py``. A tool of the gateway becomes an event of its own (``HangUpAsked``), a tool of the
+user becomes ``ToolAsked``. Call control answers that with ``RunTool``, which comes here: the arguments are checked
+against the tool's schema (``arguments.py``), then a webhook is sent (``webhook.py``, signed by ``signing.py``) or a
+plugin runs (``plugin.py``; a plain function on a thread of its own). Whatever happens, one ``ToolFinished`` follows,
+with an output that is short, free of secrets (``output.py``, ``gateway/redact.py``) and fit for the model.
+
+Thread: loop. Closing a call cancels its tools and drops their answers.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +63,7 @@ class _Tool:
 
 @dataclass(eq=False, slots=True)
 class _Run:
-    """One use of a tool. ``emit`` is None once the model was answered, or nobody is to hear of it any more."""
+    """One use of a tool. ``emit`` is None once the model was answered, or the answer is no longer wanted."""
 
     tool_call_id: str
     name: str
@@ -70,7 +81,7 @@ class OwnTools:
         call_id: our id of the call.
         tool_set: the profile's tools; those built in are not run here.
         secrets: the secrets of the settings, names in lower case.
-        facts: what tools are told of the call beside its id, such as ``from`` and ``to``.
+        facts: what tools get about the call besides its id, such as ``from`` and ``to``.
         http: the worker's client, open.
         redact: takes secrets out of what a tool answers, and of what is logged of it.
 

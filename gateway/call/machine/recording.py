@@ -99,7 +99,7 @@ def _start(call: CallState, tool_call_id: str) -> Orders:
         recording.runs = True
         return do.StartRecording(), do.AnswerTool(tool_call_id, "The recording runs.")
     recording.asked = True
-    words = "The caller is told first that the call is recorded. You will be told when the recording runs."
+    words = "The caller first hears that the call is recorded. You will be informed when the recording is running."
     answer = do.AnswerTool(tool_call_id, words, respond=False)
     if recording.announcing:
         return (answer,)

@@ -2,7 +2,7 @@
 Texts that a route compares with: exact values, prefixes, digit patterns, regular expressions.
 
 How a text is written says what it is: ``/.../`` is a regular expression, a leading ``_`` a digit pattern, a trailing
-``*`` a prefix; everything else is compared as it stands.
+``*`` a prefix; everything else is compared literally.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pattern:
         text: as it was written.
         kind: what it is.
         head: what every value that fits begins with; for ``exact`` all of it.
-        classes: ``digits``: the characters that may stand at each place.
+        classes: ``digits``: the characters allowed at each position.
         tail: ``digits``: ``.`` one more character or several, ``!`` any number of them, or nothing.
         groups: ``regex``: names of its groups.
     """

@@ -580,7 +580,7 @@ AnyStep: TypeAlias = Annotated[
     Field(discriminator="action"),
     BeforeValidator(expand_short),
 ]
-"""Any step. The number of a SIP status, the name of a WAV file, or that of an agent stand for a whole step."""
+"""Any step. A SIP status, the name of a WAV file, or the name of an agent is short for a whole step."""
 
 STEPS: dict[str, type[PlanStep]] = {
     kind.model_fields["action"].default: kind for kind in get_args(get_args(AnyStep)[0])

@@ -99,7 +99,7 @@ def in_their_places(name: str, text: str) -> str:
         text: its value.
 
     Raises:
-        ValueError: a header that says who calls would hold a value of somebody's own outside of quotes and brackets.
+        ValueError: a header that identifies the caller would have a caller's value outside of quotes and brackets.
     """
     strict = name.lower() in _SAY_WHO_CALLS
     written: list[str] = []
@@ -208,7 +208,7 @@ def parse_template(source: str, use: Use = "text") -> Parsed:
     Compile a template.
 
     Raises:
-        ValueError: it cannot be read, or uses what is not to be had; says what, with the line in the text.
+        ValueError: it cannot be read, or uses what is not available; says what, with the line in the text.
     """
     environment = _ENVIRONMENTS[use]
     try:

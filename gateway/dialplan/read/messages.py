@@ -32,7 +32,7 @@ _WHOLE_PLAN = ("defaults",)  # known at the top, but no field of the model
 
 class Finding(NamedTuple):
     """
-    What somebody else finds about a plan whose parts are right each by itself.
+    Further checks of a plan whose parts are valid by themselves.
 
     Attributes:
         path: where in the plan.
@@ -131,7 +131,7 @@ def _place(loc: tuple[int | str, ...], plain: object) -> _Spot:
 
 
 def _inner(kind: Any, part: int | str, value: object) -> tuple[Any, bool]:
-    """Return the type at ``part`` of a type, and whether somebody wrote ``part``."""
+    """Return the type at ``part`` of a type, and whether the author wrote ``part``."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return _field(kind, str(part)), True
     arguments = get_args(kind)
@@ -149,7 +149,7 @@ def _at(value: object, part: int | str) -> object:
 
 
 _STEP = object()
-"""Stands for the union of all steps."""
+"""A marker for the union of all steps."""
 
 
 def _field(model: type[BaseModel], name: str) -> Any:

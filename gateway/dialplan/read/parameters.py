@@ -145,7 +145,7 @@ def _meta_mistakes(schema: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[_Subschema]:
-    """Yield a schema and all inside it, in order; data that may look like schemas (``default``, ``enum``) are none."""
+    """Yield a schema and all schemas inside it, in order; not data that may look like one (``default``, ``enum``)."""
     pending = [_Subschema((), schema)]
     while pending:
         part = pending.pop()
@@ -230,7 +230,7 @@ def _target(reference: str, root: Mapping[str, Any], ids: tuple[Mapping[str, Any
 
 
 def _problem_beside(target: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a schema that stands where none belongs, as under a key of the author's own."""
+    """Return what is wrong with a schema where none belongs, as under a key of the author's own."""
     parts = list(_parts(target))
     found = [*_meta_mistakes(target), *_part_mistakes(parts)]
     if any(_REFERENCES & part.schema.keys() for part in parts):

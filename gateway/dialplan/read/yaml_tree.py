@@ -118,7 +118,7 @@ _READERS: Mapping[str, tuple[re.Pattern[str], Callable[[str], str | int | float 
 
 class YamlTree:
     """
-    Turns nodes into dict, list, str and None; where JSON stands, also into int, float and bool.
+    Turns nodes into dict, list, str and None; in JSON Schemas also into int, float and bool.
 
     Args:
         file: name of the file.
@@ -157,7 +157,7 @@ class YamlTree:
 
     def value(self, node: yaml.Node, path: PlanPath = (), depth: int = 0) -> object:
         """
-        Return the node's value; what cannot be turned is None and stands in ``mistakes``.
+        Return the node's value; what cannot be converted is None and added to ``mistakes``.
 
         Raises:
             DialplanError: aliases multiply to more than ``MAX_NODES``; there is no point in reading on.

@@ -135,7 +135,7 @@ def _mistake(tree: YamlTree, loc: tuple[int | str, ...], message: str) -> Mistak
 
 
 def run_case(index: RouteIndex, case: Case, file: str) -> CaseResult:
-    """Return what came of a case."""
+    """Run a case and return its result."""
     try:
         return CaseResult(file, case.name, tuple(_problems(index, case)))
     except (TemplateFailed, ValueError) as error:

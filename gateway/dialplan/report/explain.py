@@ -1,4 +1,4 @@
-"""Why a call goes where it goes: route by route, and what comes of it."""
+"""Why a call goes where it goes: route by route, and the steps that follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of a dialplan file, for editors that complete and check while somebody writes."""
+"""The JSON Schema of a dialplan file, for editors that complete and check during typing."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ EXIT_MEANINGS = {
     RobotExit.HEARD: "the agent was heard and the call ended in order",
     RobotExit.FAILED: "the call could not be placed (bad address, file or port)",
     RobotExit.REFUSED: "the far end refused the call",
-    RobotExit.NO_ANSWER: "nobody answered within the limit",
+    RobotExit.NO_ANSWER: "no answer within the limit",
     RobotExit.SILENCE: "answered, but the agent was never heard",
     RobotExit.CUT_OFF: "the far end hung up before the robot had spoken",
 }

@@ -1,10 +1,11 @@
 """
 Bodies of SIP messages: which of them the library gets, and as what.
 
-Every message passes here once. What carries an offer or an answer is read by ``sdp.py``, judged by ``negotiation.py``
-and replaced by what was printed there; a NOTIFY's sipfrag (RFC 3420) is cut down to its status line. Every other body
-is taken away, because the library's readers trust it: an INFO of ``application/dtmf-relay`` without a line end ended
-the process. Code of ours that needs such a body reads it in the text of the message. No I/O.
+Every message passes here once. What carries an offer or an answer is read by ``sip/core/sdp.py``, judged by
+``sip/core/negotiation.py`` and replaced by what was printed there; a NOTIFY's sipfrag (RFC 3420) is cut down to its
+status line. Every other body is taken away, because the library's readers trust it: an INFO of ``application/dtmf-
+relay`` without a line end ended the process. Code of ours that needs such a body reads it in the text of the message.
+No I/O.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Bodies:
         Args:
             message: the request.
             terms: what we can take of its sender.
-            may_offer: told which media lines an offer has on, or that an UPDATE has none, says whether it may come now.
+            may_offer: from the active media lines of an offer, or none for an UPDATE, decides whether it may come now.
         """
         call = self._calls.get((message.call_id, message.to_tag))
         if message.method in ("INVITE", "UPDATE") and self._too_early(message, call, may_offer):
@@ -222,7 +223,7 @@ def _session(message: Message) -> SessionDescription:
 
     Raises:
         _Refused: another type, encoding or disposition (RFC 3261 section 8.2.3).
-        BadSdp: it is none.
+        BadSdp: it is not one.
     """
     if message.first("content-encoding").lower() not in ("", "identity"):
         raise _Refused(415, "Unsupported Media Type", ("Accept-Encoding", "identity"))
@@ -255,7 +256,7 @@ def _sdp_part(body: str, boundary: str) -> str:
     """
     Return the one part of a multipart body (RFC 2046) that is a session description.
 
-    The others are passed over, unless one says that it must be understood (RFC 5621 section 5).
+    The others are ignored, unless one says that it must be understood (RFC 5621 section 5).
     """
     if not boundary:
         raise _Refused(400, "Multipart Without Boundary")

@@ -52,7 +52,7 @@ class Digest:
         """
         Return the ``WWW-Authenticate`` headers of a 401.
 
-        MD5 stands first, though the better one should (RFC 8760 section 2.4): much of what calls reads the first header
+        MD5 comes first, though the better one should (RFC 8760 section 2.4): many user agents read the first header
         only, and knows no other algorithm.
         """
         nonce = self._nonce(now)
@@ -156,7 +156,7 @@ def _is_same_target(digest_uri: str, request_uri: str) -> bool:
     Whether a digest was made for who is called.
 
     The user decides: proxies on the way put other hosts, ports and parameters into the Request-URI. A digest for the
-    host alone, as some user agents make it, is one for whoever is called there.
+    host alone, as some user agents make it, is valid for any user there.
     """
     try:
         made_for, called = parse_uri(digest_uri), parse_uri(request_uri)

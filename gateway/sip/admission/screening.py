@@ -1,4 +1,16 @@
-"""The rules in front of the SIP library: which message it gets to see. No I/O; thread: sip."""
+"""
+The rules in front of the SIP library: which message it gets to see. No I/O; thread: sip.
+
+Theory of operation. ``Screening`` is asked twice about each message, and answers with a verdict: ``Pass`` (perhaps
+with another body), ``Drop`` or ``Respond``. Before the library parses it, ``admit`` looks at the source
+(``access_list.py``: a trunk, an allowed network, a stranger), at its rate and at the form of the message. After that,
+``request`` and ``response`` look at the dialog or transaction it belongs to (``dialog_table.py``), the method, the
+digest of a trunk with ``challenge`` (``digest.py``), the body (``bodies.py``: offers and answers are rewritten from
+what was understood), and whether there is room for another call.
+
+It remembers dialogs and transactions by what passes in both directions, in tables of bounded size (``newest.py``),
+and what it cannot match it refuses. It never calls the library; ``screen/screen.py`` carries its verdicts out.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +60,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Nobody gets it and nobody is told; ``why`` is counted."""
+    """It is dropped without an answer; ``why`` is counted."""
 
     why: str
 
@@ -153,7 +165,7 @@ class Screening:
             now: monotonic seconds.
 
         Returns:
-            The message, for ``request`` or ``response``; else what becomes of it without the library.
+            The message, for ``request`` or ``response``; else what to do with it without the library.
         """
         host = _host(source)
         if text.startswith("SIP/"):
@@ -263,7 +275,7 @@ class Screening:
     @runs_on("sip")
     def half_open(self, now: float) -> list[DialogKey]:
         """
-        Return the calls to give up, because others find no room: those whose 200 nobody acknowledges.
+        Return the calls to give up because others find no room: those whose 200 is not acknowledged.
 
         Without pressure they have 32 s (RFC 3261 section 13.3.1.4).
         """

@@ -129,7 +129,7 @@ class Bridge:
 
     @runs_on("sip")
     def close(self) -> None:
-        """Take every wire away that still stands, and give the ports back."""
+        """Remove every remaining wire, and give the ports back."""
         self._buffers = None
         for wire in tuple(self._wires):
             self._cut(wire)
@@ -166,7 +166,7 @@ class Bridge:
             self._give_back(port)
 
     def _lend(self) -> None:
-        """Let each port serve what it is for now; the recording is of the caller's side, whoever talks there."""
+        """Let each port serve its present purpose; the recording is always of the caller's side."""
         if self._buffers is None:
             return
         uplink, playout, recorder = self._buffers

@@ -69,7 +69,7 @@ class AgentMediaPort(pj.AudioMediaPort):
 
     @runs_on("sip")
     def set_deaf(self, *, deaf: bool) -> None:
-        """Pass silence on instead of what is heard (the music of whoever holds us), or pass it on again."""
+        """Pass on silence instead of the far end's audio (its music on hold), or the audio again."""
         self._deaf = deaf
 
     @runs_on("clock", foreign=True)

@@ -132,7 +132,7 @@ class CallTable(Generic[First, Second]):
 
     @runs_on("sip")
     def borrow_port(self) -> AgentMediaPort:
-        """Give a media port that nobody uses."""
+        """Return a media port that is not in use."""
         return self.idle_ports.pop() if self.idle_ports else self.make_port()
 
     def _all(self) -> tuple[StandingCall, ...]:

@@ -83,7 +83,7 @@ def ending_in(message: Message | None, code: int, phrase: str, *, asked: bool) -
 
 
 def contacts_in(message: Message) -> tuple[str, ...]:
-    """Return the URIs of a redirection, the highest q first (RFC 3261 section 20.10); what is none is passed over."""
+    """Return the URIs of a redirection, the highest q first (RFC 3261 section 20.10); anything else is skipped."""
     found: list[tuple[float, str]] = []
     for element in message.values("contact")[:_MAX_CONTACTS]:
         try:
@@ -102,7 +102,7 @@ def reason_headers(code: int, words: str, *, answered: bool, cause: int = 0) -> 
         code: SIP status that tells why; 200 is an ordinary end.
         words: the same for people.
         answered: the message is a BYE. A final response tells its code itself, so only Q.850 is added there.
-        cause: ITU-T Q.850 cause of whoever ended the call beyond us (RFC 6432); 0 takes the usual one of the code.
+        cause: ITU-T Q.850 cause from the side that ended the call beyond us (RFC 6432); 0 derives it from the code.
     """
     text = f';text="{_quotable(words)}"' if words else ""
     values = []

@@ -59,7 +59,7 @@ _REFUSED = {"rejected": 603}
 @dataclass(frozen=True, slots=True)
 class ReferProgress:
     """
-    What became of a transfer so far.
+    The result of a transfer so far.
 
     Attributes:
         code: SIP status of the call to the target; below 200 it is not decided yet.

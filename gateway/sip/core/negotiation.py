@@ -31,7 +31,7 @@ from gateway.sip.core.sdp import (
 _PLAIN = ("RTP/AVP", "RTP/AVPF")
 _SECURE = ("RTP/SAVP", "RTP/SAVPF")
 MAX_MEDIA = 12
-"""So many media lines are taken: printed by the library they stay below what its Python binding shows (1024 bytes)."""
+"""Most media lines accepted: printed by the library they stay below what its Python binding shows (1024 bytes)."""
 _MAX_WORD = 32  # of a kind and a profile
 _MAX_FORMAT = 16
 _MAX_FORMATS = 4  # of a line that is switched off
@@ -61,12 +61,12 @@ class NotAcceptable(ValueError):
 @dataclass(frozen=True, slots=True)
 class Terms:
     """
-    What we can take of somebody.
+    What we accept from a far end.
 
     Attributes:
         codecs: names as in SDP.
         srtp: the policy.
-        local: whether it comes from this machine: nobody else may have us send RTP to ourselves.
+        local: whether it comes from this machine: no other may make us send RTP to ourselves.
     """
 
     codecs: Collection[str]

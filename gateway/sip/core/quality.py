@@ -148,7 +148,7 @@ def read_counts(statistics: Any) -> StreamCounts:
 
 
 PAUSE_FACTOR = 3
-"""A caller who announced comfort noise may send nothing for so many times longer."""
+"""A caller who announced comfort noise may send nothing for this many times longer."""
 
 _PACKETS_PER_S = 50
 _WRONG_SAMPLES = 2

@@ -9,7 +9,7 @@ from gateway.sip.core.message import Message
 LAST_RETRY_S = 300.0
 """The longest wait after a failure that may pass by itself: a time-out, a 5xx, a broken connection."""
 FIRST_REFUSED_S, LAST_REFUSED_S = 300.0, 3600.0
-"""The shortest and longest wait after a refusal that somebody must mend: a wrong password, an unknown account."""
+"""The shortest and longest wait after a refusal that needs an operator: a wrong password, an unknown account."""
 MAX_RETRY_AFTER_S = 86400.0
 REFRESH_MARGIN_S = 60.0
 """How long before a binding ends it is renewed; a lost attempt leaves time for another."""

@@ -34,7 +34,7 @@ KEY_BYTES = {
 }
 """Crypto suites of this build and the length of their key with its salt (RFC 4568 section 6.2, RFC 6188 section 3)."""
 MAX_CRYPTO = 16
-"""So many crypto attributes are read; the library has room for 64 on its stack and does not count them."""
+"""Most crypto attributes read; the library has room for 64 on its stack and does not count them."""
 
 _MAX_LINES = 1000
 _MAX_MEDIA = 64
@@ -96,7 +96,7 @@ class ConnectionData:
 
 @dataclass(frozen=True, slots=True)
 class Rtpmap:
-    """What a payload type stands for; ``name`` in upper case."""
+    """What a payload type means; ``name`` in upper case."""
 
     payload: int
     name: str
@@ -136,7 +136,7 @@ class Media:
         direction: its own, the session's, or ``sendrecv``.
         ptime_ms, maxptime_ms: None where they are not given.
         rtcp: port and connection of an ``a=rtcp`` line (RFC 3605).
-        crypto: the keys that this build can use as they stand, in order.
+        crypto: the keys that this build can use unchanged, in order.
         attributes: all, name in lower case and value.
     """
 
@@ -272,7 +272,7 @@ def parse_sdp(text: str) -> SessionDescription:
     An attribute with a value that its own grammar does not know counts as absent.
 
     Raises:
-        BadSdp: it is none; the reason says why.
+        BadSdp: it is not one; the reason says why.
     """
     sections = _sections(text)
     session = sections[0]
@@ -400,7 +400,7 @@ def _rtcp(value: str | None) -> tuple[int, ConnectionData | None] | None:
 
 def _crypto(value: str) -> Crypto | None:
     """
-    Return a key that can be used as it stands, or None.
+    Return a key that can be used unchanged, or None.
 
     Passed over: other suites, several keys and keys with an MKI, lifetimes that a call might outlive, and parameters
     that change what is on the wire. ``WSH`` is advice alone, and a parameter with a minus need not be known (RFC 4568

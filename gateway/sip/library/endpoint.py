@@ -126,14 +126,14 @@ def start_endpoint(
         settings: address, ports, log level.
         endpoint: the ``pj.Endpoint``.
         trunks: whose codecs are needed too, and whose TLS needs a transport of ours.
-        before_listening: called when the library is initialised and nobody can reach it yet.
+        before_listening: called when the library is initialised but not reachable yet.
         jitter_followed: the jitter buffers are looked after; else they get shorter by themselves.
 
     Returns:
-        What came of it (without ``frame_access``), and the log writer, which must live as long as the endpoint.
+        What was started (without ``frame_access``), and the log writer, which must live as long as the endpoint.
 
     Raises:
-        SipError: an address or port cannot be had, or the library failed; the text names the setting.
+        SipError: an address or port is not available, or the library failed; the text names the setting.
 
     Thread: sip.
     """

@@ -28,10 +28,10 @@ def listen(settings: SipSettings, endpoint: pj.Endpoint, *, client_tls: bool = F
     Args:
         settings: which, where, and the certificate of TLS.
         endpoint: the ``pj.Endpoint``.
-        client_tls: a trunk is reached over TLS, so there must be a TLS transport even when nobody may call over it.
+        client_tls: a trunk is reached over TLS, so there must be a TLS transport even if it takes no calls.
 
     Raises:
-        SipError: an address, port or certificate cannot be had; the text names the setting.
+        SipError: an address, port or certificate is not available; the text names the setting.
     """
     port = settings.port or free_port(settings.host)
     opened = []

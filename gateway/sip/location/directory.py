@@ -1,4 +1,14 @@
-"""All that finds servers, in one place: names to servers, a server for each request, trunks to their addresses."""
+"""
+All that finds servers, in one place: names to servers, a server for each request, trunks to their addresses.
+
+Theory of operation (RFC 3263). The library asks for the server of each request that it sends to a name
+(``library_names.py``), on the SIP thread, and may be answered later. ``failover.py`` chooses: the first server of the
+name that is not known to be silent, and the next one when a transaction brings no answer in time. It takes the name's
+servers from ``locator.py``, the cache on the SIP thread. What that does not know is looked up on the loop
+(``resolver.py``: the hosts file, NAPTR, SRV and A records, the system), by the rules of ``servers.py``, which are
+pure; the result comes back as an order. ``trunk_names.py`` keeps the addresses of trunks fresh, so that their calls
+are recognised.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +32,7 @@ class ServerDirectory:
     """
     What the SIP thread knows of servers.
 
-    Order in the SIP thread: ``install`` after ``libInit``, ``open`` when the accounts stand, ``close`` before they go,
+    Order in the SIP thread: ``install`` after ``libInit``, ``open`` once the accounts exist, ``close`` before they go,
     ``remove`` after ``libDestroy``.
 
     Args:

@@ -39,7 +39,7 @@ class RequestAttempt:
         servers: all of its target's name.
         server: the one it was sent to; None when there was none, or its host is an address.
         problem: why there was none, for people.
-        abandoned: nobody wants it any more: it is not to be sent when its name is found at last.
+        abandoned: it is no longer wanted, and not to be sent when its name is found at last.
     """
 
     tried: frozenset[Server] = frozenset()
@@ -66,7 +66,7 @@ class Failover:
 
     Args:
         locator: knows the servers of names.
-        give_up: ends a client transaction, told by its method and branch, with 408.
+        give_up: ends a client transaction, identified by its method and branch, with 408.
         limit_s: how long a server may say nothing.
         defaults: transport of hosts whose URIs name none: those of trunks.
         clock: monotonic seconds.

@@ -87,7 +87,7 @@ class LibraryNames:
 
     @runs_on("sip")
     def give_up(self, method: str, branch: str) -> None:
-        """End a client transaction as if its time-out had come; one that is over is passed over."""
+        """End a client transaction as if it had timed out; one that is over is ignored."""
         # The key that the library makes of a transaction (create_tsx_key_3261 in sip_transaction.c).
         key = PjString.of(f"c${branch}" if method == "INVITE" else f"c${method}${branch}")
         transaction = self._find_transaction(ctypes.addressof(key), 0)

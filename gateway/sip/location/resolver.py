@@ -37,7 +37,7 @@ from gateway.threads import new_thread, runs_on
 DNS_PORT = 53
 HOSTS_FILE = Path("/etc/hosts")
 SYSTEM_TTL_S = 60.0
-"""How long an address holds that the system told, or its hosts file: neither says."""
+"""How long an address from the system or its hosts file is valid: neither says."""
 _FIRST_TRY_S = 1.5
 
 

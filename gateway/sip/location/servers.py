@@ -1,5 +1,5 @@
 """
-Which servers stand behind a host name, by RFC 3263 (locating SIP servers) and RFC 2782 (SRV). Pure: no I/O, no clock.
+Which servers a host name leads to, by RFC 3263 (locating SIP servers) and RFC 2782 (SRV). Pure: no I/O, no clock.
 
 ``locating`` is a generator: it yields the questions it has for the name servers, is sent their answers, and returns
 what came of them. Whoever drives it does the I/O. Questions that do not depend on each other are asked together: first
@@ -58,7 +58,7 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class Located:
     """
-    What a host name stands for.
+    What a host name leads to.
 
     Attributes:
         servers: in the order in which they are to be tried; none when there is no address.

@@ -67,7 +67,7 @@ class HandleCount:
         self._taken[queue] += 1
 
     def left(self, key: int, now: float) -> None:
-        """Note that the socket of a handle was closed; told twice, or of one we know nothing of, it is nothing."""
+        """Note that the socket of a handle was closed; a second time, or for an unknown handle, this has no effect."""
         queue = self._queue_of.pop(key, None)
         if queue is not None:
             self._leaving.append((now, queue))
@@ -75,10 +75,10 @@ class HandleCount:
 
 class Handles:
     """
-    Stands before the library's functions that take a handle and give it back. Thread: sip.
+    Replaces the library's functions that take a handle and give it back. Thread: sip.
 
     Attributes:
-        refused: how often there was none, by what wanted it, until somebody clears it.
+        refused: how often there was none, by what wanted it; the reader clears it.
     """
 
     def __init__(self) -> None:

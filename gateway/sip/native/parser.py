@@ -86,7 +86,7 @@ class ParserGate:
         return int(parsed or 0)
 
     def _without_body(self, buffer: int, data: bytes, rx_data: int) -> Any:
-        """Have the library parse what stands before the body. Its scanner wants a zero behind the end."""
+        """Have the library parse what comes before the body. Its scanner needs a zero after the end."""
         size = data.find(b"\r\n\r\n") + 4
         behind = ctypes.c_char.from_address(buffer + size)
         kept, behind.value = behind.value, b"\0"
@@ -97,7 +97,7 @@ class ParserGate:
 
 
 def source_of(data: bytes) -> str | None:
-    """Return ``address:port`` out of the end of ``pkt_info``; None where the two ways in which it is told differ."""
+    """Return ``address:port`` from the end of ``pkt_info``; None if its two representations differ."""
     (family,) = _SOURCE.unpack_from(data)
     host, port = socket.inet_ntoa(data[4:8]), int.from_bytes(data[2:4], "big")
     name = data[_NAME : data.index(b"\0", _NAME)] if b"\0" in data[_NAME:] else b""

@@ -62,7 +62,7 @@ class AcceptGuard:
 
     Args:
         access_list: whose TLS connections are let in at all: the library's OpenSSL is too old for strangers.
-        silent_s: how long a connection may stand without a message.
+        silent_s: how long a connection may stay open without a message.
     """
 
     def __init__(self, access_list: AccessList, *, silent_s: float = SILENT_S) -> None:
@@ -133,7 +133,7 @@ class AcceptGuard:
 
     @answering(-1)
     def _accept(self, listener: int, address: int | None, length: int | None) -> int:
-        """Stand in for ``accept(2)``: give the library the next connection that may be, close those before it."""
+        """Replace ``accept(2)``: give the library the next allowed connection, close those before it."""
         if listener not in self._listeners:
             self._listeners.add(listener)
             self._library.listen(listener, _BACKLOG)

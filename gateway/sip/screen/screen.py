@@ -65,7 +65,7 @@ class Screen:
         tracer: sees what passes, and what is sent.
         accept_guard: guards the listeners of TCP and TLS.
         failover: hears of requests that go out, and of the responses to them.
-        handles: counts the library's sockets; here its refusals are told.
+        handles: counts the library's sockets; the screen reports its refusals.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Screen:
 
     @runs_on("sip")
     def _on_text(self, text: str, size: int, source: str, rx_data: int) -> bool:
-        """Say whether the library may read a message; what comes of it otherwise is done here."""
+        """Return whether the library may read a message; anything else to do with it is done here."""
         admitted = self._rules.admit(text, size, source, time.monotonic())
         if isinstance(admitted, Message):
             self._accept_guard.heard(source)
@@ -200,7 +200,7 @@ class Screen:
             self._sender.send(transport, answer[0], host, answer[1])
 
     def _may_hear_of_length(self, source: str) -> bool:
-        """Put into the log that a message was too long; returns whether its sender is told."""
+        """Log that a message was too long; return whether its sender gets an answer."""
         if not self._rules.allows(source):
             return False
         if self._long_ones.take("", time.monotonic()):

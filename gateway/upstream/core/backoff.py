@@ -29,5 +29,5 @@ class Backoff:
         return max(floor_s, self._draw(0.0, ceiling_s))
 
     def reset(self) -> None:
-        """Begin anew: a session was ready and stayed so, so the service works."""
+        """Reset: a session was ready and stayed so, so the service works."""
         self._ceiling_s = self._first_s

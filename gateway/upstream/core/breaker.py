@@ -23,14 +23,14 @@ FIRST_PROBE_S, LAST_PROBE_S = 1.0, 30.0
 """Ceilings of the first and the longest delay before a probe; each delay is half of its ceiling or more."""
 
 GIVEN_UP_S = 5.0
-"""An attempt that somebody gave up after this long without a session counts as lost, not as somebody's impatience."""
+"""An attempt abandoned after this long without a session counts as lost, not as the caller's impatience."""
 
 PROBE_LIMIT_S = 10.0
 """A probe without an answer by then counts as lost: the next must not wait for it."""
 
 
 class AttemptResult(Enum):
-    """What came of an attempt."""
+    """The result of an attempt."""
 
     READY = auto()
     LOST = auto()
@@ -107,7 +107,7 @@ class Breaker:
     Args:
         now: monotonic seconds.
         losses: attempts lost in a row that open it; 0 never does.
-        name: stands in its reports.
+        name: appears in its reports.
         report: takes what happens.
         draw: gives a number between two, for the delays.
     """
@@ -150,11 +150,11 @@ class Breaker:
         self, attempt: ConnectAttempt, verdict: AttemptResult, detail: str = "", retry_after_s: float = 0.0
     ) -> None:
         """
-        Take what came of an attempt.
+        Take the result of an attempt.
 
         Args:
             attempt: as ``admit`` gave it.
-            verdict: what came of it.
+            verdict: its result.
             detail: how it was lost, in words without secrets.
             retry_after_s: seconds that the service asked to be left alone; the longest delay of ours bounds them.
         """

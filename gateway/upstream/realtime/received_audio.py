@@ -126,7 +126,7 @@ class SpokenItems:
         self._number(response_id)
 
     def forget_response(self, response_id: str) -> None:
-        """Take what comes of this response from now on for another's: the service uses the id again."""
+        """Treat what arrives for this response from now on as another's: the service reuses the id."""
         self._numbers.pop(response_id, None)
         for item_id in [each.item_id for each in self._items.values() if each.response_id == response_id]:
             del self._items[item_id]

@@ -85,7 +85,7 @@ class Simulator:
 
     Raises:
         ConfigError: the script, or the certificate (when entered), cannot be used.
-        OSError: (when entered) the port cannot be had.
+        OSError: (when entered) the port is not available.
 
     Thread: loop.
     """
@@ -211,7 +211,7 @@ class Simulator:
         return link is not None
 
     async def _receive_upgrade(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Let the upgrade pass, or answer with an HTTP status where none is to be had."""
+        """Let the upgrade pass, or answer with an HTTP status instead."""
         if not isinstance(socket, Socket):
             raise TypeError("not a connection of the simulator's")
         url = urlsplit(request.path)

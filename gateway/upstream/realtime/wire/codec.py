@@ -1,8 +1,8 @@
 """
 The Realtime API on the wire: text to typed server events, typed client events to text. No I/O.
 
-``wire_server`` has the events a server sends, ``wire_objects`` what is in them, ``wire_client`` the events a client
-sends, ``wire_session`` the session it may ask for. ``wire_repair`` makes the best of messages that are not quite the
+``server.py`` has the events a server sends, ``objects.py`` the objects inside them, ``client.py`` the events a client
+sends, ``session.py`` the session it may request. ``repair.py`` makes the best of messages that deviate from the
 protocol.
 """
 

@@ -1,7 +1,7 @@
 """
 The events a server sends: the 46 of the GA Realtime API.
 
-Required is only that without which an event says nothing; the rest may be missing or null, see ``wire_objects``. Ids
+Required is only that without which an event says nothing; the rest may be missing or null, see ``objects.py``. Ids
 that are empty are found by ``gaps``.
 """
 
@@ -37,7 +37,7 @@ class KnownEvent(Incoming):
 
 @dataclass(frozen=True, slots=True)
 class UnknownServerEvent:
-    """An event of a type that is not documented; to be counted and passed over."""
+    """An event of an undocumented type; to be counted and ignored."""
 
     type: str
 
