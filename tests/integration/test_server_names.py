@@ -426,5 +426,5 @@ async def test_check_says_where_a_trunk_is(tmp_path: Path) -> None:
         async with ChildProcess(*command, environment=environment, folder=tmp_path) as process:
             assert await process.wait(60) == 0, process.output
     told = " ".join(process.output.split())
-    assert "Trunk here: carrier.example is 127.0.0.1:5080/udp, then 127.0.0.1:5090/udp now" in told
+    assert "Trunk here: carrier.example resolves to 127.0.0.1:5080/udp, then 127.0.0.1:5090/udp" in told
     assert "Trunk gone: gone.example has no address: no such name." in told

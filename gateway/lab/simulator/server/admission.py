@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.lab.simulator.server.client_secrets import SECRET_PREFIX, MintedSecret
+from gateway.lab.simulator.server.client_secrets import SECRET_PREFIX, ServedSecret
 from gateway.lab.simulator.wire.errors import REFUSALS, SessionRefusal
 from gateway.lab.simulator.wire.session_object import MODEL_NAMES
 
@@ -23,14 +23,14 @@ class Admitted:
     """
 
     model: str
-    secret: MintedSecret | None
+    secret: ServedSecret | None
 
 
 def judge(
     headers: Mapping[str, str],
     query: Mapping[str, Sequence[str]],
     key: str | None,
-    find_secret: Callable[[str], MintedSecret | None],
+    find_secret: Callable[[str], ServedSecret | None],
 ) -> SessionRefusal | Admitted:
     """
     Decide on a connection.

@@ -17,7 +17,7 @@ KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class MintedSecret:
+class ServedSecret:
     """
     One secret.
 
@@ -52,9 +52,9 @@ class ClientSecrets:
     """
 
     def __init__(self) -> None:
-        self.minted: list[MintedSecret] = []
+        self.minted: list[ServedSecret] = []
 
-    def mint(self, body: dict[str, Any], *, safety_identifier: str | None, now_s: float) -> MintedSecret:
+    def mint(self, body: dict[str, Any], *, safety_identifier: str | None, now_s: float) -> ServedSecret:
         """
         Give a secret.
 
@@ -78,12 +78,12 @@ class ClientSecrets:
         session = merged(start, wanted) | {"expires_at": 0}
         life_s = body.get("expires_after", {}).get("seconds", DEFAULT_LIFE_S)
         value = f"{SECRET_PREFIX}{secrets.token_hex(16)}"
-        minted = MintedSecret(value, int(now_s) + life_s, session, safety_identifier)
+        minted = ServedSecret(value, int(now_s) + life_s, session, safety_identifier)
         self.minted.append(minted)
         del self.minted[:-KEPT]
         return minted
 
-    def find(self, value: str, now_s: float) -> MintedSecret | None:
+    def find(self, value: str, now_s: float) -> ServedSecret | None:
         """Return the secret if it is good at ``now_s``, or None."""
         found = next((each for each in self.minted if each.value == value), None)
         return found if found is not None and now_s < found.expires_at else None

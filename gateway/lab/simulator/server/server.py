@@ -51,7 +51,7 @@ from gateway.lab.simulator.faults.faults import faults_for
 from gateway.lab.simulator.options import SimulatorOptions
 from gateway.lab.simulator.script import Script, ScriptCursor, load_script
 from gateway.lab.simulator.server.admission import Admitted, judge
-from gateway.lab.simulator.server.client_secrets import ClientSecrets, MintedSecret
+from gateway.lab.simulator.server.client_secrets import ClientSecrets, ServedSecret
 from gateway.lab.simulator.server.http_side import CONTROL_PATH, SECRETS_PATH, HttpSide
 from gateway.lab.simulator.session.session import SimulatedSession
 from gateway.lab.simulator.transport.connection import Connection
@@ -327,7 +327,7 @@ class Simulator:
         query = parse_qs(urlsplit(request.path).query)
         return judge(request.headers, query, self.options.key, self._find_secret)
 
-    def _find_secret(self, value: str) -> MintedSecret | None:
+    def _find_secret(self, value: str) -> ServedSecret | None:
         return self.secrets.find(value, time.time())
 
     def _end(self, connection: Connection, at: float, code: int) -> None:
