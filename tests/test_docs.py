@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -18,6 +19,7 @@ from gateway.settings.sections import Settings
 from gateway.settings.sip import TrunkSettings
 from gateway.settings.sources import variable_of
 from gateway.store.record import CallRecord
+from gateway.threads import ThreadRole
 
 pytestmark = pytest.mark.unit
 
@@ -245,3 +247,9 @@ def test_files_that_the_code_names_are_there() -> None:
 def python_in(folder: str) -> Iterator[Path]:
     """Return the Python files below a folder of the repository."""
     return (ROOT / folder).rglob("*.py")
+
+
+@pytest.mark.parametrize("page", ["threads.md", "architecture.md"])
+def test_every_role_of_a_thread_is_in_the_tables(page: str) -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == set(get_args(ThreadRole))

@@ -41,7 +41,7 @@ MAX_REASON = 200
 """Characters of the reason of ``hang_up`` that are kept."""
 
 MAX_SUMMARY = 2000
-"""Characters of what a colleague is told before a warm transfer."""
+"""Most characters of the summary for a colleague before a warm transfer."""
 
 
 @dataclass(frozen=True, slots=True)

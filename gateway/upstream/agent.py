@@ -260,7 +260,7 @@ class UpstreamAgent:
     # What the sessions report
 
     def on_ready(self, link: UpstreamLink, replaced: UpstreamLink | None, attempt: int) -> None:
-        """Go on in this ready session: it is told what was said, and the audio goes to it from now on."""
+        """Go on in this ready session: it receives the conversation, and from now on the audio."""
         dialect = link.dialect
         self._agent_voice.begin_session()
         if replaced is not None:
@@ -347,7 +347,7 @@ class UpstreamAgent:
         self._mind_alarm()
 
     def _mind_alarm(self) -> None:
-        """Set the alarm anew, if an order changed it."""
+        """Reset the alarm, if an order changed it."""
         if (alarm := self._owed.take_alarm()) is not None:
             self._set_alarm(Alarm(*alarm))
 

@@ -413,7 +413,7 @@ class UpstreamLink:
             self._stall = loop.call_later(STALL_LIMIT_S / LOOKS, self._await_room, looks - 1)
 
     def _stalled(self, words: str) -> None:
-        """Take the service for lost: the connection stands, and nothing moves on it."""
+        """Treat the service as lost: the connection is half-open, and nothing moves on it."""
         self.break_off(self._judge.connection_error(ConnectionFault.STALLED, words))
 
     def _age_ms(self) -> int:

@@ -105,7 +105,7 @@ class Sessions:
         self.current: UpstreamLink | None = None
 
     async def run(self) -> SessionEnding | None:
-        """Bring a session up, and another whenever one is lost; returns how the last ended when no other can be had."""
+        """Bring a session up, and another whenever one is lost; return how the last ended when no other can be."""
         ending = await self._bring_up(once=False)
         while ending is None and (link := self.current) is not None:
             await asyncio.wait((link.ended,))

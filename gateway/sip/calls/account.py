@@ -27,7 +27,7 @@ class GatewayAccount(pj.Account):
         table: the calls of this process.
         trunk: name of the trunk it serves; empty for calls from none.
         settings: of that trunk.
-        answered: takes what came of a REGISTER. Thread: sip.
+        answered: takes the result of a REGISTER. Thread: sip.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class GatewayAccount(pj.Account):
 
     @callback
     def onRegState(self, prm: pj.OnRegStateParam) -> None:
-        """Hand on what came of a REGISTER."""
+        """Pass on the result of a REGISTER."""
         if self._answered is not None:
             received = prm.rdata
             response = self._table.reader.find(received.wholeMsg)

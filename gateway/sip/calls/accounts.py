@@ -1,4 +1,4 @@
-"""The accounts of a process, one for each trunk and one for everybody else, and what became of their registrations."""
+"""The accounts of a process, one for each trunk and one for all other callers, and the state of their registrations."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Accounts:
         """
         Hear whether a trunk's name has an address; ``problem`` is empty when it has.
 
-        One that does not register is told of; one that could not register for want of an address tries again at once.
+        One that does not register is reported; one that could not register for want of an address tries again at once.
         """
         registration = self._registrations.get(trunk)
         if registration is None:

@@ -46,7 +46,7 @@ from gateway.threads import runs_on
 
 TOO_MANY_HOPS = 483  # RFC 3261 section 16.3: the call may be going round in a circle
 NOTIFY_LIMIT_S = 60.0
-"""A transfer that was accepted and of which nothing more is heard for so long has failed."""
+"""A transfer that was accepted, but brought no news for this long, has failed."""
 
 
 class PjSecondLeg(Dialog):
@@ -183,7 +183,7 @@ class PjCall(Dialog):
 
     @runs_on("sip")
     def transfer(self, target: str) -> None:
-        """Send REFER (RFC 3515) to ``target``; whatever comes of it ends in ``TransferEnded``."""
+        """Send REFER (RFC 3515) to ``target``; ``TransferEnded`` reports every result."""
         self._transfer_accepted = self._transfer_given_up = False
         self._referred = True
         self._transfer_news_at = time.monotonic()
@@ -210,7 +210,7 @@ class PjCall(Dialog):
 
     @runs_on("sip")
     def call_second(self, order: CallSecond) -> None:
-        """Call somebody for this call, on the order's trunk or else on its own; ``SecondClosed`` follows."""
+        """Call a second leg for this call, on the order's trunk or else on its own; ``SecondClosed`` follows."""
         if self._has_second:
             self._emit(SecondClosed(self.call_id, pj.PJSIP_SC_REQUEST_PENDING, "there is a second leg already"))
             return
@@ -302,7 +302,7 @@ class PjCall(Dialog):
             self._end_transfer(prm.statusCode, prm.reason, refused=not self._transfer_accepted)
 
     def _notified(self, message: Message) -> None:
-        """Follow a transfer of ours; only its end is told. A success counts, however late it is told."""
+        """Follow a transfer of ours and report its end only. A success counts, however late it comes."""
         news = news_in(message)
         self._referred = self._referred and not (news is not None and news.over)
         if news is None or (self._transfer_news_at is None and not self._transfer_given_up):

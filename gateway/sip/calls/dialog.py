@@ -55,7 +55,7 @@ _KEY_OVER_S = 2.5  # packets of an event are none of audio
 _DTMF_ENDED = 2  # PJMEDIA_STREAM_DTMF_IS_END, which the binding does not name
 
 NO_STREAM_LIMIT_S = 5.0
-"""How long a call may stand without an audio stream and not be on hold: a re-INVITE may still mend it."""
+"""How long a call may go without an audio stream and not be on hold: a re-INVITE may still repair it."""
 
 
 class Dialog(pj.Call):
@@ -168,7 +168,7 @@ class Dialog(pj.Call):
         """Take the end of the dialog."""
 
     def _successor(self) -> Dialog:
-        """Return a new dialog that stands for this one, in the table too: its call goes to another server."""
+        """Return a new dialog that replaces this one, in the table too: its call goes to another server."""
         raise NotImplementedError
 
     # --- orders ---
@@ -178,7 +178,7 @@ class Dialog(pj.Call):
         """
         Send an INVITE; when even that cannot be done, the call is over.
 
-        The table is the only holder of a call: whoever orders this must not use the call after it.
+        The table is the only holder of a call: the caller of this method must not use the call afterwards.
 
         Args:
             where: whom to call, and as whom.
@@ -206,7 +206,7 @@ class Dialog(pj.Call):
             code: SIP status that tells why.
             reason: the same for people.
             contacts: URIs that a 3xx names.
-            cause: ITU-T Q.850 cause that is told; 0 takes the usual one of the code.
+            cause: ITU-T Q.850 cause to send; 0 derives it from the code.
         """
         self._ended_by_us = True
         if self._attempt is not None:
@@ -255,7 +255,7 @@ class Dialog(pj.Call):
 
     @callback
     def onCallState(self, prm: pj.OnCallStateParam) -> None:
-        """Follow the dialog; its end is told, whatever fails."""
+        """Follow the dialog; its end is reported, whatever fails."""
         info = self.getInfo()
         try:
             self._follow(info, prm.e)

@@ -18,7 +18,7 @@ from gateway.sip.core.address import Address, Uri, escaped_user, parse_address, 
 from gateway.sip.core.message import Message, clean
 
 ANONYMOUS = '"Anonymous" <sip:anonymous@anonymous.invalid>'
-"""The From of a call that tells nobody's number (RFC 3323 section 4.1)."""
+"""The From of a call without a number (RFC 3323 section 4.1)."""
 _NOBODY = Uri("sip")
 _PRIVATE = frozenset({"id", "user", "header", "session"})  # RFC 3323 section 4.2, RFC 3325 section 9.3
 _PLACES = ("request-uri", "p-called-party-id", "to")
@@ -28,12 +28,12 @@ _OWN_NUMBER = {"p-asserted-identity": "P-Asserted-Identity", "p-preferred-identi
 @dataclass(frozen=True, slots=True)
 class Caller:
     """
-    Who calls, as far as others may be told.
+    Who calls, as far as it may be shown.
 
     Attributes:
         number: E.164 where the trunk's settings tell it, else the user part as it was sent; empty when unknown.
-        withheld: the caller asked that the number be shown to nobody (RFC 3323).
-        vouched: it is ours, or the word of a trunk that is trusted with it; else it is what somebody wrote into From.
+        withheld: the caller asked for privacy (RFC 3323).
+        vouched: it is ours, or asserted by a trusted trunk; else it is merely what the caller wrote into From.
     """
 
     number: str = ""
@@ -42,7 +42,7 @@ class Caller:
 
 
 UNKNOWN = Caller()
-"""Nobody in particular: who is shown as calling is left to the trunk."""
+"""No particular caller: the trunk decides which number is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Parties:
     Attributes:
         caller: who calls.
         called: the called number, in the same form as the caller's.
-        from_uri: the address in From, bare; empty when it is none.
+        from_uri: the address in From, bare; empty if it cannot be read.
         to_uri: the Request-URI, likewise.
     """
 
@@ -133,7 +133,7 @@ def _is_withheld(invite: Message, sender: Uri, trunk: TrunkSettings | None) -> b
 
 
 def _called(invite: Message, request_uri: Uri | None, trunk: TrunkSettings | None) -> str:
-    """Return the called number from where the trunk writes it; the Request-URI's where nothing stands there."""
+    """Return the called number from where the trunk writes it; the Request-URI's if it is missing there."""
 
     def number_at(place: str) -> str:
         uri = request_uri if place == "request-uri" else next((each.uri for each in _addresses(invite, place)), None)
@@ -154,7 +154,7 @@ def _called(invite: Message, request_uri: Uri | None, trunk: TrunkSettings | Non
 
 
 def _addresses(invite: Message, name: str) -> Iterator[Address]:
-    """Yield the addresses of a header, over all its lines; what is none is passed over."""
+    """Yield the addresses of a header, over all its lines; anything else is skipped."""
     for value in invite.values(name):
         try:
             yield parse_address(value)
@@ -214,7 +214,7 @@ def identity_to_send(trunk: TrunkSettings, caller: Caller, diverted_from: str = 
 
     Args:
         trunk: its settings say which headers carry the number, and whether it is withheld from the called side.
-        caller: the number to call as; without one it is the trunk's, and with neither, our account alone is told.
+        caller: the number to call as; without one it is the trunk's, and with neither, only our account is shown.
         diverted_from: the number that was called first, of a call that is sent on (RFC 5806).
     """
     private = trunk.privacy or caller.withheld

@@ -169,7 +169,7 @@ class Message:
     A SIP message, taken whole.
 
     Attributes:
-        method: of a request, as it is written: methods are told apart by case; of a response, an empty string.
+        method: of a request, as it is written: methods are case-sensitive; of a response, an empty string.
         uri: the Request-URI; of a response, an empty string.
         code: status of a response; 0 of a request.
         reason: its phrase.

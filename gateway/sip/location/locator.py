@@ -40,7 +40,7 @@ class Locator:
     Knows the servers of targets, or has them looked up. No I/O; thread: sip.
 
     Args:
-        ask: begins a lookup elsewhere; ``take`` is given what came of it.
+        ask: begins a lookup elsewhere; ``take`` gets its result.
         clock: monotonic seconds.
     """
 
@@ -83,7 +83,7 @@ class Locator:
 
     @runs_on("sip")
     def take(self, target: NextHop, located: Located) -> None:
-        """Take what came of a lookup and hand it to whoever waits; servers known before outlast a failed one."""
+        """Take the result of a lookup and hand it to all that wait; servers known before outlast a failed one."""
         name = self._name(target)
         name.asked = False
         now = self._clock()
@@ -110,7 +110,7 @@ class Locator:
 
     @runs_on("sip")
     def close(self) -> None:
-        """Look nothing up any more, and tell whoever waits that nothing will come."""
+        """Look nothing up any more, and tell all that wait that nothing will come."""
         self._closed = True
         for target, name in tuple(self._names.items()):
             waiting, name.waiting = name.waiting, []

@@ -1,4 +1,4 @@
-"""The vocabulary of debts: why speech is owed, what became of it, what a profile wants done, what a call learns."""
+"""The vocabulary of debts: why speech is owed, what happened to it, what a profile wants done, what a call learns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cause(StrEnum):
 
 
 class Why(StrEnum):
-    """What became of a response instead of speech."""
+    """What a response brought instead of speech."""
 
     FAILED = "failed"
     INCOMPLETE = "incomplete"
@@ -55,7 +55,7 @@ class Policy:
     What a profile wants done about silence (``on_no_answer``).
 
     Attributes:
-        limit_s: no speech for so long counts as no answer.
+        limit_s: no speech for this long counts as no answer.
         retries: how often a response is asked for again.
         then: what follows when that did not help, each once, in this order.
         apology: what the agent is asked to say as an apology.
@@ -98,7 +98,7 @@ class Debt:
         tries: how often it came to nothing.
         heard: a part of it was heard.
         remedied: a step of the policy was taken for it.
-        hint: what the model is told before it is asked again.
+        hint: what the model is given before it is asked again.
     """
 
     cause: Cause

@@ -77,7 +77,7 @@ _HINTS = {
     Why.WRITTEN: "You answered in writing, which the caller cannot see. Say it aloud.",
     Why.INCOMPLETE: "Your last answer was cut off and the caller waits. Go on from there, or say briefly what you can.",
 }
-"""What the model is told before it is asked again."""
+"""What the model is given before it is asked again."""
 
 _SILENT = frozenset({Why.NOT_BEGUN, Why.STALLED})
 """The service said nothing at all, so an apology would not be said either."""
@@ -93,7 +93,7 @@ class EndedResponses:
         return len(self._ended)
 
     def add(self, *response_ids: str | None) -> None:
-        """Take note that what still comes of these is stale."""
+        """Note that what still arrives of these is stale."""
         for response_id in response_ids:
             if response_id is not None:
                 self._ended[response_id] = None
@@ -101,11 +101,11 @@ class EndedResponses:
             del self._ended[next(iter(self._ended))]
 
     def remove(self, response_id: str) -> None:
-        """Take what comes of this id for another response's: it began anew."""
+        """Treat what arrives with this id as another response's: the id was reused."""
         self._ended.pop(response_id, None)
 
     def __contains__(self, response_id: str | None) -> bool:
-        """Return whether what comes of this response is stale."""
+        """Return whether what arrives of this response is stale."""
         return response_id in self._ended
 
 
@@ -229,7 +229,7 @@ class Owed:
 
         Args:
             cut: the service cuts its response off when the caller speaks; else one that goes on is answer enough.
-            told: by the service; else it is late already.
+            told: the service reported it; else it is late already.
         """
         if self._active is not None and not (cut or self._active.given_up):
             self._arm(self._policy.limit_s)
@@ -349,7 +349,7 @@ class Owed:
 
         Args:
             debts: what it was to pay.
-            why: what became of it.
+            why: what happened to it.
             detail: in words, without secrets.
             delay_s: what the service wants to be left alone for.
         """
@@ -435,7 +435,7 @@ class Owed:
             speaking: the caller speaks.
 
         Returns:
-            A response that is to be cancelled: nothing came of it.
+            A response to cancel, because it brought nothing.
         """
         self._alarm_s = None
         for debt in self._in(DebtStage.DELAYED):

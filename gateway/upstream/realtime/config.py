@@ -204,7 +204,7 @@ def _mcp_rule(server: McpServer) -> McpRule:
 
 
 def _require_approval(server: McpServer) -> object:
-    """Return which tools need an approval, as the service wants to be told."""
+    """Return which tools need an approval, in the service's form."""
     asks = server.require_approval
     if not isinstance(asks, tuple):
         return asks
@@ -324,7 +324,7 @@ class Difference:
 
 def find_differences(config: SessionConfig, echo: EchoedSession) -> tuple[Difference, ...]:
     """
-    Return all differences; what was not asked for, and what the echo leaves out, is none.
+    Return all differences; extra fields, and fields that the echo leaves out, do not count.
 
     Other audio formats, instructions and modalities spoil a call, and so does turn detection that is gone, is of
     another kind or does not let the agent answer. Another voice, and other details of turn detection, do not.

@@ -384,7 +384,7 @@ class RealtimeDialect:
         return [] if self._is_over(event.item_id) else self._turn_ended()
 
     def _is_over(self, item_id: str | None) -> bool:
-        """Take note of the end of a turn; return whether it was told before."""
+        """Note the end of a turn; return whether it was reported before."""
         if item_id and item_id == self._turn_id and not self._turns.caller_speaks:
             return True
         self._turn_id = item_id
@@ -498,7 +498,7 @@ class RealtimeDialect:
         return [Send(self._create(each)) if isinstance(each, McpApprovalResponse) else each for each in events]
 
     def _end_round(self) -> list[UpstreamEvent]:
-        """Take note that a response used tools; note when it was the last that may, until somebody speaks."""
+        """Note that a response used tools, and whether it was the last that may until there is speech."""
         if not self._calls.end_round():
             return []
         _log.warning("tool_rounds_exhausted", call_id=self._call_id)

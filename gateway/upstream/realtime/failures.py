@@ -292,7 +292,7 @@ class RealtimeJudge:
 
 
 def as_markdown(rows: Iterable[FailureRow] = TABLE) -> str:
-    """Return the table as it stands in the documents."""
+    """Return the table as printed in the documentation."""
     words = {Retry.NEVER: "no", Retry.ONCE: "once", Retry.BACKOFF: "yes, with back-off"}
     lines = ["| where | what | taken for | tried again | note |", "|---|---|---|---|---|"]
     lines += [f"| {row.source} | {row.what} | {row.kind} | {words[row.retry]} | {row.note} |" for row in rows]

@@ -83,7 +83,7 @@ class Draft:
             self._size += len(piece)
 
     def fill(self, arguments: str | None, status: str | None = None, name: str | None = None) -> None:
-        """Take the arguments in full, as far as they were told."""
+        """Take the complete arguments, as far as they are known."""
         self.name = name or self.name
         self._text = arguments or self._text
         if self.status not in CUT_OFF:
@@ -122,7 +122,7 @@ class CallDrafts:
 
     def take(self, event: server.OutputEvent, response_id: str | None) -> None:
         """
-        Take what an event tells of a function call; events about anything else are passed over.
+        Take what an event says about a function call; other events are ignored.
 
         Args:
             event: one of a response's output events.
@@ -197,7 +197,7 @@ class _FunctionCall:
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """
-    A function call that was not carried out; ``output`` is what the model is told.
+    A function call that was not carried out; ``output`` is the error for the model.
 
     Attributes:
         tool_call_id: empty when it has none, so that it cannot be answered.
@@ -269,7 +269,7 @@ class CalledFunctions:
         self._rounds = 0
 
     def end_round(self) -> bool:
-        """Count a response that used tools; return whether it was the last that may, until somebody speaks."""
+        """Count a response that used tools; return whether it was the last that may until there is speech."""
         self._rounds += 1
         return self._rounds == self._max_rounds
 
@@ -282,7 +282,7 @@ class CalledFunctions:
         Take the end of a response, ``response.done``.
 
         Args:
-            response: as it was told; its output may name calls of which no other event told.
+            response: as received; its output may contain calls that no other event mentioned.
             stale: it was given up before it ended, since the caller spoke or the gateway has other plans.
 
         Returns:

@@ -51,7 +51,7 @@ class Gaps:
         Return the event with the ids it lacks, and which these were.
 
         A response that begins without an id begins with the next event about it, which may tell the id: then two
-        events are returned, and none for the first. One whose beginning was not told at all begins with its speech.
+        events are returned, and none for the first. One whose beginning was not reported begins with its speech.
         """
         if isinstance(event, server.OutputEvent):
             return self._fill_output(event)
@@ -111,7 +111,7 @@ class Gaps:
         return (began.model_copy(update={"response": named}),), self._active
 
     def _is_new(self, response_id: str | None) -> bool:
-        """Return whether speech is of a response that begins with it, since its beginning was not told."""
+        """Return whether speech belongs to a response that begins with it, because its beginning was not reported."""
         return bool(response_id) and self._active is None and not self._has_begun(response_id)
 
     def _has_begun(self, response_id: str | None) -> bool:

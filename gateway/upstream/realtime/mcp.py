@@ -39,7 +39,7 @@ MAX_PAST = 256
 _log = structlog.get_logger(__name__)
 
 McpEvent = CallEvent | DialectTimer | McpApprovalResponse
-"""What is to be told or sent."""
+"""What is to be reported or sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,10 @@ class McpCalls:
         self, item: ServerItem | None, response_id: str | None, index: int | None = None, *, begins: bool = False
     ) -> list[McpEvent]:
         """
-        Take an item, by whichever event it is told; those that concern no MCP server are passed over.
+        Take an item from any event that contains it; items without an MCP server are ignored.
 
         Args:
-            item: as it was told.
+            item: as received.
             response_id: the response that is active, or that the event names.
             index: its place in the response's output.
             begins: the item was only announced.
@@ -240,7 +240,7 @@ class McpCalls:
     def _begin(
         self, item_id: str | None, response_id: str | None, index: int | None, item: ServerItem | None, *, over: bool
     ) -> list[McpEvent]:
-        """Take note of a call, unless it is known; ``over``: its end is told, maybe for the second time."""
+        """Note a call, unless it is known; ``over``: it has ended, perhaps reported for the second time."""
         known = self._find(item_id, index)
         if known is not None:
             known.item_id = known.item_id or item_id
@@ -282,7 +282,7 @@ class McpCalls:
         return McpCallEnded(self._call_id, call.key, call.label, call.name, failed)
 
     def _follow(self) -> list[McpEvent]:
-        """Have the service's silence measured anew, if all calls are over."""
+        """Restart the measurement of the service's silence, if all calls are over."""
         if not self._is_complete:
             return []
         self._ready = False

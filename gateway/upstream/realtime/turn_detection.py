@@ -125,7 +125,7 @@ class TurnDetectionState:
         return dropped
 
     def refused(self, event_id: str | None) -> tuple[ClientEvent, ...]:
-        """Take note of an error about an event; a change that still stands is asked for once more."""
+        """Note an error about an event; a change that is still wanted is requested once more."""
         if not self._asked_id or event_id != self._asked_id:
             return ()
         update = self._update(None if self.muted else self._detection)

@@ -31,7 +31,7 @@ class Output(ABC):
         index: its place in the response.
         conversation: receives it; None for a response outside.
         link: where events go.
-        told: ``all`` there is to tell; in ``deltas`` alone, announced but never done; or in ``response.done`` alone.
+        told: how it is sent: by ``all`` events; in ``deltas`` alone, never done; or in ``response.done`` alone.
 
     Attributes:
         is_listed: whether ``response.done`` shows it.

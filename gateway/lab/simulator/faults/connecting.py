@@ -57,7 +57,7 @@ class RefuseMint(Fault):
 
 @dataclass(frozen=True, slots=True)
 class SlowHandshake(Fault):
-    """``handshake=3``: the upgrade is answered so many seconds late."""
+    """``handshake=3``: the upgrade is answered this many seconds late."""
 
     seconds_late: float
 

@@ -99,7 +99,7 @@ class Expire(AtMoment):
 
 @dataclass(frozen=True, slots=True)
 class Ping(Fault):
-    """``ping=0.5``: a PING every so many seconds."""
+    """``ping=0.5``: the interval of PINGs in seconds."""
 
     every_s: float
 

@@ -87,7 +87,7 @@ class Fault:
         return update
 
     def answer(self, answer: ScriptedAnswer, number: int) -> ScriptedAnswer:
-        """Return what becomes of an answer; ``number`` counts the connection's responses from 1."""
+        """Return an answer as changed by the fault; ``number`` counts the connection's responses from 1."""
         return answer
 
     def sent_as(self, event: dict[str, Any]) -> Sequence[dict[str, Any]]:

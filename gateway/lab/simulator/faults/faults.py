@@ -110,7 +110,7 @@ def faults_for(told: Iterable[str], number: int, model: str = "", of_model: int 
     Return fresh faults for a connection.
 
     Args:
-        told: all there are, as ``parse_fault`` reads them.
+        told: all faults, in the form that ``parse_fault`` reads.
         number: of the connection, from 1.
         model: that it asks for.
         of_model: its number among those that ask for that model.

@@ -23,7 +23,7 @@ class SecondMessage(AnswerFault):
 
 
 def pace(value: str) -> Fault:
-    """``pace=0.5``: so many seconds of speech are sent per second; below 1 the client runs dry."""
+    """``pace=0.5``: seconds of speech sent per second; below 1 the client runs dry."""
     speed = seconds(value)
     if not speed:
         raise ValueError("nothing would ever be sent; give more than 0")
@@ -31,17 +31,17 @@ def pace(value: str) -> Fault:
 
 
 def burst(value: str) -> Fault:
-    """``burst=2``: so many seconds of speech come at once, then nothing until they are due."""
+    """``burst=2``: this many seconds of speech come at once, then nothing until they are due."""
     return Change({"burst_ms": int(seconds(value) * 1000)})
 
 
 def think(value: str) -> Fault:
-    """``think=3``: so many seconds pass from ``response.created`` to the first audio."""
+    """``think=3``: seconds from ``response.created`` to the first audio."""
     return Change({"think_ms": int(seconds(value) * 1000)})
 
 
 def late_deltas(value: str) -> Fault:
-    """``late_deltas=3``: a cancelled answer still sends so many; ``late_deltas=3:after``: behind ``response.done``."""
+    """``late_deltas=3``: a cancelled answer still sends this many; ``late_deltas=3:after``: after ``response.done``."""
     number, _, when = value.partition(":")
     if when not in ("", "after"):
         raise ValueError("give a number, or a number:after")

@@ -80,7 +80,7 @@ class CallerAudio:
 
     def commit(self) -> Stretch:
         """
-        Take what is in the buffer because the client asks, and start it anew; an open turn ends with it.
+        Take what is in the buffer because the client asks, and start a new one; an open turn ends with it.
 
         Raises:
             ClientMistake: there is less than 100 ms.

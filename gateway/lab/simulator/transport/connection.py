@@ -142,7 +142,7 @@ class Connection:
 
     @property
     def told(self) -> list[str]:
-        """What the client told the model in system items, in the order of the conversation."""
+        """The texts of the client's system items, in the order of the conversation."""
         system = (item for item in self.items() if item.get("role") == "system")
         return [part["text"] for item in system for part in item["content"]]
 

@@ -116,7 +116,7 @@ class RealtimeConnector:
         Get another session ready to be connected to.
 
         Raises:
-            AgentRefused: the session cannot be asked for, or no ephemeral key is to be had.
+            AgentRefused: the session is invalid, or no ephemeral key is available.
             AgentLost: who mints the keys cannot be reached.
             WireError: the minted key makes no sense.
         """
