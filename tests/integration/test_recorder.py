@@ -169,7 +169,7 @@ from pathlib import Path
 from gateway.audio.pcm import PHONE
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.ids import CallId
-from gateway.settings.sip import RecordingSettings
+from gateway.settings.sections import RecordingSettings
 
 async def main():
     folder, room = Path(sys.argv[1]), int(sys.argv[2])
@@ -219,7 +219,7 @@ from pathlib import Path
 from gateway.audio.pcm import PHONE
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.ids import CallId
-from gateway.settings.sip import RecordingSettings
+from gateway.settings.sections import RecordingSettings
 
 async def main():
     writer = RecordingWriter(RecordingSettings(folder=Path(sys.argv[1])))
