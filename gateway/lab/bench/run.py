@@ -29,7 +29,7 @@ SETTLE_S = 5.0
 _START_LIMIT_S = 120.0
 _PROGRESS_S = 10.0
 _RTP_PORT_MIN = 18000
-_CAPACITY = r"holds (\d+) calls"
+_CAPACITY = r"can hold (\d+) calls"
 _LEAST_SPEECH = 0.05
 _TURNS_S = 15.0  # in a window this long the agent has had several turns
 
