@@ -1,4 +1,17 @@
-"""The agent's speech on its way to the phone: written in bursts on the loop, read at 20 ms by the clock."""
+"""
+The agent's speech on its way to the phone: written in bursts on the loop, read every 20 ms by the clock.
+
+How it works. A voice model sends speech faster than it is spoken, so a call has one ``PlayoutBuffer``:
+``upstream/audio`` writes decoded speech into it by item, and ``AgentMediaPort`` reads one frame at a time. The buffer
+is where the call knows what the caller has heard: ``position`` says how far the item that plays now has got (a
+barge-in is stamped with it), ``take_finished`` lists items that were played or cut, ``flush`` drops what waits.
+Sounds of the dialplan take the same way. While nothing is queued the filler sounds between ``start_filler`` and
+``stop_filler``, else silence.
+
+Threads: everything is called on the loop but ``read_frame``, which is the clock's. A lock guards the queue; each side
+holds it for a few list operations, so that the clock never waits for the loop. The clock reports what it finished by
+setting one wake-up, not by calling into the loop.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""The ``gateway`` command: puts the commands together and turns errors into messages and exit codes."""
+"""
+The ``gateway`` command: puts the commands together and turns errors into messages and exit codes.
+
+How this folder works. Each command is one module with one function, whose parameters are its options (Typer). It reads
+the settings, calls into the rooms below, and hands what it found to ``render``, the only module that prints. An error
+raised on purpose (``GatewayError``) comes up to ``main``, which prints its text and exits with 1; 2 is a wrong command
+line. The main thread takes the role ``loop`` here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""One real call, from nothing: private Redis, simulator, gateway and robot, and the story of what each of them saw."""
+"""
+One real call, from nothing: private Redis, simulator, gateway and robot, and the story of what each of them saw.
+
+How it works. ``run_demo`` starts the four on free ports of the loopback interface: Redis and simulator inside this
+process, the gateway and the robot as child processes, since pjsua2 lives once per process. When the robot has hung
+up, the three accounts of the call (the robot's report, the gateway's events in Redis, the simulator's connections)
+are sorted by time into one story, and the robot's recording becomes a picture.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Why a call goes where it goes: route by route, and the steps that follow."""
+"""
+Why a call goes where it goes: route by route, and the steps that follow.
+
+How this folder works. It tells people what a plan says and never decides anything: ``explain`` asks the same index
+that takes real calls and shows each route that was considered with the condition that failed; ``cases`` compares the
+outcome with what a file of cases expects; ``schema`` is the JSON Schema for editors, made from the models. How a step
+reads in a table, the step says itself (``PlanStep.headline`` and ``summary``).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """
-A caller without a person: places one SIP call, speaks a WAV file, records what it hears and tells what happened.
+A caller without a person: places one SIP call, speaks a WAV file, records what it hears and reports what happened.
 
-It is the gateway's own SIP leg with a file instead of an agent behind it, so it runs in a process of its own.
+How it works. It is the gateway's own SIP leg with a file instead of an agent behind it, so it runs in a process of its
+own. The SIP thread's events set two asyncio events (answered, closed); between them the robot listens to the
+loudness of what it hears, speaks when the other side is silent, and writes both sides into a stereo WAV file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,16 @@
-"""``SipSettings`` -> pjsua2's configuration objects, and the endpoint made of them."""
+"""
+``SipSettings`` -> pjsua2's configuration objects, and the endpoint made of them.
+
+How this folder works. ``pj`` is the one import of pjsua2 and raises an error that says what is missing where the
+wheel is not installed. ``sip/thread.py`` creates the ``GatewayEndpoint`` on the SIP thread and has it started here:
+log, media, codecs and jitter buffer are set first, then the screen is put in front (``before_listening``), and only
+then are ``transports`` opened, so that no message ever reaches an unscreened library. ``account_config`` turns a
+trunk's settings into an account, ``frame_bytes`` finds the fastest way to a frame's samples, ``stun`` asks for our
+public address, ``log`` takes the library's lines into ours, and ``loopback`` is the least that a call costs, for the
+bench.
+
+All of it runs on the SIP thread. What pjsua2 cannot do is reached through ``sip/native``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""The way out of a connection: events in one order, past the faults, onto the socket."""
+"""
+The way out of a connection: events in one order, past the faults, onto the socket.
+
+How this folder works. ``websocket`` is the server's side of one TCP connection, a WebSocket that can misbehave on
+purpose. A ``Link`` stands before it: the session emits events from anywhere on the loop without waiting, ``pump`` sends
+them one after the other, and each fault in force is asked about each event: it may change, delay, double or drop it.
+``connection`` is the record of what was sent, received and wrong, which tests and people read.
+"""
 
 from __future__ import annotations
 
