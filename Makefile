@@ -21,7 +21,7 @@ demo: $(VENV)/lab ## one real SIP call against the simulator, shown as a table; 
 	$(BIN)/gateway demo
 
 test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/bin/tcpdump /usr/bin/openssl ## all checks and all tests
-	$(BIN)/python -m pytest -m "unit or integration" -n 6 --cov --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest -m "unit or integration" -n 6 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
 	$(BIN)/python -m pytest -m e2e -n 4 --dist loadgroup
 
 check: $(VENV)/dev ## format, lint, types, import contracts

@@ -100,7 +100,7 @@ async def test_a_registration_goes_to_the_second_server_when_the_first_is_dead(t
                 began = time.monotonic()
                 async with named_line(names, registering(), failover_s=1, allow_from="127.0.0.0/8") as here:
                     async with Stall(here.port) as stall:
-                        await until(lambda: "registered" in here.trunk_states, limit_s=20)
+                        await until(lambda: "registered" in here.trunk_states)
                     took_s = time.monotonic() - began
                     print(f"second server after {took_s:.2f} s, longest stall {stall.longest_s * 1000:.1f} ms")
                     assert here.trunk_states.count("failed") == 0
@@ -124,7 +124,7 @@ async def test_a_call_goes_to_the_second_server_when_the_first_is_dead_and_the_n
         ):
             began = time.monotonic()
             leg = here.call("1000", trunk="main")
-            await until(lambda: here.seen(MediaUp), limit_s=20)
+            await until(lambda: here.seen(MediaUp))
             print(f"answered by the second server after {time.monotonic() - began:.2f} s")
             assert not here.seen(LegClosed)
             leg.hang_up(200, "done")
@@ -134,7 +134,7 @@ async def test_a_call_goes_to_the_second_server_when_the_first_is_dead_and_the_n
             async with Sipp(NOBODY, (take_call(), EXPECT_BYE), tmp_path / "again", port=second.port) as again:
                 tried = len(_waiting(dead))
                 leg = here.call("1000", trunk="main")
-                await until(lambda: len(here.seen(MediaUp)) == 2, limit_s=20)
+                await until(lambda: len(here.seen(MediaUp)) == 2)
                 assert len(_waiting(dead)) == 0
                 assert tried >= 1
                 leg.hang_up(200, "done")
@@ -181,7 +181,7 @@ async def test_a_connection_that_is_refused_leads_to_the_next_server(tmp_path: P
         zone["_sip._tcp.carrier.example SRV"][1] = f"20 5 {second.port} b.carrier.example."
         async with NameServer(zone) as names:
             async with named_line(names, registering(transport="tcp")) as here:
-                await until(lambda: "registered" in here.trunk_states, limit_s=20)
+                await until(lambda: "registered" in here.trunk_states)
                 assert "failed" not in here.trunk_states
             assert await second.finish() == 0, second.output
 
@@ -241,7 +241,7 @@ async def test_a_call_to_a_name_while_no_name_server_answers_stops_nobody(tmp_pa
         async with named_line(names, {}) as here, Stall(here.port) as stall:
             for number in range(3):
                 here.call(f"sip:1000@far{number}.example")
-            await until(lambda: len(here.seen(LegClosed)) == 3, limit_s=20)
+            await until(lambda: len(here.seen(LegClosed)) == 3)
             closed = here.seen(LegClosed)[0]
             assert isinstance(closed, LegClosed)
             assert (closed.code, closed.reason.partition(": ")[2]) == (503, "no name server answered within 1 s")
@@ -260,7 +260,7 @@ async def test_a_call_that_is_given_up_while_its_name_is_looked_up_is_never_plac
                 leg.hang_up(200, "done")
                 await asyncio.sleep(0.2)
                 names.silent = False
-                await until(lambda: here.seen(LegClosed), limit_s=20)
+                await until(lambda: here.seen(LegClosed))
             assert _waiting(far) == []
 
 
@@ -355,12 +355,12 @@ async def test_a_server_that_takes_a_connection_and_says_nothing_is_passed_over_
             given = {"tls_authorities": carrier.certificate, "failover_s": 1}
             async with NameServer(zone) as names:
                 async with named_line(names, registering(transport="tls"), **given) as here:
-                    await until(lambda: "registered" in here.trunk_states, limit_s=30)
+                    await until(lambda: "registered" in here.trunk_states)
                     assert "failed" not in here.trunk_states
                 zone["other.example NAPTR"] = zone["carrier.example NAPTR"]
                 names.zone = dict(zone)
                 async with named_line(names, registering(transport="tls", host="other.example"), **given) as here:
-                    await until(lambda: "failed" in here.trunk_states, limit_s=30)
+                    await until(lambda: "failed" in here.trunk_states)
             assert "other.example" not in "".join(registrar.requests)
 
 

@@ -162,7 +162,7 @@ async def seen_message(folder: Path, start: str) -> Message:
         found[:] = [each for each in read_messages(folder / "messages.log") if each.first_line.startswith(start)]
         return bool(found)
 
-    await until(look, limit_s=20, what=start)
+    await until(look, what=start)
     return found[0]
 
 

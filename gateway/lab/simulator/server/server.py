@@ -189,7 +189,7 @@ class Simulator:
         scheme = scheme if self.options.tls_cert is None else f"{scheme}s"
         return f"{scheme}://[{host}]:{self.port}{path}" if ":" in host else f"{scheme}://{host}:{self.port}{path}"
 
-    async def connection(self, number: int = 1, *, limit_s: float = 5.0) -> Connection:
+    async def connection(self, number: int = 1, *, limit_s: float = 40.0) -> Connection:
         """
         Wait for the connection of that number (from 1) and return it.
 
