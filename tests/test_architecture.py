@@ -86,9 +86,10 @@ def test_pjsua2_callbacks_say_which_thread_they_run_on() -> None:
     from gateway.sip.calls.dialog import Dialog
     from gateway.sip.calls.media_port import AgentMediaPort
     from gateway.sip.library.endpoint import GatewayEndpoint
+    from gateway.sip.library.refusing_call import RefusingCall
 
     seen = 0
-    on_sip = (GatewayAccount, GatewayEndpoint, Dialog, PjCall)
+    on_sip = (GatewayAccount, GatewayEndpoint, RefusingCall, Dialog, PjCall)
     for owner, role in (*((owner, "sip") for owner in on_sip), (AgentMediaPort, "clock")):
         for name, member in vars(owner).items():
             if re.fullmatch(r"on[A-Z]\w+", name):

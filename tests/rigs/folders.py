@@ -68,21 +68,18 @@ class PureFolders(Contract):
 
     folders = fields.ListField(subfield=fields.StringField())
     libraries = fields.ListField(subfield=fields.StringField())
-    impure = fields.ListField(subfield=fields.StringField(), required=False, default=[])
     marks = fields.ListField(subfield=fields.StringField(), required=False, default=[])
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Name each pure module that reaches a library, with the way there."""
-        named = {*_names(self.folders), *_names(self.impure)}
-        wrong = [f"{name} is named but not there" for name in sorted(named - graph.modules)]
+        wrong = [f"{name} is named but not there" for name in sorted(set(_names(self.folders)) - graph.modules)]
         wrong += [" -> ".join(chain) for chain in self.chains(graph, self.pure_modules(graph))]
         return ContractCheck(kept=not wrong, metadata={"wrong": wrong})
 
     def pure_modules(self, graph: ImportGraph) -> list[str]:
-        """Return the modules of the folders, but for those named as impure."""
-        folders, impure = set(_names(self.folders)), set(_names(self.impure))
-        found = (module for module in graph.modules if module in folders or module.rpartition(".")[0] in folders)
-        return sorted(set(found) - impure)
+        """Return the modules of the folders."""
+        folders = set(_names(self.folders))
+        return sorted(module for module in graph.modules if {module, module.rpartition(".")[0]} & folders)
 
     def chains(self, graph: ImportGraph, modules: Iterable[str]) -> Iterator[list[str]]:
         """Return the shortest way from each module to each library, where there is one."""

@@ -65,7 +65,7 @@ class WarmGateway(GatewayProcess):
         """Fork it."""
         ours, its = _FORKS.Pipe(duplex=False)
         with its:
-            process = _FORKS.Process(target=_serve, args=(self.environment, its))
+            process = _FORKS.Process(target=_serve, args=(self._environment, its))
             process.start()
         stdout = asyncio.StreamReader()
         pipe = os.fdopen(os.dup(ours.fileno()), "rb")

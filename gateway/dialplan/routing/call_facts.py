@@ -19,11 +19,9 @@ class RoutingFacts:
     One call, in plain values: everything a route may ask about, time and load included.
 
     Attributes:
-        called: the called number or user, best form first; empty when there is none.
-        caller: the caller's, likewise.
         at: when the call came; aware of its zone.
-        called_forms: every form of ``called`` that a route may name.
-        caller_forms: likewise.
+        called_forms: every form of the called number or user that a route may name, best form first.
+        caller_forms: the caller's, likewise.
         to_uri: the Request-URI.
         from_uri: URI of the caller.
         trunk: name of the trunk it came through; empty when from none.
@@ -33,8 +31,6 @@ class RoutingFacts:
         call_id: the gateway's id of the call; decides about ``percent``.
     """
 
-    called: str
-    caller: str
     at: datetime
     called_forms: tuple[str, ...] = ()
     caller_forms: tuple[str, ...] = ()
@@ -49,10 +45,16 @@ class RoutingFacts:
     def __post_init__(self) -> None:
         if self.at.tzinfo is None:
             raise ValueError("the time of a call needs a zone")
-        if not self.called_forms and self.called:
-            object.__setattr__(self, "called_forms", (self.called,))
-        if not self.caller_forms and self.caller:
-            object.__setattr__(self, "caller_forms", (self.caller,))
+
+    @property
+    def called(self) -> str:
+        """The called number or user in its best form; empty when there is none."""
+        return self.called_forms[0] if self.called_forms else ""
+
+    @property
+    def caller(self) -> str:
+        """The caller's, likewise."""
+        return self.caller_forms[0] if self.caller_forms else ""
 
 
 def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> RoutingFacts:
@@ -64,15 +66,11 @@ def facts_of(invite: IncomingInvite, *, at: datetime, load: float = 0.0) -> Rout
         at: the time, with a zone.
         load: share of the worker's capacity in use.
     """
-    called_forms = _forms(invite.called, invite.to_uri)
-    # What anybody can write into From does not stand beside what the trunk vouches for.
-    caller_forms = _forms(invite.caller, "" if invite.asserted else invite.from_uri)
     return RoutingFacts(
-        called=called_forms[0] if called_forms else "",
-        caller=caller_forms[0] if caller_forms else "",
         at=at,
-        called_forms=called_forms,
-        caller_forms=caller_forms,
+        called_forms=_forms(invite.called, invite.to_uri),
+        # What anybody can write into From does not stand beside what the trunk vouches for.
+        caller_forms=_forms(invite.caller, "" if invite.asserted else invite.from_uri),
         to_uri=invite.to_uri,
         from_uri=invite.from_uri,
         trunk=invite.trunk,
@@ -95,13 +93,10 @@ def facts_of_call(
     call_id: str = "",
 ) -> RoutingFacts:
     """Return the facts of a call that is only imagined; ``to`` and ``caller`` are numbers, users or whole URIs."""
-    called_forms, caller_forms = _written(to), _written(caller)
     return RoutingFacts(
-        called=called_forms[0] if called_forms else "",
-        caller=caller_forms[0] if caller_forms else "",
         at=at,
-        called_forms=called_forms,
-        caller_forms=caller_forms,
+        called_forms=_written(to),
+        caller_forms=_written(caller),
         to_uri=to if ":" in to else f"sip:{to}@localhost",
         from_uri=caller if ":" in caller else f"sip:{caller}@localhost",
         trunk=trunk,

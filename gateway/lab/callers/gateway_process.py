@@ -51,17 +51,14 @@ class GatewayProcess(ChildProcess):
         debug: run Python in development mode, with the checks of threads on.
 
     Attributes:
-        environment: all of its environment variables.
         port: its SIP port.
     """
 
     def __init__(self, variables: Mapping[str, str], *, debug: bool = False) -> None:
         checks = {"GATEWAY_LOG__DEBUG_THREADS": "true"} if debug else {}
         flags = ("-X", "dev") if debug else ()
-        self.environment = environment_for_child({**checks, **variables})
-        super().__init__(
-            sys.executable, *flags, "-m", "gateway", "serve", name="the gateway", environment=self.environment
-        )
+        environment = environment_for_child({**checks, **variables})
+        super().__init__(sys.executable, *flags, "-m", "gateway", "serve", name="the gateway", environment=environment)
         self.port = 0
 
     async def __aenter__(self) -> Self:

@@ -39,6 +39,7 @@ from gateway.sip.core.message import Message, clean
 from gateway.sip.core.quality import CodecWatch, StreamCounts, read_counts
 from gateway.sip.core.sdp import keep_codecs, may_pause, takes_any
 from gateway.sip.library.pj import pj
+from gateway.sip.library.refusing_call import RefusingCall
 from gateway.sip.native.dtmf_memory import DtmfMemory
 from gateway.sip.native.guard import callback, describe
 from gateway.sip.native.library import respond_in_dialog
@@ -58,7 +59,7 @@ NO_STREAM_LIMIT_S = 5.0
 """How long a call may go without an audio stream and not be on hold: a re-INVITE may still repair it."""
 
 
-class Dialog(pj.Call):
+class Dialog(RefusingCall):
     """
     The pjsua2 side of one call. It leaves the table in its DISCONNECTED callback, and no other reference is kept.
 
@@ -304,16 +305,6 @@ class Dialog(pj.Call):
             self._take_info(prm.e, message)
         elif message.code // 100 == 2 and "m=audio" in message.body:
             self._may_pause = may_pause(message.body)
-
-    @callback
-    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
-        """Refuse REFER: by default the library obeys it, and a stranger could dial on our account."""
-        prm.statusCode = pj.PJSIP_SC_DECLINE
-
-    @callback
-    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
-        """Refuse an INVITE with Replaces (RFC 3891), which by default takes a running call over."""
-        prm.statusCode = pj.PJSIP_SC_BUSY_HERE
 
     # --- callbacks: media ---
 

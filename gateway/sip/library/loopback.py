@@ -15,13 +15,14 @@ from gateway.settings.sip import SipSettings
 from gateway.sip.library.account_config import account_config
 from gateway.sip.library.endpoint import quiet_start, start_endpoint
 from gateway.sip.library.pj import pj
+from gateway.sip.library.refusing_call import RefusingCall
 from gateway.sip.native.guard import callback
 from gateway.threads import enter_role, runs_on
 
 _POLL_MS = 10  # as the gateway polls while calls are up
 
 
-class LoopbackCall(pj.Call):
+class LoopbackCall(RefusingCall):
     """A call that hears itself. It leaves ``calls`` in its DISCONNECTED callback, and no other reference is kept."""
 
     def __init__(self, account: pj.Account, pj_id: int, calls: dict[int, LoopbackCall]) -> None:
@@ -44,16 +45,6 @@ class LoopbackCall(pj.Call):
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                 stream = self.getAudioMedia(media.index)
                 stream.startTransmit(stream)
-
-    @callback
-    def onCallTransferRequest(self, prm: pj.OnCallTransferRequestParam) -> None:
-        """Refuse REFER."""
-        prm.statusCode = pj.PJSIP_SC_DECLINE
-
-    @callback
-    def onCallReplaceRequest(self, prm: pj.OnCallReplaceRequestParam) -> None:
-        """Refuse an INVITE with Replaces (RFC 3891)."""
-        prm.statusCode = pj.PJSIP_SC_BUSY_HERE
 
 
 class LoopbackAccount(pj.Account):
