@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
     Name,
@@ -255,6 +256,8 @@ class Settings(BaseModel):
     call: CallSettings = CallSettings()
     recording: RecordingSettings = RecordingSettings()
     web: WebSettings = WebSettings()
+    fleet: FleetSettings = FleetSettings()
+    edge: EdgeSettings = EdgeSettings()
     log: LogSettings = LogSettings()
     trunks: dict[Name, Annotated[TrunkSettings, BeforeValidator(tabled)]] = Field(
         {}, description="carriers and PBXs: name -> table, see docs/trunks.md"

@@ -214,6 +214,15 @@ class SipSettings(Section):
     stun_server: Host | None = Field(
         None, description="host[:port] of a STUN server that tells our public address (RFC 5389)"
     )
+    media_address: str | None = Field(
+        None, description="address for RTP in SDP, if it is not the one that SIP uses, such as behind an edge"
+    )
+    edges: Networks = Field(
+        (),
+        description="networks of the SIP proxies in front (edges): only they may call, and they say who the caller is, "
+        "in X-Gateway-Source",
+    )
+    edge: Host | None = Field(None, description="host:port of the edge that calls out and registrations leave through")
     name_servers: Annotated[tuple[NameServer, ...], BeforeValidator(listed)] = Field(
         (), description="IPv4 addresses of DNS servers, with :port if not 53; if not set, those of /etc/resolv.conf"
     )
@@ -265,7 +274,7 @@ class SipSettings(Section):
     quality_every_s: PositiveSeconds = Field(10, description="interval of measuring and noting a call's quality")
     log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
 
-    @field_validator("host", "public_address")
+    @field_validator("host", "public_address", "media_address")
     @classmethod
     def _ipv4(cls, value: str | None) -> str | None:
         if value is None:

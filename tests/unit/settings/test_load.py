@@ -80,6 +80,8 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "realtime.headers": '{"x-a": "1"}',
         "realtime.proxy": "http://localhost:3128",
         "realtime.secrets_url": "http://localhost:1/y",
+        "sip.media_address": "192.0.2.11",
+        "sip.edges": "192.0.2.0/24",
         "web.host": "::1",
         "web.clients": '{"shop": "0123456789abcdef"}',
         "web.profiles": "a, b",

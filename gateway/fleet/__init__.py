@@ -1,0 +1,1 @@
+"""Many workers of one machine, and the process that watches them."""
