@@ -9,7 +9,7 @@ ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTE
 # A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
 apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
 
-.PHONY: help run demo test check bench soak fuzz memory format clean
+.PHONY: help run demo test check bench soak fuzz memory many format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ fuzz: $(VENV)/dev ## mutated SIP, SDP, RTP and TCP against the SIP side; finding
 
 memory: $(VENV)/dev ## 3000 short calls against one worker: its memory each 250, the longest gap in the audio
 	$(BIN)/python -m tests.short_calls $(ARGS)
+
+many: $(VENV)/dev /usr/bin/redis-server /usr/sbin/kamailio ## a fleet under load while workers, edge or Redis are killed: what callers notice
+	$(BIN)/python -m tests.many_calls $(ARGS)
 
 format: $(VENV)/dev ## put the code into shape
 	$(BIN)/ruff format .
