@@ -326,7 +326,7 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                     for number in range(CALLERS):
                         line = Line(number, simulator, gateway.port, folder, tell)
                         group.create_task(caller(soak, line, end, dice))
-                store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "soak", takes_calls=False)
+                store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "soak")
                 await store.open()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(10):

@@ -118,7 +118,7 @@ async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisC
     if settings.redis.url is None:
         say("no Redis is configured: requests are audited only in the log")
         return None
-    store = RedisCallStore(settings.redis, _own_name(), takes_calls=False)
+    store = RedisCallStore(settings.redis, _own_name())
     await store.open()
     stack.push_async_callback(store.close)
     return store

@@ -138,6 +138,10 @@ class RedisSettings(Section):
     prefix: str = Field("gateway", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="first part of every key")
     heartbeat_s: PositiveSeconds = Field(5, description="how often a worker renews its live calls")
     expiry_s: PositiveSeconds = Field(20, description="how long after its last heartbeat a worker counts as dead")
+    worker_heartbeat_s: PositiveSeconds = Field(1, description="how often a worker renews its entry in the registry")
+    worker_expiry_s: PositiveSeconds = Field(
+        3, description="how long after its last entry a worker is taken off the registry, and gets no more calls"
+    )
     retention_s: PositiveSeconds = Field(86400, description="how long the record of an ended call is kept")
     unanswered_retention_s: PositiveSeconds = Field(
         3600, description="how long the record of a call that was never answered is kept"
@@ -151,6 +155,11 @@ class RedisSettings(Section):
     def _beats_before_expiry(self) -> Self:
         if self.expiry_s < 2 * self.heartbeat_s:
             raise ValueError(f"expiry_s {self.expiry_s:g} must be at least twice heartbeat_s {self.heartbeat_s:g}")
+        if self.worker_expiry_s < 2 * self.worker_heartbeat_s:
+            raise ValueError(
+                f"worker_expiry_s {self.worker_expiry_s:g} must be at least twice worker_heartbeat_s "
+                f"{self.worker_heartbeat_s:g}"
+            )
         return self
 
 

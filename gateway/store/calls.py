@@ -8,6 +8,7 @@ and arrives late changes nothing, and no event is appended twice.
 
 With each heartbeat the task renews the lease of every live call and the states of this worker (``worker_states``).
 What is not renewed expires, and any process may then end the records of a dead worker's calls (``reap_dead_calls``).
+The worker's entry in the registry (``registry``) has a faster heartbeat of its own.
 
 While Redis is away calls go on: writes are kept, and when the backlog is full the oldest are dropped and counted. When
 it is back, everything that is live is written again, because its keys may have expired or the server may be a new one.
@@ -27,31 +28,35 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError
 
+from gateway.condition import WorkerCondition
 from gateway.errors import StoreError
 from gateway.ids import CallId
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
+from gateway.store.connection import (
+    AWAY,
+    COMMAND_LIMIT_S,
+    FIRST_RETRY_S,
+    LAST_RETRY_S,
+    connect,
+    in_words,
+    whole_ms,
+)
 from gateway.store.lua import APPLY, REAP
 from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
+from gateway.store.registry import WorkerEntry
 from gateway.store.worker_states import WorkerStates, read_states
 from gateway.threads import runs_on
 
-COMMAND_LIMIT_S = 1.0
-"""A Redis that does not answer in this time is away."""
 BATCH = 256
 """Events per round trip."""
-FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
 COUNTS_KEPT_S = 2 * 86400.0
 REMEMBERED = 1024
 """Ended calls whose late events are known not to begin a new record."""
 
 _log = structlog.stdlib.get_logger(__name__)
-_AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
 class _Once(NamedTuple):
@@ -71,7 +76,6 @@ class RedisCallStore:
     Args:
         settings: names, limits and times; its ``url`` must be set.
         worker: name of this worker, unique among those that share the Redis.
-        takes_calls: this process is one whose heartbeat others look for.
         now: Unix seconds.
     """
 
@@ -80,26 +84,14 @@ class RedisCallStore:
         settings: RedisSettings,
         worker: str,
         *,
-        takes_calls: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        if settings.url is None:
-            raise ValueError("settings.url is None: start a private server and put its URL there")
-        url = str(settings.url)
+        self._redis = connect(settings)
         self._settings = settings
         self._prefix = settings.prefix
         self._worker = worker
-        self._takes_calls = takes_calls
         self._now = now
-        self._where = without_password(url)
-        self._redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            encoding_errors="replace",
-            socket_timeout=COMMAND_LIMIT_S,
-            socket_connect_timeout=COMMAND_LIMIT_S,
-            retry=Retry(NoBackoff(), 0),  # the writer has its own rule
-        )
+        self._where = without_password(str(settings.url))
         self._marks = f"{self._prefix}:writer:{secrets.token_hex(8)}"
         self._live: dict[str, dict[str, str]] = {}
         self._ended: dict[str, dict[str, str]] = {}
@@ -113,7 +105,8 @@ class RedisCallStore:
         self._lost_at: float | None = None
         self._closed = False
         self._wake = asyncio.Event()
-        self._states = WorkerStates(self._prefix, worker, _ms(settings.expiry_s), now=now, wake=self._wake.set)
+        self._states = WorkerStates(self._prefix, worker, whole_ms(settings.expiry_s), now=now, wake=self._wake.set)
+        self._entry = WorkerEntry(settings, worker, now=now, wake=self._wake.set)
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
         """Events and ended records that were given up because the backlog was full."""
@@ -169,6 +162,11 @@ class RedisCallStore:
         self._states.note("upstream", model, fields)
 
     @runs_on("loop")
+    def note_worker(self, condition: WorkerCondition) -> None:
+        """Put a new condition of this worker into the registry; never waits or raises."""
+        self._entry.note(condition)
+
+    @runs_on("loop")
     def count(self, what: str, kind: str) -> None:
         """Count one more ``kind`` in today's hash of ``what`` (days of UTC); never waits or raises."""
         if not self._closed:
@@ -194,7 +192,7 @@ class RedisCallStore:
             return
         for (key, field), number in self._counts.items():
             self._do_once("HINCRBY", key, field, str(number))
-            self._do_once("PEXPIRE", key, _ms(COUNTS_KEPT_S))
+            self._do_once("PEXPIRE", key, whole_ms(COUNTS_KEPT_S))
         self._counts.clear()
 
     def _merge(self, call_id: str, flat: dict[str, str], at: str) -> None:
@@ -230,10 +228,10 @@ class RedisCallStore:
             raise StoreError(
                 f"Redis at {self._where} refused the login ({error}): put user and password in GATEWAY_REDIS__URL"
             ) from None
-        except _AWAY as error:
+        except AWAY as error:
             await self._redis.aclose()
             raise StoreError(
-                f"Redis at {self._where} does not answer ({_words(error)}): start it, fix GATEWAY_REDIS__URL "
+                f"Redis at {self._where} does not answer ({in_words(error)}): start it, fix GATEWAY_REDIS__URL "
                 "or REDIS_URL, or unset both for a private server"
             ) from None
         self._task = asyncio.create_task(self._write(), name="session store")
@@ -251,9 +249,9 @@ class RedisCallStore:
         if self._events or self._dirty:
             _log.warning("redis closed with writes waiting", events=len(self._events), records=len(self._dirty))
         if self._task is not None and not self.away:
-            with suppress(*_AWAY):
+            with suppress(*AWAY):
                 async with asyncio.timeout(COMMAND_LIMIT_S):
-                    for words in (("DEL", self._marks, self._key("worker", self._worker)), *self._states.farewell()):
+                    for words in (("DEL", self._marks), *self._entry.farewell(), *self._states.farewell()):
                         await self._ask(*words)
         await self._redis.aclose()
 
@@ -264,7 +262,7 @@ class RedisCallStore:
             events, dirty, commands = self._batch()
             try:
                 await self._apply(events, commands)
-            except _AWAY as error:
+            except AWAY as error:
                 self._dirty = dirty | self._dirty
                 self._noticed_loss(error)
                 # Workers that lost the same Redis must not all return in the same instant.
@@ -279,7 +277,7 @@ class RedisCallStore:
             return
         self._wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._beat_at):
+            async with asyncio.timeout_at(min(self._beat_at, self._entry.due_at)):
                 await self._wake.wait()
 
     def _batch(self) -> tuple[list[_Once], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
@@ -296,10 +294,7 @@ class RedisCallStore:
         if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
             dirty |= dict.fromkeys(self._live)
-            if self._takes_calls:
-                worker = self._key("worker", self._worker)
-                commands.append((0, ("HSET", worker, "heartbeat_at", at, "live_calls", str(len(self._live)))))
-                commands.append((0, ("PEXPIRE", worker, _ms(self._settings.expiry_s))))
+        commands.extend((0, words) for words in self._entry.commands(monotonic, again=self.away))
         commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
         self._count_up()
         events = list(itertools.islice(self._events, BATCH))
@@ -314,12 +309,12 @@ class RedisCallStore:
         key, lease = self._key("call", call_id), self._key("lease", call_id)
         yield ("DEL", key)  # what another worker wrote when it took ours for dead
         yield ("HSET", key, *(word for pair in record.items() for word in pair))
-        yield ("PEXPIRE", key, _ms(self._kept_s(record)))
+        yield ("PEXPIRE", key, whole_ms(self._kept_s(record)))
         if live is None:
             yield ("DEL", lease)
             yield ("SREM", self._key("calls", "live"), call_id)
         else:
-            yield ("SET", lease, self._worker, "PX", _ms(self._settings.expiry_s))
+            yield ("SET", lease, self._worker, "PX", whole_ms(self._settings.expiry_s))
             yield ("SADD", self._key("calls", "live"), call_id)
 
     def _kept_s(self, record: Mapping[str, str]) -> float:
@@ -332,7 +327,7 @@ class RedisCallStore:
     async def _apply(self, events: list[_Once], commands: Iterable[tuple[int, tuple[str, ...]]]) -> None:
         self._attempt += 1
         last = str(events[-1].number) if events else "0"
-        words = [str(self._attempt), last, _ms(self._settings.retention_s)]
+        words = [str(self._attempt), last, whole_ms(self._settings.retention_s)]
         for number, command in commands:
             words += [str(len(command)), str(number), *command]
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
@@ -355,7 +350,7 @@ class RedisCallStore:
     def _noticed_loss(self, error: BaseException) -> None:
         if self._lost_at is None:
             self._lost_at = asyncio.get_running_loop().time()
-            _log.error("redis is away; calls go on, writes are kept", where=self._where, error=_words(error))
+            _log.error("redis is away; calls go on, writes are kept", where=self._where, error=in_words(error))
 
     # --- reading ---
 
@@ -428,7 +423,7 @@ class RedisCallStore:
                 if call_id in self._live:  # only late: the next heartbeat writes it again
                     continue
                 keys = (live, self._key("call", call_id), stream, self._key("lease", call_id))
-                length, kept_ms = str(self._settings.stream_length), _ms(self._settings.retention_s)
+                length, kept_ms = str(self._settings.stream_length), whole_ms(self._settings.retention_s)
                 words = (call_id, as_text(self._now()), self._worker, length, kept_ms)
                 if await self._ask("EVAL", REAP, "4", *keys, *words):
                     reaped.append(call_id)
@@ -444,8 +439,8 @@ class RedisCallStore:
         try:
             async with asyncio.timeout(2 * COMMAND_LIMIT_S):
                 yield
-        except _AWAY as error:
-            raise StoreError(f"Redis at {self._where} does not answer ({_words(error)})") from None
+        except AWAY as error:
+            raise StoreError(f"Redis at {self._where} does not answer ({in_words(error)})") from None
 
     async def _ask(self, *words: str) -> Any:
         return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -455,11 +450,3 @@ class RedisCallStore:
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
-
-
-def _ms(seconds: float) -> str:
-    return str(max(1, round(seconds * 1000)))
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -1,5 +1,5 @@
 """
-What runs inside Redis: four Lua scripts, each atomic there.
+What runs inside Redis: five Lua scripts, each atomic there.
 
 Their keys are not in one hash slot, so a Redis Cluster refuses them.
 """
@@ -112,4 +112,15 @@ for i = 5, #ARGV, 4 do
   at = at + ARGV[i + 3]
 end
 return faults
+"""
+
+# KEYS[1] the set that names the hashes of workers. Answers them as JSON, a list of flat lists of names and values: one
+# text instead of thousands, which a client reads in a tenth of the time. Those that have expired leave the set.
+WORKERS = """
+local found = {}
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local flat = redis.call('HGETALL', key)
+  if #flat > 0 then found[#found + 1] = flat else redis.call('SREM', KEYS[1], key) end
+end
+return cjson.encode(found)
 """

@@ -428,7 +428,7 @@ def audited(redis: RedisServer) -> list[dict[str, str]]:
 
 
 async def test_the_audit_stands_in_a_stream_of_its_own_and_survives_a_loss_of_redis(redis: RedisServer) -> None:
-    store = RedisCallStore(redis.settings(), "web-1", takes_calls=False, now=lambda: 1_700_000_000.5)
+    store = RedisCallStore(redis.settings(), "web-1", now=lambda: 1_700_000_000.5)
     await store.open()
     store.audit(client="shop", result="minted", seconds=60)
     await until(lambda: audited(redis))

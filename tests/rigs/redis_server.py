@@ -38,7 +38,8 @@ class RedisServer:
         return f"unix://{login}{self._home.name}/redis.sock"
 
     def settings(self, **changes: Any) -> RedisSettings:
-        return RedisSettings.model_validate({"url": self.url, "heartbeat_s": 0.2, "expiry_s": 1.0, **changes})
+        times = {"heartbeat_s": 0.2, "expiry_s": 1.0, "worker_heartbeat_s": 0.2, "worker_expiry_s": 1.0}
+        return RedisSettings.model_validate({"url": self.url, **times, **changes})
 
     def client(self) -> Redis:
         return Redis.from_url(self.url, decode_responses=True)

@@ -1,0 +1,44 @@
+"""The connection to Redis: how it is opened, how long an answer may take, and which errors mean that it is away."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gateway.settings.sections import RedisSettings
+
+COMMAND_LIMIT_S = 1.0
+"""A Redis that does not answer in this time is away."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+AWAY = (RedisError, OSError, EOFError, TimeoutError)
+
+
+def connect(settings: RedisSettings) -> Redis:
+    """
+    Return a client that gives text and repeats nothing by itself; it connects with its first command.
+
+    Args:
+        settings: ``url`` must be set.
+    """
+    if settings.url is None:
+        raise ValueError("settings.url is None: start a private server and put its URL there")
+    return Redis.from_url(
+        str(settings.url),
+        decode_responses=True,
+        encoding_errors="replace",
+        socket_timeout=COMMAND_LIMIT_S,
+        socket_connect_timeout=COMMAND_LIMIT_S,
+        retry=Retry(NoBackoff(), 0),  # who asks has a rule of its own
+    )
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an error says, or its name where it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def whole_ms(seconds: float) -> str:
+    """Return a time as Redis takes it: whole milliseconds, at least one."""
+    return str(max(1, round(seconds * 1000)))
