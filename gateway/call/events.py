@@ -216,12 +216,14 @@ class IncomingInvite(CallEvent):
         sip_call_id: the ``Call-ID`` header.
         from_uri: SIP URI of the caller, without display name and parameters.
         to_uri: SIP URI that is called (the Request-URI).
-        source: ``address:port`` the INVITE came from.
+        source: ``address:port`` of who sent the INVITE, in front of the edge if there is one.
         headers: header name in lower case -> its values, joined by commas (RFC 3261 section 7.3.1).
         trunk: name of the trunk it came through; empty when it came through none.
         caller: the caller's number as the trunk's settings read it (E.164 if they can), else the user part.
         called: the called number, likewise.
         asserted: ``caller`` is who calls as the trunk asserts it (P-Asserted-Identity), not what From says.
+        transport: ``udp``, ``tcp`` or ``tls``: what it came over.
+        tls_name: name in the certificate of who sent it, as an edge has verified it; empty without one.
     """
 
     sip_call_id: str
@@ -233,6 +235,8 @@ class IncomingInvite(CallEvent):
     caller: str = ""
     called: str = ""
     asserted: bool = False
+    transport: str = ""
+    tls_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,14 @@ def _network(text: str) -> str:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is not a network; give one such as 192.0.2.0/24 or 192.0.2.7") from None
-    if network.version == 6:
-        raise ValueError(NO_IPV6)
     return str(network)
+
+
+def _ipv4_network(text: str) -> str:
+    network = _network(text)
+    if ":" in network:
+        raise ValueError(NO_IPV6)
+    return network
 
 
 def _name_server(text: str) -> str:
@@ -57,6 +62,8 @@ def _name_server(text: str) -> str:
 Host = Annotated[str, AfterValidator(_host)]
 NameServer = Annotated[str, AfterValidator(_name_server)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(listed)]
+"""IPv6 too, which comes by an edge alone: ``trunk_mistakes`` looks at that."""
+Ipv4Networks = Annotated[tuple[Annotated[str, AfterValidator(_ipv4_network)], ...], BeforeValidator(listed)]
 Codecs = Annotated[tuple[Codec, ...], BeforeValidator(listed), Field(min_length=1)]
 
 
@@ -108,6 +115,11 @@ class TrunkSettings(Section):
     outbound_proxy: Host | None = Field(None, description="where to send its requests instead of host")
     networks: Networks = Field(
         (), description="networks its calls come from; an IPv4 address in host is always one of them"
+    )
+    tls_name: str | None = Field(
+        None,
+        min_length=1,
+        description="name in the certificate that it calls with over TLS, as an edge has verified it",
     )
     challenge: bool = Field(
         False, description="require digest authentication for its INVITEs (username, password_from)"
@@ -217,12 +229,15 @@ class SipSettings(Section):
     media_address: str | None = Field(
         None, description="address for RTP in SDP, if it is not the one that SIP uses, such as behind an edge"
     )
-    edges: Networks = Field(
+    edges: Ipv4Networks = Field(
         (),
         description="networks of the SIP proxies in front (edges): only they may call, and they say who the caller is, "
         "in X-Gateway-Source",
     )
     edge: Host | None = Field(None, description="host:port of the edge that calls out and registrations leave through")
+    edge_contact: Host | None = Field(
+        None, description="host:port that trunks reach the edge at, for registrations; if not set, edge"
+    )
     name_servers: Annotated[tuple[NameServer, ...], BeforeValidator(listed)] = Field(
         (), description="IPv4 addresses of DNS servers, with :port if not 53; if not set, those of /etc/resolv.conf"
     )
@@ -305,11 +320,18 @@ class SipSettings(Section):
             raise ValueError("jitter_start_ms must lie between jitter_min_ms and jitter_max_ms; change one of them")
         if self.session_expires_s < self.session_min_s:
             raise ValueError(f"session_expires_s {self.session_expires_s} is less than session_min_s; raise it")
+        if self.edge is not None and not self.edges:
+            raise ValueError("edge is set, but edges is empty, so its requests would count as its own; set edges, too")
         return self
 
 
+def media_host(settings: SipSettings) -> str:
+    """Return the address that our media is at; ``0.0.0.0`` where the library finds out by itself."""
+    return settings.media_address or settings.public_address or settings.host
+
+
 def trunk_mistakes(
-    sip: SipSettings, trunks: Mapping[str, TrunkSettings], secrets: Collection[str]
+    sip: SipSettings, trunks: Mapping[str, TrunkSettings], secrets: Collection[str], *, edge: bool
 ) -> Iterator[tuple[str, str]]:
     """
     Yield each mistake: the setting by its dotted name (``trunks.main.password_from``), and the problem with its cure.
@@ -318,20 +340,39 @@ def trunk_mistakes(
         sip: the user agent.
         trunks: name -> trunk.
         secrets: names of all secrets.
+        edge: whether all requests come by an edge.
     """
     if len(trunks) > MAX_TRUNKS:
         yield (
             "trunks",
             f"{len(trunks)} trunks; one process can hold {MAX_TRUNKS}, so spread them over several gateways",
         )
+    if not edge and any(":" in network for network in sip.allow_from or ()):
+        yield "sip.allow_from", NO_IPV6
     for name, trunk in trunks.items():
-        for key, problem in _mistakes(sip, trunk, secrets):
+        for key, problem in (*_mistakes(sip, trunk, secrets), *(() if edge else _mistakes_without_edge(trunk))):
             yield f"trunks.{name}.{key}", problem
+    named: dict[str, str] = {}
+    for name, trunk in trunks.items():
+        other = named.setdefault(trunk.tls_name.lower(), name) if trunk.tls_name else name
+        if other != name:
+            yield (
+                f"trunks.{name}.tls_name",
+                f"is that of trunks.{other} too, so their calls look alike; change one",
+            )
+
+
+def _mistakes_without_edge(trunk: TrunkSettings) -> Iterator[tuple[str, str]]:
+    if any(":" in network for network in trunk.networks):
+        yield "networks", NO_IPV6
+    if trunk.tls_name is not None:
+        yield "tls_name", "only an edge verifies certificates; use networks, or put an edge in front (sip.edges)"
 
 
 def _mistakes(sip: SipSettings, trunk: TrunkSettings, secrets: Collection[str]) -> Iterator[tuple[str, str]]:
     yield from _password_mistakes(trunk, secrets)
-    if (trunk.transport == "udp" and not sip.udp) or (trunk.transport == "tcp" and not sip.tcp):
+    off = (trunk.transport == "udp" and not sip.udp) or (trunk.transport == "tcp" and not sip.tcp)
+    if off and sip.edge is None:
         yield "transport", f"{trunk.transport}, but sip.{trunk.transport} is off; turn it on or choose another"
     for key in ("numbers", "numbers_out"):
         if getattr(trunk, key) == "national" and trunk.country is None:

@@ -306,7 +306,7 @@ class SipThread:
             occupied.append(table)
             accounts.open(table, register=self._register)
             directory.open(accounts.located)
-            endpoint.account_for = lambda source, text: accounts.account_for(source, reader.read(text))
+            endpoint.account_for = lambda hop, text: accounts.account_for(hop, text, reader.read(text))
             endpoint.connection_lost = accounts.connection_lost
             self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
             parts = _Parts(endpoint, table, accounts, screen, directory)

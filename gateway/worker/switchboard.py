@@ -377,7 +377,13 @@ class Switchboard:
             "source": invite.source,
             "direction": "inbound",
         }
-        known = {"caller": invite.caller, "called": invite.called, "trunk": invite.trunk}
+        known = {
+            "caller": invite.caller,
+            "called": invite.called,
+            "trunk": invite.trunk,
+            "transport": invite.transport,
+            "tls_name": invite.tls_name,
+        }
         return {**facts, **_known(known), **self._common_facts()}
 
     def _facts_of_route(self, plan: PreparedPlan, route: Route, exceeded: str) -> dict[str, str]:

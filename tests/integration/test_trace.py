@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.settings.sip import SipSettings
 from gateway.sip.core.message import parse_message
+from gateway.sip.core.source import Source
 from gateway.sip.screen import trace
 from gateway.sip.screen.trace import Tracer
 from gateway.threads import enter_role
@@ -35,7 +36,7 @@ def see(by: Tracer, at: float, sent: bool, call_id: str, first_line: str, cseq: 
         f"{first_line}\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x@h>\r\n"
         f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
     )
-    by.saw(at, sent, PEER, parse_message(text), text)
+    by.saw(at, sent, Source.at(PEER), parse_message(text), text)
 
 
 def tracer(folder: Path, mode: str = "failed") -> Tracer:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 ROOT = Path(__file__).parents[2]
 PLAIN = "m=audio 7000 RTP/AVP 0 8\r\n"
@@ -23,6 +23,13 @@ KEY = "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:QUJDREVGR0hJSktMTU5PUFFSU1RVVld
 
 def sdp(media: str = PLAIN, address: str = "127.0.0.1") -> str:
     return f"v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\n{media}"
+
+
+class HasPort(Protocol):
+    """What listens for SIP on a port of 127.0.0.1."""
+
+    @property
+    def port(self) -> int: ...
 
 
 @dataclass
@@ -104,10 +111,10 @@ def tag_of(answer: str) -> str:
 
 
 @contextmanager
-def caller(target: Target, address: str = "127.0.0.1") -> Iterator[Caller]:
+def caller(target: Target | HasPort, address: str = "127.0.0.1") -> Iterator[Caller]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, 0))
-        yield Caller(target, sock)
+        yield Caller(cast("Target", target), sock)
 
 
 @contextmanager

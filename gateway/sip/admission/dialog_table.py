@@ -8,6 +8,7 @@ ours. Learnt from what passes the screen in both directions. Memory is bounded. 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ _TRANSACTION_S = 32.0  # RFC 3261, timers B, F, H and J: 64 times T1
 _CLOSING_S = _TRANSACTION_S + 8.0
 _MOST_HOSTS = 12
 _METHODS = ("INVITE", "BYE", "CANCEL", "UPDATE", "INFO", "PRACK", "REFER", "REGISTER", "OPTIONS", "NOTIFY")
-_IPV4 = re.compile(r"(?<![0-9A-Za-z.-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z.-])")
+_ADDRESSES = re.compile(
+    r"(?<![0-9A-Za-z.-])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z.-])|(?<=\[)[0-9A-Fa-f:.]{2,45}(?=\])"
+)
 
 Arrival = Literal["new", "again", "absorbed", "refused", "merged"]
 
@@ -55,15 +58,17 @@ class DialogKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Peer:
     """
-    Where a message came from, or goes to.
+    Who a message came from, or goes to.
 
     Attributes:
-        host: IPv4 address.
-        trunk: the trunk with that address; None if there is no such trunk.
+        host: address.
+        trunk: the trunk it belongs to; None if there is no such trunk.
+        edge: an edge's own, which stands for whoever is behind it.
     """
 
     host: str
     trunk: str | None = None
+    edge: bool = False
 
 
 @dataclass(slots=True)
@@ -74,13 +79,17 @@ class _FarEnd:
     Attributes:
         hosts: where it may send from.
         trunk: whose it is.
+        anywhere: nobody knows where it is: an edge found the way to it.
     """
 
     hosts: set[str]
     trunk: str | None
+    anywhere: bool
 
     def is_at(self, peer: Peer) -> bool:
-        return peer.host in self.hosts or (peer.trunk is not None and peer.trunk == self.trunk)
+        if self.anywhere or peer.edge or peer.host in self.hosts:
+            return True
+        return peer.trunk is not None and peer.trunk == self.trunk
 
 
 @dataclass(slots=True)
@@ -173,7 +182,7 @@ class DialogTable:
         """Remember a new INVITE that the library gets; ``lines``: which media lines of its offer are on."""
         key = InviteKey.of(message)
         self._waiting.pop(key, None)
-        invite = _InviteTransaction(_hosts(message, peer), peer.trunk, message.branch, lines)
+        invite = _InviteTransaction(_hosts(message, peer), peer.trunk, False, message.branch, lines)
         keep_newest(self._waiting, key, invite, _WAITING)
 
     @runs_on("sip")
@@ -280,7 +289,8 @@ class DialogTable:
                 self._refused(request, now)
             elif message.code > 100 and message.to_tag:
                 hosts = _hosts(message, peer) | {request.peer.host}
-                dialog = _DialogEntry(hosts, request.peer.trunk or peer.trunk, request.cseq, request.lines)
+                trunk = request.peer.trunk or peer.trunk
+                dialog = _DialogEntry(hosts, trunk, request.peer.edge, request.cseq, request.lines)
                 self._began(key, dialog, message.code)
         elif message.cseq_method == "BYE" and message.code >= 200 and message.code not in (401, 407):
             self._end(key, "", now)
@@ -318,7 +328,8 @@ class DialogTable:
             self._end(key, "", now)
         elif message.code > 100 and message.to_tag:
             invite.lines = invite.lines or lines
-            self._began(key, _DialogEntry(set(invite.hosts), invite.trunk, message.cseq, invite.lines), message.code)
+            dialog = _DialogEntry(set(invite.hosts), invite.trunk, invite.anywhere, message.cseq, invite.lines)
+            self._began(key, dialog, message.code)
         if 200 <= message.code < 300:
             invite.answered = key, now
             del self._waiting[InviteKey.of(message)]
@@ -408,4 +419,12 @@ def _hosts(message: Message, peer: Peer) -> set[str]:
     A proxy on the way that does not ask to stay on it (Record-Route) is passed by: what follows comes from the Contact.
     """
     told = (value for name, value in message.headers if name in ("contact", "record-route"))
-    return {peer.host, *(host for value in told for host in _IPV4.findall(value))}
+    return {peer.host, *(_same_form(host) for value in told for host in _ADDRESSES.findall(value))}
+
+
+def _same_form(host: str) -> str:
+    """Return an address as sources are written; what is none, as it is."""
+    try:
+        return str(ipaddress.ip_address(host)) if ":" in host else host
+    except ValueError:
+        return host

@@ -1,8 +1,10 @@
 """
 The rules in front of the SIP library: which message it gets to see. No I/O; thread: sip.
 
-Theory of operation. ``Screening`` is asked twice about each message, and answers with a verdict: ``Pass`` (perhaps
-with another body), ``Drop`` or ``Respond``. Before the library parses it, ``admit`` looks at the source
+Theory of operation. ``Screening`` is asked about each message, and answers with a verdict: ``Pass`` (perhaps with
+another body), ``Drop`` or ``Respond``. First ``source_of`` says who sent it: where edges are set, they alone may send
+requests, and what they say in ``X-Gateway-Source`` (``core/source.py``) counts from then on wherever a source decides.
+Before the library parses it, ``admit`` looks at the source
 (``access_list.py``: a trunk, an allowed network, a stranger), at its rate and at the form of the message. After that,
 ``request`` and ``response`` look at the dialog or transaction it belongs to (``dialog_table.py``), the method, the
 digest of a trunk with ``challenge`` (``digest.py``), the body (``bodies.py``: offers and answers are rewritten from
@@ -24,13 +26,14 @@ from typing import get_args
 from pydantic import SecretStr
 
 from gateway.rate_limit import TokenBuckets
-from gateway.settings.sip import Codec, SipSettings, TrunkSettings
+from gateway.settings.sip import Codec, SipSettings, TrunkSettings, media_host
 from gateway.sip.admission.access_list import Access, AccessList
 from gateway.sip.admission.bodies import ACCEPT, Bodies, Body, BodyRefusal, anything
 from gateway.sip.admission.dialog_table import DialogKey, DialogTable, Peer
 from gateway.sip.admission.digest import REALM, Credentials, Digest
 from gateway.sip.core.message import BUFFER_BYTES, Malformed, Message, MessageReader
 from gateway.sip.core.negotiation import Terms
+from gateway.sip.core.source import Source
 from gateway.threads import runs_on
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
@@ -38,6 +41,7 @@ SUPPORTED = "100rel, timer"
 _REFUSED = ("REGISTER", "PUBLISH", "MESSAGE", "SUBSCRIBE", "REFER")
 _KNOWN = (*ALLOW.split(", "), *_REFUSED)
 _GENEROUS = 10  # trunks and dialogs may send so many times what a stranger may
+_OF_EDGES = ("OPTIONS", "ACK", "CANCEL", "BYE")  # requests that a proxy makes by itself
 _DEBT_S = 2.0  # so long a source must be calm after a flood, at most
 _DENIALS = 3  # answered at once, then one in ``_DENIAL_EVERY_S``
 _DENIAL_EVERY_S = 10.0
@@ -78,6 +82,8 @@ class Respond:
 Verdict = Pass | Drop | Respond
 NOT_ALLOWED = "source not allowed"
 """Why strangers are turned away; they are not worth a trace."""
+UNTOLD = "edge tells no source"
+"""Why an edge's request is refused: it does not say, or not in a way that can be read, who sent it."""
 CUT_OFF = "cut off"
 """Why a message is refused that does not fit into the library's buffer."""
 _PASS = Pass()
@@ -142,41 +148,70 @@ class Screening:
         self._denials = TokenBuckets(1 / _DENIAL_EVERY_S, _DENIALS)
 
     @runs_on("sip")
-    def allows(self, source: str) -> bool:
-        """Return whether a call may come from this IPv4 address, with or without its port."""
+    def allows(self, source: Source) -> bool:
+        """Return whether a call may come from there."""
         return self._access_list.find(source).allowed
 
     @runs_on("sip")
-    def trunk_of(self, source: str) -> str | None:
-        """Return whose address it is."""
+    def trunk_of(self, source: Source) -> str | None:
+        """Return whose it is."""
         return self._access_list.trunk_of(source)
+
+    @runs_on("sip")
+    def near(self, hop: str) -> Source:
+        """Return who is at ``address:port``."""
+        return self._access_list.near(hop)
 
     # --- before the library has read it ---
 
     @runs_on("sip")
-    def admit(self, text: str, size: int, source: str, now: float) -> Message | Drop | Respond:
+    def source_of(self, text: str, hop: str, now: float) -> Source | Drop | Respond:
+        """
+        Return who sent a message; where only edges may send, what to do with one that is not theirs.
+
+        What an edge makes by itself (probes, the CANCEL and the ACK of a refusal, the end of a call that it gave up)
+        has no sender but the edge.
+
+        Args:
+            text: the whole of it.
+            hop: ``address:port`` it came from.
+            now: monotonic seconds.
+        """
+        near = self.near(hop)
+        if not self._access_list.has_edges or text.startswith("SIP/"):
+            return near
+        if not near.edge:
+            return self._deny(text, near, now)
+        try:
+            source = self._access_list.source_of(text, hop)
+        except ValueError as error:
+            return Respond(UNTOLD, 400, str(error))
+        if source.edge and text.partition(" ")[0] not in _OF_EDGES:
+            return Respond(UNTOLD, 403, "no X-Gateway-Source")
+        return source
+
+    @runs_on("sip")
+    def admit(self, text: str, size: int, source: Source, now: float) -> Message | Drop | Respond:
         """
         Read a message, if it is worth it.
 
         Args:
             text: the whole of it.
             size: its length in bytes.
-            source: ``address:port`` it came from.
+            source: who sent it.
             now: monotonic seconds.
 
         Returns:
             The message, for ``request`` or ``response``; else what to do with it without the library.
         """
-        host = _host(source)
         if text.startswith("SIP/"):
             return self._admit_response(text)
-        known = self._access_list.find(host)
-        probe = text.startswith("OPTIONS ") and not known.allowed and self._probes.take(host, now)
-        if not known.allowed and not probe and not self.dialogs.is_peer(host):
-            return self._deny(text, host, now)
+        known = self._access_list.find(source)
         name = _CALL_ID.search(text)
         in_call = name is not None and self.dialogs.knows(name[1])
-        if not self._within_limits(known, host, now, in_call=in_call):
+        if not known.allowed and not self._may_come_in(text, source, now, in_call=in_call):
+            return self._deny(text, source, now)
+        if not self._within_limits(known, source, now, in_call=in_call):
             return Drop("too many")
         try:
             message = self._reader.read(text)
@@ -188,9 +223,15 @@ class Screening:
             return Respond(CUT_OFF, 513, "Message Too Large")  # nobody knows whether this is all
         if known.trunk is None and self._is_scanner(message):
             return Drop("scanner")
-        if in_call and message.method == "INVITE" and not message.to_tag and not self._take(known, host, now):
+        if in_call and message.method == "INVITE" and not message.to_tag and not self._take(known, source, now):
             return Drop("too many")
         return message
+
+    def _may_come_in(self, text: str, source: Source, now: float, *, in_call: bool) -> bool:
+        """Return whether a request is read though its sender may not call: a probe, or one of a call."""
+        if text.startswith("OPTIONS ") and self._probes.take(source.site, now):
+            return True
+        return self.dialogs.is_peer(source.host) or (in_call and self._access_list.has_edges)
 
     def _admit_response(self, text: str) -> Message | Drop:
         branch = _BRANCH.search(text)
@@ -201,9 +242,9 @@ class Screening:
         except Malformed:
             return Drop("malformed response")
 
-    def _deny(self, text: str, host: str, now: float) -> Drop | Respond:
+    def _deny(self, text: str, source: Source, now: float) -> Drop | Respond:
         """Turn away who may not call."""
-        if text.startswith("ACK ") or not self._denials.take(host, now):
+        if text.startswith("ACK ") or not self._denials.take(source.site, now):
             return Drop(NOT_ALLOWED)
         try:
             if self._is_scanner(self._reader.read(text)):
@@ -220,57 +261,59 @@ class Screening:
         agent = message.first("user-agent").lower()
         return any(name in agent for name in self._scanners)
 
-    def _within_limits(self, known: Access, host: str, now: float, *, in_call: bool) -> bool:
-        return self._generous.take(f"dialog {host}", now) if in_call else self._take(known, host, now)
+    def _within_limits(self, known: Access, source: Source, now: float, *, in_call: bool) -> bool:
+        return self._generous.take(f"dialog {source.site}", now) if in_call else self._take(known, source, now)
 
-    def _take(self, known: Access, host: str, now: float) -> bool:
-        return (self._strangers if known.trunk is None else self._generous).take(host, now)
+    def _take(self, known: Access, source: Source, now: float) -> bool:
+        if source.edge:  # what it says by itself follows from what others said, and was counted as theirs
+            return True
+        return (self._strangers if known.trunk is None else self._generous).take(source.site, now)
 
     # --- when it is read ---
 
     @runs_on("sip")
-    def request(self, message: Message, source: str, now: float) -> Verdict:
-        """Judge a request that came from ``address:port`` at ``now`` (monotonic seconds)."""
-        host = _host(source)
-        known = self._access_list.find(host)
-        peer = Peer(host, known.trunk)
+    def request(self, message: Message, source: Source, now: float) -> Verdict:
+        """Judge a request of ``source`` at ``now`` (monotonic seconds)."""
+        known = self._access_list.find(source)
+        peer = Peer(source.host, known.trunk, source.edge)
         if message.method == "ACK":
             # One without our tag acknowledges nothing (RFC 3261 section 17.1.1.3), and the library answers it, which
             # ends the process (an assertion in sip_util.c).
             if not message.to_tag or not self.dialogs.acknowledged(message, peer, now):
                 return Drop("stray ACK")
-            return self._taken(message, _terms_inside(host))
+            return self._taken(message, self._terms_inside(source))
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
         if message.method == "OPTIONS" and not message.to_tag:
             # Whoever asks whether we live sends the next call elsewhere.
             return (self._no_room(known, now) if self._occupancy.draining() else None) or _CAPABILITIES
         if not inside and not known.allowed:
-            return self._denial() if self._denials.take(host, now) else Drop(NOT_ALLOWED)
+            return self._denial() if self._denials.take(source.site, now) else Drop(NOT_ALLOWED)
         if (refused := _not_for_us(message)) is not None:
             return refused
         if inside:
-            return self._inside(message, host)
+            return self._inside(message, source)
         if message.method == "CANCEL" and self.dialogs.may_cancel(message, peer):
             return _PASS
         if message.method == "INVITE" and not message.to_tag:
-            return self._new_invite(message, known, peer, now)
+            return self._new_invite(message, known, peer, source, now)
         return _NO_SUCH_CALL
 
     @runs_on("sip")
-    def response(self, message: Message, source: str, now: float) -> Verdict:
+    def response(self, message: Message, source: Source, now: float) -> Verdict:
         """Judge a response: one to nothing of ours is dropped."""
         if not self.dialogs.expects(message):
             return Drop("stray response")
-        host = _host(source)
-        self.dialogs.responded(message, Peer(host, self._access_list.find(host).trunk), now)
-        return Pass(self._bodies.response(message, _terms_inside(host)))
+        self.dialogs.responded(message, self._peer(source), now)
+        return Pass(self._bodies.response(message, self._terms_inside(source)))
 
     @runs_on("sip")
     def sent(self, message: Message, target: str, now: float) -> None:
         """Learn from a message of ours that goes out to ``address:port``."""
-        host = _host(target)
         lines = self._bodies.sent(message)
-        self.dialogs.sent(message, Peer(host, self._access_list.find(host).trunk), lines, now)
+        self.dialogs.sent(message, self._peer(self.near(target)), lines, now)
+
+    def _peer(self, source: Source) -> Peer:
+        return Peer(source.host, self._access_list.trunk_of(source), source.edge)
 
     @runs_on("sip")
     def half_open(self, now: float) -> list[DialogKey]:
@@ -283,10 +326,10 @@ class Screening:
             return []
         return self.dialogs.without_ack(now - _ACK_LIMIT_S)
 
-    def _new_invite(self, message: Message, known: Access, peer: Peer, now: float) -> Verdict:
+    def _new_invite(self, message: Message, known: Access, peer: Peer, source: Source, now: float) -> Verdict:
         arrival = self.dialogs.arrived(message, peer)
         if arrival == "again":
-            return self._taken(message, self._terms(known, peer.host))
+            return self._taken(message, self._terms(known, source))
         if arrival == "absorbed":
             return Drop("answered already")
         if arrival == "refused":
@@ -299,7 +342,7 @@ class Screening:
             or _without_contact(message)
             or self._replaces(message)
             or self._no_room(known, now)
-            or self._taken(message, self._terms(known, peer.host))
+            or self._taken(message, self._terms(known, source))
         )
         if isinstance(verdict, Pass):
             self.dialogs.passed(message, peer, verdict.body.lines if verdict.body else ())
@@ -336,10 +379,18 @@ class Screening:
             return Respond("Replaces", 486, "Busy Here")  # a stranger must not take a running call over
         return Respond("Replaces", 481, "Call/Transaction Does Not Exist")  # RFC 3891 section 3
 
-    def _terms(self, known: Access, host: str) -> Terms:
+    def _terms(self, known: Access, source: Source) -> Terms:
         trunk = self._trunks.get(known.trunk or "")
         codecs = (trunk.codecs if trunk else None) or self._settings.codecs
-        return Terms(codecs, (trunk.srtp if trunk else None) or self._settings.srtp, _is_local(host))
+        return Terms(codecs, (trunk.srtp if trunk else None) or self._settings.srtp, self._is_local(source))
+
+    def _terms_inside(self, source: Source) -> Terms:
+        """Return what can be taken in a call; its own codecs and its policy for SRTP are the library's matter."""
+        return Terms(get_args(Codec), "optional", self._is_local(source))
+
+    def _is_local(self, source: Source) -> bool:
+        """Return whether a message comes from this machine; of what is behind an edge, only our own media tells it."""
+        return media_host(self._settings).startswith("127.") if source.edge else source.is_loopback
 
     def _no_room(self, known: Access, now: float) -> Respond | None:
         trunk = self._trunks.get(known.trunk or "")
@@ -354,7 +405,7 @@ class Screening:
             return Respond("trunk full", 503, "All lines of the trunk are busy", wait)
         return None
 
-    def _inside(self, message: Message, host: str) -> Verdict:
+    def _inside(self, message: Message, source: Source) -> Verdict:
         """Judge a request inside a call."""
         if message.method == "OPTIONS":  # the library answers 500
             return _CAPABILITIES
@@ -365,7 +416,7 @@ class Screening:
             return _NO_SUCH_CALL
         if message.method == "INVITE" and not self.dialogs.is_acknowledged(message):
             return Respond("offer too early", 491, "Request Pending")
-        return self._taken(message, _terms_inside(host))
+        return self._taken(message, self._terms_inside(source))
 
     def _taken(self, message: Message, terms: Terms) -> Pass | Respond:
         """Let a request through with what the library gets for its body, or refuse it for its body."""
@@ -378,10 +429,6 @@ class Screening:
 
 _CAPABILITIES = Respond("", 200, "OK", (("Allow", ALLOW), ("Supported", SUPPORTED), ACCEPT))
 _NO_SUCH_CALL = Respond("no such call", 481, "Call/Transaction Does Not Exist")
-
-
-def _host(source: str) -> str:
-    return source.rpartition(":")[0] or source
 
 
 def _credentials(trunk: TrunkSettings, secrets: Mapping[str, SecretStr]) -> Credentials:
@@ -406,12 +453,3 @@ def _without_contact(message: Message) -> Respond | None:
     if len(contacts) == 1 and contacts != ["*"]:
         return None
     return Respond("malformed", 400, "Two Contacts" if len(contacts) > 1 else "Contact Missing")
-
-
-def _terms_inside(host: str) -> Terms:
-    """Return what can be taken in a call; its own codecs and its policy for SRTP are the library's matter."""
-    return Terms(get_args(Codec), "optional", _is_local(host))
-
-
-def _is_local(host: str) -> bool:
-    return host.startswith("127.")

@@ -11,12 +11,14 @@ from gateway.settings.sip import TrunkSettings
 from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.core.addressing import parties_of
 from gateway.sip.core.message import Message, clean
+from gateway.sip.core.source import SOURCE_HEADER, Source, transport_of
 from gateway.sip.library.pj import pj
 from gateway.sip.native.guard import callback
 from gateway.sip.native.max_forwards import hops_left
 
 RegistrationAnswer = Callable[[int, str, int, Message | None, str], None]
-"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the response, if any, and its source."""
+"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the response, if any, and
+``address:port`` that it came from."""
 
 
 class GatewayAccount(pj.Account):
@@ -25,6 +27,7 @@ class GatewayAccount(pj.Account):
 
     Args:
         table: the calls of this process.
+        source_of: says who sent a request, by its text and ``address:port`` it came from.
         trunk: name of the trunk it serves; empty for calls from none.
         settings: of that trunk.
         answered: takes the result of a REGISTER. Thread: sip.
@@ -33,12 +36,14 @@ class GatewayAccount(pj.Account):
     def __init__(
         self,
         table: Calls,
+        source_of: Callable[[str, str], Source],
         trunk: str = "",
         settings: TrunkSettings | None = None,
         answered: RegistrationAnswer | None = None,
     ) -> None:
         super().__init__()
         self._table = table
+        self._source_of = source_of
         self._trunk = trunk
         self._settings = settings
         self._answered = answered
@@ -55,6 +60,9 @@ class GatewayAccount(pj.Account):
             call.end(pj.PJSIP_SC_BAD_REQUEST, "Bad From")  # nobody may call as nobody
             return
         call.caller, call.called = parties.caller, parties.called
+        source = self._source_of(prm.rdata.wholeMsg, prm.rdata.srcAddress)
+        # An edge's word is in ``source`` now, and anybody else's is worth nothing.
+        headers = {name: value for name, value in message.joined().items() if name != SOURCE_HEADER}
         call.hops = hops_left(message.first("max-forwards"))
         self._table.emit(
             IncomingInvite(
@@ -62,8 +70,10 @@ class GatewayAccount(pj.Account):
                 sip_call_id=message.call_id,
                 from_uri=parties.from_uri,
                 to_uri=parties.to_uri,
-                source=prm.rdata.srcAddress,
-                headers=message.joined(),
+                source=str(source),
+                transport=source.transport or transport_of(message),
+                tls_name=source.tls_name,
+                headers=headers,
                 trunk=self._trunk,
                 caller=parties.caller.number,
                 called=parties.called,

@@ -114,7 +114,7 @@ class Accounts:
             SipError: the library refused one; the text names the trunk.
         """
         self._ids.install()
-        catch_all = GatewayAccount(table)
+        catch_all = GatewayAccount(table, self._access_list.source_of)
         catch_all.create(account_config(self._settings), True)
         self._accounts[""] = catch_all
         for name, trunk in self._trunks.items():
@@ -122,7 +122,7 @@ class Accounts:
 
     def _open_trunk(self, table: Calls, name: str, trunk: TrunkSettings, *, register: bool) -> None:
         answered = self._answer_of(name) if register else None
-        account = GatewayAccount(table, name, trunk, answered)
+        account = GatewayAccount(table, self._access_list.source_of, name, trunk, answered)
         secret = self._secrets.get(trunk.password_from) if trunk.password_from else None
         password = secret.get_secret_value() if secret is not None else None
         try:
@@ -142,17 +142,18 @@ class Accounts:
         return self._accounts.get(trunk) or self._accounts[""]
 
     @runs_on("sip")
-    def account_for(self, source: str, message: Message) -> int:
+    def account_for(self, hop: str, text: str, message: Message) -> int:
         """
         Return the library's number of the account that takes a request.
 
         Its source decides. Of several trunks at one carrier it is the one whose account the Request-URI names.
 
         Args:
-            source: ``address:port`` it came from.
+            hop: ``address:port`` it came from.
+            text: the request.
             message: what it says.
         """
-        trunk = self._access_list.trunk_of(source)
+        trunk = self._access_list.trunk_of(self._access_list.source_of(text, hop))
         if trunk is None:
             return int(self._accounts[""].getId())
         host = domain_of(self._trunks[trunk])
@@ -233,7 +234,7 @@ class Accounts:
                     self._failed(registration, 503, describe(error), None)
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
-        def answered(code: int, reason: str, expires_s: int, response: Message | None, source: str) -> None:
+        def answered(code: int, reason: str, expires_s: int, response: Message | None, hop: str) -> None:
             registration = self._registrations.get(name)
             if registration is None:  # the library's last word, while it ends
                 return
@@ -246,7 +247,7 @@ class Accounts:
                 registration.held = True
                 registration.due_at = time.monotonic() + refresh_after_s(expires_s)
                 registration.retry.succeeded()
-                self._access_list.learn(name, source.rpartition(":")[0])
+                self._access_list.learn(name, hop)
                 self._emit(TrunkChanged(name, "registered", code, reason, expires_s))
 
         return answered

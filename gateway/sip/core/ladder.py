@@ -15,6 +15,7 @@ _MOST_PEERS = 4
 _LINKTYPE_RAW = 101  # packets begin with their IP header
 _MOST_PAYLOAD = 60000
 _UDP = 17
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _CREDENTIALS = re.compile(
     r"^((?:Proxy-)?(?:Authorization|Authenticate|Authentication-Info)|WWW-Authenticate)"
@@ -153,7 +154,9 @@ def _plain(text: str) -> str:
 
 def capture(local: tuple[str, int], messages: Sequence[TracedMessage]) -> bytes:
     """
-    Return the messages as a pcap file: IPv4 and UDP, whatever they really came over, with secrets masked.
+    Return the messages as a pcap file: IP and UDP, whatever they really came over, with secrets masked.
+
+    Where the peer is known by an IPv6 address, ours is written as an IPv4-mapped one.
 
     Args:
         local: our address and port.
@@ -172,12 +175,28 @@ def capture(local: tuple[str, int], messages: Sequence[TracedMessage]) -> bytes:
 
 def _packet(number: int, source: tuple[str, int], target: tuple[str, int], payload: bytes) -> bytes:
     payload = payload[:_MOST_PAYLOAD]
-    addresses = ipaddress.IPv4Address(source[0]).packed + ipaddress.IPv4Address(target[0]).packed
-    length = 28 + len(payload)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, length, number & 0xFFFF, 0, 64, _UDP, 0) + addresses
-    header = header[:10] + struct.pack("!H", _checksum(header)) + header[12:]
+    addresses = [ipaddress.ip_address(host) for host, _ in (source, target)]
+    if all(address.version == 4 for address in addresses):
+        return _ipv4_packet(number, addresses, _datagram(source[1], target[1], payload))
+    wide = [address if address.version == 6 else ipaddress.ip_address(f"::ffff:{address}") for address in addresses]
+    both = b"".join(address.packed for address in wide)
+    datagram = _datagram(source[1], target[1], payload)
+    # Over IPv6 the checksum must be there (RFC 8200 section 8.1).
+    pseudo = both + struct.pack("!II", len(datagram), _UDP) + datagram + b"\0" * (len(datagram) % 2)
+    datagram = datagram[:6] + struct.pack("!H", _checksum(pseudo) or 0xFFFF) + datagram[8:]
+    return struct.pack("!IHBB", 0x60000000, len(datagram), _UDP, 64) + both + datagram
+
+
+def _datagram(source_port: int, target_port: int, payload: bytes) -> bytes:
     # A UDP checksum of zero says that there is none (RFC 768).
-    return header + struct.pack("!HHHH", source[1], target[1], length - 20, 0) + payload
+    return struct.pack("!HHHH", source_port, target_port, 8 + len(payload), 0) + payload
+
+
+def _ipv4_packet(number: int, addresses: Sequence[_Address], datagram: bytes) -> bytes:
+    length = 20 + len(datagram)
+    header = struct.pack("!BBHHHBBH", 0x45, 0, length, number & 0xFFFF, 0, 64, _UDP, 0)
+    header += b"".join(address.packed for address in addresses)
+    return header[:10] + struct.pack("!H", _checksum(header)) + header[12:] + datagram
 
 
 def _checksum(header: bytes) -> int:
@@ -189,6 +208,6 @@ def _checksum(header: bytes) -> int:
 def _address(peer: str) -> tuple[str, int]:
     host, _, port = peer.rpartition(":")
     try:
-        return str(ipaddress.IPv4Address(host)), int(port) & 0xFFFF
+        return str(ipaddress.ip_address(host.strip("[]"))), int(port) & 0xFFFF
     except ValueError:
         return "0.0.0.0", 0

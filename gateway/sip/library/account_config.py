@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.settings.sip import SipSettings, Srtp, TrunkSettings
+import socket
+
+from gateway.settings.sip import SipSettings, Srtp, TrunkSettings, media_host
 from gateway.sip.core.addressing import own_uri
 from gateway.sip.library.pj import pj
 
@@ -28,19 +30,34 @@ def account_config(
     config = pj.AccountConfig()
     _set_media(config, settings, trunk)
     _set_call(config.callConfig, settings)
-    if settings.public_address:
+    if settings.public_address or settings.edge:
         config.natConfig.contactRewriteUse = 0  # our address is known: nobody need tell us
     if trunk is None:
         config.idUri = f"sip:{CATCH_ALL_USER}@{own_address(settings)}"
+        _set_proxies(config, settings)
     else:
         config.idUri = own_uri(trunk)
+        _set_proxies(config, settings, trunk)
         _set_trunk(config, trunk, password, register=register)
     return config
 
 
 def own_address(settings: SipSettings) -> str:
     """Return the host in our addresses where no trunk's is meant."""
-    return settings.public_address or (settings.host if settings.host != "0.0.0.0" else "127.0.0.1")
+    host = settings.public_address or media_host(settings)
+    return host if host != "0.0.0.0" else "127.0.0.1"
+
+
+def media_bound_to(settings: SipSettings) -> str:
+    """Return the address that RTP sockets are bound to; empty for any, as where ``media_address`` is a router's."""
+    if settings.media_address is None:
+        return "" if settings.host == "0.0.0.0" else settings.host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((settings.media_address, 0))
+        except OSError:
+            return ""
+    return settings.media_address
 
 
 def _set_media(config: pj.AccountConfig, settings: SipSettings, trunk: TrunkSettings | None) -> None:
@@ -48,8 +65,8 @@ def _set_media(config: pj.AccountConfig, settings: SipSettings, trunk: TrunkSett
     transport = media.transportConfig
     transport.port = settings.rtp_port_min
     transport.portRange = settings.rtp_port_max - settings.rtp_port_min
-    transport.boundAddress = "" if settings.host == "0.0.0.0" else settings.host
-    transport.publicAddress = settings.public_address or ""
+    transport.boundAddress = media_bound_to(settings)
+    transport.publicAddress = settings.media_address or settings.public_address or ""
     media.srtpUse = _srtp(trunk.srtp if trunk is not None and trunk.srtp is not None else settings.srtp)
     media.lockCodecEnabled = False  # an UPDATE nobody needs, and unanswered it would end the call; see CodecWatch
     media.srtpSecureSignaling = 0  # SDES over plain SIP too: what a trunk offers is its decision, a log line says so
@@ -83,17 +100,26 @@ def _set_call(call: pj.AccountCallConfig, settings: SipSettings) -> None:
     call.timerSessExpiresSec = settings.session_expires_s
 
 
+def _set_proxies(config: pj.AccountConfig, settings: SipSettings, trunk: TrunkSettings | None = None) -> None:
+    """Set the way of all that begins here (RFC 3261 section 16.12): the edge, then the trunk's own proxy."""
+    if settings.edge is not None:
+        config.sipConfig.proxies.append(f"sip:{settings.edge};lr")
+    if trunk is not None and trunk.outbound_proxy is not None:
+        config.sipConfig.proxies.append(f"sip:{trunk.outbound_proxy};lr{_over(trunk)}")
+
+
+def _over(trunk: TrunkSettings) -> str:
+    return "" if trunk.transport == "udp" else f";transport={trunk.transport}"
+
+
 def _set_trunk(config: pj.AccountConfig, trunk: TrunkSettings, password: str | None, *, register: bool) -> None:
-    over = "" if trunk.transport == "udp" else f";transport={trunk.transport}"
     if trunk.username is not None and password is not None:
         credential = pj.AuthCredInfo("digest", trunk.realm, trunk.auth_username or trunk.username, 0, password)
         config.sipConfig.authCreds.append(credential)
-    if trunk.outbound_proxy is not None:
-        config.sipConfig.proxies.append(f"sip:{trunk.outbound_proxy};lr{over}")
     if not register:
         return
     registration = config.regConfig
-    registration.registrarUri = f"sip:{trunk.host}{over}"
+    registration.registrarUri = f"sip:{trunk.host}{_over(trunk)}"
     registration.registerOnAdd = False  # the first REGISTER goes out when everything else stands
     registration.timeoutSec = trunk.register_expires_s
     # accounts.py decides when to try again and when to refresh: the library knows no growing waits and no Retry-After,

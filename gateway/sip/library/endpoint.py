@@ -164,7 +164,8 @@ def start_endpoint(
         endpoint.audDevManager().setNullDev()  # the bridge runs on its own clock, without a sound card
         _set_codecs(endpoint, codecs, settings.ptime_ms)
         before_listening()
-        listening = listen(settings, endpoint, client_tls=any(t.transport == "tls" for t in trunks.values()))
+        client_tls = settings.edge is None and any(trunk.transport == "tls" for trunk in trunks.values())
+        listening = listen(settings, endpoint, client_tls=client_tls)
         endpoint.libStart()
     except pj.Error as error:
         raise SipError(f"pjsua2 did not start: {describe(error)}") from error

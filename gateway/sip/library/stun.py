@@ -28,15 +28,21 @@ _log = structlog.get_logger(__name__)
 
 
 def with_public_address(settings: SipSettings) -> SipSettings:
-    """Return the settings with the address that their STUN server tells, if they name one and no address."""
-    if settings.stun_server is None or settings.public_address is not None:
+    """
+    Return the settings with the address that their STUN server tells, if they name one and no address.
+
+    Behind an edge it is the address of RTP alone.
+    """
+    behind_edge = bool(settings.edges)
+    name = "media_address" if behind_edge else "public_address"
+    if settings.stun_server is None or getattr(settings, name) is not None:
         return settings
-    address = ask(settings.stun_server, settings.host)
+    address = ask(settings.stun_server, "0.0.0.0" if behind_edge else settings.host)
     if address is None:
-        _log.warning("stun_failed", server=settings.stun_server, detail="calls are set up without a public address")
+        _log.warning("stun_failed", server=settings.stun_server, detail=f"calls are set up without a {name}")
         return settings
-    _log.info("stun_answered", server=settings.stun_server, public_address=address)
-    return settings.model_copy(update={"public_address": address})
+    _log.info("stun_answered", server=settings.stun_server, **{name: address})
+    return settings.model_copy(update={name: address})
 
 
 def ask(server: str, local_host: str) -> str | None:

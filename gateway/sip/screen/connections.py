@@ -126,7 +126,7 @@ class AcceptGuard:
         self._forget_gone(now)
         for connection in self._accepted.values():
             overdue = not connection.heard and now - connection.since > self._silent_s
-            if overdue and self._access_list.trunk_of(connection.host) is None:  # a trunk may open one for later
+            if overdue and self._is_stranger(connection.host):  # a trunk may open one for later
                 connection.heard = True  # once is enough
                 self.refused["silent connection"] += 1
                 _shut_down(connection)
@@ -161,10 +161,13 @@ class AcceptGuard:
                 return "connection gone at once"  # whoever made a hundred and left takes no handle from those who stay
         except OSError:
             return "connection gone at once"
-        if _local_port(listener) in self._tls_ports and not self._access_list.find(host).allowed:
+        near = self._access_list.near(host)
+        if self._access_list.has_edges and not near.edge:
+            return "connection from no edge"
+        if _local_port(listener) in self._tls_ports and not self._access_list.find(near).allowed:
             return "TLS connection from a source not allowed"
         counted = (*self._accepted.values(), *self._leaving)
-        stranger = self._access_list.trunk_of(host) is None
+        stranger = self._is_stranger(host)
         if len(counted) >= (MOST - FOR_TRUNKS if stranger else MOST):
             return "too many connections"
         of_source = sum(connection.host == host for connection in counted)
@@ -173,6 +176,10 @@ class AcceptGuard:
             return "too many connections of a source"
         self._accepted[peer] = _Accepted(number, os.fstat(number).st_ino, host, now)
         return None
+
+    def _is_stranger(self, host: str) -> bool:
+        near = self._access_list.near(host)
+        return not near.edge and self._access_list.trunk_of(near) is None
 
     def _forget_gone(self, now: float) -> None:
         """Move connections that the library has closed to those whose handles are not free yet."""

@@ -4,9 +4,10 @@ The screen: in front of the SIP library, it sees every message first, in both di
 Theory of operation. The rules are pure and live in ``admission/screening.py``; this module carries them out. A message
 that arrives passes two of our functions, one after the other, inside one call of the library:
 
-1. ``_on_text``, called by ``ParserGate`` instead of the library's parser. ``Screening.admit`` limits the rate, turns
-   strangers away and parses what is left. A refusal is answered by raw bytes, without any state; the library never
-   hears of the message. What is admitted is kept in ``_admitted`` until step 2.
+1. ``_on_text``, called by ``ParserGate`` instead of the library's parser. ``Screening.source_of`` says who sent it:
+   behind an edge that is not where it came from. ``Screening.admit`` limits the rate, turns strangers away and parses
+   what is left. A refusal is answered by raw bytes, without any state; the library never hears of the message. What is
+   admitted is kept in ``_admitted`` until step 2.
 2. ``_on_request`` or ``_on_response``, called as a PJSIP module whose priority puts it just before the transport
    layer's own, so before transactions and dialogs. ``Screening.request`` and ``response`` decide by dialog and
    transaction (``admission/dialog_table.py``) and by body (``admission/bodies.py``): pass, drop or answer. What passes
@@ -26,14 +27,16 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
 from gateway.errors import SipError
 from gateway.rate_limit import TokenBuckets
 from gateway.sip.admission.refusal import response_to
-from gateway.sip.admission.screening import CUT_OFF, NOT_ALLOWED, Drop, Pass, Respond, Screening, Verdict
+from gateway.sip.admission.screening import CUT_OFF, NOT_ALLOWED, UNTOLD, Drop, Pass, Respond, Screening, Verdict
 from gateway.sip.core.message import Malformed, Message, parse_message
+from gateway.sip.core.source import Source
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover
 from gateway.sip.native.guard import answering
@@ -51,6 +54,15 @@ _NEWEST = 5  # addresses in a line of the log
 _GOES_ON, _ENDS_HERE = 0, 1
 _NOT_DONE = {"Allow": ("REFER", "MESSAGE", "SUBSCRIBE"), "Supported": ("replaces", "norefersub")}
 """What the library promises by itself in every INVITE and 200, and the screen refuses."""
+
+
+class _Admitted(NamedTuple):
+    """A message that the library may parse: what it says, its text, who sent it, ``address:port`` it came from."""
+
+    message: Message
+    text: str
+    source: Source
+    hop: str
 
 
 class Screen:
@@ -83,7 +95,7 @@ class Screen:
         self._endpoint: Endpoint | None = None
         self._sender: RawSender | None = None
         self._gate: ParserGate | None = None
-        self._admitted: tuple[Message, str, str] | None = None  # what the library parses now: message, text, source
+        self._admitted: _Admitted | None = None  # what the library parses now
         self._dropped: DroppedData | None = None
         self._body: BodyReplacer | None = None
         self._handles = handles
@@ -95,7 +107,7 @@ class Screen:
         self.counts: Counter[str] = Counter()
         """How many messages were dropped or answered here, by reason, since the start."""
         self._newest: OrderedDict[str, None] = OrderedDict()
-        self._long_ones = TokenBuckets(1 / 60, 3)
+        self._told_of = TokenBuckets(1 / 60, 3)
         self._told: Counter[str] = Counter()
 
     @runs_on("sip")
@@ -103,7 +115,7 @@ class Screen:
         """Register with the library; False (and one line in the log) when this build cannot have a screen."""
         try:
             endpoint, sender, gate, body = Endpoint(), RawSender(), ParserGate(self._on_text), BodyReplacer()
-            dropped = DroppedData(self._on_unread, self._may_hear_of_length, self._accept_guard.hang_up)
+            dropped = DroppedData(self._on_unread, self._on_too_long, self._accept_guard.hang_up)
         except AttributeError as error:
             _log.warning("sip_screen_missing", symbol=str(error), detail="put a SIP proxy in front of this build")
             return False
@@ -168,17 +180,33 @@ class Screen:
     # --- before the library reads a message ---
 
     @runs_on("sip")
-    def _on_text(self, text: str, size: int, source: str, rx_data: int) -> bool:
+    def _on_text(self, text: str, size: int, hop: str, rx_data: int) -> bool:
         """Return whether the library may read a message; anything else to do with it is done here."""
-        admitted = self._rules.admit(text, size, source, time.monotonic())
-        if isinstance(admitted, Message):
-            self._accept_guard.heard(source)
-            self._admitted = admitted, text, source
+        admitted = self._admit(text, size, hop)
+        if isinstance(admitted, _Admitted):
+            self._admitted = admitted
             return True
+        self._turn_away(admitted, text, hop, RxData.from_address(rx_data).transport or 0)
+        return False
+
+    def _admit(self, text: str, size: int, hop: str) -> _Admitted | Drop | Respond:
+        """Have a message judged before the library reads it; what is refused is counted here."""
+        now = time.monotonic()
+        source = self._rules.source_of(text, hop, now)
+        if not isinstance(source, Source):
+            self._count(source, self._rules.near(hop))
+            if isinstance(source, Respond) and source.why == UNTOLD and self._told_of.take(UNTOLD, now):
+                detail = "have the edge remove X-Gateway-Source from what comes in, and add its own to each request"
+                _log.warning("sip_edge_without_source", edge=hop, problem=source.reason, detail=detail)
+            return source
+        admitted = self._rules.admit(text, size, source, now)
+        if isinstance(admitted, Message):
+            self._accept_guard.heard(hop)
+            return _Admitted(admitted, text, source, hop)
+        self._count(admitted, source)
         if isinstance(admitted, Respond) and admitted.why == CUT_OFF:
             self._may_hear_of_length(source)
-        self._turn_away(admitted, text, source, RxData.from_address(rx_data).transport or 0)
-        return False
+        return admitted
 
     @runs_on("sip")
     def _on_unread(self, transport: int) -> bool:
@@ -186,26 +214,30 @@ class Screen:
         admitted, self._admitted = self._admitted, None
         if admitted is None:
             return False
-        message, text, source = admitted
-        why = Respond("malformed", 400, "Bad Request") if message.is_request else Drop("malformed response")
-        self._turn_away(why, text, source, transport)
+        request = admitted.message.is_request
+        why = Respond("malformed", 400, "Bad Request") if request else Drop("malformed response")
+        self._count(why, admitted.source)
+        self._turn_away(why, admitted.text, admitted.hop, transport)
         return True
 
-    def _turn_away(self, verdict: Drop | Respond, text: str, source: str, transport: int) -> None:
-        """Answer a message that the library never reads, or drop it."""
-        self._count(verdict, source)
-        host, _, port = source.rpartition(":")
+    def _on_too_long(self, hop: str) -> bool:
+        return self._may_hear_of_length(self._rules.near(hop))
+
+    def _turn_away(self, verdict: Drop | Respond, text: str, hop: str, transport: int) -> None:
+        """Answer a message that the library never reads, to where it came from, or drop it."""
+        host, _, port = hop.rpartition(":")
         answer = response_to(text, int(port), verdict.code, verdict.reason) if isinstance(verdict, Respond) else None
         if answer is not None and self._sender is not None:
             self._sender.send(transport, answer[0], host, answer[1])
 
-    def _may_hear_of_length(self, source: str) -> bool:
+    def _may_hear_of_length(self, source: Source) -> bool:
         """Log that a message was too long; return whether its sender gets an answer."""
         if not self._rules.allows(source):
             return False
-        if self._long_ones.take("", time.monotonic()):
+        if self._told_of.take(CUT_OFF, time.monotonic()):
             detail = "over 4000 bytes: have the sender shorten it, or put a SIP proxy in front that removes headers"
-            _log.warning("sip_message_too_long", source=source, trunk=self._rules.trunk_of(source), detail=detail)
+            trunk = self._rules.trunk_of(source)
+            _log.warning("sip_message_too_long", source=str(source), trunk=trunk, detail=detail)
         return True
 
     # --- callbacks of the library; what they return is for it ---
@@ -232,16 +264,16 @@ class Screen:
         self._rules.sent(message, target, time.monotonic())
         if self._failover is not None:
             self._failover.sent(message)
-        self._tracer.saw(time.time(), True, target, message, text)
+        self._tracer.saw(time.time(), True, self._rules.near(target), message, text)
         return _GOES_ON
 
-    def _screen(self, rx_data: int, judge: Callable[[Message, str, float], Verdict]) -> int:
+    def _screen(self, rx_data: int, judge: Callable[[Message, Source, float], Verdict]) -> int:
         if self._endpoint is None:
             return _GOES_ON
         admitted, self._admitted = self._admitted or self._read(rx_data), None
-        if not isinstance(admitted, tuple):
+        if admitted is None:
             return _ENDS_HERE
-        message, text, source = admitted
+        message, text, source, _ = admitted
         verdict = judge(message, source, time.monotonic())
         if not isinstance(verdict, Pass):
             self._count(verdict, source)
@@ -264,28 +296,25 @@ class Screen:
         self.counts["body not replaced"] += 1
         return _ENDS_HERE
 
-    def _read(self, rx_data: int) -> tuple[Message, str, str] | None:
+    def _read(self, rx_data: int) -> _Admitted | None:
         """Read a message that passed no gate."""
         assert self._endpoint is not None
         assert self._received is not None
         self._endpoint.read_received(rx_data, self._received)
-        text, source = self._received.wholeMsg, self._received.srcAddress
-        admitted = self._rules.admit(text, len(text.encode("utf-8", "surrogateescape")), source, time.monotonic())
-        if isinstance(admitted, Message):
-            self._accept_guard.heard(source)
-            return admitted, text, source
-        self._count(admitted, source)
+        text, hop = self._received.wholeMsg, self._received.srcAddress
+        admitted = self._admit(text, len(text.encode("utf-8", "surrogateescape")), hop)
+        if isinstance(admitted, _Admitted):
+            return admitted
         if isinstance(admitted, Respond) and not text.startswith("ACK "):
             self._endpoint.respond(rx_data, admitted.code, admitted.reason, admitted.headers)
         return None
 
-    def _count(self, verdict: Drop | Respond, source: str) -> None:
+    def _count(self, verdict: Drop | Respond, source: Source) -> None:
         if not verdict.why:
             return
         self.counts[verdict.why] += 1
-        host = source.rpartition(":")[0]
-        self._newest[host] = None
-        self._newest.move_to_end(host)
+        self._newest[source.host] = None
+        self._newest.move_to_end(source.host)
         if len(self._newest) > _NEWEST:
             self._newest.popitem(last=False)
 

@@ -17,6 +17,7 @@ from gateway.rate_limit import TokenBuckets
 from gateway.settings.sip import SipSettings
 from gateway.sip.core.ladder import TracedMessage, capture, draw
 from gateway.sip.core.message import Message
+from gateway.sip.core.source import Source
 from gateway.threads import new_thread, runs_on
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,7 @@ class _TracedCall:
     first: list[TracedMessage] = field(default_factory=list)
     last: deque[TracedMessage] = field(default_factory=lambda: deque(maxlen=_LAST))
     count: int = 0
+    peer: str = ""  # behind an edge: who sent the newest request
     path: Path | None = None
 
     def add(self, message: TracedMessage) -> None:
@@ -76,14 +78,14 @@ class Tracer:
         self._local = (self._local[0], port)
 
     @runs_on("sip")
-    def saw(self, at: float, sent: bool, peer: str, message: Message, text: str) -> None:
+    def saw(self, at: float, sent: bool, other: Source, message: Message, text: str) -> None:
         """
-        Keep a message.
+        Keep a message. What goes to an edge and comes from it is shown as the far end's, as soon as that is known.
 
         Args:
             at: Unix seconds.
             sent: by us.
-            peer: ``address:port`` of the other side.
+            other: the other side.
             message: what it says.
             text: all of it.
         """
@@ -96,6 +98,9 @@ class Tracer:
             kept = self._waiting[message.call_id] = _TracedCall(message.call_id)
             if len(self._waiting) > _WAITING:
                 self._waiting.popitem(last=False)
+        if not other.edge:
+            kept.peer = str(other)
+        peer = (kept.peer if other.edge else "") or str(other)
         with self._changed:
             kept.add(TracedMessage(at, sent, peer, text[:_MOST_CHARACTERS]))
         answers = message.cseq_method == "INVITE" and 200 <= message.code < 300

@@ -69,7 +69,8 @@ def test_trunks_come_from_variables_too_all_or_one_by_one(monkeypatch: pytest.Mo
         ('trasnport = "udp"', "trasnport: unknown key, did you mean transport?"),
         ('password = "very-secret"', "password: unknown key, did you mean password_from?"),
         ('networks = "10.0.0.0/33"', "networks.0: '10.0.0.0/33' is not a network; give one such as 192.0.2.0/24"),
-        ('networks = ["fd00::/8"]', "networks.0: this build of pjsua2 has no IPv6; put a SIP proxy that has it in"),
+        ('networks = ["fd00::/8"]', "networks: this build of pjsua2 has no IPv6; put a SIP proxy that has it in"),
+        ('tls_name = "a.example"', "tls_name: only an edge verifies certificates; use networks, or put an edge in"),
         ('outbound_proxy = "[fd00::1]:5060"', "outbound_proxy: this build of pjsua2 has no IPv6"),
         ('outbound_proxy = "a b"', "outbound_proxy: 'a b' is not a host; give a name or an IPv4 address"),
         ('country = "UK"', "country: 'UK' is not a country with telephone numbers; use a two-letter ISO 3166"),
@@ -99,6 +100,21 @@ def test_a_mistake_in_a_trunk_names_file_key_and_cure(lines: str, told: str) -> 
     (problem,) = problems_of(f"{MAIN}{lines}\n")
     assert problem.startswith(f"gateway.toml: trunks.main.{told}")
     assert "very-secret" not in problem
+
+
+def test_behind_an_edge_networks_may_be_ipv6_and_trunks_known_by_their_certificates() -> None:
+    trunk = MAIN + 'networks = ["fd00::/8"]\ntls_name = "pbx.example.com"\n'
+    for edge in ('[sip]\nedges = "127.0.0.1"\nallow_from = "2001:db8::/32"\n', "[fleet]\ncalls = 40\n"):
+        assert loaded(edge + trunk).trunks["main"].networks == ("fd00::/8",)
+    (problem,) = problems_of('[sip]\nedges = "127.0.0.1"\n' + trunk + trunk.replace("main", "other"))
+    assert problem.startswith("gateway.toml: trunks.other.tls_name: is that of trunks.main too")
+
+
+def test_calls_that_leave_by_an_edge_come_back_by_it() -> None:
+    (problem,) = problems_of('[sip]\nedge = "127.0.0.1:5060"\n')
+    assert problem.startswith("gateway.toml: sip: edge is set, but edges is empty")
+    sip = '[sip]\ntcp = false\nedge = "127.0.0.1:5060"\nedges = "127.0.0.1"\n'
+    assert loaded(sip + MAIN + 'transport = "tcp"\n').sip.edges == ("127.0.0.1/32",)
 
 
 def test_a_trunk_without_a_host_is_told() -> None:

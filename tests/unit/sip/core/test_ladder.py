@@ -95,3 +95,16 @@ def test_a_capture_has_a_packet_with_the_right_addresses_for_each_message() -> N
     assert packet[28:].decode() == INVITE
     second = data[40 + kept :]
     assert struct.unpack("<I", second[8:12])[0] == 60028 == len(second) - 16
+
+
+def test_a_peer_behind_an_edge_may_have_an_ipv6_address() -> None:
+    data = capture(("127.0.0.1", 5070), [TracedMessage(BEGIN, False, "[2001:db8::7]:5061", INVITE)])
+    packet = data[40:]
+    assert packet[0] == 0x60
+    length, kind = struct.unpack("!HB", packet[4:7])
+    assert (length, kind) == (8 + len(INVITE), 17)
+    assert packet[8:24] == bytes.fromhex("20010db8000000000000000000000007")
+    assert packet[24:40] == bytes(10) + b"\xff\xff" + bytes([127, 0, 0, 1])
+    assert struct.unpack("!HHH", packet[40:46]) == (5061, 5070, length)
+    pseudo = packet[8:40] + struct.pack("!II", length, 17) + packet[40:] + bytes(length % 2)
+    assert sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo)) % 0xFFFF == 0

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
+from gateway.sip.core.source import Source
 from gateway.sip.location.locator import Locator
 from gateway.sip.location.servers import RETRY_S, Located, NextHop, Server
 from gateway.sip.location.trunk_names import GRACE_S, TrunkNames, next_hop, transports_of
@@ -59,9 +60,9 @@ def test_a_host_of_two_trunks_is_reached_over_udp_unless_the_uri_says_otherwise(
 
 
 def test_all_servers_of_a_name_are_its_sources(desk: Desk) -> None:
-    assert not desk.access_list.find("192.0.2.1").allowed
+    assert not desk.access_list.find(Source.at("192.0.2.1")).allowed
     desk.locator.take(NAMED, found("192.0.2.1", "192.0.2.2"))
-    assert [desk.access_list.trunk_of(f"192.0.2.{n}:5060") for n in (1, 2, 3)] == ["named", "named", None]
+    assert [desk.access_list.trunk_of(Source.at(f"192.0.2.{n}:5060")) for n in (1, 2, 3)] == ["named", "named", None]
     assert desk.told == [("named", "")]
 
 
@@ -71,11 +72,11 @@ def test_an_address_that_a_name_has_no_more_is_kept_for_a_while(desk: Desk) -> N
     desk.locator.take(NAMED, found("192.0.2.2"))
     desk.now = GRACE_S - 1
     desk.names.tick(desk.now)
-    assert desk.access_list.trunk_of("192.0.2.1") == "named"
+    assert desk.access_list.trunk_of(Source.at("192.0.2.1")) == "named"
     desk.now = GRACE_S + 1
     desk.names.tick(desk.now)
-    assert desk.access_list.trunk_of("192.0.2.1") is None
-    assert desk.access_list.trunk_of("192.0.2.2") == "named"
+    assert desk.access_list.trunk_of(Source.at("192.0.2.1")) is None
+    assert desk.access_list.trunk_of(Source.at("192.0.2.2")) == "named"
 
 
 def test_addresses_stay_while_no_name_server_answers(desk: Desk) -> None:
@@ -84,7 +85,7 @@ def test_addresses_stay_while_no_name_server_answers(desk: Desk) -> None:
         desk.now += 100000  # longer than servers are used without an answer
         desk.locator.take(NAMED, SILENCE)
         desk.names.tick(desk.now)
-    assert desk.access_list.trunk_of("192.0.2.1") == "named"
+    assert desk.access_list.trunk_of(Source.at("192.0.2.1")) == "named"
     assert desk.told == [("named", "")]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.settings.sip import SipSettings
 from gateway.sip.core.message import parse_message
+from gateway.sip.core.source import Source
 from gateway.sip.screen.trace import _ANSWERED, _FIRST, _LAST, _WAITING, Tracer
 
 pytestmark = pytest.mark.unit
@@ -21,7 +22,7 @@ def see(
         f"{first}\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:x@h>\r\n"
         f"Call-ID: {call_id}\r\nCSeq: {cseq}\r\nX-Long: {'x' * 10_000}\r\n\r\n"
     )
-    by.saw(at, sent, "192.0.2.1:5060", parse_message(text), text)
+    by.saw(at, sent, Source.at("192.0.2.1:5060"), parse_message(text), text)
 
 
 def tracer(mode: str, folder: Path = Path("traces")) -> Tracer:
