@@ -44,10 +44,17 @@ CHATTY = ("websockets", "aiohttp.access")
 """Libraries that tell of every connection; heard below ``warning`` only when everything is (``debug``)."""
 
 
-def configure_logs(settings: LogChoice) -> None:
-    """Send our entries and those of libraries to standard error, in the same form. Calling it again replaces that."""
+def configure_logs(settings: LogChoice, *, worker: str = "") -> None:
+    """
+    Send our entries and those of libraries to standard error, in the same form. Calling it again replaces that.
+
+    Args:
+        settings: level and form.
+        worker: name of this process among others of the same stream; every entry has it then.
+    """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[Processor] = [
+        *([_names(worker)] if worker else []),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -80,6 +87,13 @@ def configure_logs(settings: LogChoice) -> None:
     root.setLevel(level)
     for library in CHATTY:
         logging.getLogger(library).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+
+
+def _names(worker: str) -> Processor:
+    def name(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+        return {"worker": worker, **entry}
+
+    return name
 
 
 def bind_call(call_id: CallId) -> AbstractContextManager[None]:

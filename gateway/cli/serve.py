@@ -11,10 +11,13 @@ import typer
 import uvloop
 
 from gateway.cli.render import say
+from gateway.fleet.supervisor import run_fleet
+from gateway.fleet.worker_settings import fleet_size
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.logs import configure_logs
 from gateway.settings.load import load_settings
 from gateway.settings.sections import RealtimeSettings, Settings
+from gateway.sip.library.endpoint import probed_capacity
 from gateway.threads import check_threads
 from gateway.worker.worker import Worker
 
@@ -30,23 +33,31 @@ def serve(
         Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
     ] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="use the built-in simulator; needs no API key")] = False,
+    calls: Annotated[
+        int | None, typer.Option(help="most calls at once; more than one process holds are shared by several workers")
+    ] = None,
 ) -> None:
     """
     Answer SIP calls with a voice agent until SIGTERM or Ctrl-C.
 
     The first signal lets live calls finish (GATEWAY_CALL__DRAIN_LIMIT_S), a second one ends them at once.
     """
-    settings = load_settings(config=config, overrides=_overrides(port, dialplan))
+    settings = load_settings(config=config, overrides=_overrides(port, dialplan, calls))
     configure_logs(settings.log)
     if settings.log.debug_threads:
         check_threads()
-    uvloop.run(_serve(settings, simulate=simulate))
+    if settings.fleet.calls and settings.fleet.calls > (capacity := probed_capacity()):
+        run_fleet(settings, fleet_size(settings, capacity), say, simulate=simulate)
+    else:
+        uvloop.run(_serve(settings, simulate=simulate))
 
 
-def _overrides(port: int | None, dialplan: Path | None) -> dict[str, Any]:
+def _overrides(port: int | None, dialplan: Path | None, calls: int | None) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if port is not None:
         overrides["sip"] = {"port": port}
+    if calls is not None:
+        overrides["fleet"] = {"calls": calls}
     if dialplan is not None:
         overrides["dialplan"] = dialplan
     return overrides

@@ -253,6 +253,12 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{near[0]}?" if near else "the settings are listed by `gateway check`"
 
 
+def service_environment() -> dict[str, str]:
+    """Return what the service manager and the login session say of this process: addresses, limits, folders."""
+    names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "XDG_RUNTIME_DIR")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
 def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without any setting of the gateway, and with ``variables``."""
     foreign = {

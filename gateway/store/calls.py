@@ -46,7 +46,7 @@ from gateway.store.connection import (
 )
 from gateway.store.lua import APPLY, REAP
 from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
-from gateway.store.registry import WorkerEntry
+from gateway.store.registry import WorkerEntry, removal
 from gateway.store.worker_states import WorkerStates, read_states
 from gateway.threads import runs_on
 
@@ -428,6 +428,21 @@ class RedisCallStore:
                 if await self._ask("EVAL", REAP, "4", *keys, *words):
                     reaped.append(call_id)
         return reaped
+
+    async def reap_calls_of(self, worker: str) -> list[str]:
+        """
+        Take a worker that is known to be dead off the registry and end the records of its calls, whose leases last yet.
+
+        Returns their ids, and those of all others that expired meanwhile. Raises ``StoreError``.
+        """
+        async with self._reading():
+            for call_id in await self._ask("SMEMBERS", self._key("calls", "live")):
+                lease = self._key("lease", call_id)
+                if await self._ask("GET", lease) == worker:
+                    await self._ask("DEL", lease)
+            for words in removal(self._prefix, worker):
+                await self._ask(*words)
+        return await self.reap_dead_calls()
 
     async def run(self, script: str, keys: Sequence[str], words: Sequence[str]) -> Any:
         """Run a Lua script once on the server; return its answer. Raises ``StoreError``."""

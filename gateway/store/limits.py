@@ -23,6 +23,7 @@ from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.lua import ADMIT, COUNT
+from gateway.store.record import CallRecord
 from gateway.threads import runs_on
 
 ADMIT_LIMIT_S = 0.3
@@ -286,8 +287,32 @@ class RedisLimits:
         keys = (f"{stem}:call:{call_id}", f"{stem}:live", f"{stem}:day:{_quoted(day)}")
         if caller is None:
             return keys
-        who = hashlib.blake2b(caller.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+        who = _hashed(caller)
         return (*keys, f"{keys[1]}:{who}", f"{keys[2]}:{who}")
+
+
+_FREE = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
+
+
+async def free_places(store: RedisCallStore, prefix: str, record: CallRecord) -> None:
+    """
+    Free the places that a call of a dead worker had in the limits of its route, before they expire.
+
+    Args:
+        store: open; what reaches Redis.
+        prefix: first part of every key.
+        record: of the call.
+
+    Raises:
+        StoreError: Redis does not answer.
+    """
+    if record.route is not None:
+        live = f"{prefix}:limits:{_quoted(record.route)}:live"
+        await store.run(_FREE, [live, f"{live}:{_hashed(record.caller or '')}"], [record.call_id])
+
+
+def _hashed(caller: str) -> str:
+    return hashlib.blake2b(caller.encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
 
 def _quoted(text: str) -> str:

@@ -135,12 +135,22 @@ class WorkerEntry:
     def farewell(self) -> Iterator[tuple[str, ...]]:
         """Give what takes the entry away."""
         if self._condition is not None:
-            yield ("DEL", self._key)
-            yield ("SREM", names_key(self._settings.prefix), self._key)
-            yield self._message("ended")
+            yield from removal(self._settings.prefix, self._fixed["worker"])
 
     def _message(self, state: State) -> tuple[str, ...]:
-        return ("PUBLISH", changes_channel(self._settings.prefix), f"{state} {self._fixed['worker']}")
+        return _message(self._settings.prefix, state, self._fixed["worker"])
+
+
+def removal(prefix: str, worker: str) -> Iterator[tuple[str, ...]]:
+    """Give what takes the entry of a worker away, one that is dead too."""
+    key = f"{prefix}:worker:{worker}"
+    yield ("DEL", key)
+    yield ("SREM", names_key(prefix), key)
+    yield _message(prefix, "ended", worker)
+
+
+def _message(prefix: str, state: State, worker: str) -> tuple[str, ...]:
+    return ("PUBLISH", changes_channel(prefix), f"{state} {worker}")
 
 
 def own_version() -> str:

@@ -138,6 +138,7 @@ class Switchboard:
 
     Attributes:
         capacity: calls this worker holds at once; what the load is a share of.
+        on_calls: takes the number of calls, those on their way to a session too, whenever it changes.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Switchboard:
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._draining = False
         self.capacity = 1
+        self.on_calls: Callable[[int], None] = lambda calls: None
 
     @property
     def live_calls(self) -> int:
@@ -215,11 +217,11 @@ class Switchboard:
         session = self._session(order.call_id, line, setup, {**_known(facts), **self._common_facts()})
         return await asyncio.shield(self._begin(order.call_id, session.run()))
 
-    async def drain(self, limit_s: float) -> None:
-        """Take no more calls and wait until the live ones have ended, ``limit_s`` seconds at most."""
+    async def drain(self) -> None:
+        """Take no more calls and wait until the live ones have ended."""
         self._draining = True
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=limit_s)
+            await asyncio.wait(self._tasks)
 
     async def stop(self, detail: str) -> None:
         """Take no more calls and end the live ones now; returns when their sessions are closed."""
@@ -322,8 +324,13 @@ class Switchboard:
         """Run a call of its own."""
         task = asyncio.create_task(self._run(call_id, call), name=f"call-{call_id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        self.on_calls(len(self._tasks))
         return task
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.discard(task)
+        self.on_calls(len(self._tasks))
 
     def _routed(self, asked: IncomingInvite | DialOrder, profile: AgentProfile, longest_s: float) -> Routed:
         return talk_with(

@@ -16,7 +16,8 @@ One process that takes calls: builds every object once, runs until it is told to
 
 Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
 SIGINT drains: new calls are refused, live ones may finish within the limit. The second one ends them at once. What was
-opened is closed by one ``AsyncExitStack``, whatever ended the process.
+opened is closed by one ``AsyncExitStack``, whatever ended the process. Who started the worker may ask for the same
+(``drain``, ``end``), and is told each change of its ``WorkerCondition``.
 
 ``dial`` builds the same for one outbound call, without taking calls or registering at trunks.
 """
@@ -24,21 +25,24 @@ opened is closed by one ``AsyncExitStack``, whatever ended the process.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from gateway.audio.uplink import Doorbell
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
+from gateway.condition import WorkerCondition
 from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError, StoreError
 from gateway.recording.recorder import RecordingWriter
@@ -50,6 +54,7 @@ from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
 from gateway.store.reload_requests import ReloadRequests
+from gateway.threads import runs_on
 from gateway.tools.webhook import WebhookClient
 from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.realtime.access.secrets import SecretMinter
@@ -66,6 +71,11 @@ NO_KEY = (
     "realtime.api_key: no API key: set OPENAI_API_KEY (or GATEWAY_REALTIME__API_KEY), "
     "or try the gateway without a key: gateway serve --simulate"
 )
+
+
+def worker_name(pid: int) -> str:
+    """Return the name of the worker that has this process id on this machine."""
+    return f"{socket.gethostname()}-{pid}"
 
 
 class LoopClock:
@@ -91,21 +101,32 @@ class Worker:
     Args:
         settings: all of them.
         announce: takes the lines a person should see at start and stop.
+        on_condition: takes how the worker is, at each change: from when it takes calls until it has ended.
 
     Raises:
         ConfigError: there is no key, or the dialplan cannot be used; with all its mistakes.
     """
 
-    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        announce: Callable[[str], None],
+        *,
+        on_condition: Callable[[WorkerCondition], None] | None = None,
+    ) -> None:
         if settings.realtime.api_key is None:
             raise ConfigError(NO_KEY)
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
         self._plan = LivePlan(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = worker_name(os.getpid())
+        self._on_condition = on_condition
+        self._condition: WorkerCondition | None = None
+        self._registry: Callable[[WorkerCondition], None] = lambda condition: None
         self._stop_asked = asyncio.Event()
-        self._stop_now = asyncio.Event()
+        self._drain_changed = asyncio.Event()
+        self._drain_until = math.inf
 
     def _load(self, files: list[PlanFile], folder: Path) -> PreparedPlan:
         return load_plan(files, folder, self._settings, self._phone)
@@ -139,7 +160,11 @@ class Worker:
             switchboard.capacity = info.capacity
             await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
             self._tell_ready(info)
+            self._registry = store.note_worker
+            self._note(WorkerCondition(self.name, "ready", 0, info.capacity, f"{info.host}:{info.port}"))
+            switchboard.on_calls = lambda calls: self._now(live_calls=calls)
             await self._until_stopped(sip, switchboard)
+        self._now(state="ended")
 
     async def dial(self, order: DialOrder) -> Outcome:
         """
@@ -216,28 +241,67 @@ class Worker:
 
     def stop(self) -> None:
         """Ask for a drain; a second time, for the end."""
-        (self._stop_now if self._stop_asked.is_set() else self._stop_asked).set()
+        if self._stop_asked.is_set():
+            self.end()
+        else:
+            self.drain(self._settings.call.drain_limit_s)
+
+    @runs_on("loop")
+    def drain(self, limit_s: float) -> None:
+        """Take no more calls, and end with the live ones or after ``limit_s``; the shortest limit holds."""
+        self._drain_until = min(self._drain_until, time.monotonic() + limit_s)
+        self._stop_asked.set()
+        self._drain_changed.set()
+
+    @runs_on("loop")
+    def end(self) -> None:
+        """End the live calls now."""
+        self.drain(0)
+
+    @runs_on("loop")
+    def reload(self) -> None:
+        """Read the dialplan again."""
+        self._plan.ask()
 
     async def _until_stopped(self, sip: SipThread, switchboard: Switchboard) -> None:
         asked = asyncio.ensure_future(self._stop_asked.wait())
         await asyncio.wait((asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if self._stop_asked.is_set():
+            self._now(state="draining")
             sip.drain()
-            limit_s = self._settings.call.drain_limit_s
             if switchboard.live_calls:
+                limit_s = max(0.0, self._drain_until - time.monotonic())
                 self._announce(
-                    f"stopping: no new calls; {switchboard.live_calls} live ones may continue for {limit_s:g} s "
+                    f"stopping: no new calls; {switchboard.live_calls} live ones may continue for {limit_s:.0f} s "
                     "(a second signal ends them at once)"
                 )
-            now = asyncio.ensure_future(self._stop_now.wait())
-            drained = asyncio.ensure_future(switchboard.drain(limit_s))
-            await asyncio.wait((now, drained), return_when=asyncio.FIRST_COMPLETED)
-            for task in (now, drained):
-                task.cancel()
+            await self._drained(switchboard)
         await switchboard.stop("the worker is shutting down")
         if sip.ended.done():
             sip.ended.result()
+
+    async def _drained(self, switchboard: Switchboard) -> None:
+        """Wait until no call is left or the limit has passed, which may be shortened meanwhile."""
+        drained = asyncio.ensure_future(switchboard.drain())
+        while not drained.done() and (left_s := self._drain_until - time.monotonic()) > 0:
+            self._drain_changed.clear()
+            changed = asyncio.ensure_future(self._drain_changed.wait())
+            await asyncio.wait((drained, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        drained.cancel()
+
+    def _now(self, **changed: Any) -> None:
+        """Tell what has changed of the condition; before the worker takes calls there is none."""
+        if self._condition is not None:
+            self._note(replace(self._condition, **changed))
+
+    def _note(self, condition: WorkerCondition) -> None:
+        if condition != self._condition:
+            self._condition = condition
+            self._registry(condition)
+            if self._on_condition is not None:
+                self._on_condition(condition)
 
     async def _reap(self, store: RedisCallStore) -> None:
         """Now and then end the records of calls whose worker died."""

@@ -15,6 +15,7 @@ All of it runs on the SIP thread. What pjsua2 cannot do is reached through ``sip
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from gateway.sip.native.library import native, stay_on_udp
 from gateway.threads import runs_on
 
 USER_AGENT = "sip-voice-gateway"
+MOST_CALLS = 1000
 CODEC_IDS: Mapping[Codec, str] = {"G722": "G722/16000/1", "PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1"}
 
 _log = structlog.get_logger(__name__)
@@ -118,6 +120,39 @@ def call_capacity(configured: int) -> int:
     return int(ask()) if ask is not None else configured
 
 
+def probed_capacity() -> int:
+    """
+    Return how many calls one process of this build holds; the library tells only once it was started.
+
+    So a process that is forked for the purpose starts it and ends. Call it in a process without other threads.
+
+    Raises:
+        SipError: the library is missing or does not start.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            quiet_start()
+            endpoint, config = GatewayEndpoint(), pj.EpConfig()
+            endpoint.libCreate()
+            default = config.uaConfig.maxCalls
+            config.uaConfig.maxCalls = MOST_CALLS
+            config.uaConfig.threadCnt = 0
+            config.logConfig.level = config.logConfig.consoleLevel = 0
+            endpoint.libInit(config)
+            os.write(writing, str(call_capacity(default)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        told = answer.read()
+    os.waitpid(pid, 0)
+    if not told:
+        raise SipError("pjsua2 did not start in a process of its own; `gateway serve` without --calls tells why")
+    return int(told)
+
+
 def phone_format(settings: SipSettings, trunks: Mapping[str, TrunkSettings]) -> PcmFormat:
     """Return what a call's audio is here: 16 kHz when G.722 is among the codecs, else 8 kHz."""
     return WIDEBAND if "G722" in codecs_wanted(settings, trunks) else PHONE
@@ -196,7 +231,7 @@ def _srtp_of(trunk: TrunkSettings | None, settings: SipSettings) -> str:
 
 def _set_agent(config: pj.EpConfig, settings: SipSettings, writer: pj.LogWriter) -> None:
     agent, log = config.uaConfig, config.logConfig
-    agent.maxCalls = 1000  # cut down by the library to what the build holds
+    agent.maxCalls = MOST_CALLS  # cut down by the library to what the build holds
     agent.userAgent = USER_AGENT
     agent.threadCnt = 0
     agent.mainThreadOnly = True

@@ -366,7 +366,7 @@ async def test_an_agent_that_is_not_there_calls_nobody() -> None:
 
 async def test_nobody_is_called_or_answered_any_more_once_it_drains() -> None:
     house = House()
-    await house.switchboard.drain(1)
+    await house.switchboard.drain()
     assert (await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "plain"))).reason is EndReason.SHUTDOWN
     house.switchboard.on_event(INVITE)
     assert [code for _, code, _ in house.refused] == [503]
