@@ -3,10 +3,10 @@ Recording of calls: the clock appends both sides' frames, one thread per process
 
 A disk that is slow or full never reaches the audio: ``CallRecorder`` is a bounded queue per call, which the clock fills
 and goes on; when it is full, the oldest frames go. The thread ``recorder`` of ``RecordingWriter`` empties all queues
-four times a second into files that grow (``files.GrowingWav``), caller left, agent right. The loop orders files begun
-and finished, and learns the outcome as an event of the call (``RecordingSaved``, ``RecordingFailed``). The end of a
-call waits for its file, with a limit. Files that a dead process left behind are completed at the next start. See
-``docs/recording.md``.
+four times a second, while there are any, into files that grow (``files.GrowingWav``), caller left, agent right. The
+loop orders files begun and finished, and learns the outcome as an event of the call (``RecordingSaved``,
+``RecordingFailed``). The end of a call waits for its file, with a limit. Files that a dead process left behind are
+completed at the next start. See ``docs/recording.md``.
 """
 
 from __future__ import annotations
@@ -234,7 +234,8 @@ class RecordingWriter:
         while True:
             order = None
             with contextlib.suppress(queue.Empty):
-                order = self._orders.get(timeout=WRITE_EVERY_S)
+                due_s = max(0.0, tidy_at - time.monotonic())
+                order = self._orders.get(timeout=min(due_s, WRITE_EVERY_S) if self._files else due_s)
                 if order is None:
                     break
             if time.monotonic() >= tidy_at:

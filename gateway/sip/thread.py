@@ -3,8 +3,10 @@ The thread that owns pjsua2: it polls the library, takes orders and sends events
 
 Theory of operation. One thread, ``sip``, makes every call into the library. It creates the library, then loops in
 ``_poll``: wait inside ``libHandleEvents`` for sockets and timers, carry out the orders that have come, and once a
-second do the housekeeping (``_TICK_S``). The library has no worker threads of its own for SIP, so each of its
-callbacks runs inside our wait, on this thread, one after another.
+second do the housekeeping (``_TICK_S``; less often while there is nothing to keep). It does not poll: whatever else is
+to be done ends the wait (``Waker``). The library has no worker threads of its own for SIP, so each of its callbacks
+runs inside our wait, on this thread, one after another. Without a call the process rests: PJMEDIA closes the bridge's
+clock a second after the last one, and its network thread sleeps (``native/media_thread.py``).
 
 Two ways lead across the border to the loop, and no other:
 
@@ -28,6 +30,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import queue
 import threading
 import time
@@ -64,6 +67,7 @@ from gateway.sip.location.resolver import Resolver
 from gateway.sip.location.servers import NextHop
 from gateway.sip.native.handles import Handles
 from gateway.sip.native.jitter_buffer import JitterBuffers
+from gateway.sip.native.media_thread import MediaThread
 from gateway.sip.native.waker import Waker
 from gateway.sip.screen.connections import AcceptGuard
 from gateway.sip.screen.screen import Screen
@@ -73,10 +77,10 @@ from gateway.threads import new_thread, run_in_pool, runs_on
 Order = Callable[[Calls], None]
 
 _log = structlog.get_logger(__name__)
-_POLL_BUSY_MS = 20  # keys of RFC 4733 come from the thread of the media, which does not end the library's wait
-_POLL_IDLE_MS = 1000
-_POLL_FOR_ORDERS_MS = 10  # where the library cannot be woken
+_POLL_FOR_KEYS_S = 0.02  # where a key found by the thread of the media does not end the wait
+_POLL_FOR_ORDERS_S = 0.01  # where nothing can end it
 _TICK_S = 1.0  # housekeeping: registrations, RTP, connections
+_IDLE_TICK_S = 5.0  # the same where there is none of these
 _GOODBYE_S = 2.0  # for the answers to our BYEs at the end
 
 
@@ -111,6 +115,7 @@ class SipThread:
         self._register = register
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._waker = Waker()
+        self._media_thread: MediaThread | None = None
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._thread = new_thread("sip", self._run)
@@ -289,8 +294,8 @@ class SipThread:
                 settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
             )
             ending.callback(endpoint.ask_nobody)
-            self._waker.install()
-            ending.callback(self._waker.remove)
+            ending.enter_context(self._waker)
+            self._media_thread = ending.enter_context(MediaThread(handles))
             accept_guard.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
             access = choose_frame_access()
@@ -309,7 +314,7 @@ class SipThread:
             endpoint.account_for = lambda hop, text: accounts.account_for(hop, text, reader.read(text))
             endpoint.connection_lost = accounts.connection_lost
             self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
-            parts = _Parts(endpoint, table, accounts, screen, directory)
+            parts = _Parts(endpoint, table, accounts, screen, directory, accept_guard, self._media_thread)
             self._poll(parts, lambda: not self._stopping.is_set())
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
@@ -330,25 +335,27 @@ class SipThread:
         )
 
     def _poll(self, parts: _Parts, go_on: Callable[[], bool]) -> None:
-        table = parts.table
-        tick_at = time.monotonic() + _TICK_S
+        table, failover = parts.table, parts.directory.failover
+        ticked_at = time.monotonic()
         while go_on():
-            parts.endpoint.libHandleEvents(self._wait_ms(table))
+            due_at = min(ticked_at + (_IDLE_TICK_S if parts.at_rest else _TICK_S), failover.due_at)
+            parts.endpoint.libHandleEvents(self._wait_ms(table, due_at - time.monotonic()))
             while not self._orders.empty():
                 _obey(self._orders.get_nowait(), table)
             now = time.monotonic()
-            parts.directory.failover.tick(now)
-            if now >= tick_at:
-                tick_at = now + _TICK_S
-                parts.screen.tick(now)
-                parts.directory.tick(now)
-                parts.accounts.tick(now)
-                table.watch(now)
+            failover.tick(now)
+            if now - ticked_at >= (_IDLE_TICK_S if parts.at_rest else _TICK_S):
+                ticked_at = now
+                parts.tick(now)
 
-    def _wait_ms(self, table: Calls) -> int:
+    def _wait_ms(self, table: Calls, until_due_s: float) -> int:
         if not self._waker.works:
-            return _POLL_FOR_ORDERS_MS
-        return _POLL_BUSY_MS if len(table) else _POLL_IDLE_MS
+            wait_s = min(until_due_s, _POLL_FOR_ORDERS_S)
+        elif len(table) and not self._waker.hears_jobs:
+            wait_s = min(until_due_s, _POLL_FOR_KEYS_S)
+        else:
+            wait_s = until_due_s
+        return max(0, math.ceil(wait_s * 1000))
 
     def _say_goodbye(self, parts: _Parts) -> None:
         table, accounts = parts.table, parts.accounts
@@ -372,6 +379,23 @@ class _Parts:
     accounts: Accounts
     screen: Screen
     directory: ServerDirectory
+    accept_guard: AcceptGuard
+    media_thread: MediaThread
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to look after every second."""
+        busy = len(self.table) or self.accept_guard.open or self.accounts.waits
+        return not busy and self.media_thread.is_quiet
+
+    def tick(self, now: float) -> None:
+        """Do the housekeeping; ``now``: monotonic seconds."""
+        self.screen.tick(now)
+        self.directory.tick(now)
+        self.accounts.tick(now)
+        self.table.watch(now)
+        if not len(self.table):
+            self.media_thread.rest(now)
 
 
 class _Ports:

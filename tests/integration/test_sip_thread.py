@@ -115,7 +115,8 @@ def _tell_loop(sip: SipThread, done: asyncio.Event, _calls: object) -> None:
 
 
 async def test_an_order_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sip.thread._POLL_IDLE_MS", 60_000)
+    for seconds in ("_TICK_S", "_IDLE_TICK_S"):
+        monkeypatch.setattr(f"gateway.sip.thread.{seconds}", 60.0)
     async with sip_agent(ring_and_answer) as here:
         for _ in range(50):
             done = asyncio.Event()

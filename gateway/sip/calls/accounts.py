@@ -163,6 +163,11 @@ class Accounts:
                 trunk = name
         return int(self.of(trunk).getId())
 
+    @property
+    def waits(self) -> bool:
+        """Whether ``tick`` may have something to try again."""
+        return any(registration.due_at is not None for registration in self._registrations.values())
+
     @runs_on("sip")
     def tick(self, now: float) -> None:
         """Try again what is due; to be called every second or so."""

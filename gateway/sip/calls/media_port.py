@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.uplink import UplinkTap
 from gateway.sip.library.frame_bytes import FrameAccess
 from gateway.sip.library.pj import pj
 from gateway.threads import runs_on
+
+_LOCKED = 0  # PyGILState_LOCKED: whoever called us still holds it
 
 
 class FrameSource(Protocol):
@@ -30,6 +32,15 @@ class RecorderTap(Protocol):
         """Take a frame of what the caller hears; None is silence. Thread: clock."""
 
 
+class _ClockThread(threading.local):
+    """What the clock's present thread knows of itself: PJMEDIA ends it a while after the last call."""
+
+    keeps_state = False
+
+
+_clock = _ClockThread()
+
+
 class AgentMediaPort(pj.AudioMediaPort):
     """
     A port of the conference bridge that gives the agent's speech and takes the caller's.
@@ -43,15 +54,17 @@ class AgentMediaPort(pj.AudioMediaPort):
         pcm: format of the frames: the bridge's.
     """
 
+    _lent: ClassVar[set[int]] = set()  # numbers of the ports that serve a call
+
     def __init__(self, access: FrameAccess, index: int, pcm: PcmFormat) -> None:
         super().__init__()
+        self._index = index
         self._read, self._write = access.read, access.write
         self._silence = bytes(pcm.frame_bytes)
         self._uplink: UplinkTap | None = None
         self._playout: FrameSource | None = None
         self._recorder: RecorderTap | None = None
         self._deaf = False
-        self._kept_thread = 0
         fmt = pj.MediaFormatAudio()
         fmt.init(pj.PJMEDIA_FORMAT_PCM, pcm.rate_hz, 1, pcm.ptime_ms * 1000, 16)
         self.createPort(f"agent-{index}", fmt)
@@ -59,11 +72,13 @@ class AgentMediaPort(pj.AudioMediaPort):
     @runs_on("sip")
     def lend(self, uplink: UplinkTap | None, playout: FrameSource | None, recorder: RecorderTap | None = None) -> None:
         """Serve this call from the next frame on; what is None is not served."""
+        self._lent.add(self._index)
         self._uplink, self._playout, self._recorder = uplink, playout, recorder
 
     @runs_on("sip")
     def take_back(self) -> None:
         """Serve no call any more."""
+        self._lent.discard(self._index)
         self._uplink = self._playout = self._recorder = None
         self._deaf = False
 
@@ -75,8 +90,8 @@ class AgentMediaPort(pj.AudioMediaPort):
     @runs_on("clock", foreign=True)
     def onFrameRequested(self, frame: pj.MediaFrame) -> None:
         """Give the next frame of the agent's speech, or say that there is none."""
-        if threading.get_ident() != self._kept_thread:
-            self._keep_thread_state()
+        if not _clock.keeps_state:
+            _keep_thread_state()
         playout, recorder = self._playout, self._recorder
         speech = playout.read_frame() if playout is not None else None
         if recorder is not None:
@@ -93,6 +108,8 @@ class AgentMediaPort(pj.AudioMediaPort):
         """Take a frame of the caller's voice; an empty one is silence."""
         uplink, recorder = self._uplink, self._recorder
         if uplink is None and recorder is None:
+            if _clock.keeps_state and not self._lent:
+                _drop_thread_state()
             return
         voice = self._silence if self._deaf else self._read(frame) or self._silence
         if uplink is not None:
@@ -100,12 +117,19 @@ class AgentMediaPort(pj.AudioMediaPort):
         if recorder is not None:
             recorder.write_caller(voice)
 
-    def _keep_thread_state(self) -> None:
-        """
-        Let this thread keep its Python state from one callback to the next.
 
-        The clock is a thread of the library's: Python makes a state for it at each callback and drops it after, half of
-        what a callback costs. One reference more, never given back, keeps it until the process ends.
-        """
-        self._kept_thread = threading.get_ident()
-        ctypes.pythonapi.PyGILState_Ensure()
+def _keep_thread_state() -> None:
+    """
+    Let this thread keep its Python state from one callback to the next.
+
+    The clock is a thread of the library's: Python makes a state for it at each callback and drops it after, half of
+    what a callback costs. One reference more keeps it.
+    """
+    _clock.keeps_state = True
+    ctypes.pythonapi.PyGILState_Ensure()
+
+
+def _drop_thread_state() -> None:
+    """Give that reference back: no call is up, and the thread may end before the next one."""
+    _clock.keeps_state = False
+    ctypes.pythonapi.PyGILState_Release(_LOCKED)

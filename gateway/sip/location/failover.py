@@ -9,6 +9,7 @@ transaction's own time-out of 32 s; one that failed comes last for a while. When
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -129,6 +130,11 @@ class Failover:
     def heard(self, response: Message) -> None:
         """Learn of a response: that server is alive."""
         self._watched.pop(response.branch, None)
+
+    @property
+    def due_at(self) -> float:
+        """When ``tick`` has something to give up, in monotonic seconds; infinite when nothing is waited for."""
+        return min((watched.due_at for watched in self._watched.values()), default=math.inf)
 
     @runs_on("sip")
     def tick(self, now: float) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any, Self
 
 import structlog
@@ -61,6 +62,10 @@ class HandleCount:
         """Return whether some queue has too few for another call at ``now``, in seconds."""
         return any(not self.has_room(queue, now, _OF_A_CALL) for queue in tuple(self._taken))
 
+    def unused(self, queue: int, now: float) -> bool:
+        """Return whether no handle of a queue is taken at ``now``, in seconds."""
+        return self.has_room(queue, now) and not self._taken[queue]
+
     def took(self, queue: int, key: int) -> None:
         """Note that a handle was taken; ``key`` is the library's name for it."""
         self._queue_of[key] = queue
@@ -79,10 +84,14 @@ class Handles:
 
     Attributes:
         refused: how often there was none, by what wanted it; the reader clears it.
+        before_taking: hears of the queue that a handle is about to be taken from.
+        counts: whether they are counted at all.
     """
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
+        self.before_taking: Callable[[int], None] = lambda queue: None
+        self.counts = False
         self._count = HandleCount()
         self._register: Any = None
         self._unregister: Any = None
@@ -97,6 +106,7 @@ class Handles:
             )
             for slot, callback in zip(self._slots, self._callbacks, strict=True):
                 slot.exchange(callback)
+            self.counts = True
         except (AttributeError, SipError) as error:
             self._restore()
             detail = f"{error}; put a SIP proxy in front that limits calls a second"
@@ -112,12 +122,18 @@ class Handles:
         """Whether there are too few left for another call now."""
         return self._count.scarce(time.monotonic())
 
+    def unused(self, queue: int, now: float) -> bool:
+        """Return whether no handle of a queue is taken; ``now``: monotonic seconds."""
+        return self.counts and self._count.unused(queue, now)
+
     def _restore(self) -> None:
+        self.counts = False
         for slot in self._slots:
             slot.restore()
 
     @answering(_TOO_MANY)
     def _on_register(self, pool: int, queue: int, sock: int, lock: int, data: int, callback: int, key: Any) -> int:
+        self.before_taking(queue)
         if not self._count.has_room(queue, time.monotonic()):
             self.refused["no handle for a socket"] += 1
             return _TOO_MANY

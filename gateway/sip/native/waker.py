@@ -1,9 +1,11 @@
 """
-Ends the wait of the SIP thread at once when the loop has an order for it.
+Ends the wait of the SIP thread at once when there is something for it to do that no packet brings.
 
 The library waits for its sockets in a ``select`` of its own. One end of a socket pair stands among them: a byte written
-to the other end by the loop makes the library return. Without it an order would wait for the next poll, and polls that
-are frequent enough for orders would wake an idle process all day.
+to the other end makes the library return. It is written when the loop has an order, and when another thread of the
+library leaves a callback for this one (``Endpoint::utilAddPendingJob`` of pjsua2): a key by RFC 4733, for one, which
+the thread of the media finds. Without it both would wait for the next poll, and polls that are frequent enough would
+wake the process all day.
 """
 
 from __future__ import annotations
@@ -12,18 +14,20 @@ import ctypes
 import socket
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
+from gateway.errors import SipError
 from gateway.sip.native.guard import answering
-from gateway.sip.native.library import function
+from gateway.sip.native.library import ImportSlot, function
 from gateway.threads import runs_on
 
 _log = structlog.get_logger(__name__)
 _ALWAYS_ASYNC = 1 << 31  # PJ_IOQUEUE_ALWAYS_ASYNC: do not read at once, only when there is something
 _PENDING = 70002  # PJ_EPENDING
 _BYTES = 16
+_ADD_JOB = "_ZN2pj8Endpoint17utilAddPendingJobEPNS_10PendingJobE"
 
 
 class _OpKey(ctypes.Structure):
@@ -32,6 +36,7 @@ class _OpKey(ctypes.Structure):
     _fields_ = (("internal", ctypes.c_void_p * 32), ("active_socket", ctypes.c_void_p), ("user", ctypes.c_void_p))
 
 
+_AddJob = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _OnRead = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ssize_t)
 
 
@@ -48,14 +53,19 @@ class _Callbacks(ctypes.Structure):
 
 class Waker:
     """
-    Wakes the library. Made, installed and removed on ``sip``; it must live until the library is destroyed.
+    Wakes the library. Entered and left on ``sip``; it must live until the library is destroyed.
 
     Attributes:
         works: whether the library can be woken; where it cannot, it must be polled.
+        hears_jobs: whether callbacks that other threads leave wake it, too.
     """
 
     def __init__(self) -> None:
         self.works = False
+        self.hears_jobs = False
+        self._jobs = ImportSlot(_ADD_JOB)
+        self._on_job = _AddJob(self._on_added_job)
+        self._add_job: Any = None
         self._lock = threading.Lock()
         self._asked = False
         self._writer: socket.socket | None = None
@@ -67,8 +77,8 @@ class Waker:
         self._receive: Any = None
 
     @runs_on("sip")
-    def install(self) -> None:
-        """Put the socket among the library's, after ``libInit``."""
+    def __enter__(self) -> Self:
+        """Put the socket among the library's, after ``libInit``; where that cannot be, the log says so."""
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         try:
             endpoint = function("pjsua_get_pjsip_endpt", pointer)()
@@ -86,12 +96,23 @@ class Waker:
             _log.warning(
                 "sip_orders_wait", symbol=str(error), detail="this build is polled for orders, it cannot be woken"
             )
-            return
+            return self
         pool = create_pool(endpoint, b"waker", 1000, 1000)  # released with the endpoint
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         number, callbacks, key = reader.detach(), ctypes.addressof(self._callbacks), ctypes.addressof(self._key)
         self.works = register(pool, queue, number, None, callbacks, key) == 0 and self._listen()
+        if self.works:
+            self._hear_jobs()
+        return self
+
+    def _hear_jobs(self) -> None:
+        try:
+            self._add_job = function(_ADD_JOB, None, ctypes.c_void_p, ctypes.c_void_p)
+            self._jobs.exchange(self._on_job)
+            self.hears_jobs = True
+        except (AttributeError, SipError) as error:
+            _log.warning("sip_keys_polled", detail=f"{error}; calls are polled for keys, which costs some CPU")
 
     def wake(self) -> None:
         """Have the library return from its wait, now or, when it is not waiting, from its next one. Any thread."""
@@ -103,8 +124,10 @@ class Waker:
                 self._writer.send(b"\0")
 
     @runs_on("sip")
-    def remove(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take the socket away; the library closes its end."""
+        self.hears_jobs = False
+        self._jobs.restore()
         with self._lock:
             writer, self._writer = self._writer, None
         if writer is not None:
@@ -126,3 +149,8 @@ class Waker:
         if self._writer is not None:
             self._listen()
         return 0
+
+    def _on_added_job(self, endpoint: int, job: int) -> None:
+        """Replace ``utilAddPendingJob``, on whichever thread; on ``sip`` itself the job is done when it returns."""
+        self._add_job(endpoint, job)
+        self.wake()
