@@ -9,10 +9,10 @@ ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTE
 # A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
 apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
 
-.PHONY: help run demo test check bench soak fuzz memory many format clean
+.PHONY: help run demo test test-docker check bench soak fuzz memory many format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one: make run ARGS=--simulate)
 	$(BIN)/gateway serve $(ARGS)
@@ -22,7 +22,10 @@ demo: $(VENV)/lab ## one real SIP call against the simulator, shown as a table; 
 
 test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/bin/tcpdump /usr/bin/openssl ## all checks and all tests
 	$(BIN)/python -m pytest -m "unit or integration" -n 6 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
-	$(BIN)/python -m pytest -m e2e -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -m "e2e and not docker" -n 4 --dist loadgroup
+
+test-docker: $(VENV)/dev /usr/bin/sipp /usr/bin/buildah /usr/sbin/debootstrap ## builds the container image, as root, and runs its processes
+	$(ROOT) $(BIN)/python -m pytest -m docker -p no:cacheprovider
 
 check: $(VENV)/dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -82,3 +85,9 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 
 /usr/bin/openssl:
 	$(call apt,openssl)
+
+/usr/bin/buildah:
+	$(call apt,buildah)
+
+/usr/sbin/debootstrap:
+	$(call apt,debootstrap)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.child_process import ChildProcess
+from gateway.probe import options_over_udp
 
 KAMAILIO = "/usr/sbin/kamailio"
 REALM = "carrier.test"
@@ -145,20 +145,7 @@ class Kamailio:
 
 
 def _answers(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        probe.settimeout(0.3)
-        own = probe.getsockname()[1]
-        lines = (
-            f"OPTIONS sip:127.0.0.1:{port} SIP/2.0",
-            f"Via: SIP/2.0/UDP 127.0.0.1:{own};branch=z9hG4bKprobe{time.monotonic_ns()}",
-            "From: <sip:probe@127.0.0.1>;tag=1",
-            f"To: <sip:127.0.0.1:{port}>",
-            f"Call-ID: probe-{time.monotonic_ns()}",
-            *("CSeq: 1 OPTIONS", "Max-Forwards: 70", "Content-Length: 0", "", ""),
-        )
-        probe.sendto("\r\n".join(lines).encode(), ("127.0.0.1", port))
-        try:
-            return probe.recv(2000).startswith(b"SIP/2.0 200")
-        except (TimeoutError, ConnectionRefusedError):
-            return False
+    try:
+        return options_over_udp("127.0.0.1", port, (0.3,)) == 200
+    except OSError:
+        return False
