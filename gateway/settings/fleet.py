@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.settings.section import Port, PositiveSeconds, Section
 from gateway.settings.sip import Host
@@ -55,6 +55,11 @@ class EdgeSettings(Section):
     )
     inner_port: Port = Field(0, description="SIP port that the edge listens on for workers; 0 picks a free one")
     host_ipv6: str | None = Field(None, description="IPv6 address to listen on as well; its media need rtpengine")
+    key: SecretStr | None = Field(
+        None,
+        description="text that hides workers' addresses from callers, the same for all edges of an installation; "
+        "if not set, a random one",
+    )
     rtpengine: Host | None = Field(
         None, description="host:port of rtpengine's control socket, which then relays the media of IPv6 callers"
     )

