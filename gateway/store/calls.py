@@ -8,7 +8,6 @@ and arrives late changes nothing, and no event is appended twice.
 
 With each heartbeat the task renews the lease of every live call and the states of this worker (``worker_states``).
 What is not renewed expires, and any process may then end the records of a dead worker's calls (``reap_dead_calls``).
-The worker's entry in the registry (``registry``) has a faster heartbeat of its own.
 
 While Redis is away calls go on: writes are kept, and when the backlog is full the oldest are dropped and counted. When
 it is back, everything that is live is written again, because its keys may have expired or the server may be a new one.
@@ -30,7 +29,6 @@ from typing import Any, NamedTuple
 import structlog
 from redis.exceptions import AuthenticationError
 
-from gateway.condition import WorkerCondition
 from gateway.errors import StoreError
 from gateway.ids import CallId
 from gateway.redact import without_password
@@ -40,13 +38,13 @@ from gateway.store.connection import (
     COMMAND_LIMIT_S,
     FIRST_RETRY_S,
     LAST_RETRY_S,
+    ask,
     connect,
     in_words,
     whole_ms,
 )
 from gateway.store.lua import APPLY, REAP
 from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
-from gateway.store.registry import WorkerEntry, removal
 from gateway.store.worker_states import WorkerStates, read_states
 from gateway.threads import runs_on
 
@@ -106,7 +104,6 @@ class RedisCallStore:
         self._closed = False
         self._wake = asyncio.Event()
         self._states = WorkerStates(self._prefix, worker, whole_ms(settings.expiry_s), now=now, wake=self._wake.set)
-        self._entry = WorkerEntry(settings, worker, now=now, wake=self._wake.set)
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
         """Events and ended records that were given up because the backlog was full."""
@@ -160,11 +157,6 @@ class RedisCallStore:
     def note_upstream(self, model: str, /, **fields: str | int | float) -> None:
         """Replace the state of a model's service as this worker sees it; never waits or raises."""
         self._states.note("upstream", model, fields)
-
-    @runs_on("loop")
-    def note_worker(self, condition: WorkerCondition) -> None:
-        """Put a new condition of this worker into the registry; never waits or raises."""
-        self._entry.note(condition)
 
     @runs_on("loop")
     def count(self, what: str, kind: str) -> None:
@@ -251,7 +243,7 @@ class RedisCallStore:
         if self._task is not None and not self.away:
             with suppress(*AWAY):
                 async with asyncio.timeout(COMMAND_LIMIT_S):
-                    for words in (("DEL", self._marks), *self._entry.farewell(), *self._states.farewell()):
+                    for words in (("DEL", self._marks), *self._states.farewell()):
                         await self._ask(*words)
         await self._redis.aclose()
 
@@ -277,7 +269,7 @@ class RedisCallStore:
             return
         self._wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(min(self._beat_at, self._entry.due_at)):
+            async with asyncio.timeout_at(self._beat_at):
                 await self._wake.wait()
 
     def _batch(self) -> tuple[list[_Once], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
@@ -294,7 +286,6 @@ class RedisCallStore:
         if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
             dirty |= dict.fromkeys(self._live)
-        commands.extend((0, words) for words in self._entry.commands(monotonic, again=self.away))
         commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
         self._count_up()
         events = list(itertools.islice(self._events, BATCH))
@@ -431,7 +422,7 @@ class RedisCallStore:
 
     async def reap_calls_of(self, worker: str) -> list[str]:
         """
-        Take a worker that is known to be dead off the registry and end the records of its calls, whose leases last yet.
+        End the records of the calls of a worker that is known to be dead, although their leases last yet.
 
         Returns their ids, and those of all others that expired meanwhile. Raises ``StoreError``.
         """
@@ -440,8 +431,6 @@ class RedisCallStore:
                 lease = self._key("lease", call_id)
                 if await self._ask("GET", lease) == worker:
                     await self._ask("DEL", lease)
-            for words in removal(self._prefix, worker):
-                await self._ask(*words)
         return await self.reap_dead_calls()
 
     async def run(self, script: str, keys: Sequence[str], words: Sequence[str]) -> Any:
@@ -458,7 +447,7 @@ class RedisCallStore:
             raise StoreError(f"Redis at {self._where} does not answer ({in_words(error)})") from None
 
     async def _ask(self, *words: str) -> Any:
-        return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]
+        return await ask(self._redis, *words)
 
     def _key_of_today(self, what: str) -> str:
         return self._key(what, datetime.fromtimestamp(self._now(), UTC).date().isoformat())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -32,6 +34,11 @@ def connect(settings: RedisSettings) -> Redis:
         socket_connect_timeout=COMMAND_LIMIT_S,
         retry=Retry(NoBackoff(), 0),  # who asks has a rule of its own
     )
+
+
+async def ask(redis: Redis, *words: str) -> Any:
+    """Send one command and return its answer."""
+    return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 def in_words(error: BaseException) -> str:

@@ -1,5 +1,5 @@
 """
-What runs inside Redis: five Lua scripts, each atomic there.
+What runs inside Redis: six Lua scripts, each atomic there.
 
 Their keys are not in one hash slot, so a Redis Cluster refuses them.
 """
@@ -112,6 +112,26 @@ for i = 5, #ARGV, 4 do
   at = at + ARGV[i + 3]
 end
 return faults
+"""
+
+# KEYS[1] the set that names the hashes of workers. ARGV: expiry in ms, channel, then for each worker the key of its
+# hash, a message or '', the count of the words that follow, and these: names and values of the hash. None of them take
+# it away.
+REGISTER = """
+local i = 3
+while i <= #ARGV do
+  local key, message, words = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  if words > 0 then
+    redis.call('HSET', key, unpack(ARGV, i + 3, i + 2 + words))
+    redis.call('PEXPIRE', key, ARGV[1])
+    redis.call('SADD', KEYS[1], key)
+  else
+    redis.call('DEL', key)
+    redis.call('SREM', KEYS[1], key)
+  end
+  if message ~= '' then redis.call('PUBLISH', ARGV[2], message) end
+  i = i + 3 + words
+end
 """
 
 # KEYS[1] the set that names the hashes of workers. Answers them as JSON, a list of flat lists of names and values: one

@@ -1,10 +1,10 @@
 """
 The registry of workers: which there are, on all hosts that share a Redis, and whether they take calls.
 
-Each worker writes a hash of its own (``WorkerEntry``, carried out by the writer in ``calls``): at once when its state
-changes, with the record of a call that begins or ends, and every ``worker_heartbeat_s``. The hash expires
-``worker_expiry_s`` after the last write, so a worker that died, or whose host did, is gone within seconds. One that
-ends in order takes its hash away itself. A set names all hashes; a message on a channel tells of each change of state.
+Each worker has a hash, written by itself or, in a fleet, by its supervisor for all of them (``RegistryWriter``): at
+once when its state changes, and every ``worker_heartbeat_s``. The hash expires ``worker_expiry_s`` after the last
+write, so the workers of a host that died are gone within seconds. The hash of a worker that ended, or whose supervisor
+saw it die, is taken away at once. A set names all hashes; a message on a channel tells of each change of state.
 
 ``follow_workers`` is the reading side, for whoever sends calls to workers. It asks for the whole list, one round trip
 whatever its length, when a message comes and every second, and gives it when it has changed. A message may get lost,
@@ -20,13 +20,16 @@ import asyncio
 import ipaddress
 import json
 import math
+import random
 import re
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, get_args
+from types import TracebackType
+from typing import Self, get_args
 
 import structlog
 from redis.asyncio.client import PubSub
@@ -34,9 +37,19 @@ from redis.asyncio.client import PubSub
 from gateway.condition import State, WorkerCondition
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
-from gateway.store.connection import AWAY, COMMAND_LIMIT_S, FIRST_RETRY_S, LAST_RETRY_S, connect, in_words, whole_ms
-from gateway.store.lua import WORKERS
+from gateway.store.connection import (
+    AWAY,
+    COMMAND_LIMIT_S,
+    FIRST_RETRY_S,
+    LAST_RETRY_S,
+    ask,
+    connect,
+    in_words,
+    whole_ms,
+)
+from gateway.store.lua import REGISTER, WORKERS
 from gateway.store.record import as_text
+from gateway.threads import runs_on
 
 POLL_S = 1.0
 GATHER_S = 0.05
@@ -65,92 +78,131 @@ class RegisteredWorker:
     heartbeat_at: float
 
 
-class WorkerEntry:
+class RegistryWriter:
     """
-    The entry of one worker, on its way to Redis. Thread: loop.
+    Writes the entries of workers of this machine: of the one in this process, or of all that a supervisor has.
+
+    ``note`` neither waits nor raises; one task writes, everything that is due in one round trip. Entries are always
+    written whole, so a write that is repeated or lost does no harm. Use as ``async with``, which takes all entries away
+    at its end. Thread: loop.
 
     Args:
-        settings: the prefix and the times.
-        worker: name of this worker.
+        settings: where Redis is, the prefix and the times; ``url`` must be set.
         now: Unix seconds.
-        wake: called when there is something that cannot wait for the next heartbeat.
     """
 
-    def __init__(
-        self, settings: RedisSettings, worker: str, *, now: Callable[[], float], wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: RedisSettings, *, now: Callable[[], float] = time.time) -> None:
+        self._redis = connect(settings)
         self._settings = settings
-        self._key = f"{settings.prefix}:worker:{worker}"
-        self._fixed = {"worker": worker, "host": socket.gethostname(), "version": own_version()}
+        self._where = without_password(str(settings.url))
+        self._fixed = {"host": socket.gethostname(), "version": own_version()}
         self._now = now
-        self._wake = wake
-        self._condition: WorkerCondition | None = None
-        self._is_news = False
-        self.changed = False
-        """Something is not yet written."""
-        self.due_at = math.inf
-        """When the next heartbeat is due, in monotonic seconds."""
+        self._workers: dict[str, WorkerCondition] = {}
+        self._news: set[str] = set()  # workers whose change is not told yet
+        self._wake = asyncio.Event()
+        self._beat_at = 0.0
+        self._away = False
+        self._task: asyncio.Task[None] | None = None
 
+    async def __aenter__(self) -> Self:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._write(), name="registry writer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take all entries away, if Redis is there, and let go of it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._news |= self._workers.keys()
+        self._workers.clear()
+        with suppress(*AWAY):
+            if self._news and not self._away:
+                await self._send(self._news, self._news)
+        await self._redis.aclose()
+
+    @runs_on("loop")
     def note(self, condition: WorkerCondition) -> None:
-        """Put a new condition in the place of the last one; the state ``ended`` takes the entry away."""
-        last, self._condition = self._condition, condition
-        self.changed = True
-        # How many calls there are is written with the record of the call that began or ended.
+        """
+        Put a new condition of a worker in the place of its last one; the state ``ended`` takes its entry away.
+
+        A new state is written at once, a number of calls with the next heartbeat.
+        """
+        name = condition.worker
+        last = self._workers.pop(name, None)
+        if condition.state != "ended":
+            self._workers[name] = condition
+        elif last is None:
+            return
         if last is None or replace(last, live_calls=condition.live_calls) != condition:
-            self._is_news = True
-            self._wake()
+            self._news.add(name)
+            self._wake.set()
 
-    def commands(self, monotonic: float, *, again: bool) -> Iterator[tuple[str, ...]]:
-        """
-        Give what writes the entry, if anything is to be written; it counts as written from then on.
+    async def _write(self) -> None:
+        delay_s = FIRST_RETRY_S
+        while True:
+            if not self._away:
+                await self._until_due()
+            try:
+                await self._write_due()
+            except AWAY as error:
+                if not self._away:
+                    _log.error("registry_not_written", where=self._where, error=in_words(error))
+                self._away = True
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # not all hosts in the same instant
+                delay_s = min(2 * delay_s, LAST_RETRY_S)
+            else:
+                self._away, delay_s = False, FIRST_RETRY_S
 
-        Args:
-            monotonic: seconds.
-            again: what was written before may be lost.
-        """
-        condition = self._condition
-        if condition is None or not (self.changed or again or monotonic >= self.due_at):
-            return
-        news = self._is_news or again
-        self.changed = self._is_news = False
-        if condition.state == "ended":
-            self.due_at = math.inf
-            yield from self.farewell()
-            return
-        self.due_at = monotonic + self._settings.worker_heartbeat_s
-        told = {
+    async def _write_due(self) -> None:
+        """Write all workers at a heartbeat or after a loss, when the Redis may be a new one; else what is news."""
+        now = asyncio.get_running_loop().time()
+        news = self._news | self._workers.keys() if self._away else set(self._news)
+        due = set(news)
+        if now >= self._beat_at or self._away:
+            self._beat_at = now + self._settings.worker_heartbeat_s
+            due |= self._workers.keys()
+        self._news -= news
+        sent = False
+        try:
+            await self._send(due, news)
+            sent = True
+        finally:
+            if not sent:
+                self._news |= news
+
+    async def _until_due(self) -> None:
+        """Wait for news, and a moment for more; at the longest until the heartbeat."""
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._beat_at if self._workers else None):
+                if not self._news:
+                    await self._wake.wait()
+                await asyncio.sleep(GATHER_S)
+
+    async def _send(self, due: Iterable[str], news: Container[str]) -> None:
+        prefix = self._settings.prefix
+        words = [whole_ms(self._settings.worker_expiry_s), changes_channel(prefix)]
+        for name in due:
+            condition = self._workers.get(name)
+            state = condition.state if condition is not None else "ended"
+            fields = [word for pair in self._fields(condition).items() for word in pair] if condition else []
+            words += [f"{prefix}:worker:{name}", f"{state} {name}" if name in news else "", str(len(fields)), *fields]
+        async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+            await ask(self._redis, "EVAL", REGISTER, "1", names_key(prefix), *words)
+
+    def _fields(self, condition: WorkerCondition) -> dict[str, str]:
+        return {
             **self._fixed,
+            "worker": condition.worker,
             "sip": condition.sip,
             "state": condition.state,
             "live_calls": str(condition.live_calls),
             "capacity": str(condition.capacity),
             "heartbeat_at": as_text(self._now()),
         }
-        yield ("HSET", self._key, *(word for pair in told.items() for word in pair))
-        yield ("PEXPIRE", self._key, whole_ms(self._settings.worker_expiry_s))
-        yield ("SADD", names_key(self._settings.prefix), self._key)
-        if news:
-            yield self._message(condition.state)
-
-    def farewell(self) -> Iterator[tuple[str, ...]]:
-        """Give what takes the entry away."""
-        if self._condition is not None:
-            yield from removal(self._settings.prefix, self._fixed["worker"])
-
-    def _message(self, state: State) -> tuple[str, ...]:
-        return _message(self._settings.prefix, state, self._fixed["worker"])
-
-
-def removal(prefix: str, worker: str) -> Iterator[tuple[str, ...]]:
-    """Give what takes the entry of a worker away, one that is dead too."""
-    key = f"{prefix}:worker:{worker}"
-    yield ("DEL", key)
-    yield ("SREM", names_key(prefix), key)
-    yield _message(prefix, "ended", worker)
-
-
-def _message(prefix: str, state: State, worker: str) -> tuple[str, ...]:
-    return ("PUBLISH", changes_channel(prefix), f"{state} {worker}")
 
 
 def own_version() -> str:
@@ -198,17 +250,17 @@ def _is_address(sip: str) -> bool:
         return False
 
 
-def read_answer(answer: str) -> dict[str, RegisteredWorker]:
-    """Return the workers, by name, in what the script ``lua.WORKERS`` answered; what cannot be read is passed over."""
-    found = {}
+def read_answer(answer: str) -> tuple[dict[str, RegisteredWorker], list[str]]:
+    """Return the workers, by name, in what the script ``lua.WORKERS`` answered, and the names of those unreadable."""
+    found, unreadable = {}, []
     for words in json.loads(answer) or ():
         flat = dict(zip(words[::2], words[1::2], strict=True))
         worker = registered_worker(flat)
         if worker is None:
-            _log.warning("unreadable worker ignored", entry={name: text[:100] for name, text in flat.items()})
+            unreadable.append(flat.get("worker", "")[:100])
         else:
             found[worker.condition.worker] = worker
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), sorted(unreadable)
 
 
 def believed(
@@ -226,15 +278,12 @@ def believed(
 
 
 def is_same(one: Mapping[str, RegisteredWorker], other: Mapping[str, RegisteredWorker]) -> bool:
-    """Whether two lists mean the same to who sends calls: heartbeats and counts of calls change all the time."""
-    return _steady(one) == _steady(other)
+    """Whether two lists tell the same; that a worker has written again is no difference."""
+    return _timeless(one) == _timeless(other)
 
 
-def _steady(workers: Mapping[str, RegisteredWorker]) -> dict[str, RegisteredWorker]:
-    return {
-        name: replace(worker, heartbeat_at=0, condition=replace(worker.condition, live_calls=0))
-        for name, worker in workers.items()
-    }
+def _timeless(workers: Mapping[str, RegisteredWorker]) -> dict[str, RegisteredWorker]:
+    return {name: replace(worker, heartbeat_at=0) for name, worker in workers.items()}
 
 
 async def follow_workers(
@@ -252,6 +301,7 @@ async def follow_workers(
     """
     redis, where = connect(settings), without_password(str(settings.url))
     known: dict[str, RegisteredWorker] | None = None
+    told_odd: list[str] = []
     lost_at, sure_at, delay_s = None, 0.0, FIRST_RETRY_S
     try:
         while True:
@@ -259,13 +309,18 @@ async def follow_workers(
             try:
                 await news.subscribe(changes_channel(settings.prefix))
                 while True:
-                    answer = await _ask(redis, "EVAL", WORKERS, "1", names_key(settings.prefix))
+                    async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+                        answer = await ask(redis, "EVAL", WORKERS, "1", names_key(settings.prefix))
                     if lost_at is not None:
                         _log.warning("registry_is_back", where=where, away_s=round(time.monotonic() - lost_at, 1))
                         # By then each worker has tried again, at the longest interval, and written.
                         sure_at = time.monotonic() + LAST_RETRY_S + settings.worker_expiry_s
                         lost_at, delay_s = None, FIRST_RETRY_S
-                    now = believed(known or {}, read_answer(answer), sure=time.monotonic() >= sure_at)
+                    found, odd = read_answer(answer)
+                    if odd != told_odd:
+                        _log.warning("registry_unreadable", workers=odd, detail="entries of these workers are ignored")
+                        told_odd = odd
+                    now = believed(known or {}, found, sure=time.monotonic() >= sure_at)
                     if known is None or not is_same(known, now):
                         yield tuple(now.values())
                     known = now
@@ -280,11 +335,6 @@ async def follow_workers(
             delay_s = min(2 * delay_s, LAST_RETRY_S)
     finally:
         await redis.aclose()
-
-
-async def _ask(redis: Any, *words: str) -> Any:
-    async with asyncio.timeout(2 * COMMAND_LIMIT_S):
-        return await redis.execute_command(*words)
 
 
 async def _until_news(news: PubSub, poll_s: float) -> None:

@@ -4,16 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import structlog
 
 from gateway.condition import State, WorkerCondition
-from gateway.ids import new_call_id
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisCallStore
-from gateway.store.registry import RegisteredWorker, follow_workers
+from gateway.store.registry import RegisteredWorker, RegistryWriter, follow_workers
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
@@ -58,91 +55,87 @@ def condition(name: str, state: State = "ready", calls: int = 0) -> WorkerCondit
     return WorkerCondition(name, state, calls, 4, f"127.0.0.1:{5070 + int(name[1:])}")
 
 
-async def join(settings: RedisSettings, name: str) -> RedisCallStore:
-    store = RedisCallStore(settings, name)
-    await store.open()
-    store.note_worker(condition(name))
-    return store
+@asynccontextmanager
+async def host(settings: RedisSettings, *workers: str) -> AsyncIterator[RegistryWriter]:
+    """A machine with these workers."""
+    async with RegistryWriter(settings) as writer:
+        for worker in workers:
+            writer.note(condition(worker))
+        yield writer
 
 
-def die(store: RedisCallStore) -> None:
-    """Write no more, without a farewell, as a process that was killed."""
-    assert store._task is not None
-    store._task.cancel()
+def die(writer: RegistryWriter) -> None:
+    """Write no more, without a farewell, as a machine without power."""
+    assert writer._task is not None
+    writer._task.cancel()
+    writer._workers.clear()
 
 
 async def test_workers_join_change_and_leave_before_all_readers(redis: RedisServer) -> None:
     settings = redis.settings()
     async with reading(settings) as one, reading(settings) as other:
         await until(lambda: one.lists == other.lists == [()])
-        first, second = await join(settings, "w1"), await join(settings, "w2")
-        await until(lambda: one.states() == other.states() == {"w1": "ready", "w2": "ready"})
-        (worker, _) = one.lists[-1]
-        assert (worker.condition.sip, worker.condition.capacity) == ("127.0.0.1:5071", 4)
-        assert worker.host
-        assert worker.heartbeat_at <= time.time()
-        first.note_worker(condition("w1", "overloaded"))
-        await until(lambda: one.states() == other.states() == {"w1": "overloaded", "w2": "ready"})
-        first.note_worker(condition("w1", "draining"))
-        await until(lambda: one.states() == other.states() == {"w1": "draining", "w2": "ready"})
-        first.note_worker(condition("w1", "ended"))
-        await until(lambda: one.states() == other.states() == {"w2": "ready"})
-        await second.close()
-        await until(lambda: one.states() == other.states() == {})
-        await first.close()
-    left = redis.keys()
-    assert not [key for key in left if ":worker" in key]
+        async with host(settings, "w1") as first:
+            async with host(settings, "w2", "w3"):
+                await until(lambda: one.states() == other.states() == {"w1": "ready", "w2": "ready", "w3": "ready"})
+                worker = one.lists[-1][0]
+                assert (worker.condition.sip, worker.condition.capacity) == ("127.0.0.1:5071", 4)
+                assert worker.host
+                assert worker.heartbeat_at <= time.time()
+                first.note(condition("w1", "overloaded"))
+                await until(lambda: one.states()["w1"] == other.states()["w1"] == "overloaded")
+                first.note(condition("w1", "draining"))
+                await until(lambda: one.states()["w1"] == other.states()["w1"] == "draining")
+            await until(lambda: one.states() == other.states() == {"w1": "draining"})
+            first.note(condition("w1", "ended"))
+            await until(lambda: one.states() == other.states() == {})
+            first.note(condition("w1", "ended"))
+    assert redis.keys() == set()
 
 
 async def test_changes_are_told_by_message_and_not_only_by_the_next_look(redis: RedisServer) -> None:
     settings, lists = redis.settings(), list[tuple[RegisteredWorker, ...]]()
     async with aclosing(follow_workers(settings, poll_s=600)) as followed:
         lists.append(await anext(followed))
-        store = await join(settings, "w1")
-        lists.append(await anext(followed))
-        await store.close()
+        async with host(settings, "w1"):
+            lists.append(await anext(followed))
         lists.append(await anext(followed))
     assert [len(workers) for workers in lists] == [0, 1, 0]
 
 
-async def test_a_worker_that_dies_is_gone_with_its_entry_and_one_that_beats_stays(redis: RedisServer) -> None:
+async def test_the_workers_of_a_host_that_dies_are_gone_and_those_of_others_stay(redis: RedisServer) -> None:
     settings = redis.settings()
-    dead, alive = await join(settings, "w1"), await join(settings, "w2")
-    async with reading(settings) as reader:
-        await until(lambda: reader.states() == {"w1": "ready", "w2": "ready"})
+    async with host(settings, "w1", "w2") as dead, host(settings, "w3"), reading(settings) as reader:
+        await until(lambda: len(reader.states()) == 3)
         die(dead)
-        await until(lambda: reader.states() == {"w2": "ready"})
+        await until(lambda: reader.states() == {"w3": "ready"})
         await asyncio.sleep(2 * settings.worker_expiry_s)
-        assert reader.states() == {"w2": "ready"}
-    await alive.close()
-    await dead.close()
+        assert reader.states() == {"w3": "ready"}
 
 
-async def test_the_number_of_calls_is_current_and_no_news(redis: RedisServer) -> None:
-    settings = redis.settings(worker_heartbeat_s=600, worker_expiry_s=3600, heartbeat_s=600, expiry_s=3600)
-    call = new_call_id(time.time_ns())
-    async with reading(settings) as reader:
-        store = await join(settings, "w1")
+async def test_the_number_of_calls_comes_with_the_heartbeat_which_alone_is_no_news(redis: RedisServer) -> None:
+    settings = redis.settings()
+    async with host(settings, "w1") as writer, reading(settings) as reader:
         await until(lambda: reader.states() == {"w1": "ready"})
         lists = len(reader.lists)
-        store.note_worker(condition("w1", calls=1))
-        store.note(call, "routing", state="routing")
-        with redis.client() as client:
-            await until(lambda: client.hget("gateway:worker:w1", "live_calls") == "1")
-            store.note_worker(condition("w1"))
-            store.note(call, "ended", state="ended")
-            await until(lambda: client.hget("gateway:worker:w1", "live_calls") == "0")
+        writer.note(condition("w1", calls=1))
+        await until(lambda: reader.lists[-1][0].condition.live_calls == 1)
+        writer.note(condition("w1"))
+        await until(lambda: reader.lists[-1][0].condition.live_calls == 0)
         await asyncio.sleep(0.5)  # two looks
-        assert len(reader.lists) == lists
-        await store.close()
+        assert len(reader.lists) == lists + 2
 
 
 async def test_the_last_list_stays_while_redis_is_away_and_a_new_redis_learns_all_again(redis: RedisServer) -> None:
     settings = redis.settings()
+    everyone = {f"w{number}": "ready" for number in range(3)}
     with structlog.testing.capture_logs() as logged:
-        async with reading(settings) as reader:
-            stores = [await join(settings, f"w{number}") for number in range(3)]
-            everyone = {f"w{number}": "ready" for number in range(3)}
+        async with (
+            host(settings, "w0") as one,
+            host(settings, "w1") as dead,
+            host(settings, "w2"),
+            reading(settings) as reader,
+        ):
             await until(lambda: reader.states() == everyone)
             before = len(reader.lists)
             redis.stop()
@@ -151,20 +144,17 @@ async def test_the_last_list_stays_while_redis_is_away_and_a_new_redis_learns_al
             redis.start()  # it kept nothing
             await until(lambda: all(redis.ttl_s(f"gateway:worker:{name}") > 0 for name in everyone))
             await until(lambda: any(entry["event"] == "registry_is_back" for entry in logged))
-            stores[0].note_worker(condition("w0", "draining"))
+            one.note(condition("w0", "draining"))
             await until(lambda: reader.states() == {**everyone, "w0": "draining"})
             for workers in reader.lists[before:]:
                 assert len(workers) == 3, "a worker was missing although it lived"
-            die(stores[1])
+            die(dead)
             await until(lambda: "w1" not in reader.states())
-            for store in stores:
-                await store.close()
 
 
 async def test_a_redis_that_hung_until_all_entries_expired_takes_no_worker_away(redis: RedisServer) -> None:
     settings = redis.settings()
-    async with reading(settings) as reader:
-        store = await join(settings, "w1")
+    async with host(settings, "w1"), reading(settings) as reader:
         await until(lambda: reader.states() == {"w1": "ready"})
         redis.pause()
         await asyncio.sleep(3)  # the entry expires meanwhile
@@ -173,19 +163,16 @@ async def test_a_redis_that_hung_until_all_entries_expired_takes_no_worker_away(
         await asyncio.sleep(0.5)
         assert reader.states() == {"w1": "ready"}
         assert all(reader.lists[1:]), "the list was empty once"
-        await store.close()
 
 
 async def test_a_reader_that_comes_before_redis_gets_its_list_when_that_is_there(redis: RedisServer) -> None:
     settings = redis.settings()
     redis.stop()
-    async with reading(settings) as reader:
+    async with reading(settings) as reader, host(settings, "w1"):
         await asyncio.sleep(0.5)
         assert reader.lists == []
         redis.start()
-        store = await join(settings, "w1")
         await until(lambda: reader.states() == {"w1": "ready"})
-        await store.close()
 
 
 async def test_what_something_else_wrote_is_passed_over_and_expired_names_leave_the_set(redis: RedisServer) -> None:
@@ -193,31 +180,31 @@ async def test_what_something_else_wrote_is_passed_over_and_expired_names_leave_
     with redis.client() as client:
         client.sadd("gateway:workers", "gateway:worker:w8", "gateway:worker:w9")
         client.hset("gateway:worker:w9", mapping={"worker": "w9", "sip": "203.0.113.9:5060\n", "state": "ready"})
-        async with reading(settings) as reader:
-            store = await join(settings, "w1")
+        async with reading(settings) as reader, host(settings, "w1"):
             await until(lambda: reader.states() == {"w1": "ready"})
             assert client.smembers("gateway:workers") == {"gateway:worker:w1", "gateway:worker:w9"}
-            await store.close()
 
 
 async def test_two_gateways_with_different_prefixes_do_not_see_each_other(redis: RedisServer) -> None:
-    async with reading(redis.settings(prefix="other")) as other, reading(redis.settings()) as own:
-        store = await join(redis.settings(), "w1")
+    settings, others = redis.settings(), redis.settings(prefix="other")
+    async with reading(others) as other, reading(settings) as own, host(settings, "w1"):
         await until(lambda: own.states() == {"w1": "ready"})
         await asyncio.sleep(0.5)
         assert other.lists == [()]
-        await store.close()
 
 
-async def test_a_condition_is_replaced_while_redis_is_away_and_the_newest_is_written(redis: RedisServer) -> None:
+async def test_what_changed_while_redis_was_away_is_written_when_it_is_back(redis: RedisServer) -> None:
     settings = redis.settings()
-    store = await join(settings, "w1")
-    await until(lambda: redis.ttl_s("gateway:worker:w1") > 0)
-    redis.stop()
-    for calls in range(4):
-        store.note_worker(replace(condition("w1"), live_calls=calls))
-    await until(lambda: store.away)
-    redis.start()
-    with redis.client() as client:
-        await until(lambda: client.hget("gateway:worker:w1", "live_calls") == "3")
-    await store.close()
+    async with host(settings, "w1", "w2") as writer:
+        await until(lambda: redis.ttl_s("gateway:worker:w2") > 0)
+        with structlog.testing.capture_logs() as logged:
+            redis.pause()
+            writer.note(condition("w2", "ended"))
+            writer.note(condition("w1", "draining", calls=3))
+            await until(lambda: any(entry["event"] == "registry_not_written" for entry in logged))
+            redis.resume()
+        with redis.client() as client:
+            await until(lambda: client.hget("gateway:worker:w1", "state") == "draining")
+            assert client.hget("gateway:worker:w1", "live_calls") == "3"
+            await until(lambda: client.smembers("gateway:workers") == {"gateway:worker:w1"})
+            assert not client.exists("gateway:worker:w2")
