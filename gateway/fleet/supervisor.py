@@ -32,6 +32,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,7 @@ from gateway.sip.library.stun import with_public_address
 from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import free_places
+from gateway.store.registry import RegistryWriter
 
 TICK_S = 1.0
 KILL_AFTER_S = 10.0
@@ -125,6 +127,7 @@ class Supervisor:
         self._nursery: Nursery
         self._crew: Crew
         self._store: RedisCallStore
+        self._registry: RegistryWriter | None = None  # a private Redis has none
 
     async def run(self) -> None:
         """
@@ -143,6 +146,8 @@ class Supervisor:
             self._nursery = Nursery(self._nursery_process, self._on_nursery_end)
             stack.callback(self._nursery.close)
             redis_url = await self._open_redis(stack)
+            if self._settings.redis.url is not None:
+                self._registry = await stack.enter_async_context(RegistryWriter(self._settings.redis))
             realtime = await self._open_simulator(stack) if self._simulate else {}
             values = {
                 "redis_url": redis_url,
@@ -261,7 +266,17 @@ class Supervisor:
             self._crew.drain(self._crew.members[number], self._settings.call.max_length_s)
         self._tell()
 
+    def _register(self) -> None:
+        """Write down how all workers are; where no edge may send them calls, without an address."""
+        if self._registry is None:
+            return
+        conditions = [member.condition for member in self._crew if member.condition is not None]
+        if not (self._settings.edge.start or self._settings.sip.edges):
+            conditions = [replace(condition, sip="") for condition in conditions]
+        self._registry.set_workers(conditions)
+
     def _tell(self) -> None:
+        self._register()
         ready = [member for member in self._crew if member.in_service and member.ready_at is not None]
         live = sum(member.live_calls for member in self._crew)
         self._notifier.status(f"{len(ready)} workers, {live} of {self._settings.fleet.calls} calls")
@@ -272,6 +287,7 @@ class Supervisor:
             self._announce(f"ready: sip:127.0.0.1:{ready[0].port} (UDP), {len(ready)} workers")
 
     def _on_death(self, member: Member, how: str) -> None:
+        self._register()
         asked = member.leaving or (member.condition is not None and member.condition.state in ("draining", "ended"))
         if asked and how == "exit code 0":
             _log.info("worker_ended", name=member.name)
@@ -313,6 +329,7 @@ class Supervisor:
         try:
             async with asyncio.timeout(limit_s):
                 while self._crew.members:
+                    self._register()
                     self._wake.clear()
                     await self._wake.wait()
         except TimeoutError:

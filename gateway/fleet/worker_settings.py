@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.errors import ConfigError
+from gateway.own_address import ANY, own_address_towards
 from gateway.settings.section import Section
 from gateway.settings.sections import Settings
 from gateway.settings.sip import SipSettings
 
 RTP_PORTS = 16
 """Of each worker: two for each of four calls, and as many again, so that a port rests before it is used again."""
-LOOPBACK = "127.0.0.1"
-ANY = "0.0.0.0"
-SOMEWHERE = "192.0.2.1"
-"""Outside, by every routing table (RFC 5737)."""
 S = TypeVar("S", bound=Section)
 
 
@@ -111,14 +107,7 @@ def media_address(sip: SipSettings) -> str:
         sip: the operator's, with the public address if STUN found it.
     """
     given = sip.media_address or sip.public_address or sip.host
-    if given != ANY:
-        return given
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((SOMEWHERE, 9))  # sends nothing: it only asks which way a packet would take
-        except OSError:
-            return LOOPBACK
-        return str(probe.getsockname()[0])
+    return own_address_towards() if given == ANY else given
 
 
 def changed(section: S, values: Mapping[str, Any]) -> S:

@@ -82,9 +82,9 @@ class RegistryWriter:
     """
     Writes the entries of workers of this machine: of the one in this process, or of all that a supervisor has.
 
-    ``note`` neither waits nor raises; one task writes, everything that is due in one round trip. Entries are always
-    written whole, so a write that is repeated or lost does no harm. Use as ``async with``, which takes all entries away
-    at its end. Thread: loop.
+    ``set_workers`` neither waits nor raises; one task writes, everything that is due in one round trip. Entries are
+    always written whole, so a write that is repeated or lost does no harm. Use as ``async with``, which takes all
+    entries away at its end. Thread: loop.
 
     Args:
         settings: where Redis is, the prefix and the times; ``url`` must be set.
@@ -116,28 +116,24 @@ class RegistryWriter:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._news |= self._workers.keys()
-        self._workers.clear()
+        self.set_workers(())
         with suppress(*AWAY):
             if self._news and not self._away:
                 await self._send(self._news, self._news)
         await self._redis.aclose()
 
     @runs_on("loop")
-    def note(self, condition: WorkerCondition) -> None:
+    def set_workers(self, conditions: Iterable[WorkerCondition]) -> None:
         """
-        Put a new condition of a worker in the place of its last one; the state ``ended`` takes its entry away.
+        Put these workers in the place of those given before; the entry of one that ended or is left out is taken away.
 
         A new state is written at once, a number of calls with the next heartbeat.
         """
-        name = condition.worker
-        last = self._workers.pop(name, None)
-        if condition.state != "ended":
-            self._workers[name] = condition
-        elif last is None:
-            return
-        if last is None or replace(last, live_calls=condition.live_calls) != condition:
-            self._news.add(name)
+        before, now = self._workers, {each.worker: each for each in conditions if each.state != "ended"}
+        self._workers = now
+        news = {name for name in before.keys() | now.keys() if _is_news(before.get(name), now.get(name))}
+        if news:
+            self._news |= news
             self._wake.set()
 
     async def _write(self) -> None:
@@ -203,6 +199,10 @@ class RegistryWriter:
             "capacity": str(condition.capacity),
             "heartbeat_at": as_text(self._now()),
         }
+
+
+def _is_news(last: WorkerCondition | None, new: WorkerCondition | None) -> bool:
+    return last is None or new is None or replace(last, live_calls=new.live_calls) != new
 
 
 def own_version() -> str:

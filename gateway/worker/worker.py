@@ -45,14 +45,17 @@ from gateway.call.ports import TimerHandle
 from gateway.condition import WorkerCondition
 from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError, StoreError
+from gateway.own_address import ANY, own_address_towards
 from gateway.recording.recorder import RecordingWriter
 from gateway.settings.sections import RedisSettings, Settings
+from gateway.settings.sip import SipSettings
 from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.library.endpoint import SipInfo, phone_format
 from gateway.sip.thread import SipThread
 from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
+from gateway.store.registry import RegistryWriter
 from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import runs_on
 from gateway.tools.webhook import WebhookClient
@@ -66,6 +69,8 @@ from gateway.worker.switchboard import DialOrder, Switchboard
 
 _log = structlog.get_logger(__name__)
 _STORE_CLOSE_S = 2.0
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""The machine's own (``PROC_PID_INIT_INO`` of Linux); each container counts its processes for itself."""
 
 NO_KEY = (
     "realtime.api_key: no API key: set OPENAI_API_KEY (or GATEWAY_REALTIME__API_KEY), "
@@ -74,8 +79,10 @@ NO_KEY = (
 
 
 def worker_name(pid: int) -> str:
-    """Return the name of the worker that has this process id on this machine."""
-    return f"{socket.gethostname()}-{pid}"
+    """Return the name of the worker that has this process id on this machine, or in this container of it."""
+    namespace = os.stat("/proc/self/ns/pid").st_ino if os.path.exists("/proc/self/ns/pid") else FIRST_PID_NAMESPACE
+    container = "" if namespace == FIRST_PID_NAMESPACE else f"-{namespace:x}"
+    return f"{socket.gethostname()}{container}-{pid}"
 
 
 class LoopClock:
@@ -101,7 +108,8 @@ class Worker:
     Args:
         settings: all of them.
         announce: takes the lines a person should see at start and stop.
-        on_condition: takes how the worker is, at each change: from when it takes calls until it has ended.
+        on_condition: takes how the worker is, at each change: from when it takes calls until it has ended; without it,
+            the worker enters itself into the registry.
 
     Raises:
         ConfigError: there is no key, or the dialplan cannot be used; with all its mistakes.
@@ -123,7 +131,6 @@ class Worker:
         self.name = worker_name(os.getpid())
         self._on_condition = on_condition
         self._condition: WorkerCondition | None = None
-        self._registry: Callable[[WorkerCondition], None] = lambda condition: None
         self._stop_asked = asyncio.Event()
         self._drain_changed = asyncio.Event()
         self._drain_until = math.inf
@@ -160,7 +167,9 @@ class Worker:
             switchboard.capacity = info.capacity
             await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
             self._tell_ready(info)
-            self._registry = store.note_worker
+            if self._on_condition is None and self._settings.redis.url is not None:
+                registry = await stack.enter_async_context(RegistryWriter(self._settings.redis))
+                self._on_condition = partial(_register, registry, self._settings.sip)
             self._note(WorkerCondition(self.name, "ready", 0, info.capacity, f"{info.host}:{info.port}"))
             switchboard.on_calls = lambda calls: self._now(live_calls=calls)
             await self._until_stopped(sip, switchboard)
@@ -299,7 +308,6 @@ class Worker:
     def _note(self, condition: WorkerCondition) -> None:
         if condition != self._condition:
             self._condition = condition
-            self._registry(condition)
             if self._on_condition is not None:
                 self._on_condition(condition)
 
@@ -352,6 +360,14 @@ def _note_upstream(store: RedisCallStore, told: UpstreamAway | UpstreamBack | He
             _log.warning("upstream_back", model=model, **figures)
             store.count("outages", f"{model} ended")
             store.note_upstream(model, state="back", **figures)
+
+
+def _register(registry: RegistryWriter, sip: SipSettings, condition: WorkerCondition) -> None:
+    """Write down how a worker without a fleet is, and where its edges reach it, if it stands behind any."""
+    host, _, port = condition.sip.rpartition(":")
+    if host == ANY and sip.edges:
+        host = own_address_towards(sip.edges[0].partition("/")[0])
+    registry.set_workers([replace(condition, sip=f"{host}:{port}" if sip.edges else "")])
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

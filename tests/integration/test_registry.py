@@ -59,8 +59,7 @@ def condition(name: str, state: State = "ready", calls: int = 0) -> WorkerCondit
 async def host(settings: RedisSettings, *workers: str) -> AsyncIterator[RegistryWriter]:
     """A machine with these workers."""
     async with RegistryWriter(settings) as writer:
-        for worker in workers:
-            writer.note(condition(worker))
+        writer.set_workers(map(condition, workers))
         yield writer
 
 
@@ -68,7 +67,7 @@ def die(writer: RegistryWriter) -> None:
     """Write no more, without a farewell, as a machine without power."""
     assert writer._task is not None
     writer._task.cancel()
-    writer._workers.clear()
+    writer._workers = {}
 
 
 async def test_workers_join_change_and_leave_before_all_readers(redis: RedisServer) -> None:
@@ -82,14 +81,14 @@ async def test_workers_join_change_and_leave_before_all_readers(redis: RedisServ
                 assert (worker.condition.sip, worker.condition.capacity) == ("127.0.0.1:5071", 4)
                 assert worker.host
                 assert worker.heartbeat_at <= time.time()
-                first.note(condition("w1", "overloaded"))
+                first.set_workers([condition("w1", "overloaded")])
                 await until(lambda: one.states()["w1"] == other.states()["w1"] == "overloaded")
-                first.note(condition("w1", "draining"))
+                first.set_workers([condition("w1", "draining")])
                 await until(lambda: one.states()["w1"] == other.states()["w1"] == "draining")
             await until(lambda: one.states() == other.states() == {"w1": "draining"})
-            first.note(condition("w1", "ended"))
+            first.set_workers([condition("w1", "ended")])
             await until(lambda: one.states() == other.states() == {})
-            first.note(condition("w1", "ended"))
+            first.set_workers([condition("w1", "ended")])
     assert redis.keys() == set()
 
 
@@ -118,9 +117,9 @@ async def test_the_number_of_calls_comes_with_the_heartbeat_which_alone_is_no_ne
     async with host(settings, "w1") as writer, reading(settings) as reader:
         await until(lambda: reader.states() == {"w1": "ready"})
         lists = len(reader.lists)
-        writer.note(condition("w1", calls=1))
+        writer.set_workers([condition("w1", calls=1)])
         await until(lambda: reader.lists[-1][0].condition.live_calls == 1)
-        writer.note(condition("w1"))
+        writer.set_workers([condition("w1")])
         await until(lambda: reader.lists[-1][0].condition.live_calls == 0)
         await asyncio.sleep(0.5)  # two looks
         assert len(reader.lists) == lists + 2
@@ -144,7 +143,7 @@ async def test_the_last_list_stays_while_redis_is_away_and_a_new_redis_learns_al
             redis.start()  # it kept nothing
             await until(lambda: all(redis.ttl_s(f"gateway:worker:{name}") > 0 for name in everyone))
             await until(lambda: any(entry["event"] == "registry_is_back" for entry in logged))
-            one.note(condition("w0", "draining"))
+            one.set_workers([condition("w0", "draining")])
             await until(lambda: reader.states() == {**everyone, "w0": "draining"})
             for workers in reader.lists[before:]:
                 assert len(workers) == 3, "a worker was missing although it lived"
@@ -199,8 +198,7 @@ async def test_what_changed_while_redis_was_away_is_written_when_it_is_back(redi
         await until(lambda: redis.ttl_s("gateway:worker:w2") > 0)
         with structlog.testing.capture_logs() as logged:
             redis.pause()
-            writer.note(condition("w2", "ended"))
-            writer.note(condition("w1", "draining", calls=3))
+            writer.set_workers([condition("w2", "ended"), condition("w1", "draining", calls=3)])
             await until(lambda: any(entry["event"] == "registry_not_written" for entry in logged))
             redis.resume()
         with redis.client() as client:
