@@ -23,7 +23,7 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""One IPv4 address of this machine."""
+"""One IPv4 address of this machine, which goes into the registry or into a Record-Route."""
 
 
 class FleetSettings(Section):
@@ -50,6 +50,10 @@ class EdgeSettings(Section):
 
     start: bool = Field(True, description="start Kamailio on this machine; false if the edge runs elsewhere")
     kamailio: Path = Field(Path("kamailio"), description="the program, version 5.6 or newer")
+    inner_host: Address = Field(
+        "127.0.0.1", description="IPv4 address that the edge listens on for workers; private, if they run elsewhere"
+    )
+    inner_port: Port = Field(0, description="SIP port that the edge listens on for workers; 0 picks a free one")
     host_ipv6: str | None = Field(None, description="IPv6 address to listen on as well; its media need rtpengine")
     key: SecretStr | None = Field(
         None,
