@@ -33,8 +33,8 @@ check: $(VENV)/dev ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/lab /usr/bin/sipp ## CPU, memory and latency of one full worker, 60 s; also in out/bench.json
-	$(BIN)/python -m gateway.lab.bench $(ARGS)
+bench: $(VENV)/lab /usr/sbin/kamailio ## CPU, memory and latency of 40 calls, about five minutes; also in out/bench.json
+	$(BIN)/gateway bench $(or $(ARGS),--calls 40)
 
 soak: $(VENV)/dev /usr/bin/sipp ## 30 minutes of calls with random faults upstream, watched for leaks
 	$(BIN)/python -m tests.soak $(ARGS)

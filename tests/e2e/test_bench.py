@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,49 +11,56 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.errors import ConfigError
-from gateway.lab.bench.run import run_bench
+from gateway.lab.bench.picture import draw_bench
+from gateway.lab.bench.run import BenchPlan, run_bench
+from gateway.lab.bench.short_calls import ShortCallsPlan
 from gateway.sip.library.pj import pj
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timing")]
 
-KEYS = {"cpu_percent_per_call", "floor_ratio", "rss_mb", "first_audio_ms", "rtp_interval_p99_ms"}
+KEYS = {
+    *("cpu_percent_per_call", "floor_ratio", "rss_mb", "first_audio_ms", "rtp_interval_p99_ms", "pss_mb_per_call"),
+    *("setup_p50_ms", "setup_p95_ms", "idle_worker_cpu_percent", "model_cpu_percent", "callers_cpu_percent"),
+    *("first_audio_after_delta_p50_ms", "first_audio_after_delta_p95_ms"),
+}
 
 
-async def test_a_short_bench_measures_the_gateway_and_the_floor() -> None:
+async def test_a_short_bench_measures_the_gateway_and_the_floor(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     lines: list[str] = []
-    result = await run_bench(seconds=2, calls=0, tell=lines.append, settle_s=0.5)
+    short = ShortCallsPlan(rate=4, seconds=1, hold_s=0.1, after_s=0)
+    plan = BenchPlan(seconds=5, settle_s=0.5, age_s=0, idle_s=1, canary_s=5, short=short, command="gateway bench")
+    result = await run_bench(plan, lines.append)
     figures = json.loads(json.dumps(result.to_json()))
-    assert figures.keys() >= KEYS
-    assert all(figures[key] > 0 for key in KEYS)
-    assert figures["calls"] == pj.EpConfig().uaConfig.maxCalls, "as many as the gateway says it can hold"
+    assert all(figures[key] > 0 for key in KEYS), figures
+    assert figures["calls"] == pj.EpConfig().uaConfig.maxCalls, "as many as one worker holds"
+    assert figures["errors"] == []
     assert figures["rtp_interval_p99_ms"] > 10
-    assert result.floor.speech_share > 0.3  # the loop gives every caller its own speech
-    assert 20 < result.gateway.rtp_received / result.gateway.calls <= 115
+    assert all(each.speech_share > 0.05 for each in result.floors)  # the loop gives every caller its own speech
+    assert 200 < result.full.received / result.full.calls <= 265
+    assert figures["workers"] >= 1
+    assert result.canary is not None
+    assert result.canary.delay_ms > 20, "a jitter buffer is on the way"
+    assert result.short is not None
+    assert result.short.placed == 4
+    assert (result.short.answered, result.short.lost) == (4, 0)
     assert any("floor" in line for line in lines)
+    assert all(len(row) == 4 for row in result.rows())
+    await asyncio.to_thread(draw_bench, tmp_path / "bench.png", result)
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert set(psutil.Process().children()) <= before
 
 
 async def test_a_bench_that_is_told_to_stop_leaves_no_process_behind(tmp_path: Path) -> None:
-    command = (
-        sys.executable,
-        "-m",
-        "gateway.lab.bench",
-        "--seconds",
-        "30",
-        "--calls",
-        "1",
-        "--out",
-        str(tmp_path / "b"),
-    )
+    command = (sys.executable, "-m", "gateway", "bench", "--no-floor", "--calls", "1", "--out", str(tmp_path / "b"))
     bench = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     try:
         started = psutil.Process(bench.pid)
         async with asyncio.timeout(40):
-            while not {"simulator", "serve"} <= {word for each in started.children() for word in each.cmdline()}:
+            wanted = {"gateway.lab.bench.model", "serve"}
+            while not wanted <= {word for each in started.children() for word in each.cmdline()}:
                 await asyncio.sleep(0.05)
         children = started.children(recursive=True)
         bench.send_signal(signal.SIGTERM)
@@ -69,9 +75,3 @@ async def test_a_bench_that_is_told_to_stop_leaves_no_process_behind(tmp_path: P
     assert len(gone) >= 2
     assert not alive
     assert not (tmp_path / "b").exists()
-
-
-async def test_without_sipp_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
-    with pytest.raises(ConfigError, match="apt-get install sip-tester"):
-        await run_bench(seconds=1, calls=1, tell=lambda _line: None)

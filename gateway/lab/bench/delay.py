@@ -24,10 +24,10 @@ from rich.table import Table
 from gateway.audio.pcm import MODEL, PHONE
 from gateway.audio.resample import Downsampler, delay_ms
 from gateway.errors import GatewayError
-from gateway.lab.bench.callers import calling
 from gateway.lab.bench.child import BenchFailed
 from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
 from gateway.lab.callers.rtp_peer import RtpPeer
+from gateway.lab.callers.signalling import Signalling, place_call
 from gateway.lab.figures.measure import SEGMENT_MS, FloatArray, located_segments
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.lab.simulator.transport.connection import Connection
@@ -162,10 +162,9 @@ async def run_delay(seconds: float) -> Delays:
     Call a gateway of its own and measure.
 
     Raises:
-        ConfigError: SIPp is not installed.
         SipError: the gateway did not start.
-        BenchFailed: the call failed, or nothing came back.
-        ChildFailed: SIPp has ended.
+        CallsFailed: the call was not answered.
+        BenchFailed: nothing came back.
     """
     pcm = caller_speech(seconds)
     with tempfile.TemporaryDirectory(prefix="gateway-delay-") as folder:
@@ -173,13 +172,10 @@ async def run_delay(seconds: float) -> Delays:
         plan.write_text(_DIALPLAN)
         async with Simulator(SimulatorOptions(echo=True)) as simulator:
             variables = on_loopback(plan, simulator.url) | {"GATEWAY_CALL__DRAIN_LIMIT_S": "0"}
-            async with (
-                GatewayProcess(variables) as gateway,
-                calling(1, gateway.port, Path(folder), patient=False, speech=pcm) as callers,
-            ):
-                await callers.all_up()
+            async with GatewayProcess(variables) as gateway, Signalling() as signalling, RtpPeer(pcm) as phone:
+                await place_call(signalling, gateway.port, phone)
                 await asyncio.sleep(seconds)
-                (phone,), (connection,) = callers.peers, simulator.connections
+                (connection,) = simulator.connections
                 return measure_delays(phone, pcm, connection)
 
 

@@ -1,224 +1,359 @@
 """
-The measurement: a gateway full of calls, then the same calls with nothing but PJMEDIA, and what both cost.
+The bench. A run measures the gateway between two measurements of the floor, and whatever happens stops what it started.
 
-Theory of operation. The bench starts a simulator and a gateway as child processes (``child.py``), fills the gateway
-with calls (``callers.py``: SIPp signals, RTP peers of ours speak and listen), waits until all are up, and reads CPU
-time and memory of the gateway's process at both ends of a window. Then the same calls go to a user agent that joins
-each call with itself inside PJMEDIA: the least they can cost. ``delay.py`` and ``routes.py`` measure other things in
+How this folder works. ``run_bench`` goes through these phases, each a function here or a module beside:
+
+1. The floor: the same calls go to loopbacks (``gateway.sip.library.loopback``), which join each call with itself inside
+   PJMEDIA: the least that they can cost with this stack. Each loopback has as many calls as a worker holds. Half of
+   this window comes before the gateway's and half after, so that a machine that grows faster or slower meanwhile
+   changes both.
+2. The house (``house.py``): Redis, a model (``model.py``), and ``gateway serve`` with its workers and its edge, each a
+   process of its own. What its workers use without calls is measured first.
+3. The ramp: callers in this process (``lab/callers/phones.py``) go up to the calls asked for in steps. At each step
+   all calls are up and the agents have been heard, then a window begins: CPU by the scheduler's clock of each process
+   (``load.py``), the times of packets by the kernel.
+4. The canary (``canary.py``): one call gives way to one whose voice the model sends back.
+5. Memory, when the calls have been up for a while.
+6. Short calls (``short_calls.py``), where asked for, when the others have ended.
+
+``results.py`` holds the figures, ``picture.py`` draws them. ``delay.py`` and ``routes.py`` measure other things in
 their own ways. What each figure means: ``docs/performance.md``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import platform
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
-from gateway.child_process import ChildFailed
-from gateway.lab.bench.callers import Callers, calling
-from gateway.lab.bench.child import PYTHON, BenchFailed, MeasuredProcess
+import numpy as np
+
+from gateway.audio.pcm import MODEL
+from gateway.lab.bench.canary import measure_canary
+from gateway.lab.bench.child import BenchFailed
+from gateway.lab.bench.house import House, floor, house
+from gateway.lab.bench.load import CpuWindow, Programs
+from gateway.lab.bench.machine import describe_machine
+from gateway.lab.bench.results import BenchResult, Canary, Memory, Setup, ShortCalls, Window
+from gateway.lab.bench.short_calls import ShortCallsPlan, measure_short_calls
+from gateway.lab.callers.media import SPEECH_RMS
+from gateway.lab.callers.phones import Phones, phones
+from gateway.lab.callers.signalling import CallsFailed
+from gateway.lab.callers.streams import all_intervals_ms
 from gateway.lab.figures.measure import percentile
+from gateway.lab.speech import agent_sentences
 
-SETTLE_S = 5.0
-_START_LIMIT_S = 120.0
+STEPS = (4, 10, 20, 40)
+PACE_S = 0.25
+"""Between one INVITE and the next, unless the ramp has a time of its own."""
+HEARD_LIMIT_S = 40.0
 _PROGRESS_S = 10.0
-_RTP_PORT_MIN = 18000
-_CAPACITY = r"can hold (\d+) calls"
+_IDLE_SETTLE_S = 5.0
+_IDLE_S = 10.0
 _LEAST_SPEECH = 0.05
 _TURNS_S = 15.0  # in a window this long the agent has had several turns
 
 Tell = Callable[[str], None]
 
-_DIALPLAN = """\
-agents:
-  bench:
-    instructions: Answer in a sentence or two.
-    greeting: Hello! How can I help you?
-routes:
-  - name: everyone
-    agent: bench
-"""
 
-
-@dataclass(frozen=True, slots=True)
-class Figures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchPlan:
     """
-    What one program needed for its calls in the window.
+    What a run does.
 
     Attributes:
-        calls: calls that were up all the time.
-        cpu_percent_per_call: share of one core, of the program's own process.
-        rss_mb: memory of that process at the end.
-        first_audio_ms: per call, from the caller's ACK to the first packet with speech.
-        rtp_interval_p50_ms: time between packets at the receiver, all calls together.
-        rtp_interval_p99_ms: the same, 99 % are not longer.
-        rtp_interval_max_ms: the longest.
-        rtp_received: packets, all calls together.
-        rtp_lost: packets that never came.
-        speech_share: share of packets with speech in them, of the call with the least.
+        calls: calls at once; 0 takes as many as one worker holds.
+        seconds: length of the gateway's window with all calls, and of both windows of the floor together.
+        step_seconds: length of the windows before.
+        age_s: how long the calls are up before memory is measured.
+        settle_s: between all calls being up and a window.
+        idle_s: how long workers without calls are measured; 0 leaves it out.
+        ramp_s: all calls are placed within this time, without steps; None goes by steps.
+        has_floor: measure the floor.
+        canary_s: how long the canary speaks; 0 leaves it out.
+        short: many short calls; None leaves them out.
+        uplink_ms: caller audio per message to the model.
+        command: repeats the run; for the record.
     """
 
+    calls: int = 0
+    seconds: float = 60.0
+    step_seconds: float = 20.0
+    age_s: float = 120.0
+    settle_s: float = 5.0
+    idle_s: float = _IDLE_S
+    ramp_s: float | None = None
+    has_floor: bool = True
+    canary_s: float = 12.0
+    short: ShortCallsPlan | None = None
+    uplink_ms: int = 20
+    command: str = ""
+
+
+@dataclass
+class _Run:
+    """What one run has to work with, and has found so far."""
+
+    plan: BenchPlan
     calls: int
-    cpu_percent_per_call: float
-    rss_mb: float
-    first_audio_ms: tuple[float, ...]
-    rtp_interval_p50_ms: float
-    rtp_interval_p99_ms: float
-    rtp_interval_max_ms: float
-    rtp_received: int
-    rtp_lost: int
-    speech_share: float
+    work_dir: Path
+    tell: Tell
+    steps: list[Window] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """The gateway's figures beside those of the bare bridge (the floor), from one run on one machine."""
-
-    seconds: float
-    gateway: Figures
-    floor: Figures
-
-    @property
-    def floor_ratio(self) -> float:
-        """CPU of the gateway as a multiple of the least the same calls can cost."""
-        return self.gateway.cpu_percent_per_call / max(self.floor.cpu_percent_per_call, 1e-9)
-
-    def to_json(self) -> dict[str, float | int | str]:
-        """Return the figures by the names that other programs read; milliseconds, MiB, percent of one core."""
-        ours, floor = self.gateway, self.floor
-        return {
-            "cpu_percent_per_call": round(ours.cpu_percent_per_call, 3),
-            "floor_ratio": round(self.floor_ratio, 2),
-            "rss_mb": round(ours.rss_mb, 1),
-            "first_audio_ms": round(median(ours.first_audio_ms), 1),
-            "rtp_interval_p99_ms": round(ours.rtp_interval_p99_ms, 2),
-            "calls": ours.calls,
-            "seconds": self.seconds,
-            "floor_cpu_percent_per_call": round(floor.cpu_percent_per_call, 3),
-            "floor_rss_mb": round(floor.rss_mb, 1),
-            "floor_rtp_interval_p99_ms": round(floor.rtp_interval_p99_ms, 2),
-            "first_audio_max_ms": round(max(ours.first_audio_ms), 1),
-            "rtp_interval_max_ms": round(ours.rtp_interval_max_ms, 2),
-            "rtp_lost": ours.rtp_lost,
-            "speech_share": round(ours.speech_share, 3),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """What is asked of one program: how many calls for how long; patient callers wait for its first word."""
-
-    calls: int
-    seconds: float
-    settle_s: float
-    patient: bool
-
-
-async def run_bench(*, seconds: float, calls: int, tell: Tell, settle_s: float = SETTLE_S) -> BenchResult:
+async def run_bench(plan: BenchPlan, tell: Tell) -> BenchResult:
     """
-    Measure the gateway, then the floor. Everything started is stopped again, whatever happens.
+    Measure the gateway beside the floor. Everything started is stopped again, whatever happens.
 
     Args:
-        seconds: length of each of the two windows.
-        calls: calls at once; 0 takes as many as the worker holds.
+        plan: what to do.
         tell: takes a line of progress.
-        settle_s: time between all calls being up and a window.
 
     Raises:
-        ConfigError: SIPp or psutil is not installed.
-        ChildFailed: a program did not start, or took no calls.
+        ConfigError: psutil is not installed, or this is not Linux.
+        ChildFailed: a program did not start, or ended.
+        CallsFailed: calls were not heard.
         BenchFailed: calls did not stay up.
+        StoreError: Redis did not start.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
         work_dir = Path(folder)
-        async with _gateway(work_dir) as (gateway, port):
-            calls = calls or int((await gateway.find(_CAPACITY, _START_LIMIT_S))[1])
-            tell(f"gateway: {calls} calls, {seconds:g} s, agent simulated in another process")
-            ours = await _measure(gateway, port, _Window(calls, seconds, settle_s, True), work_dir, tell)
-            if ours.speech_share < _LEAST_SPEECH and seconds >= _TURNS_S:
-                raise BenchFailed(f"the agent was hardly heard: speech in {ours.speech_share:.0%} of a call's packets")
-        async with _loopback(work_dir) as (loopback, port):
-            tell(f"floor: the same {calls} calls looped inside PJMEDIA, {seconds:g} s")
-            floor = await _measure(loopback, port, _Window(calls, seconds, settle_s, False), work_dir, tell)
-    return BenchResult(seconds, ours, floor)
+        capacity = await _capacity(work_dir)
+        run = _Run(plan, plan.calls or capacity, work_dir, tell)
+        floors: list[Window] = []
+        rss_mb = 0.0
+        if plan.has_floor:
+            before, rss_mb = await _measure_floor(run, capacity)
+            floors.append(before)
+        async with house(work_dir, plan.calls, uplink_ms=plan.uplink_ms) as built:
+            result = await _measure_house(run, built)
+        if plan.has_floor:
+            floors.append((await _measure_floor(run, capacity))[0])
+        else:
+            run.notes.append("the floor was not measured: the figures are not put beside the least that calls cost")
+        return result(floors, rss_mb)
 
 
-@asynccontextmanager
-async def _gateway(work_dir: Path) -> AsyncIterator[tuple[MeasuredProcess, int]]:
-    """Run a simulator and a gateway that uses it; give the gateway and its SIP port."""
-    (work_dir / "bench.yaml").write_text(_DIALPLAN)
-    simulator_command = [*PYTHON, "-m", "gateway", "simulator", "--port", "0"]
-    async with MeasuredProcess("simulator", simulator_command, work_dir) as simulator:
-        url = (await simulator.find(r"wss?://\S+", _START_LIMIT_S))[0]
-        environment = {
-            "GATEWAY_DIALPLAN": "bench.yaml",
-            "GATEWAY_SIP__HOST": "127.0.0.1",
-            "GATEWAY_SIP__PORT": "0",
-            "GATEWAY_SIP__RTP_PORT_MIN": str(_RTP_PORT_MIN),
-            "GATEWAY_SIP__RTP_PORT_MAX": str(_RTP_PORT_MIN + 198),
-            "GATEWAY_REALTIME__URL": url,
-            "GATEWAY_REALTIME__API_KEY": "bench",
-            "GATEWAY_CALL__DRAIN_LIMIT_S": "0",
-        }
-        async with MeasuredProcess("gateway", [*PYTHON, "-m", "gateway", "serve"], work_dir, environment) as gateway:
-            yield gateway, await _sip_port(gateway)
+async def _capacity(work_dir: Path) -> int:
+    """Return how many calls one worker holds: as many as one loopback says."""
+    async with floor(work_dir, 1, 1) as (started, _):
+        return int((await started[0].find(r"holds (\d+) calls", 1.0))[1])
 
 
-@asynccontextmanager
-async def _loopback(work_dir: Path) -> AsyncIterator[tuple[MeasuredProcess, int]]:
-    command = [*PYTHON, "-m", "gateway.sip.library.loopback", "--rtp-port-min", str(_RTP_PORT_MIN)]
-    async with MeasuredProcess("loopback", command, work_dir) as loopback:
-        yield loopback, await _sip_port(loopback)
+async def _measure_floor(run: _Run, capacity: int) -> tuple[Window, float]:
+    """Return a window of half the length, and the memory of one loopback."""
+    plan, seconds = run.plan, run.plan.seconds / 2
+    async with floor(run.work_dir, run.calls, capacity) as (started, ports):
+        run.tell(f"floor: {run.calls} calls looped inside PJMEDIA by {len(started)} processes, {seconds:g} s")
+        async with phones(ports, is_patient=False) as callers:
+            await callers.ramp(run.calls, PACE_S * min(run.calls, 4 * capacity))
+            await callers.all_heard(callers.placed, HEARD_LIMIT_S)
+            await asyncio.sleep(plan.settle_s)
+            programs = Programs(tuple(each for child in started for each in child.processes()))
+            window = await _window(run, callers, programs, seconds)
+            _check(window, "the floor")
+            rss_mb = max(child.rss_mb() for child in started)
+            await callers.hang_up(callers.up)
+    return window, rss_mb
 
 
-async def _sip_port(child: MeasuredProcess) -> int:
-    return int((await child.find(r"ready: sip:\S+?:(\d+)", _START_LIMIT_S))[1])
+async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], float], BenchResult]:
+    """Go through the phases of the gateway; return what makes the result of them and of the floor."""
+    plan = run.plan
+    idle_percent, idle_workers = await _measure_idle(run, built)
+    async with phones([built.port]) as callers:
+        if plan.ramp_s is None:
+            for calls in [*(step for step in STEPS if step < run.calls), run.calls]:
+                await _step(run, built, callers, calls, (calls - len(callers.placed)) * PACE_S)
+        else:
+            await _step(run, built, callers, run.calls, plan.ramp_s)
+        last_up = time.monotonic()
+        setup = _setup(callers, built)
+        canary = await _canary(run, built, callers)
+        memory = await _measure_memory(run, built, callers, last_up - run.steps[-1].seconds)
+        _note_ends(run, callers)
+        await callers.hang_up(callers.up)
+    short = await _short_calls(run, built)
+    run.errors += [f"protocol violation towards the model: {each}" for each in dict.fromkeys(built.violations())]
+    machine = await asyncio.to_thread(describe_machine)
+
+    def finish(floors: list[Window], floor_rss_mb: float) -> BenchResult:
+        return BenchResult(
+            asked=run.calls,
+            setup=setup,
+            steps=run.steps,
+            memory=memory,
+            floors=floors,
+            floor_rss_mb=floor_rss_mb,
+            idle_percent=idle_percent,
+            idle_workers=idle_workers,
+            canary=canary,
+            short=short,
+            uplink_ms=plan.uplink_ms,
+            machine=machine,
+            errors=run.errors,
+            notes=run.notes,
+            command=plan.command,
+        )
+
+    return finish
 
 
-async def _measure(child: MeasuredProcess, port: int, window: _Window, work_dir: Path, tell: Tell) -> Figures:
-    calls = window.calls
-    async with calling(calls, port, work_dir, patient=window.patient) as callers:
-        try:
-            await callers.all_up()
-        except (BenchFailed, ChildFailed) as failed:
-            raise child.failure(f"was called in vain ({failed})") from failed
-        tell(f"  all {calls} up, first speech after {median(callers.first_audio_ms()):.0f} ms")
-        await asyncio.sleep(window.settle_s)
-        callers.start_window()
-        cpu_s, began = child.cpu_s(), time.monotonic()
-        while (left := began + window.seconds - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _PROGRESS_S))
-            so_far = time.monotonic() - began
-            used = (child.cpu_s() - cpu_s) / so_far / calls * 100
-            tell(f"  {so_far:3.0f} s: {used:.2f} % of a core per call, {child.rss_mb():.1f} MiB")
-        cpu_s, lasted_s = child.cpu_s() - cpu_s, time.monotonic() - began
-        rss_mb = child.rss_mb()
-        callers.check_window(lasted_s)
-        figures = _figures(callers, cpu_s / lasted_s / calls * 100, rss_mb)
-        await child.stop()  # hangs up every call, which ends SIPp's side in order
-    return figures
+async def _measure_idle(run: _Run, built: House) -> tuple[float | None, int]:
+    """Return the CPU of one worker without calls, in percent of one core, and how many there are."""
+    if not run.plan.idle_s:
+        run.notes.append("workers without calls were not measured")
+        return None, 0
+    run.tell(f"gateway: up, {run.plan.idle_s:g} s without calls")
+    await asyncio.sleep(min(_IDLE_SETTLE_S, run.plan.idle_s))
+    workers = tuple(each for each in built.gateway.processes() if each.is_worker)
+    window = CpuWindow(Programs(workers))
+    await asyncio.sleep(run.plan.idle_s)
+    return window.so_far().gateway / max(len(workers), 1), len(workers)
 
 
-def _figures(callers: Callers, cpu_percent_per_call: float, rss_mb: float) -> Figures:
-    intervals = [each for peer in callers.peers for each in peer.reception.intervals_ms()]
-    counts = [peer.reception.counts() for peer in callers.peers]
-    return Figures(
-        calls=len(callers.peers),
-        cpu_percent_per_call=cpu_percent_per_call,
-        rss_mb=rss_mb,
-        first_audio_ms=tuple(callers.first_audio_ms()),
-        rtp_interval_p50_ms=percentile(intervals, 50),
-        rtp_interval_p99_ms=percentile(intervals, 99),
-        rtp_interval_max_ms=max(intervals),
-        rtp_received=sum(each.received for each in counts),
-        rtp_lost=sum(each.lost for each in counts),
-        speech_share=callers.speech_share(),
+async def _step(run: _Run, built: House, callers: Phones, calls: int, within_s: float) -> None:
+    """Go up to so many calls, and measure a window."""
+    more = calls - len(callers.placed)
+    run.tell(f"gateway: {more} more calls within {within_s:g} s, {calls} in all")
+    placed = await callers.ramp(more, within_s)
+    try:
+        await callers.all_heard(placed, HEARD_LIMIT_S)
+    except CallsFailed as failed:
+        raise built.gateway.failure(f"was called in vain ({failed})") from failed
+    if not callers.up:
+        raise built.gateway.failure(f"took no call, it refused with {dict(callers.codes)}")
+    await asyncio.sleep(run.plan.settle_s)
+    seconds = run.plan.seconds if calls == run.calls else run.plan.step_seconds
+    window = await _window(run, callers, programs_of(built), seconds)
+    _check(window, f"the window of {calls} calls")
+    run.steps.append(window)
+
+
+def programs_of(built: House) -> Programs:
+    """Return whose CPU counts as whose."""
+    return Programs(tuple(built.gateway.processes()), built.model.pid, built.redis_pid)
+
+
+async def _window(run: _Run, callers: Phones, programs: Programs, seconds: float) -> Window:
+    """Measure what is up, for so long."""
+    calls, dropped = callers.up, callers.media.dropped
+    cpu, began, began_ns = CpuWindow(programs), time.monotonic(), time.time_ns()
+    while (left := began + seconds - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, _PROGRESS_S))
+        used = cpu.so_far()
+        run.tell(
+            f"  {time.monotonic() - began:3.0f} s: {used.gateway / max(len(calls), 1):.2f} % of a core per call, "
+            f"{used.machine:.0f} % for everything on this machine"
+        )
+    used, lasted_s = cpu.so_far(), time.monotonic() - began
+    packets = callers.media.packets(began_ns)
+    heard = [packets.of(call.media[1]) for call in calls if call.media is not None]
+    intervals = all_intervals_ms(heard).tolist() or [0.0]
+    return Window(
+        calls=len(calls),
+        seconds=lasted_s,
+        cpu=used,
+        interval_p50_ms=percentile(intervals, 50),
+        interval_p99_ms=percentile(intervals, 99),
+        interval_max_ms=max(intervals),
+        received=sum(map(len, heard)),
+        fewest=min(map(len, heard), default=0),
+        lost=sum(each.lost for each in heard),
+        dropped=callers.media.dropped - dropped,
+        speech_share=min((each.speech_share for each in heard), default=0.0),
     )
+
+
+def _check(window: Window, name: str) -> None:
+    """
+    See whether every call really carried audio all the time.
+
+    Raises:
+        BenchFailed: one did not; figures of it would flatter.
+    """
+    if not window.is_whole:
+        wanted = round(window.seconds * 50)
+        raise BenchFailed(f"{name}: a call received {window.fewest} packets in {window.seconds:.0f} s, not {wanted}")
+    if window.speech_share < _LEAST_SPEECH and window.seconds >= _TURNS_S:
+        raise BenchFailed(f"{name}: a caller heard hardly any speech: {window.speech_share:.0%} of its packets")
+
+
+def _setup(callers: Phones, built: House) -> Setup:
+    """Return how all calls began."""
+    spoke_ns, quiet_ms = built.spoke_ns(), _quiet_ms()
+    answered = [call for call in callers.placed if call.answered_ns]
+    heard = [call for call in answered if call.heard_ns]
+    return Setup(
+        asked=len(callers.placed),
+        refused=callers.codes,
+        setup_ms=[call.setup_ms for call in answered],
+        after_ack_ms=[max(0.0, (call.heard_ns - call.answered_ns) / 1e6) for call in heard],
+        after_delta_ms=[
+            (call.heard_ns - spoke_ns[call.number]) / 1e6 - quiet_ms for call in heard if call.number in spoke_ns
+        ],
+    )
+
+
+def _quiet_ms() -> float:
+    """Return how long the greeting is silent at its beginning, in whole frames of 20 ms."""
+    frame = MODEL.frame_samples
+    samples = np.frombuffer(agent_sentences()[0].pcm24k, "<i2").astype(np.float64)
+    power = (samples[: samples.size // frame * frame].reshape(-1, frame) ** 2).mean(axis=1)
+    return float(np.argmax(power > SPEECH_RMS**2) * MODEL.ptime_ms)
+
+
+async def _canary(run: _Run, built: House, callers: Phones) -> Canary | None:
+    if not run.plan.canary_s:
+        run.notes.append("no canary was sent: the delay from mouth to ear was not measured")
+        return None
+    run.tell(f"canary: one call in the place of another, {run.plan.canary_s:g} s")
+    await callers.hang_up(callers.up[-1:])
+    canary = await measure_canary(callers.signalling, built.port, run.plan.canary_s)
+    await callers.all_heard(await callers.ramp(1, 0), HEARD_LIMIT_S)  # the other call again
+    return canary
+
+
+async def _measure_memory(run: _Run, built: House, callers: Phones, up_since: float) -> Memory:
+    """Wait until the calls are old enough, then measure."""
+    left_s = up_since + run.plan.age_s - time.monotonic()
+    if left_s > 0:
+        run.tell(f"memory: in {left_s:.0f} s, when the calls have been up for {run.plan.age_s:g} s")
+        await asyncio.sleep(left_s)
+    if run.plan.age_s < 120:
+        run.notes.append(f"memory is that of calls {run.plan.age_s:g} s old or little more; 120 s are usual")
+    processes = built.gateway.processes()
+    own = [each for each in processes if each.kind == "gateway"]
+    return Memory(
+        calls=len(callers.up),
+        age_s=time.monotonic() - up_since,
+        gateway=sum(each.pss_mb() for each in own),
+        edge=sum(each.pss_mb() for each in processes if each.kind == "edge"),
+        processes=len(own),
+        workers=sum(each.is_worker for each in own),
+        largest_rss=built.gateway.rss_mb(),
+    )
+
+
+def _note_ends(run: _Run, callers: Phones) -> None:
+    """Note which calls were refused or did not stay up."""
+    for code, count in sorted(callers.codes.items()):
+        run.errors.append(f"{count} calls of the ramp were refused with {code}")
+    ended = sum(call.ended_by_far for call in callers.placed)
+    if ended:
+        run.errors.append(f"{ended} calls were ended by the gateway")
+
+
+async def _short_calls(run: _Run, built: House) -> ShortCalls | None:
+    if run.plan.short is None:
+        run.notes.append("calls per second were not measured (--short-calls RATE:SECONDS)")
+        return None
+    short = await measure_short_calls(run.plan.short, built, programs_of(built), run.tell)
+    if short.lost:
+        run.errors.append(f"{short.lost} of the short calls were lost")
+    return short
