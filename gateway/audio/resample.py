@@ -27,7 +27,8 @@ GRID = 2.0**22
 
 _UNITS = 8  # smallest exchanges of whole samples per row of a matrix product; measured: cheapest for 20 ms and 250 ms
 _ROWS = 64  # rows per product: fits the cache and stays below the size at which BLAS wakes its threads
-_SILENCE = bytes(BYTES_PER_SAMPLE)
+_PCM = np.dtype("<i2")
+_HIGHEST, _LOWEST = np.array(32767.0), np.array(-32768.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,7 @@ class Resampler:
 
     def reset(self) -> None:
         """Forget everything heard, as if new."""
-        self._history: FloatArray = np.zeros(self._history_size)
-        self._carry = b""
+        self._kept = bytes(self._history_size * BYTES_PER_SAMPLE)  # the filter's past, then what fills no unit yet
 
     def process(self, pcm: bytes) -> bytes:
         """
@@ -137,12 +137,11 @@ class Resampler:
         Returns:
             As many whole samples at the other rate as can be computed now; may be empty.
         """
-        data = self._carry + pcm if self._carry else pcm
-        usable = len(data) - len(data) % (self._unit * BYTES_PER_SAMPLE)
-        self._carry = data[usable:]
-        if not usable:
-            return b""
-        return self._filter(np.frombuffer(data, dtype="<i2", count=usable // BYTES_PER_SAMPLE))
+        signal = self._kept + pcm
+        fresh = len(signal) // BYTES_PER_SAMPLE - self._history_size
+        fresh -= fresh % self._unit
+        self._kept = signal[fresh * BYTES_PER_SAMPLE :]
+        return self._filter(signal, fresh) if fresh else b""
 
     def tail(self) -> bytes:
         """
@@ -150,32 +149,33 @@ class Resampler:
 
         Half a sample that waits for its other byte is dropped; whole samples of an unfinished unit are not.
         """
-        waiting = len(self._carry) // BYTES_PER_SAMPLE
-        self._carry = self._carry[: waiting * BYTES_PER_SAMPLE]
-        wanted = math.ceil((waiting + self._history_size) / self._unit) * self._unit
-        ended = self.process(_SILENCE * (wanted - waiting))
+        held = len(self._kept) // BYTES_PER_SAMPLE  # all of it is still to be heard in full
+        self._kept = self._kept[: held * BYTES_PER_SAMPLE]
+        wanted = math.ceil(held / self._unit) * self._unit
+        ended = self.process(bytes((wanted - held + self._history_size) * BYTES_PER_SAMPLE))
         self.reset()
         return ended
 
-    def _filter(self, samples: NDArray[np.int16]) -> bytes:
+    def _filter(self, signal: bytes, fresh: int) -> bytes:
+        """Return what ``fresh`` samples come to; ``signal`` is the filter's past and these, maybe more."""
         block, history = self._block, self._history_size
         window, produced = self._matrix.shape
-        rows = -(-samples.size // block)
-        signal = np.zeros(history + rows * block)
-        signal[:history] = self._history
-        signal[history : history + samples.size] = samples
-        self._history = signal[samples.size : samples.size + history].copy()
+        rows = -(-fresh // block)
+        signal = signal.ljust((history + rows * block) * BYTES_PER_SAMPLE, b"\0")  # to whole rows
         # A view of overlapping windows; each product below copies its own few, as BLAS wants them in a row.
-        step = signal.itemsize
-        windows = np.ndarray((rows, window), np.float64, signal, 0, (block * step, step))
-        out = np.empty((rows, produced))
-        for row in range(0, rows, _ROWS):
-            np.matmul(windows[row : row + _ROWS].copy(), self._matrix, out=out[row : row + _ROWS])
-        wanted = out.reshape(-1)[: samples.size * produced // block]
-        np.rint(wanted, out=wanted)
-        np.minimum(wanted, 32767, out=wanted)
-        np.maximum(wanted, -32768, out=wanted)
-        return wanted.astype("<i2").tobytes()
+        windows = np.ndarray((rows, window), _PCM, signal, 0, (block * BYTES_PER_SAMPLE, BYTES_PER_SAMPLE))
+        parts = [_rounded(windows[row : row + _ROWS], self._matrix) for row in range(0, rows, _ROWS)]
+        return b"".join(parts)[: fresh * produced // block * BYTES_PER_SAMPLE]
+
+
+def _rounded(windows: NDArray[np.int16], matrix: FloatArray) -> bytes:
+    """Return the product as 16-bit PCM, row after row."""
+    wanted = windows.astype(np.float64).dot(matrix)
+    np.rint(wanted, out=wanted)
+    np.minimum(wanted, _HIGHEST, out=wanted)
+    np.maximum(wanted, _LOWEST, out=wanted)
+    pcm: NDArray[np.int16] = wanted.astype(_PCM)
+    return pcm.tobytes()
 
 
 class Upsampler(Resampler):

@@ -19,7 +19,7 @@ sessions nothing can be sent: then an order changes what the next session is tol
 
 What an order changes may set the alarm of what is owed (``Dialect.overdue``), so each goes through ``_order``. An event
 of the session in use comes to ``on_event``; those that are the call's go on to its inbox. All of it runs on the loop;
-only ``Doorbell`` is rung on the clock, when frames of the caller wait.
+``UplinkRounds`` visits it when frames of the caller wait.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
 from weakref import proxy
 
 import structlog
 
 from gateway.audio.pcm import PHONE, PcmFormat
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import Doorbell, UplinkTap
+from gateway.audio.uplink import UplinkRounds, UplinkTap
 from gateway.call.events import (
     AgentBack,
     AgentClosed,
@@ -96,7 +95,7 @@ class UpstreamAgent:
         connector: opens sessions with the model.
         uplink: the caller's voice, as ``phone`` says.
         playout: the agent's voice on its way to the caller, likewise.
-        doorbell: of the process; None for one of its own.
+        rounds: of the process; None for rounds of its own.
         breaker: of the upstream, over all calls; None for one of its own.
         phone: the PCM of both.
     """
@@ -110,12 +109,13 @@ class UpstreamAgent:
         connector: Connector,
         uplink: UplinkTap,
         playout: PlayoutBuffer,
-        doorbell: Doorbell | None = None,
+        rounds: UplinkRounds | None = None,
         breaker: Breaker | None = None,
         phone: PcmFormat = PHONE,
     ) -> None:
         self._call_id = call_id
-        self._doorbell = doorbell
+        self._rounds = rounds
+        self._uplink_ms = settings.uplink_ms
         self._profile = profile
         self._playout = playout
         self._caller_voice = _caller_voice(uplink, settings, profile, phone)
@@ -147,8 +147,9 @@ class UpstreamAgent:
         if self._emit is not None or self._over:
             return
         self._emit = emit
-        doorbell = self._doorbell or Doorbell(asyncio.get_running_loop())
-        self._caller_voice.listen(partial(doorbell.ring, self._hear))
+        if self._rounds is None:
+            self._rounds = UplinkRounds(asyncio.get_running_loop(), self._uplink_ms)
+        self._rounds.join(self._caller_voice.uplink, self._hear)
         self._tasks.start(self._live(), "live")
 
     def greet(self, text: str = "") -> None:
@@ -241,7 +242,7 @@ class UpstreamAgent:
         await asyncio.shield(self._closing)
 
     async def _shut_down(self) -> None:
-        self._caller_voice.listen(None)
+        self._stop_hearing()
         self._set_alarm(Alarm(None))
         for timer in self._timers:
             timer.cancel()
@@ -365,6 +366,10 @@ class UpstreamAgent:
 
     # Audio and endings
 
+    def _stop_hearing(self) -> None:
+        if self._rounds is not None:
+            self._rounds.leave(self._hear)
+
     def _hear(self) -> None:
         """Send what the caller said; hold it while there is no session, leave it in the tap while the link is full."""
         link = self._sessions.current
@@ -409,11 +414,11 @@ class UpstreamAgent:
         """Report the last event, once."""
         self.report(event)
         self._over = True
-        self._caller_voice.listen(None)
+        self._stop_hearing()
 
 
 def _caller_voice(
     uplink: UplinkTap, settings: RealtimeSettings, profile: AgentProfile, phone: PcmFormat
 ) -> CallerVoice:
     early_ms = profile.early_audio_ms if profile.early_audio == "hold" else 0
-    return CallerVoice(uplink, profile.audio_format, batch_ms=settings.uplink_ms, early_ms=early_ms, phone=phone)
+    return CallerVoice(uplink, profile.audio_format, early_ms=early_ms, phone=phone)

@@ -34,7 +34,6 @@ class CallerVoice:
     Args:
         uplink: frames of the phone's PCM.
         audio_format: of the session.
-        batch_ms: audio per message.
         early_ms: how much is kept of what is said while no session listens; the newest stays.
         phone: format of the frames.
     """
@@ -44,26 +43,20 @@ class CallerVoice:
         uplink: UplinkTap,
         audio_format: AudioFormatName,
         *,
-        batch_ms: int,
         early_ms: int,
         phone: PcmFormat = PHONE,
     ) -> None:
-        self._uplink = uplink
+        self.uplink = uplink
         target_hz = _RATES_HZ[audio_format]
         self._resampler = Resampler(phone.rate_hz, target_hz) if target_hz != phone.rate_hz else None
         self._encode: Callable[[bytes], bytes] | None = _ENCODE.get(audio_format)
-        self._batch_bytes = phone.bytes_of(batch_ms)
         self._early_bytes = phone.bytes_of(early_ms)
         self._heard = b""
         self._taken = b""
 
-    def listen(self, wake: Callable[[], None] | None) -> None:
-        """Call ``wake`` on the clock thread when frames wait; None: stop."""
-        self._uplink.listen(wake)
-
     def hold(self) -> None:
         """Keep the newest of what waits, or nothing, while there is no session."""
-        early = self._uplink.read()
+        early = self.uplink.read()
         if self._early_bytes:
             self._heard, self._taken = (self._heard + early)[-self._early_bytes :], b""
         else:
@@ -76,13 +69,12 @@ class CallerVoice:
         return self._convert(early) if early else b""
 
     def take(self) -> bytes:
-        """Return what waits, in the session's format; empty as long as it fills no message."""
-        self._heard += self._uplink.read()
-        if len(self._heard) < self._batch_bytes:
-            return b""
-        heard, self._heard = self._heard, b""
+        """Return what waits, in the session's format; may be empty."""
+        heard = self.uplink.read()
+        if self._heard:
+            heard, self._heard = self._heard + heard, b""
         self._taken = heard
-        return self._convert(heard)
+        return self._convert(heard) if heard else b""
 
     @property
     def peak(self) -> int:

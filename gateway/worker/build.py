@@ -13,7 +13,7 @@ from typing import Literal
 from gateway.audio.filler import tone_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.playout import PlayoutBuffer
-from gateway.audio.uplink import Doorbell, UplinkTap
+from gateway.audio.uplink import UplinkRounds, UplinkTap
 from gateway.call.events import IncomingInvite, Routed
 from gateway.call.ports import AgentSetup
 from gateway.dialplan.model.agent import AgentProfile
@@ -42,7 +42,7 @@ class CallBuilder:
     Args:
         settings: all of them.
         sip: where legs come from.
-        doorbell: wakes the loop for the callers' audio.
+        rounds: collect the callers' audio, of all calls together.
         webhooks: HTTP of tools.
         minter: ephemeral keys.
         breakers: hold attempts to reach the model's service back while it is away.
@@ -55,7 +55,7 @@ class CallBuilder:
         settings: Settings,
         *,
         sip: SipThread,
-        doorbell: Doorbell,
+        rounds: UplinkRounds,
         webhooks: WebhookClient,
         minter: SecretMinter,
         breakers: Breakers,
@@ -64,7 +64,7 @@ class CallBuilder:
     ) -> None:
         self._settings = settings
         self._sip = sip
-        self._doorbell = doorbell
+        self._rounds = rounds
         self._webhooks = webhooks
         self._minter = minter
         self._breakers = breakers
@@ -127,7 +127,7 @@ class CallBuilder:
             uplink=line.uplink,
             playout=line.playout,
             breaker=self._breakers.of(profile.model),
-            doorbell=self._doorbell,
+            rounds=self._rounds,
             phone=self._phone,
         )
         tools = OwnTools(

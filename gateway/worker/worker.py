@@ -39,7 +39,7 @@ from typing import Any
 
 import structlog
 
-from gateway.audio.uplink import Doorbell
+from gateway.audio.uplink import UplinkRounds
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
 from gateway.condition import WorkerCondition
@@ -226,7 +226,7 @@ class Worker:
         builder = CallBuilder(
             settings,
             sip=sip,
-            doorbell=Doorbell(asyncio.get_running_loop()),
+            rounds=UplinkRounds(asyncio.get_running_loop(), settings.realtime.uplink_ms),
             webhooks=webhooks,
             minter=minter,
             breakers=Breakers(clock.monotonic, losses, partial(_note_upstream, store)),

@@ -219,7 +219,7 @@ async def test_in_the_phones_own_format_nothing_is_resampled(audio_format: str, 
         delta = base64.b64encode(encode(tone)).decode()
         await send(socket, "response.output_audio.delta", response_id="resp_1", item_id="item_a", delta=delta)
         await send(socket, "response.output_audio.done", response_id="resp_1", item_id="item_a")
-        while len(heard) < len(frames):
+        while len(b"".join(heard)) < len(tone) // 2:
             heard.append(base64.b64decode((await receive(socket, "input_audio_buffer.append"))["audio"]))
         await send(socket, "input_audio_buffer.speech_started", item_id="item_u")
         cut = await receive(socket, "conversation.item.truncate")
@@ -234,7 +234,7 @@ async def test_in_the_phones_own_format_nothing_is_resampled(audio_format: str, 
             await asyncio.sleep(0.003)
         await call.first(SpeechStarted)
         call.agent.truncate("item_a", 150)
-        await until(lambda: len(heard) > len(frames))
+        await until(lambda: heard[-1] == b"150")
         played = await call.listen()
 
     assert formats == [{"type": f"audio/{audio_format}"}] * 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 
-from gateway.audio.uplink import GATHER_S, Doorbell, UplinkTap
+from gateway.audio.uplink import GATHER_S, LATE_S, UplinkRounds, UplinkTap
 from tests.fakes.threads import playing
 
 pytestmark = pytest.mark.unit
@@ -37,110 +37,133 @@ def test_when_full_the_oldest_goes_and_is_counted() -> None:
     assert tap.dropped_frames == 2
 
 
-def test_the_bell_rings_once_until_the_next_read() -> None:
-    rings: list[int] = []
+def test_the_time_of_the_newest_frame_is_known() -> None:
     tap = UplinkTap(capacity_frames=10)
-    tap.listen(lambda: rings.append(1))
-    clock_writes(tap, b"1", b"2")
-    assert len(rings) == 1
-    tap.read()
-    assert len(rings) == 1
-    clock_writes(tap, b"3")
-    assert len(rings) == 2
-
-
-def test_frames_written_before_anyone_listens_wait() -> None:
-    rings: list[int] = []
-    tap = UplinkTap(capacity_frames=10)
+    assert tap.written_at == 0
     clock_writes(tap, b"1")
-    tap.listen(lambda: rings.append(1))
+    first = tap.written_at
     clock_writes(tap, b"2")
-    assert rings == [1]
-    assert tap.read() == b"12"
+    assert 0 < first <= tap.written_at
 
 
-def test_nobody_is_woken_after_listening_ended() -> None:
-    rings: list[int] = []
-    tap = UplinkTap(capacity_frames=10)
-    tap.listen(lambda: rings.append(1))
-    tap.listen(None)
-    clock_writes(tap, b"1")
-    assert rings == []
+@dataclass
+class Timer:
+    at: float
+    function: Callable[[], None]
+    cancelled: bool = False
 
-
-class TapWithALoopThatStopsListening(UplinkTap):
-    """Lets the loop end its listening at the worst moment: while the clock is looking whether to ring."""
-
-    _stored: Callable[[], None] | None = None
-
-    @property
-    def _wake(self) -> Callable[[], None] | None:
-        wake, self._stored = self._stored, None
-        return wake
-
-    @_wake.setter
-    def _wake(self, wake: Callable[[], None] | None) -> None:
-        self._stored = wake
-
-
-def test_listening_that_ends_while_a_frame_is_written_does_not_break_the_clock() -> None:
-    rings: list[int] = []
-    tap = TapWithALoopThatStopsListening(capacity_frames=10)
-    tap.listen(lambda: rings.append(1))
-    clock_writes(tap, b"1", b"2")
-    assert tap.read() == b"12"
-    assert rings == [1]
+    def cancel(self) -> None:
+        self.cancelled = True
 
 
 class LoopByHand:
-    """Takes what is to be called, and calls it when told."""
+    """Has timers, which fire when told."""
 
     def __init__(self) -> None:
-        self.soon: list[tuple[Any, ...]] = []
-        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.now = 100.0
+        self._timers: list[Timer] = []
 
-    def call_soon_threadsafe(self, function: Callable[..., object], *args: object) -> None:
-        self.soon.append((function, *args))
+    @property
+    def timers(self) -> list[Timer]:
+        return [timer for timer in self._timers if not timer.cancelled]
 
-    def call_soon(self, function: Callable[..., object]) -> None:
-        self.soon.append((function,))
+    def time(self) -> float:
+        return self.now
 
-    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        self.later.append((seconds, function))
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Timer:
+        self._timers.append(Timer(self.now + seconds, function))
+        return self._timers[-1]
 
     def turn(self) -> None:
-        soon, self.soon = self.soon, []
-        for function, *args in soon:
-            function(*args)
-        later, self.later = self.later, []
-        for seconds, visit in later:
-            assert seconds == GATHER_S
-            visit()
+        """Let the time come at which the timer fires."""
+        [timer] = self.timers
+        self._timers.clear()
+        self.now = max(self.now, timer.at)
+        timer.function()
 
 
-def rung(doorbell: Doorbell, *visits: Callable[[], None]) -> None:
-    with playing("clock"):
-        for visit in visits:
-            doorbell.ring(visit)
+def rounds_of(*visits: Callable[[], None], every_ms: int = 20) -> tuple[LoopByHand, UplinkRounds, list[UplinkTap]]:
+    loop = LoopByHand()
+    rounds = UplinkRounds(loop, every_ms)  # type: ignore[arg-type]
+    taps = [UplinkTap(capacity_frames=10) for _ in visits]
+    for tap, visit in zip(taps, visits, strict=True):
+        rounds.join(tap, visit)
+    return loop, rounds, taps
 
 
-def test_the_loop_is_woken_once_for_all_calls_of_a_tick() -> None:
-    loop, visited = LoopByHand(), []
-    doorbell = Doorbell(loop)  # type: ignore[arg-type]
-    rung(doorbell, lambda: visited.append(1), lambda: visited.append(2), lambda: visited.append(3))
-    assert len(loop.soon) == 1
+def test_all_calls_are_visited_behind_the_frames_of_the_last() -> None:
+    visited: list[int] = []
+    loop, _, taps = rounds_of(lambda: visited.append(1), lambda: visited.append(2))
+    taps[0].written_at, taps[1].written_at = 100.0, 100.001
     loop.turn()
-    assert visited == [1, 2, 3]
-    rung(doorbell, lambda: visited.append(4))
+    assert visited == [1, 2]
+    taps[0].written_at, taps[1].written_at = 100.02, 100.0212
     loop.turn()
-    assert visited == [1, 2, 3, 4]
+    assert loop.now == pytest.approx(100.001 + 0.02 + GATHER_S)
+    assert visited == [1, 2, 1, 2]
+    loop.turn()
+    assert loop.now == pytest.approx(100.0212 + 0.02 + GATHER_S)
 
 
-def test_a_visit_that_fails_does_not_cost_the_others_theirs() -> None:
-    loop, visited = LoopByHand(), []
-    doorbell = Doorbell(loop)  # type: ignore[arg-type]
-    rung(doorbell, lambda: visited.append(1 // 0), lambda: visited.append(2))
+def test_rounds_are_as_far_apart_as_the_messages() -> None:
+    visited: list[float] = []
+    loop, _, [tap] = rounds_of(lambda: visited.append(loop.now), every_ms=60)
+    for tick in range(7):
+        tap.written_at = 100.0 + tick * 0.02
+        while loop.timers[0].at < tap.written_at + 0.02:
+            loop.turn()
+    assert visited == pytest.approx([100.0, 100.062, 100.122])
+
+
+def test_a_late_clock_is_looked_at_again_soon_and_the_rounds_keep_in_step_with_it() -> None:
+    visited: list[float] = []
+    loop, _, [tap] = rounds_of(lambda: visited.append(loop.now))
+    tap.written_at = 100.0
+    loop.turn()
+    loop.turn()
+    assert visited == [100.0]
+    assert loop.now == pytest.approx(100.022)
+    tap.written_at = 100.025
+    loop.turn()
+    assert visited == [100.0, pytest.approx(100.022 + LATE_S)]
+    loop.turn()
+    assert loop.now == pytest.approx(100.025 + 0.02 + GATHER_S)
+
+
+def test_a_clock_that_stands_still_costs_a_look_per_round_and_no_visit() -> None:
+    visited: list[int] = []
+    loop, _, [tap] = rounds_of(lambda: visited.append(1))
+    loop.turn()
+    before = loop.now
+    loop.turn()
+    assert loop.now == pytest.approx(before + 0.02)
+    assert not visited
+    tap.written_at = loop.now + 0.01
+    loop.turn()
+    assert visited == [1]
+
+
+def test_a_visit_that_fails_costs_the_others_one_round() -> None:
+    visited: list[int] = []
+    loop, rounds, taps = rounds_of(lambda: fail(), lambda: visited.append(2))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    taps[0].written_at = 100.0
     with pytest.raises(ZeroDivisionError):
         loop.turn()
+    rounds.leave(next(iter(rounds._visits)))
+    taps[1].written_at = 100.02
     loop.turn()
     assert visited == [2]
+
+
+def test_without_anyone_to_visit_no_timer_runs() -> None:
+    loop, rounds, _ = rounds_of(visit := lambda: None)
+    loop.turn()
+    rounds.leave(visit)
+    rounds.leave(visit)
+    assert not loop.timers
+    rounds.join(UplinkTap(capacity_frames=1), visit)
+    assert len(loop.timers) == 1

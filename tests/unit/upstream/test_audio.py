@@ -29,11 +29,9 @@ def read(playout: PlayoutBuffer) -> bytes | None:
         return playout.read_frame()
 
 
-def new_caller(
-    audio_format: AudioFormatName = "pcm", *, batch_ms: int = 20, early_ms: int = 0
-) -> tuple[UplinkTap, CallerVoice]:
+def new_caller(audio_format: AudioFormatName = "pcm", *, early_ms: int = 0) -> tuple[UplinkTap, CallerVoice]:
     tap = UplinkTap(capacity_frames=100)
-    return tap, CallerVoice(tap, audio_format, batch_ms=batch_ms, early_ms=early_ms)
+    return tap, CallerVoice(tap, audio_format, early_ms=early_ms)
 
 
 def played(playout: PlayoutBuffer) -> bytes:
@@ -57,14 +55,14 @@ def test_the_caller_is_heard_in_the_sessions_format(audio_format: AudioFormatNam
     assert b"".join(heard) == expected
 
 
-def test_a_message_is_not_sent_before_it_is_full() -> None:
-    tap, caller = new_caller("pcmu", batch_ms=60)
-    sizes = []
-    for frame in FRAMES[:6]:
+def test_a_message_holds_all_that_waits() -> None:
+    tap, caller = new_caller("pcmu")
+    assert caller.take() == b""
+    for frame in FRAMES[:3]:
         write(tap, frame)
-        sizes.append(len(caller.take()))
 
-    assert sizes == [0, 0, 480, 0, 0, 480]
+    assert caller.take() == pcm_to_ulaw(b"".join(FRAMES[:3]))
+    assert caller.take() == b""
 
 
 def test_what_comes_too_early_is_forgotten_unless_it_is_to_be_held() -> None:
@@ -209,7 +207,7 @@ WIDE_AT_8_KHZ = TO_G711.process(WIDE)
 )
 def test_a_wideband_caller_is_resampled_once(audio_format: AudioFormatName, expected: bytes) -> None:
     tap = UplinkTap(capacity_frames=100)
-    caller = CallerVoice(tap, audio_format, batch_ms=20, early_ms=0, phone=WIDEBAND)
+    caller = CallerVoice(tap, audio_format, early_ms=0, phone=WIDEBAND)
     heard = []
     for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
         write(tap, WIDE[start : start + WIDEBAND.frame_bytes])
@@ -246,7 +244,7 @@ def test_speech_for_a_wideband_phone_is_resampled_once_and_its_tail_is_heard(
 
 def test_early_speech_of_a_wideband_caller_is_counted_in_milliseconds() -> None:
     tap = UplinkTap(capacity_frames=100)
-    caller = CallerVoice(tap, "pcmu", batch_ms=60, early_ms=50, phone=WIDEBAND)
+    caller = CallerVoice(tap, "pcmu", early_ms=50, phone=WIDEBAND)
     for start in range(0, len(WIDE), WIDEBAND.frame_bytes):
         write(tap, WIDE[start : start + WIDEBAND.frame_bytes])
         caller.hold()

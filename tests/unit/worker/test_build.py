@@ -31,7 +31,7 @@ def test_a_caller_who_waits_before_any_agent_came_hears_the_tone() -> None:
     builder = CallBuilder(
         Settings(),
         sip=sip,
-        doorbell=unused,
+        rounds=unused,
         webhooks=unused,
         minter=unused,
         breakers=unused,
