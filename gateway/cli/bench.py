@@ -15,6 +15,7 @@ import uvloop
 
 from gateway.cli.render import fail, say, table
 from gateway.errors import ConfigError
+from gateway.lab.bench.machine import cores
 from gateway.lab.bench.picture import draw_bench
 from gateway.lab.bench.results import BenchResult, short_rows
 from gateway.lab.bench.routes import RoutesResult, measure_routes
@@ -22,10 +23,13 @@ from gateway.lab.bench.run import BenchPlan, run_bench
 from gateway.lab.bench.short_calls import ShortCallsPlan
 
 _STOPPED = 130
+_MOST, _MOST_PER_CORE = 10_000, 96
 
 
 def bench(
-    calls: Annotated[int, typer.Option(min=0, max=10_000, help="calls at once; 0: as many as one worker holds")] = 0,
+    calls: Annotated[
+        str, typer.Option(help="calls at once; 0: as many as one worker holds; max: as many as this machine takes")
+    ] = "0",
     seconds: Annotated[float, typer.Option(min=1, max=86_400, help="length of the window with all calls")] = 60.0,
     step_seconds: Annotated[float, typer.Option(min=1, max=3600, help="length of the windows before it")] = 20.0,
     ramp: Annotated[
@@ -51,7 +55,8 @@ def bench(
     if 0 < canary < 5:
         raise ConfigError(f"--canary {canary:g}: too short to find its voice again; give 5 or more, or 0")
     plan = BenchPlan(
-        calls=calls,
+        calls=_calls(calls),
+        is_search=calls == "max",
         seconds=seconds,
         step_seconds=step_seconds,
         ramp_s=ramp,
@@ -63,6 +68,19 @@ def bench(
         has_floor=floor,
         command=shlex.join(["gateway", *sys.argv[1:]]),
     )
+    _measure(plan, out, routes=routes)
+
+
+def _calls(text: str) -> int:
+    """Return how many calls are asked for; of a search, how many are looked for."""
+    if text == "max":
+        return _MOST_PER_CORE * cores()
+    if not text.isdecimal() or int(text) > _MOST:
+        raise ConfigError(f"--calls {text}: give a number up to {_MOST}, or max")
+    return int(text)
+
+
+def _measure(plan: BenchPlan, out: Path, *, routes: bool) -> None:
     try:
         result = uvloop.run(_run(plan))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -109,6 +127,8 @@ def _show(result: BenchResult, routes: RoutesResult | None) -> None:
     if routes is not None:
         table(f"Finding one of {routes.routes} routes", ("", "", ""), routes.rows())
     table("Measured on", ("", ""), result.machine.items())
+    if result.gave_first:
+        say(f"most calls that this machine took: {full.calls}; what gave first with more: {result.gave_first}")
     for note in result.notes:
         say(f"note: {note}")
     for error in result.errors:

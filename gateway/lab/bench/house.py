@@ -14,7 +14,6 @@ from gateway.lab.bench.child import PYTHON, MeasuredProcess
 from gateway.store.embedded import EmbeddedRedis
 
 START_LIMIT_S = 120.0
-_CAPACITY = r"can hold (\d+) calls"
 _READY = r"ready: sip:\S+?:(\d+)"
 _SPOKE = re.compile(r"spoke (\S+) (\d+)")
 _ENDED = re.compile(r"ended \S+ (.+)")
@@ -46,14 +45,12 @@ class House:
         model: the model's program.
         redis_pid: of a Redis of its own.
         port: where SIP calls go: the edge's, or the only worker's.
-        capacity: calls that it takes.
     """
 
     gateway: MeasuredProcess
     model: MeasuredProcess
     redis_pid: int
     port: int
-    capacity: int
 
     def spoke_ns(self) -> dict[str, int]:
         """Return when the model's first audio for each caller went out, since the epoch."""
@@ -103,11 +100,10 @@ async def house(work_dir: Path, calls: int, *, uplink_ms: int = 20, think_ms: in
             "GATEWAY_CALL__DRAIN_LIMIT_S": "0",
             "GATEWAY_FLEET__CONTROL": str(work_dir / "control"),
         }
-        command = [*PYTHON, "-m", "gateway", "serve"]
+        command = [*PYTHON, "-m", "gateway", "serve", "--calls", str(calls)]
         gateway = await stack.enter_async_context(MeasuredProcess("gateway", command, work_dir, environment))
         port = int((await gateway.find(_READY, START_LIMIT_S))[1])
-        capacity = int((await gateway.find(_CAPACITY, START_LIMIT_S))[1])
-        yield House(gateway, model, redis.pid, port, capacity)
+        yield House(gateway, model, redis.pid, port)
 
 
 @asynccontextmanager

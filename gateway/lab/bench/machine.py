@@ -11,11 +11,16 @@ from pathlib import Path
 _PACKAGES = ("sip-voice-gateway", "pjsua2", "uvloop", "websockets", "numpy", "redis")
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def describe_machine() -> dict[str, str]:
     """Return what a reader of the figures has to know, name -> text."""
     return {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(cores()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

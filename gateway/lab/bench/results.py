@@ -241,6 +241,7 @@ class BenchResult:
         short: None where not asked for.
         uplink_ms: caller audio per message to the model.
         machine: name -> what it ran on.
+        gave_first: of a search for the most calls, what gave way beyond ``asked``; empty for no search.
         errors: what went wrong, in words.
         notes: what was not measured, or in another way, in words.
         command: repeats the run.
@@ -258,6 +259,7 @@ class BenchResult:
     short: ShortCalls | None = None
     uplink_ms: int = 20
     machine: Mapping[str, str] = field(default_factory=dict)
+    gave_first: str = ""
     errors: Sequence[str] = ()
     notes: Sequence[str] = ()
     command: str = ""
@@ -312,6 +314,7 @@ class BenchResult:
             "steps": [step.to_json() for step in self.steps],
             "canary": None if self.canary is None else _canary(self.canary),
             "short_calls": None if self.short is None else self.short.to_json(),
+            "gave_first": self.gave_first,
             "errors": list(self.errors),
             "notes": list(self.notes),
             "machine": dict(self.machine),

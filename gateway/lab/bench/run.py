@@ -16,8 +16,9 @@ How this folder works. ``run_bench`` goes through these phases, each a function 
 5. Memory, when the calls have been up for a while.
 6. Short calls (``short_calls.py``), where asked for, when the others have ended.
 
-``results.py`` holds the figures, ``picture.py`` draws them. ``delay.py`` and ``routes.py`` measure other things in
-their own ways. What each figure means: ``docs/performance.md``.
+``results.py`` holds the figures, ``picture.py`` draws them, ``limit.py`` says when calls are too many for a machine
+(``--calls max``). ``delay.py`` and ``routes.py`` measure other things in their own ways. What each figure means:
+``docs/performance.md``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from gateway.audio.pcm import MODEL
 from gateway.lab.bench.canary import measure_canary
 from gateway.lab.bench.child import BenchFailed
 from gateway.lab.bench.house import House, floor, house
+from gateway.lab.bench.limit import gave_way
 from gateway.lab.bench.load import CpuWindow, Programs
 from gateway.lab.bench.machine import describe_machine
 from gateway.lab.bench.results import BenchResult, Canary, Memory, Setup, ShortCalls, Window
@@ -50,9 +52,11 @@ STEPS = (4, 10, 20, 40)
 PACE_S = 0.25
 """Between one INVITE and the next, unless the ramp has a time of its own."""
 HEARD_LIMIT_S = 40.0
+_USUAL_AGE_S = 120.0
 _PROGRESS_S = 10.0
 _IDLE_SETTLE_S = 5.0
 _IDLE_S = 10.0
+_SEARCH_STEP = 8
 _LEAST_SPEECH = 0.05
 _TURNS_S = 15.0  # in a window this long the agent has had several turns
 
@@ -66,6 +70,8 @@ class BenchPlan:
 
     Attributes:
         calls: calls at once; 0 takes as many as one worker holds.
+        is_search: look for the most calls that this machine takes, at most ``calls``; without canary, memory of old
+            calls and short calls.
         seconds: length of the gateway's window with all calls, and of both windows of the floor together.
         step_seconds: length of the windows before.
         age_s: how long the calls are up before memory is measured.
@@ -80,9 +86,10 @@ class BenchPlan:
     """
 
     calls: int = 0
+    is_search: bool = False
     seconds: float = 60.0
     step_seconds: float = 20.0
-    age_s: float = 120.0
+    age_s: float = _USUAL_AGE_S
     settle_s: float = 5.0
     idle_s: float = _IDLE_S
     ramp_s: float | None = None
@@ -104,6 +111,7 @@ class _Run:
     steps: list[Window] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    gave_first: str = ""
 
 
 async def run_bench(plan: BenchPlan, tell: Tell) -> BenchResult:
@@ -127,13 +135,14 @@ async def run_bench(plan: BenchPlan, tell: Tell) -> BenchResult:
         run = _Run(plan, plan.calls or capacity, work_dir, tell)
         floors: list[Window] = []
         rss_mb = 0.0
-        if plan.has_floor:
+        if plan.has_floor and not plan.is_search:
             before, rss_mb = await _measure_floor(run, capacity)
             floors.append(before)
         async with house(work_dir, plan.calls, uplink_ms=plan.uplink_ms) as built:
             result = await _measure_house(run, built)
         if plan.has_floor:
-            floors.append((await _measure_floor(run, capacity))[0])
+            after, rss_mb = await _measure_floor(run, capacity)
+            floors.append(after)
         else:
             run.notes.append("the floor was not measured: the figures are not put beside the least that calls cost")
         return result(floors, rss_mb)
@@ -167,13 +176,15 @@ async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], flo
     plan = run.plan
     idle_percent, idle_workers = await _measure_idle(run, built)
     async with phones([built.port]) as callers:
-        if plan.ramp_s is None:
+        if plan.is_search:
+            await _search(run, built, callers)
+        elif plan.ramp_s is None:
             for calls in [*(step for step in STEPS if step < run.calls), run.calls]:
                 await _step(run, built, callers, calls, (calls - len(callers.placed)) * PACE_S)
         else:
             await _step(run, built, callers, run.calls, plan.ramp_s)
         last_up = time.monotonic()
-        setup = _setup(callers, built)
+        setup = _setup(run, callers, built)
         canary = await _canary(run, built, callers)
         memory = await _measure_memory(run, built, callers, last_up - run.steps[-1].seconds)
         _note_ends(run, callers)
@@ -185,6 +196,7 @@ async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], flo
     def finish(floors: list[Window], floor_rss_mb: float) -> BenchResult:
         return BenchResult(
             asked=run.calls,
+            gave_first=run.gave_first,
             setup=setup,
             steps=run.steps,
             memory=memory,
@@ -218,21 +230,61 @@ async def _measure_idle(run: _Run, built: House) -> tuple[float | None, int]:
 
 
 async def _step(run: _Run, built: House, callers: Phones, calls: int, within_s: float) -> None:
-    """Go up to so many calls, and measure a window."""
-    more = calls - len(callers.placed)
-    run.tell(f"gateway: {more} more calls within {within_s:g} s, {calls} in all")
-    placed = await callers.ramp(more, within_s)
+    """
+    Go up to so many calls, and keep a window.
+
+    Raises:
+        ChildFailed: calls were not answered or not heard.
+        BenchFailed: calls did not stay up.
+    """
+    seconds = run.plan.seconds if calls == run.calls else run.plan.step_seconds
     try:
-        await callers.all_heard(placed, HEARD_LIMIT_S)
+        window = await _go_up(run, built, callers, calls, within_s, seconds)
     except CallsFailed as failed:
         raise built.gateway.failure(f"was called in vain ({failed})") from failed
-    if not callers.up:
+    if not window.calls:
         raise built.gateway.failure(f"took no call, it refused with {dict(callers.codes)}")
-    await asyncio.sleep(run.plan.settle_s)
-    seconds = run.plan.seconds if calls == run.calls else run.plan.step_seconds
-    window = await _window(run, callers, programs_of(built), seconds)
     _check(window, f"the window of {calls} calls")
     run.steps.append(window)
+
+
+async def _search(run: _Run, built: House, callers: Phones) -> None:
+    """
+    Go up until something gives way, and keep the windows before that.
+
+    Raises:
+        BenchFailed: the first step is too much.
+    """
+    for calls in range(_SEARCH_STEP, run.plan.calls + 1, _SEARCH_STEP):
+        try:
+            window = await _go_up(run, built, callers, calls, _SEARCH_STEP * PACE_S, run.plan.step_seconds)
+            if gave_way(window, callers.codes) and not callers.codes:  # once more: other programs are noisy, too
+                window = await _window(run, callers, programs_of(built), run.plan.step_seconds)
+            run.gave_first = gave_way(window, callers.codes) or ""
+        except CallsFailed as failed:
+            run.gave_first = f"setup: {failed}"
+        if run.gave_first:
+            run.tell(f"  {calls} calls are too many: {run.gave_first}")
+            break
+        run.steps.append(window)
+        run.calls = calls
+    if not run.steps:
+        raise BenchFailed(f"not even {_SEARCH_STEP} calls: {run.gave_first}")
+    run.gave_first = run.gave_first or "nothing: more calls can be held than were looked for"
+
+
+async def _go_up(run: _Run, built: House, callers: Phones, calls: int, within_s: float, seconds: float) -> Window:
+    """
+    Place calls until there are so many, and measure a window.
+
+    Raises:
+        CallsFailed: one got no answer, or heard nothing.
+    """
+    more = calls - len(callers.placed)
+    run.tell(f"gateway: {more} more calls within {within_s:g} s, {calls} in all")
+    await callers.all_heard(await callers.ramp(more, within_s), HEARD_LIMIT_S)
+    await asyncio.sleep(run.plan.settle_s)
+    return await _window(run, callers, programs_of(built), seconds)
 
 
 def programs_of(built: House) -> Programs:
@@ -284,13 +336,14 @@ def _check(window: Window, name: str) -> None:
         raise BenchFailed(f"{name}: a caller heard hardly any speech: {window.speech_share:.0%} of its packets")
 
 
-def _setup(callers: Phones, built: House) -> Setup:
+def _setup(run: _Run, callers: Phones, built: House) -> Setup:
     """Return how all calls began."""
     spoke_ns, quiet_ms = built.spoke_ns(), _quiet_ms()
-    answered = [call for call in callers.placed if call.answered_ns]
+    placed = callers.placed[: run.calls]  # without those that were too many for a search
+    answered = [call for call in placed if call.answered_ns]
     heard = [call for call in answered if call.heard_ns]
     return Setup(
-        asked=len(callers.placed),
+        asked=len(placed),
         refused=callers.codes,
         setup_ms=[call.setup_ms for call in answered],
         after_ack_ms=[max(0.0, (call.heard_ns - call.answered_ns) / 1e6) for call in heard],
@@ -309,7 +362,7 @@ def _quiet_ms() -> float:
 
 
 async def _canary(run: _Run, built: House, callers: Phones) -> Canary | None:
-    if not run.plan.canary_s:
+    if not run.plan.canary_s or run.plan.is_search:
         run.notes.append("no canary was sent: the delay from mouth to ear was not measured")
         return None
     run.tell(f"canary: one call in the place of another, {run.plan.canary_s:g} s")
@@ -321,12 +374,13 @@ async def _canary(run: _Run, built: House, callers: Phones) -> Canary | None:
 
 async def _measure_memory(run: _Run, built: House, callers: Phones, up_since: float) -> Memory:
     """Wait until the calls are old enough, then measure."""
-    left_s = up_since + run.plan.age_s - time.monotonic()
+    age_s = 0.0 if run.plan.is_search else run.plan.age_s
+    left_s = up_since + age_s - time.monotonic()
     if left_s > 0:
         run.tell(f"memory: in {left_s:.0f} s, when the calls have been up for {run.plan.age_s:g} s")
         await asyncio.sleep(left_s)
-    if run.plan.age_s < 120:
-        run.notes.append(f"memory is that of calls {run.plan.age_s:g} s old or little more; 120 s are usual")
+    if age_s < _USUAL_AGE_S:
+        run.notes.append(f"memory is that of young calls; the usual age is {_USUAL_AGE_S:g} s")
     processes = built.gateway.processes()
     own = [each for each in processes if each.kind == "gateway"]
     return Memory(
@@ -341,8 +395,8 @@ async def _measure_memory(run: _Run, built: House, callers: Phones, up_since: fl
 
 
 def _note_ends(run: _Run, callers: Phones) -> None:
-    """Note which calls were refused or did not stay up."""
-    for code, count in sorted(callers.codes.items()):
+    """Note which calls were refused or did not stay up; that is no error of a search, which goes on until then."""
+    for code, count in sorted(callers.codes.items()) if not run.plan.is_search else ():
         run.errors.append(f"{count} calls of the ramp were refused with {code}")
     ended = sum(call.ended_by_far for call in callers.placed)
     if ended:
@@ -350,7 +404,7 @@ def _note_ends(run: _Run, callers: Phones) -> None:
 
 
 async def _short_calls(run: _Run, built: House) -> ShortCalls | None:
-    if run.plan.short is None:
+    if run.plan.short is None or run.plan.is_search:
         run.notes.append("calls per second were not measured (--short-calls RATE:SECONDS)")
         return None
     short = await measure_short_calls(run.plan.short, built, programs_of(built), run.tell)

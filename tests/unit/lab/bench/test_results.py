@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import ConfigError
+from gateway.lab.bench.limit import gave_way
 from gateway.lab.bench.results import BenchResult, Canary, Cpu, Memory, Setup, ShortCalls, Window, short_rows
 from gateway.lab.bench.short_calls import ShortCallsPlan
 
@@ -115,3 +116,19 @@ def test_short_calls_are_written_as_rate_and_seconds() -> None:
 def test_what_is_not_rate_and_seconds_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match="such as 30:60"):
         ShortCallsPlan.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"dropped": 3}, "the bench"),
+        ({"fewest": 300}, "300 packets"),
+        ({"lost": 2}, "2 RTP packets"),
+        ({"interval_p99_ms": 26.0}, "p99 of 26.0"),
+        ({"interval_max_ms": 61.0}, "gap of 61 ms"),
+    ],
+)
+def test_too_many_calls_are_known_by_what_callers_notice_first(change: dict[str, float], word: str) -> None:
+    assert gave_way(window(4, 8.0), {}) is None
+    assert word in (gave_way(replace(window(4, 8.0), **change), {}) or "")  # type: ignore[arg-type]
+    assert "admission" in (gave_way(replace(window(4, 8.0), **change), {503: 1}) or "")  # type: ignore[arg-type]
