@@ -95,7 +95,11 @@ def worker_settings(settings: Settings, *, slot: int, port: int, media_address: 
         "rtp_port_max": first + RTP_PORTS - 1,
     }
     if edge:
-        sip |= {"edges": (*settings.sip.edges, edge.partition(":")[0]), "edge": settings.sip.edge or edge}
+        sip |= {
+            "edges": (*settings.sip.edges, edge.partition(":")[0]),
+            "edge": settings.sip.edge or edge,
+            "edge_contact": settings.sip.edge_contact or f"{media_address}:{settings.sip.port}",
+        }
     return settings.model_copy(update={"sip": changed(settings.sip, sip)})
 
 

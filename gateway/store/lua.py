@@ -1,5 +1,5 @@
 """
-What runs inside Redis: six Lua scripts, each atomic there.
+What runs inside Redis: nine Lua scripts, each atomic there.
 
 Their keys are not in one hash slot, so a Redis Cluster refuses them.
 """
@@ -144,3 +144,88 @@ for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
 end
 return cjson.encode(found)
 """
+
+# Leases of trunks. KEYS: for each trunk its lease (a hash: holder, token, until in ms), the sorted set of who wants it
+# (score: until when), its state. Times are those of Redis's own clock.
+_LEASES = """
+local time = redis.call('TIME')
+local now, tokens = time[1] * 1000 + math.floor(time[2] / 1000), {}
+local function read(key)
+  local lease = redis.call('HMGET', key, 'holder', 'token', 'until')
+  local valid = tonumber(lease[3] or '0') > now
+  return valid and lease[1] == ARGV[1], not valid, tonumber(lease[2] or '0')
+end
+local function write(key, token, ms)
+  redis.call('HSET', key, 'holder', ARGV[1], 'token', token, 'until', now + ms)
+  redis.call('PEXPIRE', key, ARGV[3])
+end
+"""
+
+# Renews the leases that ARGV[1] has and takes those that are free, at once for all trunks. ARGV: the holder, the length
+# of a lease, how long an unused one is remembered, how long a state is kept (all ms), the set that names all states,
+# then for each trunk the holder's token (0: none), the count of words of its state, and these. Returns a token for
+# each trunk, 0 where it is another's. Tokens grow even if Redis has lost its memory: they begin with the time.
+HOLD = (
+    _LEASES
+    + """
+local at = 6
+for i = 1, #KEYS, 3 do
+  local mine, free, token = read(KEYS[i])
+  if free then token = math.max(token + 1, now) end
+  tokens[#tokens + 1] = (mine or free) and token or 0
+  if mine or free then write(KEYS[i], token, ARGV[2]) end
+  redis.call('ZADD', KEYS[i + 1], now + ARGV[2], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', now)
+  redis.call('PEXPIRE', KEYS[i + 1], ARGV[2])
+  local words = tonumber(ARGV[at + 1])
+  if mine and token == tonumber(ARGV[at]) and words > 0 then
+    redis.call('DEL', KEYS[i + 2])
+    redis.call('HSET', KEYS[i + 2], 'token', token, unpack(ARGV, at + 2, at + 1 + words))
+    redis.call('SADD', ARGV[5], KEYS[i + 2])
+    redis.call('PEXPIRE', KEYS[i + 2], ARGV[4])
+  end
+  at = at + 2 + words
+end
+return tokens
+"""
+)
+
+# Takes a worker out of those that want leases. ARGV: the holder, the length of a lease, how long an unused one is
+# remembered (ms). Where others are left its lease is free at once; where nobody is, and no other has it, it gets a
+# lease of its own, and its token is returned.
+LEAVE = (
+    _LEASES
+    + """
+for i = 1, #KEYS, 3 do
+  local mine, free, token = read(KEYS[i])
+  redis.call('ZREM', KEYS[i + 1], ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[i + 1], '-inf', now)
+  local last = redis.call('ZCARD', KEYS[i + 1]) == 0 and (mine or free)
+  if last then
+    token = math.max(token + 1, now)
+    write(KEYS[i], token, ARGV[2])
+  elseif mine then
+    redis.call('HSET', KEYS[i], 'until', 0)
+  end
+  tokens[#tokens + 1] = last and token or 0
+end
+return tokens
+"""
+)
+
+# Frees the leases that ARGV[1] still has, and takes their states off, which the set ARGV[2] names.
+RELEASE = (
+    _LEASES
+    + """
+for i = 1, #KEYS, 3 do
+  if read(KEYS[i]) then
+    redis.call('HSET', KEYS[i], 'until', 0)
+    redis.call('ZREM', KEYS[i + 1], ARGV[1])
+    redis.call('DEL', KEYS[i + 2])
+    redis.call('SREM', ARGV[2], KEYS[i + 2])
+  end
+  tokens[#tokens + 1] = 0
+end
+return tokens
+"""
+)

@@ -11,6 +11,7 @@ One process that takes calls: builds every object once, runs until it is told to
 - ``LivePlan`` has the dialplan in force and replaces it when its files change, on SIGHUP, or on request through Redis.
 - ``Switchboard`` routes each INVITE, asks ``RedisLimits`` whether the route has room for it, and runs its session.
 - ``CallBuilder`` makes what a session needs: the SIP leg, the audio buffers, the agent, its tools.
+- ``Registrar`` has the SIP thread register at the trunks while this worker is the one of all that does, behind an edge.
 - ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
 - ``GarbageCollection`` runs full collections between calls. A task, ``_reap``, ends records that dead workers left.
 
@@ -65,6 +66,7 @@ from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection
 from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
+from gateway.worker.registrar import Registrar
 from gateway.worker.switchboard import DialOrder, Switchboard
 
 _log = structlog.get_logger(__name__)
@@ -131,6 +133,7 @@ class Worker:
         self.name = worker_name(os.getpid())
         self._on_condition = on_condition
         self._condition: WorkerCondition | None = None
+        self._registrar: Registrar | None = None
         self._stop_asked = asyncio.Event()
         self._drain_changed = asyncio.Event()
         self._drain_until = math.inf
@@ -165,6 +168,7 @@ class Worker:
             sip, switchboard = await self._open(stack, store)
             info = await sip.start()
             switchboard.capacity = info.capacity
+            await self._open_registrar(stack, store, sip)
             await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
             self._tell_ready(info)
             if self._on_condition is None and self._settings.redis.url is not None:
@@ -219,7 +223,6 @@ class Worker:
             secrets=settings.secrets,
             on_trunk=partial(self._note_trunk, store) if register else None,
             register=register,
-            on_overload=self._note_overload,
         )
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
         clock = LoopClock()
@@ -248,6 +251,12 @@ class Worker:
         )
         stack.push_async_callback(sip.stop)
         return sip, switchboard
+
+    async def _open_registrar(self, stack: AsyncExitStack, store: RedisCallStore, sip: SipThread) -> None:
+        """Behind an edge, be one of the workers of which one registers each trunk."""
+        settings = self._settings
+        if settings.sip.edge is not None and any(trunk.register_here for trunk in settings.trunks.values()):
+            self._registrar = await stack.enter_async_context(Registrar(settings, store, sip, self.name))
 
     def stop(self) -> None:
         """Ask for a drain; a second time, for the end."""
@@ -280,6 +289,7 @@ class Worker:
         if self._stop_asked.is_set():
             self._now(state="draining")
             sip.drain()
+            leaving = asyncio.create_task(self._registrar.leave()) if self._registrar is not None else None
             if switchboard.live_calls:
                 limit_s = max(0.0, self._drain_until - time.monotonic())
                 self._announce(
@@ -287,6 +297,8 @@ class Worker:
                     "(a second signal ends them at once)"
                 )
             await self._drained(switchboard)
+            if leaving is not None:
+                await leaving
         await switchboard.stop("the worker is shutting down")
         if sip.ended.done():
             sip.ended.result()
@@ -300,10 +312,6 @@ class Worker:
             await asyncio.wait((drained, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
         drained.cancel()
-
-    def _note_overload(self, overloaded: bool) -> None:
-        if not self._stop_asked.is_set():
-            self._now(state="overloaded" if overloaded else "ready")
 
     def _now(self, **changed: Any) -> None:
         """Tell what has changed of the condition; before the worker takes calls there is none."""
@@ -340,6 +348,8 @@ class Worker:
             yield store
 
     def _note_trunk(self, store: RedisCallStore, change: TrunkChanged) -> None:
+        if self._registrar is not None and self._registrar.note(change):
+            return
         fields = asdict(change)
         store.note_trunk(fields.pop("trunk"), **fields)
 

@@ -1,7 +1,20 @@
-"""The accounts of a process, one for each trunk and one for all other callers, and the state of their registrations."""
+"""
+The accounts of a process, one for each trunk and one for all other callers, and the state of their registrations.
+
+Theory of operation. A trunk that registers has a ``_Registration``: whether there is a binding at the registrar, and
+when the next REGISTER is due. The library sends one when it is told to, and says what came of it (``_answer_of``);
+when to refresh, and when to try again, is decided here.
+
+Behind an edge one worker of many registers each trunk, for as long as it has the trunk's lease
+(``store/trunk_leases.py``). Then a registration also has ``until``, in seconds of our own monotonic clock: past it no
+REGISTER leaves, whatever the loop or Redis do meanwhile. All workers register the same Contact, the edge's, so one that
+takes over renews the binding of the one before, and one that lets go leaves it alone. Only who is told that nobody is
+left (``take_off``) removes it.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -18,15 +31,15 @@ from gateway.sip.calls.account import GatewayAccount, RegistrationAnswer
 from gateway.sip.calls.calls import Calls
 from gateway.sip.core.addressing import domain_of, user_called
 from gateway.sip.core.message import Message
-from gateway.sip.core.registration import RegistrationRetry, refresh_after_s, retry_after_in
-from gateway.sip.library.account_config import account_config
+from gateway.sip.core.registration import RegistrationRetry, contact_at, refresh_after_s, retry_after_in
+from gateway.sip.library.account_config import account_config, edge_contact
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover, RequestAttempt
 from gateway.sip.native.guard import describe
 from gateway.sip.native.register_id import RegisterIds
 from gateway.threads import runs_on
 
-TrunkState = Literal["registering", "registered", "failed", "unregistered", "static"]
+TrunkState = Literal["registering", "registered", "failed", "unregistered", "standby", "static"]
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +51,8 @@ class TrunkChanged:
 
     Attributes:
         trunk: its name.
-        state: ``static`` trunks do not register; ``failed`` ones are tried again by themselves.
+        state: ``static`` trunks do not register; ``failed`` ones are tried again by themselves; ``standby``: another
+            worker may register it now.
         code: SIP status of the last answer; 0 before the first.
         reason: its reason phrase, or what went wrong.
         expires_s: how long the registration holds; 0 when there is none.
@@ -64,6 +78,13 @@ class _Registration:
         self.held = False
         self.failed = False
         self.attempt: RequestAttempt | None = None
+        self.until = math.inf
+        self.leaves = False
+
+    @property
+    def mine(self) -> bool:
+        """Whether it is this worker that registers."""
+        return time.monotonic() < self.until
 
 
 class Accounts:
@@ -100,7 +121,8 @@ class Accounts:
         self._failover = failover
         self._later = later
         self._chance = chance
-        self._ids = RegisterIds()
+        self._leased = settings.edge is not None
+        self._ids = RegisterIds(self._contact_of if self._leased else None)
         self._accounts: dict[str, GatewayAccount] = {}
         self._registrations: dict[str, _Registration] = {}
         self._leaving = False
@@ -113,7 +135,8 @@ class Accounts:
         Raises:
             SipError: the library refused one; the text names the trunk.
         """
-        self._ids.install()
+        if register or not self._leased:
+            self._ids.install()
         catch_all = GatewayAccount(table, self._access_list.source_of)
         catch_all.create(account_config(self._settings), True)
         self._accounts[""] = catch_all
@@ -133,8 +156,11 @@ class Accounts:
         if not register:
             self._emit(TrunkChanged(name, "static"))
             return
-        self._registrations[name] = _Registration(name, account, trunk.register_retry_s)
-        self._try(self._registrations[name])
+        registration = self._registrations[name] = _Registration(name, account, trunk.register_retry_s)
+        if self._leased:
+            registration.until = -math.inf
+        else:
+            self._try(registration)
 
     @runs_on("sip")
     def of(self, trunk: str) -> GatewayAccount:
@@ -169,9 +195,40 @@ class Accounts:
         return any(registration.due_at is not None for registration in self._registrations.values())
 
     @runs_on("sip")
+    def hold(self, trunk: str, until: float) -> None:
+        """Register a trunk up to a moment of the monotonic clock; asked for again before that, it goes on."""
+        registration = self._registrations.get(trunk)
+        if registration is None or self._leaving or registration.leaves:
+            return
+        begins = not registration.mine
+        registration.until = until
+        if begins and registration.mine:
+            self._try(registration)
+
+    @runs_on("sip")
+    def let_go(self, trunk: str) -> None:
+        """Send no REGISTER for a trunk any more; its binding stays, for another worker to renew."""
+        registration = self._registrations.get(trunk)
+        if registration is not None and registration.until > -math.inf:
+            registration.until, registration.due_at = -math.inf, None
+            self._emit(TrunkChanged(trunk, "standby"))
+
+    @runs_on("sip")
+    def take_off(self, trunk: str, until: float) -> None:
+        """Remove a trunk's binding, whoever made it, up to a moment of the monotonic clock."""
+        registration = self._registrations.get(trunk)
+        if registration is None:
+            return
+        registration.until, registration.leaves = until, True
+        # The library removes a binding that it has made: of another worker's it has to make it its own first.
+        self._set(registration, renew=not registration.held)
+
+    @runs_on("sip")
     def tick(self, now: float) -> None:
         """Try again what is due; to be called every second or so."""
         for registration in self._registrations.values():
+            if now >= registration.until and registration.until > -math.inf:
+                self.let_go(registration.name)
             if registration.due_at is not None and now >= registration.due_at:
                 self._try(registration)
 
@@ -189,7 +246,7 @@ class Accounts:
         self._leaving = True
         for registration in self._registrations.values():
             registration.due_at = None
-            if registration.held:
+            if registration.held and not self._leased:
                 self._set(registration, renew=False)
 
     @runs_on("sip")
@@ -207,8 +264,8 @@ class Accounts:
 
     @property
     def registered(self) -> bool:
-        """Whether any registration is held."""
-        return any(registration.held for registration in self._registrations.values())
+        """Whether there is a binding that is ours to remove."""
+        return any(each.held for each in self._registrations.values() if not self._leased or each.leaves)
 
     @runs_on("sip")
     def close(self) -> None:
@@ -219,9 +276,12 @@ class Accounts:
         self._registrations.clear()
         self._ids.remove()
 
+    def _contact_of(self, trunk: str, own: str) -> str:
+        return contact_at(own, *edge_contact(self._settings, self._trunks[trunk]))
+
     def _try(self, registration: _Registration, after: RequestAttempt | None = None) -> None:
         registration.due_at = None
-        if self._leaving:
+        if self._leaving or not registration.mine:
             return
         if not registration.held:
             self._emit(TrunkChanged(registration.name, "registering"))
@@ -229,7 +289,10 @@ class Accounts:
 
     def _set(self, registration: _Registration, *, renew: bool, after: RequestAttempt | None = None) -> None:
         registration.failed = False
-        with self._failover.attempt(after) as registration.attempt, self._ids.of(registration.name):
+        with (
+            self._failover.attempt(after) as registration.attempt,
+            self._ids.of(registration.name, leaves=not renew and registration.mine),
+        ):
             try:
                 registration.account.setRegistration(renew)
             except pj.Error as error:  # before anything was sent: no route, a host that does not resolve
@@ -241,7 +304,7 @@ class Accounts:
     def _answer_of(self, name: str) -> RegistrationAnswer:
         def answered(code: int, reason: str, expires_s: int, response: Message | None, hop: str) -> None:
             registration = self._registrations.get(name)
-            if registration is None:  # the library's last word, while it ends
+            if registration is None or not registration.mine:  # the library's last word, while it ends; another's now
                 return
             if code // 100 != 2:
                 self._failed(registration, code, reason, response)
@@ -251,6 +314,9 @@ class Accounts:
             else:
                 registration.held = True
                 registration.due_at = time.monotonic() + refresh_after_s(expires_s)
+                if registration.leaves:
+                    registration.due_at = None
+                    self._later(lambda: self._set(registration, renew=False))
                 registration.retry.succeeded()
                 self._access_list.learn(name, hop)
                 self._emit(TrunkChanged(name, "registered", code, reason, expires_s))
@@ -259,7 +325,10 @@ class Accounts:
 
     def _failed(self, registration: _Registration, code: int, reason: str, response: Message | None) -> None:
         registration.held, registration.failed = False, True
-        if self._leaving:
+        if self._leaving or not registration.mine:
+            return
+        if registration.leaves:
+            self._emit(TrunkChanged(registration.name, "failed", code, reason))
             return
         failed = registration.attempt
         if self._failover.another(failed, code, response):

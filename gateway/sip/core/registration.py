@@ -1,4 +1,4 @@
-"""When a trunk is registered at again after a failure. Pure: time and chance are given."""
+"""When a trunk is registered at again after a failure, and the Contact it is given. Pure: time and chance are given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ MAX_RETRY_AFTER_S = 86400.0
 REFRESH_MARGIN_S = 60.0
 """How long before a binding ends it is renewed; a lost attempt leaves time for another."""
 _PASSING = frozenset({408, 423, 429, 480, 491})
+_CONTACT_USER = re.compile(r"sips?:([^@>;]*@)?")
 _SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+def contact_at(contact: str, host: str, parameters: str) -> str:
+    """
+    Return a Contact with its user as it is, at another place.
+
+    Args:
+        contact: ``<sip:line1@127.0.0.1:5070;ob>``.
+        host: with its port.
+        parameters: of the URI, such as ``;transport=tcp``.
+    """
+    found = _CONTACT_USER.search(contact)
+    user = (found[1] if found else None) or ""
+    return f"<sip:{user}{host}{parameters}>"
 
 
 class RegistrationRetry:

@@ -48,6 +48,18 @@ def own_address(settings: SipSettings) -> str:
     return host if host != "0.0.0.0" else "127.0.0.1"
 
 
+def edge_contact(settings: SipSettings, trunk: TrunkSettings) -> tuple[str, str]:
+    """
+    Return where a trunk reaches the edge that registrations leave through: ``host:port``, and parameters of the URI.
+
+    Over TLS that is another port, ``tls_port``.
+    """
+    at = settings.edge_contact or settings.edge or ""
+    if trunk.transport == "tls":
+        at = f"{at.partition(':')[0]}:{settings.tls_port}"
+    return at, _over(trunk)
+
+
 def media_bound_to(settings: SipSettings) -> str:
     """Return the address that RTP sockets are bound to; empty for any, as where ``media_address`` is a router's."""
     if settings.media_address is None:

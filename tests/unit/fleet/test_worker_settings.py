@@ -52,6 +52,7 @@ def test_workers_listen_on_loopback_and_share_no_port() -> None:
     )
     assert (one.host, one.port, one.udp, one.tcp, one.tls) == ("127.0.0.1", 5001, True, False, False)
     assert (one.media_address, one.edges, one.edge) == ("192.0.2.1", ("127.0.0.1/32",), "127.0.0.1:6060")
+    assert one.edge_contact == "192.0.2.1:5060"
     assert (one.rtp_port_min, one.rtp_port_max) == (10000, 10015)
     assert (other.rtp_port_min, other.rtp_port_max) == (10016, 10031)
 

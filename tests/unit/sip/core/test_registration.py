@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.sip.core.message import parse_message
-from gateway.sip.core.registration import RegistrationRetry, refresh_after_s, retry_after_in
+from gateway.sip.core.registration import RegistrationRetry, contact_at, refresh_after_s, retry_after_in
 
 pytestmark = pytest.mark.unit
 
@@ -69,3 +69,9 @@ def test_retry_after_is_read_from_a_response(headers: list[str], seconds: float 
     always = ["Via: SIP/2.0/UDP h", "From: <sip:a@h>;tag=1", "To: <sip:a@h>", "Call-ID: x", "CSeq: 1 REGISTER"]
     response = parse_message("\r\n".join(["SIP/2.0 503 Busy", *always, *headers, "", ""]))
     assert retry_after_in(response) == seconds
+
+
+def test_a_contact_keeps_its_user_at_another_place() -> None:
+    for own in ("<sip:line1@127.0.0.1:5070;ob>", "<sip:line1@127.0.0.1:5070>", '"us" <sip:line1@a;transport=udp;ob>'):
+        assert contact_at(own, "192.0.2.1:5060", "") == "<sip:line1@192.0.2.1:5060>"
+    assert contact_at("<sip:127.0.0.1:5070>", "192.0.2.1", ";transport=tcp") == "<sip:192.0.2.1;transport=tcp>"
