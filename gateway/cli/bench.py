@@ -45,7 +45,7 @@ def bench(
     idle: Annotated[float, typer.Option(min=0, max=3600, help="how long idle workers are measured, s")] = 10.0,
     floor: Annotated[bool, typer.Option("--floor/--no-floor", help="measure the least that the calls can cost")] = True,
     routes: Annotated[bool, typer.Option("--routes/--no-routes", help="measure what finding a route costs")] = True,
-    out: Annotated[Path, typer.Option(help="where the figures go; the picture goes beside it")] = Path(
+    out: Annotated[Path, typer.Option(help="where the figures go; picture and log go beside it")] = Path(
         "out/bench.json"
     ),
 ) -> None:
@@ -89,7 +89,7 @@ def _measure(plan: BenchPlan, out: Path, *, routes: bool) -> None:
     found = measure_routes() if routes else None
     _write(out, result, found)
     _show(result, found)
-    say(f"figures: {out}, picture: {out.with_suffix('.png')}")
+    say(f"figures: {out}, picture: {out.with_suffix('.png')}, the gateway's log: {out.with_suffix('.log')}")
     say(f"again: {result.command}")
     raise typer.Exit(1 if result.errors else 0)
 
@@ -106,6 +106,7 @@ def _write(out: Path, result: BenchResult, routes: RoutesResult | None) -> None:
     figures = {**result.to_json(), **(routes.to_json() if routes is not None else {})}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        out.with_suffix(".log").write_text(result.log + "\n", encoding="utf-8")
         out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{out}: {error.strerror or error}; give a path that can be written") from None

@@ -245,6 +245,7 @@ class BenchResult:
         errors: what went wrong, in words.
         notes: what was not measured, or in another way, in words.
         command: repeats the run.
+        log: what the gateway wrote.
     """
 
     asked: int
@@ -263,6 +264,7 @@ class BenchResult:
     errors: Sequence[str] = ()
     notes: Sequence[str] = ()
     command: str = ""
+    log: str = ""
 
     @property
     def full(self) -> Window:

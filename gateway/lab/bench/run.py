@@ -211,6 +211,7 @@ async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], flo
             errors=run.errors,
             notes=run.notes,
             command=plan.command,
+            log=built.gateway.output,
         )
 
     return finish
