@@ -54,7 +54,8 @@ PACE_S = 0.25
 HEARD_LIMIT_S = 40.0
 _USUAL_AGE_S = 120.0
 _PROGRESS_S = 10.0
-_IDLE_SETTLE_S = 5.0
+_IDLE_SETTLE_S = 45.0  # a worker has returned memory then, and looks for garbage seldom
+_IDLE_SETTLES = 4.5  # at most, as a multiple of the window
 _IDLE_S = 10.0
 _SEARCH_STEP = 8
 _LEAST_SPEECH = 0.05
@@ -222,8 +223,9 @@ async def _measure_idle(run: _Run, built: House) -> tuple[float | None, int]:
     if not run.plan.idle_s:
         run.notes.append("workers without calls were not measured")
         return None, 0
-    run.tell(f"gateway: up, {run.plan.idle_s:g} s without calls")
-    await asyncio.sleep(min(_IDLE_SETTLE_S, run.plan.idle_s))
+    settle_s = min(_IDLE_SETTLE_S, _IDLE_SETTLES * run.plan.idle_s)
+    run.tell(f"gateway: up, {run.plan.idle_s:g} s without calls, from {settle_s:g} s on")
+    await asyncio.sleep(settle_s)
     workers = tuple(each for each in built.gateway.processes() if each.is_worker)
     window = CpuWindow(Programs(workers))
     await asyncio.sleep(run.plan.idle_s)
