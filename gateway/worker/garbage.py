@@ -11,6 +11,11 @@ every object of the process: 100 to 200 ms for what a gateway is built of, heard
   frozen, too, where it is much; what a reload of the plan has thawed is frozen again at once. The garbage of the ten
   seconds before a reload is therefore kept until no call is up; no other is.
 
+A worker of a fleet is forked from a parent that has frozen what it imported (``fleet/nursery.py``), and shares those
+pages until it writes to them. A collection writes to every object it looks at, so what was frozen before the fork is
+never thawed, and what such a worker freezes stays frozen with it. That keeps no garbage that a process by itself would
+not keep, but for cycles that were frozen: a plan that is replaced has none.
+
 What is freed stays with the C library, which seldom returns it to the system: it is told to, when no call was up for a
 while.
 """
@@ -21,6 +26,7 @@ import asyncio
 import ctypes
 import gc
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -39,9 +45,25 @@ QUIET_S = 40.0
 """Without a call, until freed memory is returned: the SIP library keeps 30 kB of each call for 32 s after its end."""
 _NEVER = 1_000_000_000  # collections of the middle generation
 
+_is_forked = False  # what was frozen before is shared with the parent
+
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
 
 _log = structlog.get_logger(__name__)
+
+
+def thaw() -> None:
+    """Let the next full collection look at what is frozen, unless that would copy what is shared with the parent."""
+    if not _is_forked:
+        gc.unfreeze()
+
+
+def _note_fork() -> None:
+    global _is_forked
+    _is_forked = gc.get_freeze_count() > 0
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class GarbageCollection:
@@ -79,7 +101,7 @@ class GarbageCollection:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
-        gc.unfreeze()
+        thaw()
         gc.set_threshold(*self._thresholds)
         gc.callbacks.remove(self._measure)
 
@@ -109,7 +131,7 @@ class GarbageCollection:
     def _between_calls(self) -> None:
         everything = self._frozen_unseen or len(gc.get_objects(generation=2)) > MOST_OBJECTS
         if everything:
-            gc.unfreeze()
+            thaw()
         gc.collect()
         if everything:
             gc.freeze()

@@ -41,6 +41,7 @@ from gateway.errors import ConfigError, DialplanError, StoreError
 from gateway.settings.sections import Settings
 from gateway.threads import run_in_pool
 from gateway.tools.runner import own_definitions
+from gateway.worker.garbage import thaw
 from gateway.worker.tool_check import tool_findings
 
 ASKED_EVERY_S = 2.0
@@ -378,5 +379,5 @@ def _gently() -> Iterator[None]:
         sys.setswitchinterval(switch_s)
         if collecting:
             gc.freeze()
-            gc.unfreeze()
+            thaw()
             gc.enable()

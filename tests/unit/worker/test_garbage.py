@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Iterator
 
@@ -150,3 +151,27 @@ async def test_a_long_pause_in_a_call_is_told_and_one_between_calls_is_not(monke
             collection.step(2)
     (told,) = logs
     assert (told["event"], told["generation"]) == ("garbage_collection_paused_calls", 1)
+
+
+async def test_a_forked_worker_never_thaws_what_it_shares_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.freeze()
+    monkeypatch.setattr(garbage, "_is_forked", True)
+    async with GarbageCollection(lambda: False) as collection:
+        assert gc.get_freeze_count() > 10_000
+        collection.step(0)
+        left = old_garbage()
+        collection.step(1)
+        assert left() is None, "what came later is collected as ever"
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_a_process_that_was_forked_with_frozen_objects_knows_it() -> None:
+    gc.freeze()
+    child = os.fork()
+    if not child:
+        before = gc.get_freeze_count()
+        garbage.thaw()
+        os._exit(0 if before and gc.get_freeze_count() == before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    garbage.thaw()
+    assert gc.get_freeze_count() == 0, "its parent is not"
