@@ -9,7 +9,7 @@ ROOT  := $(shell test "$$(id -u)" = 0 || echo sudo) env RUNLEVEL=1 DEBIAN_FRONTE
 # A fresh machine has no package lists yet: where the package is not found, fetch them and try again.
 apt    = { $(ROOT) apt-get install -y -qq $(1) || { $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq $(1); }; }
 
-.PHONY: help run demo test test-docker check bench soak fuzz memory many format clean
+.PHONY: help run demo test test-docker test-ipv6 check bench soak fuzz memory many format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamai
 
 test-docker: $(VENV)/dev /usr/bin/sipp /usr/bin/buildah /usr/sbin/debootstrap ## builds the container image, as root, and runs its processes
 	$(ROOT) $(BIN)/python -m pytest -m docker -p no:cacheprovider
+
+test-ipv6: $(VENV)/dev /usr/sbin/kamailio /usr/bin/rtpengine ## calls over IPv6, with rtpengine for their sound
+	$(BIN)/python -m pytest tests/integration/test_edge_ipv6.py
 
 check: $(VENV)/dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -82,6 +85,9 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 
 /usr/share/doc/kamailio-tls-modules:
 	$(call apt,kamailio-tls-modules)
+
+/usr/bin/rtpengine:
+	$(call apt,rtpengine-daemon)
 
 /usr/bin/tcpdump:
 	$(call apt,tcpdump)

@@ -179,8 +179,8 @@ def test_programs_are_started_in_one_place(path: Path) -> None:
 
 def test_what_a_target_of_the_makefile_installs_the_tests_have() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    wanted = re.findall(r"^test(?:-docker)?: (.*) ##", text, re.MULTILINE)
-    assert len(wanted) == 2
+    wanted = re.findall(r"^test(?:-docker|-ipv6)?: (.*) ##", text, re.MULTILINE)
+    assert len(wanted) == 3
     words = {word for line in wanted for word in line.split() if word.startswith("/")}
     assert set(re.findall(r"^(/usr/\S+):", text, re.MULTILINE)) == words
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jinja2
 
-from gateway.edge.workers import Place
+from gateway.edge.workers import Place, tables
 from gateway.errors import ConfigError
 from gateway.settings.sections import Settings
 from gateway.settings.sip import SipSettings
@@ -119,7 +119,7 @@ def kamailio_config(
         children=place.children,
         modules=(*_MODULES, *_more_modules(settings)),
         key=place.key,
-        held=[(table, name, value) for (table, name), value in (held or {}).items()],
+        held=[(table, name, value) for (table, name), value in (held or tables(place.key, ())).items()],
     )
 
 
@@ -158,6 +158,7 @@ def _who_may_call(settings: Settings, located: Iterable[str]) -> dict[str, objec
     return {
         "anyone": sip.allow_from is None and not trunks,
         "trunk_networks": [_bracketed(network) for network in dict.fromkeys(networks)],
+        "trunk_names": _any_of(trunk.tls_name for trunk in trunks) if any(trunk.tls_name for trunk in trunks) else "",
         "allowed_networks": [_bracketed(network) for network in sip.allow_from or ()],
         "scanners": _any_of(sip.scanners),
         "deny_code": sip.deny_code,
@@ -228,7 +229,7 @@ def _bracketed(network: str) -> str:
     return f"[{address}]{slash}{length}" if ":" in address else network
 
 
-def _any_of(names: Iterable[str]) -> str:
+def _any_of(names: Iterable[str | None]) -> str:
     """Return a POSIX expression that finds any of these texts as they are written; without any, one that finds none."""
     found = ["".join(_literal(letter) for letter in name) for name in names if name]
     return "|".join(found) or "^$a"

@@ -60,6 +60,7 @@ START_LIMIT_S = 20.0
 INSTALL = "apt-get install kamailio kamailio-tls-modules"
 _PREFIX = "gateway-edge-"
 _LONGEST_SOCKET_PATH = 100
+_PORT_LOOKS = 300
 _FIRST_LOOK_S, _LAST_LOOK_S = 5.0, 600.0
 _TAKEN = re.compile(r"Address already in use|Cannot assign requested address|Permission denied")
 
@@ -144,6 +145,10 @@ class Edge:
         """Start Kamailio again after it has ended, at the same addresses and with the same workers: calls go on."""
         if self._process is not None:
             await self._process.stop()
+        for _ in range(_PORT_LOOKS):  # killed processes let go of them a moment later
+            if not self._ports_taken():
+                break
+            await asyncio.sleep(0.01)
         await self._start()
 
     async def reload_certificates(self) -> None:
@@ -193,7 +198,8 @@ class Edge:
         await self._start()
 
     async def _start(self) -> None:
-        self._check_ports()
+        if problems := self._ports_taken():
+            raise ConfigError(*problems)
         place = self.place
         (self._folder / "tls.cfg").write_text(tls_config(self._settings.sip), encoding="utf-8")
         config = self._folder / "kamailio.cfg"
@@ -225,7 +231,7 @@ class Edge:
     async def _why(self, process: KamailioProcess) -> str:
         await process.stop()
         lines = [line for line in process.lines if re.search(r"(ERROR|CRITICAL|ALERT):", line)]
-        if any("tls.so" in line for line in lines):
+        if any("could not find module <tls" in line for line in lines):
             return "edge: Kamailio has no TLS; install it: apt-get install kamailio-tls-modules"
         if taken := next((line for line in lines if _TAKEN.search(line)), None):
             return f"edge: Kamailio cannot listen: {taken.partition(': ')[2]}; set sip.host or sip.port to others"
@@ -254,8 +260,8 @@ class Edge:
         if hasattr(self, "_folder"):
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _check_ports(self) -> None:
-        """Find out what is taken: Kamailio itself would share a UDP port with another process without a word."""
+    def _ports_taken(self) -> list[str]:
+        """Say which ports are taken: Kamailio itself would share a UDP port with another process without a word."""
         sip, place = self._settings.sip, self.place
         inner_host, _, inner_port = place.inner.rpartition(":")
         hosts = [sip.host, *([self._settings.edge.host_ipv6] if self._settings.edge.host_ipv6 else [])]
@@ -265,9 +271,7 @@ class Edge:
             wanted += [("udp", host, place.port, where)] if sip.udp else []
             wanted += [("tcp", host, place.port, where)] if sip.tcp else []
             wanted += [("tcp", host, place.tls_port, "sip.tls_port")] if sip.tls else []
-        problems = [problem for each in wanted for problem in _taken(*each)]
-        if problems:
-            raise ConfigError(*problems)
+        return [problem for each in wanted for problem in _taken(*each)]
 
     # --- trunks that are names ---
 

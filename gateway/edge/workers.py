@@ -83,8 +83,7 @@ def tables(key: str, workers: Iterable[EdgeWorker], *, growing: bool = False) ->
         held["host", worker.host] = 1
         if worker.live_calls is not None:
             held["load", worker.sip] = worker.live_calls
-    if order := order_of(workers):
-        held["edge", "order"] = order
+    held["edge", "order"] = order_of(workers) or "-"
     if growing:
         held["edge", "growing"] = 1
     return held

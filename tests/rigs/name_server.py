@@ -24,12 +24,16 @@ class NameServer(asyncio.DatagramProtocol):
     Attributes:
         zone: may be changed while it runs.
         ttl_s: of every record.
+        at: where it listens.
         silent: answer nothing at all.
         broken: answer SERVFAIL.
         asked: every question so far, as ``NAME KIND``.
     """
 
-    def __init__(self, zone: Mapping[str, Iterable[str]], *, ttl_s: int = 60) -> None:
+    def __init__(
+        self, zone: Mapping[str, Iterable[str]], *, ttl_s: int = 60, at: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
+        self._at = at
         self.zone = {name: list(records) for name, records in zone.items()}
         self.ttl_s = ttl_s
         self.silent = self.broken = False
@@ -37,7 +41,7 @@ class NameServer(asyncio.DatagramProtocol):
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=self._at)
         self.port = int(self._transport.get_extra_info("sockname")[1])
         return self
 

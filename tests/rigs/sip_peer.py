@@ -8,8 +8,8 @@ import re
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -110,6 +110,10 @@ class SipPeer:
 
     Attributes:
         host, port: its own address.
+        via_host: what it takes for its own address, as one behind NAT does.
+        contact_once: its Contact in place of that.
+        on_packet: told each message at once.
+        probed: what it answers to OPTIONS outside a dialog, by itself; 0 is no answer.
         transport: ``UDP``, ``TCP`` or ``TLS``, as Via has it.
         packets: everything it got, in order.
     """
@@ -119,6 +123,9 @@ class SipPeer:
     transport: str = "UDP"
     packets: list[Packet] = field(default_factory=list)
     via_host: str = ""
+    contact_once: str = ""
+    probed: int = 200
+    on_packet: Callable[[Packet], None] = lambda packet: None
     _send: Any = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _taken: set[int] = field(default_factory=set)
@@ -161,8 +168,32 @@ class SipPeer:
             yield peer
         finally:
             task.cancel()
-            writer.close()
             await asyncio.wait([task])
+            await _gone(writer)
+
+    @classmethod
+    @asynccontextmanager
+    async def listening(cls, host: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """Listen for one connection over TCP, or TLS."""
+        tasks: list[asyncio.Task[None]] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peer._send = lambda text, _to: writer.write(text.encode())
+            tasks.append(asyncio.current_task())  # type: ignore[arg-type] # we are in one
+            try:
+                await peer.read(reader)
+            finally:
+                await _gone(writer)
+
+        server = await asyncio.start_server(serve, host, 0, ssl=tls)
+        peer = cls(host, server.sockets[0].getsockname()[1], "TLS" if tls else "TCP")
+        try:
+            yield peer
+        finally:
+            server.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def read(self, reader: asyncio.StreamReader) -> None:
         """Read messages off a stream until it ends."""
@@ -183,6 +214,8 @@ class SipPeer:
 
     @property
     def contact(self) -> str:
+        if self.contact_once:
+            return self.contact_once
         more = "" if self.transport == "UDP" else f";transport={self.transport.lower()}"
         return f"<sip:peer@{self.via_host or self.address}{more}>"
 
@@ -190,16 +223,19 @@ class SipPeer:
 
     def got(self, packet: Packet) -> None:
         self.packets.append(packet)
+        if self.probed and packet.method == "OPTIONS" and ";tag=" not in packet.first("To"):
+            self.answer(packet, self.probed)
+        self.on_packet(packet)
         self._news.set()
 
-    async def take(self, start: str, limit_s: float = LIMIT_S, method: str = "") -> Packet:
+    async def take(self, start: str, limit_s: float = LIMIT_S, *, method: str = "", call_id: str = "") -> Packet:
         """Wait for the first message that was not taken yet whose first line starts so (``SIP/2.0 200``, ``BYE``)."""
         async with asyncio.timeout(limit_s):
             while True:
                 self._news.clear()
                 for number, packet in enumerate(self.packets):
                     fits = packet.first_line.startswith(start) and method in ("", packet.cseq_method)
-                    if number not in self._taken and fits:
+                    if number not in self._taken and fits and call_id in packet.text:
                         self._taken.add(number)
                         return packet
                 await self._news.wait()
@@ -272,6 +308,13 @@ class SipPeer:
         )
 
 
+async def _gone(writer: asyncio.StreamWriter) -> None:
+    """Close a connection without waiting for the other side."""
+    writer.transport.abort()
+    with suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
+
+
 @dataclass
 class Invite:
     """An INVITE that was sent."""
@@ -302,6 +345,4 @@ class Invite:
 
     async def answered(self, code: int = 200) -> Packet:
         """Wait for the final response to it."""
-        found = await self.peer.take(f"SIP/2.0 {code}", method="INVITE")
-        assert found.first("Call-ID") == self.call_id
-        return found
+        return await self.peer.take(f"SIP/2.0 {code}", method="INVITE", call_id=self.call_id)
