@@ -1,17 +1,22 @@
 """
 Whether a process of the gateway is alive, or takes calls: for health checks of containers and of load balancers.
 
-``python -m gateway.probe sip:127.0.0.1:5060`` sends one OPTIONS and ends with 0 when anything answers; with ``--ready``
-only a 200 counts, which a worker that drains or is overloaded does not send. ``python -m gateway.probe
-http://127.0.0.1:8088/healthz`` asks for a page, and any status below 500 counts, or with ``--ready`` 200 alone. It is
-no command of ``gateway``, because it runs every few seconds: it loads nothing but the standard library and takes a
-twentieth of the CPU time that the commands take to start.
+::
+
+    python -m gateway.probe sip:127.0.0.1:5060               OPTIONS; alive: anything answers, ready: 200
+    python -m gateway.probe http://127.0.0.1:8088/healthz    a page; alive: less than 500, ready: 200
+    python -m gateway.probe fleet:/run/fleet.sock            a supervisor (fleet.control); alive: it answers
+
+It ends with 0 if the target is alive; with ``--ready`` it has to be ready, which workers and fleets that drain are not.
+It is no command of ``gateway``, because it runs every few seconds: it loads nothing but the standard library and takes
+a twentieth of the CPU time that the commands take to start.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import secrets
 import socket
 import sys
@@ -30,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     The text on standard error says what it answered, or why nothing came. Thread: any; waits for up to 4 s.
     """
     parser = argparse.ArgumentParser(prog="python -m gateway.probe", description=__doc__.strip().partition("\n")[0])
-    parser.add_argument("target", help="sip:HOST:PORT, with ;transport=tcp if need be, or http://HOST:PORT/PATH")
+    parser.add_argument(
+        "target", help="sip:HOST:PORT, perhaps with ;transport=tcp, http://HOST:PORT/PATH, or fleet:SOCKET"
+    )
     parser.add_argument("--ready", action="store_true", help="fail unless it takes calls: only 200 counts")
     given = parser.parse_args(arguments)
     try:
@@ -41,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(f"{given.target}: {error}")
     sys.stderr.write(f"{given.target}: {status}\n")
-    alive = status < 500 or given.target.startswith("sip:")  # 503 is a worker's answer while it drains
+    alive = status < 500 or not given.target.startswith("http:")  # workers and fleets drain with 503
     return 0 if status == 200 or (alive and not given.ready) else 1
 
 
@@ -57,9 +64,11 @@ def _status(target: str) -> int:
         address, _, parameters = target.removeprefix("sip:").partition(";")
         place = _place(urlsplit(f"//{address}"), 5060)
         return options_over_tcp(*place) if parameters == "transport=tcp" else options_over_udp(*place)
+    if target.startswith("fleet:"):
+        return _fleet(target.removeprefix("fleet:"))
     url = urlsplit(target)
     if url.scheme != "http":
-        raise ValueError("give sip:HOST:PORT or http://HOST:PORT/PATH")
+        raise ValueError("give sip:HOST:PORT, http://HOST:PORT/PATH or fleet:SOCKET")
     return _page(*_place(url, 80), url.path or "/")
 
 
@@ -76,6 +85,20 @@ def _page(host: str, port: int, path: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def _fleet(path: str) -> int:
+    """Ask a supervisor over its control socket; return 200 when the fleet takes calls, else 503."""
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(sum(RETRANSMISSIONS_S))
+        control.connect(path)
+        control.sendall(b'{"command": "status"}\n')
+        answer = b"".join(_first_line(control))
+    try:
+        told = json.loads(answer)
+        return 200 if told["ready"] else 503
+    except (ValueError, KeyError, TypeError):
+        raise ConnectionError("what answers there is no fleet") from None
 
 
 def options_over_udp(host: str, port: int, waits_s: Sequence[float] = RETRANSMISSIONS_S) -> int:
@@ -106,8 +129,8 @@ def options_over_tcp(host: str, port: int) -> int:
         return _code(b"".join(_first_line(tcp)))
 
 
-def _first_line(tcp: socket.socket) -> Iterator[bytes]:
-    while data := tcp.recv(_LONGEST_ANSWER):
+def _first_line(stream: socket.socket) -> Iterator[bytes]:
+    while data := stream.recv(_LONGEST_ANSWER):
         yield data
         if b"\n" in data:
             return

@@ -23,8 +23,8 @@ settings.load_profile("gateway")
 
 _MAKEFILE = Path(__file__).parents[1] / "Makefile"
 _INSTALLED = frozenset(re.findall(r"^(/usr/\S+):", _MAKEFILE.read_text(encoding="utf-8"), re.MULTILINE))
-# The platform module asks uname, which every Debian has; matplotlib asks fc-list for fonts where there is one.
-_EVERYWHERE = frozenset({"/usr/bin/uname", "/usr/bin/fc-list", "fc-list"})
+# Every Debian has uname, which the platform module asks, and unshare; matplotlib asks fc-list, where there is one.
+_EVERYWHERE = frozenset({"/usr/bin/uname", "/usr/bin/unshare", "/usr/bin/fc-list", "fc-list"})
 _started: list[str] = []
 
 

@@ -7,25 +7,24 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
-from gateway.cli.render import raw
+from gateway.cli.render import raw, say
 from gateway.edge.config import EdgePlace, kamailio_config, tls_config
 from gateway.edge.edge import key_of, public_address
 from gateway.edge.workers import EdgeWorker, tables
 from gateway.errors import ConfigError
+from gateway.fleet.lone_edge import LoneEdge
+from gateway.logs import configure_logs
 from gateway.settings.load import load_settings
 from gateway.settings.sections import Settings
 from gateway.sip.location.resolver import locate_trunks
+from gateway.threads import check_threads
 
 FOLDER = Path("/etc/kamailio")
 CONTROL = Path("/run/kamailio/gateway.sock")
 
 app = typer.Typer(help="The SIP proxy in front of the workers (Kamailio).", no_args_is_help=True)
-
-
-@app.callback()
-def edge() -> None:
-    """Keep ``config`` a command with a name of its own."""
 
 
 @app.command("config")
@@ -50,6 +49,28 @@ def config(
         raw(tls_config(settings.sip))
         return
     raw(_kamailio(settings, [_worker(each) for each in worker or ()], folder))
+
+
+@app.command("run")
+def run(
+    settings_file: Annotated[
+        Path | None, typer.Option("--config", help="configuration file (TOML); default: gateway.toml if it exists")
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="socket of a Kamailio that runs with the output of `gateway edge config`; starts none then"),
+    ] = None,
+) -> None:
+    """
+    Run an edge on a machine of its own, for the workers of all machines that share its Redis.
+
+    It follows the workers as they come, drain and go, until SIGTERM or Ctrl-C. SIGHUP reloads the certificates.
+    """
+    settings = load_settings(config=settings_file)
+    configure_logs(settings.log)
+    if settings.log.debug_threads:
+        check_threads()
+    uvloop.run(LoneEdge(settings, say, control=control).run())
 
 
 def _kamailio(settings: Settings, workers: list[EdgeWorker], folder: Path) -> str:

@@ -269,6 +269,15 @@ class SipSettings(Section):
         90, ge=90, description="shortest session interval we accept (Min-SE); a shorter one gets 422"
     )
     no_rtp_timeout_s: float = Field(30, ge=0, description="hang up when no RTP has arrived for this long; 0 never does")
+    late_ms: float = Field(
+        20, gt=0, le=200, description="delay from which on a tick of the media clock (every 20 ms) counts as late"
+    )
+    late_percent: float = Field(
+        10,
+        ge=0,
+        le=100,
+        description="share of late ticks, over 5 s, beyond which new calls get 503; 0 never refuses any",
+    )
     retry_after_s: int = Field(5, ge=0, description="Retry-After in a 503 response")
     allow_from: Networks | None = Field(
         None,

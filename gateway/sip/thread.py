@@ -36,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from pydantic import SecretStr
@@ -53,11 +54,12 @@ from gateway.sip.admission.screening import Occupancy, Screening
 from gateway.sip.calls.accounts import Accounts, TrunkChanged
 from gateway.sip.calls.calls import Calls, PjCall
 from gateway.sip.calls.media_port import AgentMediaPort
+from gateway.sip.calls.overload import ClockTicks, Overload
 from gateway.sip.core.addressing import Caller, OutboundInvite, outbound_invite
 from gateway.sip.core.message import MessageReader
 from gateway.sip.leg import PjLeg
 from gateway.sip.library.endpoint import GatewayEndpoint, SipInfo, call_capacity, quiet_start, start_endpoint
-from gateway.sip.library.frame_bytes import FrameAccess, choose_frame_access
+from gateway.sip.library.frame_bytes import choose_frame_access
 from gateway.sip.library.pj import pj
 from gateway.sip.library.stun import with_public_address
 from gateway.sip.library.transports import check_tls_files
@@ -95,6 +97,7 @@ class SipThread:
         secrets: where their passwords are, by name.
         on_trunk: takes each change of a trunk's state, on the loop.
         register: register at the trunks that want it; a process for a single call need not.
+        on_overload: hears, on the loop, when new calls begin to be refused because audio is late, and when no more.
     """
 
     def __init__(
@@ -106,8 +109,11 @@ class SipThread:
         secrets: Mapping[str, SecretStr] | None = None,
         on_trunk: Callable[[TrunkChanged], None] | None = None,
         register: bool = True,
+        on_overload: Callable[[bool], None] = lambda overloaded: None,
     ) -> None:
         self._settings = settings
+        self._on_overload = on_overload
+        self._overload = Overload(settings, self._emit_overload)
         self._on_event = on_event
         self._trunks = dict(trunks or {})
         self._secrets = dict(secrets or {})
@@ -233,6 +239,10 @@ class SipThread:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._note_trunk, change)
 
+    def _emit_overload(self, overloaded: bool) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_overload, overloaded)
+
     @runs_on("loop")
     def _note_trunk(self, change: TrunkChanged) -> None:
         self.trunk_states[change.trunk] = change
@@ -305,17 +315,15 @@ class SipThread:
             ending.callback(screen.remove)
             jitter = JitterBuffers(settings.jitter_max_ms)
             ending.callback(jitter.remove)
-            ready = lambda: (screen.install(), directory.install())  # noqa: E731
-            info, writer = start_endpoint(
-                settings, endpoint, self._trunks, before_listening=ready, jitter_followed=jitter.install()
-            )
+            ready, followed = lambda: (screen.install(), directory.install()), jitter.install()
+            start = partial(start_endpoint, before_listening=ready, jitter_followed=followed)
+            info, writer = start(settings, endpoint, self._trunks)
             ending.callback(endpoint.ask_nobody)
             ending.enter_context(self._waker)
             self._media_thread = ending.enter_context(MediaThread(handles))
             accept_guard.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
-            access = choose_frame_access()
-            ports = _Ports(access, info.pcm)
+            ports = _Ports(info.pcm, self._overload.clock)
             ending.callback(ports.made.clear)
             ending.callback(endpoint.audDevManager().setNoDev)  # no clock may be in a port that goes (see _Ports)
             failover, trunks = directory.failover, self._trunks
@@ -329,8 +337,10 @@ class SipThread:
             directory.open(accounts.located)
             endpoint.account_for = lambda hop, text: accounts.account_for(hop, text, reader.read(text))
             endpoint.connection_lost = accounts.connection_lost
-            self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=access.name))
-            parts = _Parts(endpoint, table, accounts, screen, directory, accept_guard, self._media_thread)
+            self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=ports.access.name))
+            parts = _Parts(
+                endpoint, table, accounts, screen, directory, accept_guard, self._media_thread, self._overload
+            )
             self._poll(parts, lambda: not self._stopping.is_set())
             self._say_goodbye(parts)
         del writer  # the library writes its last lines with it
@@ -355,6 +365,7 @@ class SipThread:
             draining=self._draining.is_set,
             calls_of=lambda trunk: sum(table.calls_of(trunk) for table in occupied),
             scarce=lambda: handles.scarce,
+            late=lambda: self._overload.overloaded,
         )
         return Screening(
             *(self._settings, access_list, self._trunks), secrets=self._secrets, occupancy=occupancy, reader=reader
@@ -407,11 +418,12 @@ class _Parts:
     directory: ServerDirectory
     accept_guard: AcceptGuard
     media_thread: MediaThread
+    overload: Overload
 
     @property
     def at_rest(self) -> bool:
         """Whether there is nothing to look after every second."""
-        busy = len(self.table) or self.accept_guard.open or self.accounts.waits
+        busy = len(self.table) or self.accept_guard.open or self.accounts.waits or self.overload.overloaded
         return not busy and self.media_thread.is_quiet
 
     def tick(self, now: float) -> None:
@@ -420,6 +432,7 @@ class _Parts:
         self.directory.tick(now)
         self.accounts.tick(now)
         self.table.watch(now)
+        self.overload.tick(now)
         if not len(self.table):
             self.media_thread.rest(now)
 
@@ -432,13 +445,14 @@ class _Ports:
     just asked that port for a frame, and waits for the interpreter, would call what is freed, and it is freed twice.
     """
 
-    def __init__(self, access: FrameAccess, pcm: PcmFormat) -> None:
-        self._access = access
+    def __init__(self, pcm: PcmFormat, clock: ClockTicks) -> None:
+        self.access = choose_frame_access()
+        self._clock = clock
         self._pcm = pcm
         self.made: list[AgentMediaPort] = []
 
     def make(self) -> AgentMediaPort:
-        self.made.append(AgentMediaPort(self._access, len(self.made), self._pcm))
+        self.made.append(AgentMediaPort(self.access, len(self.made), self._pcm, self._clock))
         return self.made[-1]
 
 

@@ -223,6 +223,7 @@ class Worker:
             secrets=settings.secrets,
             on_trunk=partial(self._note_trunk, store) if register else None,
             register=register,
+            on_overload=self._note_overload,
         )
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
         clock = LoopClock()
@@ -312,6 +313,10 @@ class Worker:
             await asyncio.wait((drained, changed), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
         drained.cancel()
+
+    def _note_overload(self, overloaded: bool) -> None:
+        if not self._stop_asked.is_set():
+            self._now(state="overloaded" if overloaded else "ready")
 
     def _now(self, **changed: Any) -> None:
         """Tell what has changed of the condition; before the worker takes calls there is none."""

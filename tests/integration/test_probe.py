@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +96,29 @@ async def test_a_page_that_is_there_is_alive_and_one_that_is_not_is_not_ready() 
         assert await probe(f"{place}/control/nothing") == 0
         assert await probe(f"{place}/control/nothing", "--ready") == 1
     assert await probe(f"{place}/control/faults") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "alive", "ready"),
+    [
+        ({"ready": True, "workers": []}, 0, 0),
+        ({"ready": False}, 0, 1),
+        ({"error": "the fleet is stopping"}, 1, 1),
+        ([], 1, 1),
+    ],
+)
+async def test_a_fleet_is_asked_over_its_control_socket(
+    tmp_path: Path, answer: dict[str, Any], alive: int, ready: int
+) -> None:
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert json.loads(await reader.readline()) == {"command": "status"}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(answered, str(tmp_path / "fleet.sock")):
+        assert await probe(f"fleet:{tmp_path}/fleet.sock") == alive
+        assert await probe(f"fleet:{tmp_path}/fleet.sock", "--ready") == ready
+    assert await probe(f"fleet:{tmp_path}/fleet.sock") == 1
 
 
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1", "sip:", "http:///healthz", "sip:127.0.0.1:http"])

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,17 @@ KEPT_BASE = "BASE_FOLDER"
 """Environment variable: a folder for Debian's files that is kept, so that the next run need not fetch them again."""
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
 """Certificates that this machine trusts beside the usual ones, as behind a company's proxy; the build needs them."""
+
+
+_LOCK = """
+root=$1; shift
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount -o remount,bind,ro "$root"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+exec chroot "$root" "$@"
+"""
 
 
 def missing() -> str | None:
@@ -102,18 +114,55 @@ class Image:
     config: Mapping[str, Any]
     files: Path
 
-    def command(self, *words: str, variables: Mapping[str, str] | None = None) -> list[str]:
-        """Return the command line that runs a program in the image, as its user."""
-        given = [word for name, value in (variables or {}).items() for word in ("--env", f"{name}={value}")]
-        return self.storage.command("run", "--isolation", "chroot", *given, self.container, "--", *words)
+    def command(
+        self, *words: str, variables: Mapping[str, str] | None = None, temporary: Path | None = None
+    ) -> list[str]:
+        """
+        Return the command line that runs a program in the image, as its user.
+
+        Args:
+            words: the program and its arguments.
+            variables: its environment beside the image's.
+            temporary: a folder of this machine that is its ``/tmp``; programs without one share the container's.
+        """
+        options = [word for name, value in (variables or {}).items() for word in ("--env", f"{name}={value}")]
+        if temporary is not None:
+            temporary.mkdir(exist_ok=True)
+            temporary.chmod(0o1777)
+            options += ["--volume", f"{temporary}:/tmp"]
+        # An engine gives containers on the host's network the host's name, too.
+        how = ("--isolation", "chroot", "--hostname", socket.gethostname())
+        return self.storage.command("run", *how, *options, self.container, "--", *words)
 
     def run(self, *words: str, variables: Mapping[str, str] | None = None) -> str:
         """Run a program in the image to its end; return what it printed."""
-        return finished(self.command(*words, variables=variables))
+        # Not over buildah's pipes: on a busy machine it may end before it has read them.
+        finished(self.command("sh", "-c", 'exec "$@" > /tmp/printed', "sh", *words, variables=variables))
+        return (self.files / "tmp" / "printed").read_text(encoding="utf-8")
 
-    def start(self, *words: str, variables: Mapping[str, str] | None = None) -> Container:
+    def start(
+        self, *words: str, variables: Mapping[str, str] | None = None, temporary: Path | None = None
+    ) -> Container:
         """Return a process that starts as the image does: its entry point, with these words for its command."""
-        return Container(*self.command(*self.config["Entrypoint"], *words, variables=variables))
+        return Container(*self.command(*self.config["Entrypoint"], *words, variables=variables, temporary=temporary))
+
+    def locked_down(self, *words: str, variables: Mapping[str, str]) -> ChildProcess:
+        """
+        Return a process that starts as the image does and has no rights: a read-only file system, no capabilities.
+
+        That is ``--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges``, made with util-linux.
+        """
+        environment = [*self.config["Env"], *(f"{name}={value}" for name, value in variables.items())]
+        user, group = self.config["User"].split(":")
+        drop = ("--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs")
+        inside = ("setpriv", "--reuid", user, "--regid", group, *drop, "env", "-i", *environment)
+        command = ("unshare", "--mount", "sh", "-euc", _LOCK, "sh", str(self.files), *inside)
+        return ChildProcess(*command, *self.config["Entrypoint"], *words, name="the container", kept_lines=None)
+
+    async def says(self, *words: str, temporary: Path | None = None) -> int:
+        """Run a program in the image, such as a health check; return its exit code."""
+        async with ChildProcess(*self.command(*words, temporary=temporary)) as program:
+            return await program.wait(60)
 
 
 @contextmanager

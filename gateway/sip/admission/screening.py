@@ -99,12 +99,14 @@ class Occupancy:
         draining: whether it is to take none.
         calls_of: calls of a trunk now, both directions.
         scarce: whether calls come and go faster than the library frees their sockets; that passes in half a second.
+        late: whether the audio of the calls that are up is late.
     """
 
     full: Callable[[], bool] = lambda: False
     draining: Callable[[], bool] = lambda: False
     calls_of: Callable[[str], int] = lambda _trunk: 0
     scarce: Callable[[], bool] = lambda: False
+    late: Callable[[], bool] = lambda: False
 
 
 class Screening:
@@ -285,7 +287,8 @@ class Screening:
         inside = bool(message.to_tag) and self.dialogs.belongs(message, peer, now)
         if message.method == "OPTIONS" and not message.to_tag:
             # Whoever asks whether we live sends the next call elsewhere.
-            return (self._no_room(known, now) if self._occupancy.draining() else None) or _CAPABILITIES
+            closed = self._occupancy.draining() or self._occupancy.late()
+            return (self._no_room(known, now) if closed else None) or _CAPABILITIES
         if not inside and not known.allowed:
             return self._denial() if self._denials.take(source.site, now) else Drop(NOT_ALLOWED)
         if (refused := _not_for_us(message)) is not None:
@@ -397,6 +400,8 @@ class Screening:
         wait = (("Retry-After", str(self._settings.retry_after_s)),)
         if self._occupancy.draining():
             return Respond("draining", 503, "Shutting down", wait)
+        if self._occupancy.late():
+            return Respond("overloaded", 503, "Overloaded", wait)
         if self._occupancy.full():
             self._pressed_at = now
             return Respond("full", 503, "All lines are busy", wait)

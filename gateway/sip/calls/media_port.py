@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from typing import ClassVar, Protocol
 
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.uplink import UplinkTap
+from gateway.sip.calls.overload import ClockTicks
 from gateway.sip.library.frame_bytes import FrameAccess
 from gateway.sip.library.pj import pj
 from gateway.threads import runs_on
@@ -52,12 +54,14 @@ class AgentMediaPort(pj.AudioMediaPort):
         access: how frames are read and written.
         index: number of the port, for PJMEDIA's log.
         pcm: format of the frames: the bridge's.
+        clock: counts the clock's ticks.
     """
 
     _lent: ClassVar[set[int]] = set()  # numbers of the ports that serve a call
 
-    def __init__(self, access: FrameAccess, index: int, pcm: PcmFormat) -> None:
+    def __init__(self, access: FrameAccess, index: int, pcm: PcmFormat, clock: ClockTicks) -> None:
         super().__init__()
+        self._note_tick = clock.note
         self._index = index
         self._read, self._write = access.read, access.write
         self._silence = bytes(pcm.frame_bytes)
@@ -92,6 +96,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         """Give the next frame of the agent's speech, or say that there is none."""
         if not _clock.keeps_state:
             _keep_thread_state()
+        self._note_tick(time.monotonic())
         playout, recorder = self._playout, self._recorder
         speech = playout.read_frame() if playout is not None else None
         if recorder is not None:

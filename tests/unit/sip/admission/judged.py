@@ -58,6 +58,7 @@ class House:
     trunk: dict[str, Any] | None = None
     full: bool = False
     draining: bool = False
+    late: bool = False
     calls: int = 0
     scarce: bool = False
     now: float = 100.0
@@ -66,7 +67,9 @@ class House:
         settings = SipSettings.model_validate(self.sip)
         given = {} if self.trunk is None else {"main": {"host": "198.51.100.7", **self.trunk}}
         trunks = {name: TrunkSettings.model_validate(trunk) for name, trunk in given.items()}
-        occupancy = Occupancy(lambda: self.full, lambda: self.draining, lambda trunk: self.calls, lambda: self.scarce)
+        occupancy = Occupancy(
+            lambda: self.full, lambda: self.draining, lambda trunk: self.calls, lambda: self.scarce, lambda: self.late
+        )
         secrets = {"pw": SecretStr("secret")}
         self.rules = Screening(settings, AccessList(settings, trunks), trunks, secrets=secrets, occupancy=occupancy)
 

@@ -483,7 +483,7 @@ def test_a_call_that_comes_before_sockets_are_free_is_taken_when_it_comes_again(
     assert isinstance(house.ask(invite), Pass)
 
 
-def test_a_full_or_draining_process_or_trunk_says_when_to_come_again() -> None:
+def test_a_full_late_or_draining_process_or_trunk_says_when_to_come_again() -> None:
     house = House(trunk={"max_calls": 2}, sip={"retry_after_s": 9, "allow_from": "0.0.0.0/0"})
     first = message(body=sdp())
     assert house.code(first) == 0
@@ -493,7 +493,11 @@ def test_a_full_or_draining_process_or_trunk_says_when_to_come_again() -> None:
     assert house.code(message("OPTIONS", call="c")) == 200
     house.full, house.draining = False, True
     assert [house.code(message("INVITE", call="b")), house.code(message("OPTIONS", call="c"))] == [503, 503]
-    house.draining, house.calls = False, 2
+    house.draining, house.late = False, True
+    told = house.ask(message("INVITE", call="b"))
+    assert (told.code, told.reason, told.headers) == (503, "Overloaded", (("Retry-After", "9"),))
+    assert house.code(message("OPTIONS", call="c")) == 503
+    house.late, house.calls = False, 2
     assert [house.code(message(call="d"), source) for source in (TRUNK, STRANGER)] == [503, 0]
 
 
