@@ -4,9 +4,9 @@ Which workers an edge of this machine sends calls to, from those of its fleet an
 Not every worker in the registry can be reached from here: one on 127.0.0.1 takes calls only from an edge of its own
 machine, and one without an address stands behind no edge.
 
-A worker that vanished from the registry is most likely dead. But it may as well be cut off from Redis only, with calls
-up, and a request inside such a call must still find it. So unless it was on its way out without a call, it stays
-known for as long as a call can last, as one that takes no new calls.
+A worker that vanished from the registry without saying that it ended is most likely dead. But it may as well be cut off
+from Redis only, with calls up, and a request inside such a call must still find it. So it stays known for as long as
+a call can last, as one that takes no new calls.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ class Roster:
         """
         own = [condition for condition in own if condition.state != "ended"]
         self._once_own |= {condition.worker for condition in own}
+        registered = list(registered)
+        ended = {each.condition.worker for each in registered if each.condition.state == "ended"}
         here = reachable(own, registered, once_own=self._once_own, host=self._host)
         for sip in self._here.keys() - here.keys():
             last = self._here[sip]
-            if last.worker not in self._once_own and not (last.state == "draining" and last.live_calls == 0):
+            if last.worker not in self._once_own and last.worker not in ended:
                 self._vanished[sip] = (replace(last, state="draining"), now)
         self._here = here
         self._vanished = {
@@ -84,7 +86,7 @@ def reachable(
     for worker in sorted(registered, key=lambda each: each.heartbeat_at):
         condition = worker.condition
         far = worker.host != host and _is_loopback(condition.sip)
-        if condition.sip and not far and condition.worker not in once_own:
+        if condition.sip and condition.state != "ended" and not far and condition.worker not in once_own:
             found[condition.sip] = condition  # of a worker that died and the one that took its port, the latter
     return found | {condition.sip: condition for condition in own if condition.sip}
 

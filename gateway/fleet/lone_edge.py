@@ -159,7 +159,7 @@ class LoneEdge:
         loop, restarts = asyncio.get_running_loop(), Restarts()
         while True:
             started = loop.time()
-            code = await edge.ended
+            code = await asyncio.shield(edge.ended)  # to be cancelled is not to end it
             restarts.died(loop.time(), loop.time() - started)
             delay_s = restarts.delay_s(loop.time())
             _log.error("edge_died", exit_code=code, again_in_s=round(delay_s, 1))

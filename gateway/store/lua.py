@@ -115,20 +115,14 @@ return faults
 """
 
 # KEYS[1] the set that names the hashes of workers. ARGV: expiry in ms, channel, then for each worker the key of its
-# hash, a message or '', the count of the words that follow, and these: names and values of the hash. None of them take
-# it away.
+# hash, a message or '', the count of the words that follow, and these: names and values of the hash.
 REGISTER = """
 local i = 3
 while i <= #ARGV do
   local key, message, words = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  if words > 0 then
-    redis.call('HSET', key, unpack(ARGV, i + 3, i + 2 + words))
-    redis.call('PEXPIRE', key, ARGV[1])
-    redis.call('SADD', KEYS[1], key)
-  else
-    redis.call('DEL', key)
-    redis.call('SREM', KEYS[1], key)
-  end
+  redis.call('HSET', key, unpack(ARGV, i + 3, i + 2 + words))
+  redis.call('PEXPIRE', key, ARGV[1])
+  redis.call('SADD', KEYS[1], key)
   if message ~= '' then redis.call('PUBLISH', ARGV[2], message) end
   i = i + 3 + words
 end

@@ -3,8 +3,9 @@ The registry of workers: which there are, on all hosts that share a Redis, and w
 
 Each worker has a hash, written by itself or, in a fleet, by its supervisor for all of them (``RegistryWriter``): at
 once when its state changes, and every ``worker_heartbeat_s``. The hash expires ``worker_expiry_s`` after the last
-write, so the workers of a host that died are gone within seconds. The hash of a worker that ended, or whose supervisor
-saw it die, is taken away at once. A set names all hashes; a message on a channel tells of each change of state.
+write, so the workers of a host that died are gone within seconds. A worker that ended, or whose supervisor saw it die,
+is ``ended`` at once, until its hash expires. A set names all hashes; a message on a channel tells of each change of
+state.
 
 ``follow_workers`` is the reading side, for whoever sends calls to workers. It asks for the whole list, one round trip
 whatever its length, when a message comes and every second, and gives it when it has changed. A message may get lost,
@@ -83,8 +84,8 @@ class RegistryWriter:
     Writes the entries of workers of this machine: of the one in this process, or of all that a supervisor has.
 
     ``set_workers`` neither waits nor raises; one task writes, everything that is due in one round trip. Entries are
-    always written whole, so a write that is repeated or lost does no harm. Use as ``async with``, which takes all
-    entries away at its end. Thread: loop.
+    always written whole, so a write that is repeated or lost does no harm. Use as ``async with``, at whose end all
+    workers have ended. Thread: loop.
 
     Args:
         settings: where Redis is, the prefix and the times; ``url`` must be set.
@@ -112,37 +113,41 @@ class RegistryWriter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take all entries away, if Redis is there, and let go of it."""
+        """Say that all workers have ended, if Redis is there, and let go of it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self.set_workers(())
         with suppress(*AWAY):
-            if self._news and not self._away:
-                await self._send(self._news, self._news)
+            if self._workers and not self._away:
+                await self._send(self._workers.values(), self._workers)
         await self._redis.aclose()
 
     @runs_on("loop")
     def set_workers(self, conditions: Iterable[WorkerCondition]) -> None:
         """
-        Put these workers in the place of those given before; the entry of one that ended or is left out is taken away.
+        Put these workers in the place of those given before; one that is left out has ended.
 
-        A new state is written at once, a number of calls with the next heartbeat.
+        A new state is written at once, a number of calls with the next heartbeat. The entry of a worker that ended says
+        so until it expires.
         """
-        before, now = self._workers, {each.worker: each for each in conditions if each.state != "ended"}
-        self._workers = now
-        news = {name for name in before.keys() | now.keys() if _is_news(before.get(name), now.get(name))}
+        before, now = self._workers, {each.worker: each for each in conditions}
+        gone = {name: replace(last, state="ended") for name, last in before.items() if name not in now}
+        self._workers = now | gone
+        news = {name for name, condition in self._workers.items() if _is_news(before.get(name), condition)}
         if news:
             self._news |= news
             self._wake.set()
 
     async def _write(self) -> None:
-        delay_s = FIRST_RETRY_S
+        delay_s, tidied = FIRST_RETRY_S, False
         while True:
             if not self._away:
                 await self._until_due()
             try:
                 await self._write_due()
+                if not tidied:  # names of workers that died while no one read the list
+                    tidied = bool(await ask(self._redis, "EVAL", WORKERS, "1", names_key(self._settings.prefix)))
             except AWAY as error:
                 if not self._away:
                     _log.error("registry_not_written", where=self._where, error=in_words(error))
@@ -160,14 +165,18 @@ class RegistryWriter:
         if now >= self._beat_at or self._away:
             self._beat_at = now + self._settings.worker_heartbeat_s
             due |= self._workers.keys()
+        written = [condition for name, condition in self._workers.items() if name in due]
         self._news -= news
         sent = False
         try:
-            await self._send(due, news)
+            await self._send(written, news)
             sent = True
         finally:
             if not sent:
                 self._news |= news
+        for condition in written:
+            if condition.state == "ended" and self._workers.get(condition.worker) == condition:
+                del self._workers[condition.worker]
 
     async def _until_due(self) -> None:
         """Wait for news, and a moment for more; at the longest until the heartbeat."""
@@ -178,14 +187,13 @@ class RegistryWriter:
                     await self._wake.wait()
                 await asyncio.sleep(GATHER_S)
 
-    async def _send(self, due: Iterable[str], news: Container[str]) -> None:
+    async def _send(self, conditions: Iterable[WorkerCondition], news: Container[str]) -> None:
         prefix = self._settings.prefix
         words = [whole_ms(self._settings.worker_expiry_s), changes_channel(prefix)]
-        for name in due:
-            condition = self._workers.get(name)
-            state = condition.state if condition is not None else "ended"
-            fields = [word for pair in self._fields(condition).items() for word in pair] if condition else []
-            words += [f"{prefix}:worker:{name}", f"{state} {name}" if name in news else "", str(len(fields)), *fields]
+        for each in conditions:
+            fields = [word for pair in self._fields(each).items() for word in pair]
+            told = f"{each.state} {each.worker}" if each.worker in news else ""
+            words += [f"{prefix}:worker:{each.worker}", told, str(len(fields)), *fields]
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
             await ask(self._redis, "EVAL", REGISTER, "1", names_key(prefix), *words)
 
@@ -201,8 +209,8 @@ class RegistryWriter:
         }
 
 
-def _is_news(last: WorkerCondition | None, new: WorkerCondition | None) -> bool:
-    return last is None or new is None or replace(last, live_calls=new.live_calls) != new
+def _is_news(last: WorkerCondition | None, new: WorkerCondition) -> bool:
+    return last is None or replace(last, live_calls=new.live_calls) != new
 
 
 def own_version() -> str:

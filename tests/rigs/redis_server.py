@@ -38,7 +38,7 @@ class RedisServer:
         return f"unix://{login}{self._home.name}/redis.sock"
 
     def settings(self, **changes: Any) -> RedisSettings:
-        times = {"heartbeat_s": 0.2, "expiry_s": 1.0, "worker_heartbeat_s": 0.2, "worker_expiry_s": 1.0}
+        times = {"heartbeat_s": 0.2, "expiry_s": 1.0, "worker_heartbeat_s": 0.2, "worker_expiry_s": 3.0}
         return RedisSettings.model_validate({"url": self.url, **times, **changes})
 
     def client(self) -> Redis:

@@ -89,10 +89,11 @@ def test_a_worker_that_comes_back_is_as_it_says() -> None:
     assert [each.state for each in known.update(3, [registered("b2", "10.0.0.2:5070")])] == ["ready"]
 
 
-def test_a_worker_that_drained_to_the_last_call_is_forgotten_at_once() -> None:
+def test_a_worker_that_said_that_it_ended_is_forgotten_at_once() -> None:
     known = roster()
-    known.update(0, [registered("b1", "10.0.0.2:5070", state="draining", calls=0)])
-    assert known.update(1, []) == ()
+    known.update(0, [registered("b1", "10.0.0.2:5070", calls=2)])
+    assert known.update(1, [registered("b1", "10.0.0.2:5070", state="ended")]) == ()
+    assert known.update(2, []) == ()
 
 
 def test_only_so_many_vanished_workers_are_known() -> None:
