@@ -23,6 +23,7 @@ from gateway.settings.load import FIELDS, SOURCES, load_settings
 from gateway.settings.sections import CallSettings, Settings
 from gateway.settings.sources import variable_of
 from tests.rigs.compose import COMPOSE, services
+from tests.rigs.pods import MANIFESTS, PODS, variables
 
 pytestmark = pytest.mark.unit
 
@@ -31,17 +32,6 @@ DOCKER = ROOT / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
 WRITTEN = sorted(path for path in DOCKER.rglob("*") if path.is_file())
 SERVICES = services({})
-MANIFESTS = [
-    (path.name, part)
-    for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))
-    if path.name != "kustomization.yaml"  # the client's own, which no cluster has a schema of
-    for part in yaml.safe_load_all(path.read_text())
-]
-PODS = {
-    part["metadata"]["name"]: part["spec"]["template"]["spec"]
-    for _, part in MANIFESTS
-    if "template" in part.get("spec", {})
-}
 PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2"}
 """Debian 12's, as markers name it."""
 
@@ -114,18 +104,9 @@ def test_every_key_of_the_secret_that_pods_read_is_in_the_example_without_a_valu
     assert not any(example["stringData"].values())
 
 
-def environment(pod: dict[str, Any]) -> dict[str, str]:
-    """Return the variables of a pod's first container that the manifests give a value."""
-    container = pod["containers"][0]
-    named = [each["configMapRef"]["name"] for each in container.get("envFrom", ())]
-    maps = {part["metadata"]["name"]: part["data"] for _, part in MANIFESTS if part["kind"] == "ConfigMap"}
-    given = {name: value for each in named for name, value in maps[each].items()}
-    return given | {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
-
-
 def test_nobody_kills_a_gateway_before_its_calls_have_had_their_time() -> None:
     pod = PODS["gateway"]
-    drain_s = float(environment(pod)["GATEWAY_CALL__DRAIN_LIMIT_S"])
+    drain_s = float(variables(pod)["GATEWAY_CALL__DRAIN_LIMIT_S"])
     assert pod["terminationGracePeriodSeconds"] >= drain_s + 30
     for name in ("gateway-a", "gateway-b"):
         node = SERVICES[name]
@@ -150,15 +131,14 @@ def test_the_settings_of_each_compose_service_are_good(name: str, monkeypatch: p
 
 @pytest.mark.parametrize("name", ["edge", "gateway", "web"])
 def test_the_settings_of_each_pod_are_good(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {variable: value.replace("$(HOST_IP)", "10.0.1.10") for variable, value in environment(PODS[name]).items()}
-    assert settings_from(given, monkeypatch).redis.url is not None
+    assert settings_from(variables(PODS[name]), monkeypatch).redis.url is not None
 
 
 def settings_from(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     for variable, value in given.items():
         if variable.startswith("GATEWAY_"):
             monkeypatch.setenv(variable, value)
-    monkeypatch.chdir(DOCKER)  # no .env, no gateway.toml
+    monkeypatch.chdir(DOCKER / "kubernetes")  # no .env, no gateway.toml
     return load_settings()
 
 
@@ -166,10 +146,11 @@ def test_nodes_on_one_machine_share_no_port(monkeypatch: pytest.MonkeyPatch) -> 
     sip = [settings_from(of_compose(name), monkeypatch).sip for name in ("gateway-a", "gateway-b")]
     ports = [{*range(each.rtp_port_min, each.rtp_port_max + 1)} for each in sip]
     assert not ports[0] & ports[1]
-    given = {name: value for name, value in environment(PODS["gateway"]).items() if "$(" not in value}
-    pod = settings_from(given | {"GATEWAY_FLEET__CALLS": PODS["gateway"]["containers"][0]["args"][-1]}, monkeypatch)
+    pod = settings_from(
+        variables(PODS["gateway"]) | {"GATEWAY_FLEET__CALLS": PODS["gateway"]["containers"][0]["args"][-1]}, monkeypatch
+    )
     slots = fleet_size(pod, 4).slices
-    edge = int(environment(PODS["edge"])["GATEWAY_EDGE__INNER_PORT"])
+    edge = int(variables(PODS["edge"])["GATEWAY_EDGE__INNER_PORT"])
     assert edge not in range(pod.fleet.port, pod.fleet.port + slots)
 
 
@@ -178,7 +159,7 @@ def test_the_docs_name_the_ports_that_are_used() -> None:
     given = [
         *of_compose("gateway-a").values(),
         *of_compose("gateway-b").values(),
-        *environment(PODS["gateway"]).values(),
+        *variables(PODS["gateway"]).values(),
     ]
     ports = {value for value in given if value.isdecimal() and int(value) >= 5000}
     assert len(ports) > 4

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from gateway.child_process import ChildProcess
 from gateway.free_port import free_port
 from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from tests.rigs.compose import on_the_host, services
@@ -154,3 +156,9 @@ async def test_the_services_of_the_compose_file_take_calls_together(image: Image
             assert await sipp.finish() == 0, sipp.output
         assert await running["gateway-a"].wait(30) == 0
         await play(port, tmp_path / "after", invite(), ANSWERED, pause(300), BYE)
+
+
+async def test_the_pods_of_the_manifests_take_calls_together(image: Image, tmp_path: Path) -> None:
+    words = ("-m", "tests.rigs.pods", str(image.storage.folder), image.container, str(tmp_path))
+    async with ChildProcess("unshare", "--net", sys.executable, *words, folder=ROOT) as node:
+        assert await node.wait(240) == 0, node.output

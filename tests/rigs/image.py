@@ -165,6 +165,12 @@ class Image:
             return await program.wait(60)
 
 
+def image_in(storage: Storage, container: str) -> Image:
+    """Return the image that was built in this storage, with a container of it."""
+    config = json.loads(storage.run("inspect", "--type", "image", IMAGE))["Docker"]["config"]
+    return Image(storage, container, config, Path(storage.run("mount", container).strip()))
+
+
 @contextmanager
 def built_image(folder: Path, root: Path) -> Iterator[Image]:
     """Make the base, build the image, and remove all of it behind the block."""
@@ -172,9 +178,7 @@ def built_image(folder: Path, root: Path) -> Iterator[Image]:
     try:
         make_base(storage)
         build(storage, root)
-        container = storage.run("from", "--pull-never", IMAGE).strip()
-        config = json.loads(storage.run("inspect", "--type", "image", IMAGE))["Docker"]["config"]
-        yield Image(storage, container, config, Path(storage.run("mount", container).strip()))
+        yield image_in(storage, storage.run("from", "--pull-never", IMAGE).strip())
     finally:
         shutil.rmtree(folder)
 
