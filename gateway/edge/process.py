@@ -105,9 +105,8 @@ class KamailioProcess:
                 self._kill_all()
                 await self.ended
         self._kill_all()
-        if self.log_fd >= 0:
-            self._read()
-            self._close_log()
+        self._read()
+        self._close_log()
 
     def _kill_all(self) -> None:
         """Kill what is left of its session: children of a killed Kamailio would go on holding its ports."""
@@ -138,6 +137,8 @@ class KamailioProcess:
                 self._note(line.decode(errors="replace").rstrip())
 
     def _close_log(self) -> None:
+        if self.log_fd < 0:
+            return
         self._loop.remove_reader(self.log_fd)
         os.close(self.log_fd)
         self.log_fd = -1
