@@ -209,7 +209,7 @@ class Edge:
         place.control.unlink(missing_ok=True)
         folder = str(self._folder)
         self._process = KamailioProcess.start(
-            *(str(self._program), "-f", str(config), "-DD", "-E", "-m", "128", "-M", "16"),
+            *(str(self._program), "-f", str(config), "-DD", "-E", "-m", "256", "-M", "16"),
             *("-w", folder, "-Y", folder, "-P", f"{folder}/pid"),
         )
         self._feed = WorkerFeed(place.control, place.key, held)

@@ -105,7 +105,8 @@ def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | No
     except ValidationError as error:
         problems.extend(_problem(details, given) for details in error.errors())
         return None
-    edge = bool(settings.sip.edges) or settings.fleet.calls > 0
+    is_edge = not settings.edge.start or settings.edge.inner_port > 0
+    edge = is_edge or bool(settings.sip.edges) or settings.fleet.calls > 0
     for name, message in trunk_mistakes(settings.sip, settings.trunks, settings.secrets, edge=edge):
         place = next((found.place for at, found in given.items() if name == at or name.startswith(f"{at}.")), "default")
         problems.append(f"{place}: {name}: {message}")

@@ -20,6 +20,7 @@ from gateway.errors import ConfigError
 from gateway.free_port import free_port
 from tests.rigs.edge import settings, stage
 from tests.rigs.sip_peer import SDP, SipPeer
+from tests.rigs.tls import self_signed
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -165,3 +166,21 @@ async def test_a_process_that_ignores_the_signal_is_killed() -> None:
     await asyncio.sleep(0.3)
     await process.stop()
     assert process.ended.result() == -signal.SIGKILL
+
+
+async def test_the_configuration_for_an_external_kamailio_is_one(tmp_path: Path) -> None:
+    own = self_signed(tmp_path)
+    (tmp_path / "gateway.toml").write_text(
+        '[edge]\ninner_host = "127.0.0.1"\ninner_port = 5070\nhost_ipv6 = "::1"\nrtpengine = "127.0.0.1:2223"\n'
+        f'[sip]\nhost = "127.0.0.1"\ntls = true\ntls_certificate = "{own.certificate}"\ntls_key = "{own.key}"\n'
+        '[trunks.a]\nhost = "192.0.2.7"\nnetworks = ["2001:db8::/32"]\ntls_name = "pbx.example.com"\n',
+        encoding="utf-8",
+    )
+    for more, name in ((("--worker", "127.0.0.1:5071/4"), "kamailio.cfg"), (("--tls",), "gateway-tls.cfg")):
+        words = ("-m", "gateway", "edge", "config", "--config", str(tmp_path / "gateway.toml"), *more)
+        async with ChildProcess(sys.executable, *words) as printing:
+            assert await printing.wait(40) == 0, printing.output
+            (tmp_path / name).write_text(printing.output, encoding="utf-8")
+    async with ChildProcess("/usr/sbin/kamailio", "-c", "-f", str(tmp_path / "kamailio.cfg")) as checking:
+        assert await checking.wait(40) == 0, checking.output
+        assert "config file ok" in checking.output
