@@ -33,6 +33,12 @@ class Cpu:
     callers: float = 0.0
     machine: float = 0.0
 
+    @property
+    def others(self) -> float:
+        """What other programs and the kernel's own threads used."""
+        own = self.gateway + self.edge + self.redis + self.model + self.callers
+        return max(0.0, self.machine - own)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -85,6 +91,7 @@ class Window:
             "redis_cpu_percent": round(self.cpu.redis, 2),
             "model_cpu_percent": round(self.cpu.model, 2),
             "callers_cpu_percent": round(self.cpu.callers, 2),
+            "others_cpu_percent": round(self.cpu.others, 1),
             "machine_cpu_percent": round(self.cpu.machine, 1),
             "rtp_interval_p50_ms": round(self.interval_p50_ms, 2),
             "rtp_interval_p99_ms": round(self.interval_p99_ms, 2),
@@ -375,8 +382,8 @@ class BenchResult:
     def _share_rows(self) -> Iterator[Row]:
         cpu = self.full.cpu
         floor = self.floors[-1].cpu if self.floors else None
-        for name in ("gateway", "edge", "redis", "model", "callers", "machine"):
-            title = {"redis": "Redis", "model": "model (simulated)", "machine": "everything on this machine"}
+        for name in ("gateway", "edge", "redis", "model", "callers", "others"):
+            title = {"redis": "Redis", "model": "model (simulated)", "others": "other programs of this machine"}
             least = _figure(None if floor is None else getattr(floor, name), "{:.1f}")
             yield f"CPU of {title.get(name, name)}", f"{getattr(cpu, name):.1f}", least, "% of one core"
 

@@ -58,6 +58,7 @@ _IDLE_SETTLE_S = 45.0  # a worker has returned memory then, and looks for garbag
 _IDLE_SETTLES = 4.5  # at most, as a multiple of the window
 _IDLE_S = 10.0
 _SEARCH_STEP = 8
+_MUCH_PERCENT = 20.0
 _LEAST_SPEECH = 0.05
 _TURNS_S = 15.0  # in a window this long the agent has had several turns
 
@@ -193,6 +194,9 @@ async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], flo
     short = await _short_calls(run, built)
     run.errors += [f"protocol violation towards the model: {each}" for each in dict.fromkeys(built.violations())]
     machine = await asyncio.to_thread(describe_machine)
+    others = run.steps[-1].cpu.others
+    if others > _MUCH_PERCENT:
+        run.notes.append(f"other programs used {others:.0f} % of one core meanwhile; run it on an idle machine")
 
     def finish(floors: list[Window], floor_rss_mb: float) -> BenchResult:
         return BenchResult(

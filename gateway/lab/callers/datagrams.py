@@ -11,6 +11,8 @@ import ctypes
 import errno
 import os
 import socket
+import struct
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +26,10 @@ LARGEST_BYTES = 256
 """Of a datagram, more is cut off: G.711 at 20 ms is 172 bytes."""
 SO_TIMESTAMPNS = 35  # Linux; the socket module does not name it
 _SO_MEMINFO, _DROPS = 55, 8  # sock_diag.h: SK_MEMINFO_DROPS
+ANCILLARY_BYTES = 64
+_TIMESPEC = struct.Struct("@ll")
 _MSG_DONTWAIT = 0x40
-_ADDRESS_BYTES, _CONTROL_BYTES = 16, 64
+_ADDRESS_BYTES = 16
 _RECEIVE_BYTES = 4 * 2**20
 # struct mmsghdr, struct iovec
 _MESSAGE = np.dtype(
@@ -52,6 +56,20 @@ def media_socket(host: str) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     made.bind((host, 0))
     return made
+
+
+def arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """
+    Return when the kernel had a datagram, since the epoch: a reader's own lateness is not the sender's.
+
+    Args:
+        ancillary: as ``recvmsg`` gave it, with room for ``ANCILLARY_BYTES``, of a socket with ``SO_TIMESTAMPNS``.
+    """
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            return int(seconds * 1_000_000_000 + nanoseconds)
+    return time.time_ns()
 
 
 def drops(receiver: socket.socket) -> int:
@@ -92,7 +110,7 @@ class Receiver:
         self._fd = source.fileno()
         self._data = np.zeros((most, LARGEST_BYTES), np.uint8)
         self._names = np.zeros((most, _ADDRESS_BYTES), np.uint8)
-        self._control = np.zeros((most, _CONTROL_BYTES), np.uint8)
+        self._control = np.zeros((most, ANCILLARY_BYTES), np.uint8)
         self._vectors = _vectors(self._data)
         self._messages = _messages(self._names, self._vectors)
         self._messages["control"] = _rows(self._control)
@@ -100,7 +118,7 @@ class Receiver:
     def receive(self) -> Datagrams:
         """Take what waits, at most a batch; nothing is an empty one."""
         self._messages["name_bytes"] = _ADDRESS_BYTES
-        self._messages["control_bytes"] = _CONTROL_BYTES
+        self._messages["control_bytes"] = ANCILLARY_BYTES
         count = self._call(self._fd, self._messages.ctypes.data, len(self._messages), _MSG_DONTWAIT, None)
         count = _checked(count, (errno.EAGAIN, errno.ECONNREFUSED, errno.EINTR))
         # struct cmsghdr is 16 bytes; the timestamp is the only control message asked for.

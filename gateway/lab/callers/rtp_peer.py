@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, Self
 from gateway.audio.g711 import pcm_to_alaw, pcm_to_ulaw
 from gateway.audio.pcm import PHONE
 from gateway.errors import ConfigError
+from gateway.lab.callers.datagrams import ANCILLARY_BYTES, SO_TIMESTAMPNS, arrival_ns
 from gateway.lab.callers.reception import HEADER, Reception
 
 Codec = Literal["PCMU", "PCMA"]
@@ -33,8 +34,6 @@ _COMFORT_NOISE, _NOISE_LEVEL = 13, bytes((60,))  # RFC 3389: -60 dBov
 _ENCODE = {"PCMU": pcm_to_ulaw, "PCMA": pcm_to_alaw}
 _FRAME_S = PHONE.ptime_ms / 1000
 _PAIR_ATTEMPTS = 50
-_SO_TIMESTAMPNS = 35  # Linux; the socket module does not name it
-_TIMESPEC = struct.Struct("@ll")
 
 
 class _EventPacket(NamedTuple):
@@ -78,7 +77,7 @@ class RtpPeer:
         self._then_silence = then_silence
         self.say(pcm)
         self._rtp, self._rtcp = _bind_pair(host, port)
-        self._rtp.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._rtp.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._epoch = time.monotonic() - time.time()
         self._target: Address | None = None
         self._learned: Address | None = None
@@ -190,17 +189,9 @@ class RtpPeer:
     def _receive(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
             while True:
-                data, ancillary, _, source = self._rtp.recvmsg(2048, 64)
+                data, ancillary, _, source = self._rtp.recvmsg(2048, ANCILLARY_BYTES)
                 self._learned = source
-                self.reception.append(self._arrival(ancillary), data)
-
-    def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> float:
-        """Return when the kernel had the packet: our own lateness is not the sender's."""
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-                return float(seconds + nanoseconds / 1e9 + self._epoch)
-        return time.monotonic()
+                self.reception.append(arrival_ns(ancillary) / 1e9 + self._epoch, data)
 
     async def _send_all(self) -> None:
         loop = asyncio.get_running_loop()

@@ -13,7 +13,6 @@ import asyncio
 import re
 import secrets
 import socket
-import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,14 +20,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from gateway.errors import GatewayError
-from gateway.lab.callers.datagrams import SO_TIMESTAMPNS
+from gateway.lab.callers.datagrams import ANCILLARY_BYTES, SO_TIMESTAMPNS, arrival_ns
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.sip.core.message import Malformed, Message, parse_message
 
 NO_ANSWER = 408
 """The code of a call without any final response: RFC 3261 section 8.1.3.1."""
 _T1_S, _T2_S, _GIVE_UP_S = 0.5, 4.0, 32.0
-_TIMESPEC = struct.Struct("@ll")
 _MEDIA = re.compile(r"^m=audio (\d+) ", re.MULTILINE)
 _URI = re.compile(r"<([^>]+)>")
 _HOST = re.compile(r"sips?:(?:[^@;>]*@)?([0-9.]+)(?::(\d+))?")
@@ -184,9 +182,9 @@ class Signalling:
     def _read(self) -> None:
         with suppress(BlockingIOError, ConnectionRefusedError):
             while True:
-                data, ancillary, _, source = self._socket.recvmsg(65535, 64)
+                data, ancillary, _, source = self._socket.recvmsg(65535, ANCILLARY_BYTES)
                 with suppress(Malformed):
-                    self._take(parse_message(data.decode("utf-8", "surrogateescape")), _arrival_ns(ancillary), source)
+                    self._take(parse_message(data.decode("utf-8", "surrogateescape")), arrival_ns(ancillary), source)
 
     def _take(self, message: Message, at_ns: int, source: tuple[str, int]) -> None:
         call = self._calls.get(message.call_id)
@@ -317,12 +315,3 @@ async def place_call(signalling: Signalling, port: int, phone: RtpPeer, called: 
 def _with_body(lines: list[str], body: str) -> str:
     kind = ["Content-Type: application/sdp"] if body else []
     return "\r\n".join([*lines, *kind, f"Content-Length: {len(body)}", "", body])
-
-
-def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """Return when the kernel had the datagram."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-            return int(seconds * 1_000_000_000 + nanoseconds)
-    return time.time_ns()

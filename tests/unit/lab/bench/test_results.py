@@ -68,6 +68,11 @@ def test_the_floor_is_the_mean_of_both_windows() -> None:
     assert figures.memory.per_call == 10.0
 
 
+def test_what_other_programs_used_is_the_rest_of_the_machine() -> None:
+    assert window(4, 8.0).cpu.others == 33.5
+    assert Cpu(gateway=5.0, machine=4.9).others == 0.0, "the kernel counts the machine in steps of 10 ms"
+
+
 def test_without_a_floor_nothing_is_compared_with_it() -> None:
     figures = replace(result(), floors=())
     assert figures.floor_ratio is None
