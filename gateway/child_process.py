@@ -50,6 +50,23 @@ def dying_with_us(*command: str, at_death: signal.Signals = signal.SIGKILL) -> t
     return (sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(int(at_death)), *command)
 
 
+async def waited_for(pid: int) -> None:
+    """Wait for the end of a child of ours that nobody else waits for, such as one from before an ``exec``."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:  # somebody did wait for it
+        return
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it has ended
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
 class ChildFailed(GatewayError):
     """A program ended, or did not do what was awaited; the text says which and shows its last lines."""
 

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from gateway.cli import bench, call, check, demo, dial, dialplan, edge, render, serve, simulator, web
+from gateway.cli import bench, call, check, demo, dial, dialplan, edge, fleet, render, serve, simulator, web
 from gateway.errors import GatewayError
 from gateway.threads import enter_role
 
@@ -33,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("web")(web.web)
 app.add_typer(dialplan.app, name="dialplan")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(edge.app, name="edge")
 
 

@@ -36,6 +36,7 @@ def serve(
     calls: Annotated[
         int | None, typer.Option(help="most calls at once; more than one process holds are shared by several workers")
     ] = None,
+    resume: Annotated[int | None, typer.Option(hidden=True)] = None,  # by a supervisor that executes itself again
 ) -> None:
     """
     Answer SIP calls with a voice agent until SIGTERM or Ctrl-C.
@@ -47,7 +48,7 @@ def serve(
     if settings.log.debug_threads:
         check_threads()
     if settings.fleet.calls and settings.fleet.calls > (capacity := probed_capacity()):
-        run_fleet(settings, fleet_size(settings, capacity), say, simulate=simulate)
+        run_fleet(settings, fleet_size(settings, capacity), say, simulate=simulate, resume=resume)
     else:
         uvloop.run(_serve(settings, simulate=simulate))
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.fleet.handover import ChildState
 from gateway.fleet.nursery import Nursery
 from gateway.fleet.output import Output
 from gateway.fleet.pipe import Pipe
@@ -41,19 +42,20 @@ class Child:
         end: our end of its pipe.
         reading: descriptor of what it writes.
         watch: who is told.
+        rest: the beginning of a line that it wrote to a supervisor before this one.
 
     Attributes:
         ended: how it ended; None while it lives.
     """
 
-    def __init__(self, pid: int, end: socket.socket, reading: int, watch: Watch) -> None:
+    def __init__(self, pid: int, end: socket.socket, reading: int, watch: Watch, rest: str = "") -> None:
         self.pid = pid
         self.ended: str | None = None
         self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._pidfd = os.pidfd_open(pid)
         self._pipe = Pipe(end, watch.on_message, lambda: None)
-        self._output = Output(reading, watch.on_line)
+        self._output = Output(reading, watch.on_line, rest)
         self._gone = asyncio.Event()
         self._loop.add_reader(self._pidfd, self._on_death)
 
@@ -84,15 +86,20 @@ class Child:
             os.close(writing)
         return cls(pid, ours, reading, watch(pid))
 
+    @classmethod
+    def adopt(cls, state: ChildState, watch: Watch) -> Child:
+        """Take over one that was forked before this process executed itself again."""
+        return cls(state.pid, socket.socket(fileno=state.pipe), state.output, watch, state.rest)
+
+    @property
+    def state(self) -> ChildState:
+        """What a supervisor needs that takes it over."""
+        return ChildState(self.pid, self._pipe.fileno, self._output.fileno, self._output.rest)
+
     @property
     def last_lines(self) -> list[str]:
         """What it wrote last."""
         return [*self._output.last_lines]
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        """Its pipe and its output, for a supervisor that takes over."""
-        return self._pipe.fileno, self._output.fileno
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send it a message."""

@@ -7,9 +7,9 @@ fleet has. A worker is *in service* from its start until it is told, or decides,
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from gateway.condition import WorkerCondition
 from gateway.fleet.child import Child, Watch
 from gateway.fleet.demand import Seat
+from gateway.fleet.handover import MemberState
 from gateway.fleet.nursery import Nursery
 from gateway.free_port import free_port
 from gateway.settings.fleet import FleetSettings
@@ -25,6 +26,22 @@ from gateway.worker.worker import worker_name
 _log = structlog.get_logger(__name__)
 
 WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class CrewWatch:
+    """
+    Who is told of the workers.
+
+    Attributes:
+        on_line: takes each line that a worker writes, and its name.
+        on_change: called when a worker's condition has changed.
+        on_death: takes a worker that is gone, and how it ended.
+    """
+
+    on_line: Callable[[str, str], None]
+    on_change: Callable[[], None]
+    on_death: Callable[[Member, str], None]
 
 
 @dataclass(slots=True)
@@ -42,6 +59,8 @@ class Member:
         condition: what it told last; None until it is ready.
         leaving: it was told to drain or to end.
         old: it is to be replaced.
+        heard_at: when it last said anything, monotonic seconds.
+        pinged_at: when it was last asked to.
     """
 
     number: int
@@ -53,6 +72,15 @@ class Member:
     condition: WorkerCondition | None = None
     leaving: bool = False
     old: bool = False
+    heard_at: float = 0
+    pinged_at: float = 0
+
+    @property
+    def state(self) -> MemberState:
+        """What a supervisor needs that takes it over."""
+        condition = None if self.condition is None else asdict(self.condition)
+        facts = (self.number, self.slot, self.port, self.started_at, self.ready_at, condition, self.leaving, self.old)
+        return MemberState(self.child.state, *facts)
 
     @property
     def name(self) -> str:
@@ -63,6 +91,14 @@ class Member:
     def in_service(self) -> bool:
         """It takes calls, or is about to."""
         return not self.leaving and (self.condition is None or self.condition.state in ("ready", "overloaded"))
+
+    @property
+    def now(self) -> WorkerCondition | None:
+        """How it is, as the edge should take it: one that was told to drain does so from then on."""
+        condition = self.condition
+        if condition is not None and self.leaving and condition.state != "ended":
+            return replace(condition, state="draining")
+        return condition
 
     @property
     def live_calls(self) -> int:
@@ -81,34 +117,21 @@ class Crew:
 
     Args:
         settings: where workers listen.
-        nursery: who forks them.
         slots: parts of the range of RTP ports.
+        watch: who is told of them.
+
+    Attributes:
+        members: those that live, by number.
         values: what a worker is given, but for slot and port.
-        on_line: takes each line that a worker writes, and its name.
-        on_change: called when a worker's condition has changed.
-        on_death: takes a worker that is gone, and how it ended.
     """
 
-    def __init__(
-        self,
-        settings: FleetSettings,
-        nursery: Nursery,
-        slots: int,
-        *,
-        values: dict[str, Any],
-        on_line: Callable[[str, str], None],
-        on_change: Callable[[], None],
-        on_death: Callable[[Member, str], None],
-    ) -> None:
+    def __init__(self, settings: FleetSettings, slots: int, watch: CrewWatch) -> None:
         self._settings = settings
-        self._nursery = nursery
         self._slots = slots
-        self._values = values
-        self._on_line = on_line
-        self._on_change = on_change
-        self._on_death = on_death
+        self._watch = watch
         self._numbers = 0
         self.members: dict[int, Member] = {}
+        self.values: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Member]:
         """Go through all that live, those that were started first at first."""
@@ -117,24 +140,33 @@ class Crew:
     @property
     def free_slots(self) -> int:
         """How many more workers there is room for."""
-        return self._slots - len(self.members)
+        return self._slots - len({member.slot for member in self if member.slot < self._slots})
 
-    async def start(self) -> Member:
+    async def start(self, nursery: Nursery) -> Member:
         """
         Start a worker; there must be a free slot, and no other start under way.
 
         Raises:
             NurseryGone: there is no nursery any more.
         """
-        started_at = asyncio.get_running_loop().time()
+        started_at = time.monotonic()
         slot = min({*range(self._slots)} - {member.slot for member in self})
         port = self._settings.port + slot if self._settings.port else self._free_port()
-        values = {**self._values, "slot": slot, "port": port}
+        values = {**self.values, "slot": slot, "port": port}
         number = self._numbers = self._numbers + 1
-        child = await Child.fork(self._nursery, WORKER, values, lambda pid: self._watch(number, worker_name(pid)))
+        child = await Child.fork(nursery, WORKER, values, lambda pid: self._watch_of(number, worker_name(pid)))
         member = self.members[number] = Member(number, slot, port, started_at, child)
-        _log.debug("worker_started", name=member.name, port=port)
+        _log.debug("worker_started", worker=member.name, port=port)
         return member
+
+    def adopt(self, state: MemberState) -> None:
+        """Take over a worker that was started before this process executed itself again."""
+        self._numbers = max(self._numbers, state.number)
+        child = Child.adopt(state.child, self._watch_of(state.number, worker_name(state.child.pid)))
+        member = Member(state.number, state.slot, state.port, state.started_at, child)
+        member.ready_at, member.leaving, member.old = state.ready_at, state.leaving, state.old
+        member.condition = None if state.condition is None else WorkerCondition(**state.condition)
+        self.members[state.number] = member
 
     def order(self, member: Member, order: str, **words: float) -> None:
         """Give a worker an order."""
@@ -156,17 +188,21 @@ class Crew:
             pass
         return port
 
-    def _watch(self, number: int, name: str) -> Watch:
+    def _watch_of(self, number: int, name: str) -> Watch:
         return Watch(
-            lambda message: self._heard(self.members[number], WorkerCondition(**message["condition"])),
-            lambda line: self._on_line(line, name),
-            lambda how: self._on_death(self.members.pop(number), how),
+            lambda message: self._heard(self.members[number], message),
+            lambda line: self._watch.on_line(line, name),
+            lambda how: self._watch.on_death(self.members.pop(number), how),
         )
 
-    def _heard(self, member: Member, condition: WorkerCondition) -> None:
+    def _heard(self, member: Member, message: dict[str, Any]) -> None:
+        member.heard_at = time.monotonic()
+        if "condition" not in message:
+            return
+        condition = WorkerCondition(**message["condition"])
         if member.ready_at is None:
-            member.ready_at = asyncio.get_running_loop().time()
+            member.ready_at = member.heard_at
             after_ms = round((member.ready_at - member.started_at) * 1000)
-            _log.info("worker_ready", name=condition.worker, sip=condition.sip, after_ms=after_ms)
+            _log.info("worker_ready", worker=condition.worker, sip=condition.sip, after_ms=after_ms)
         member.condition = condition
-        self._on_change()
+        self._watch.on_change()

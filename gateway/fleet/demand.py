@@ -69,18 +69,24 @@ class Demand:
         self._idle_s = idle_s
         self._peaks: deque[tuple[float, int]] = deque()  # later ones are smaller
 
-    def to_start(self, seats: Sequence[Seat], now: float) -> int:
-        """Return how many workers to start. ``now``: monotonic seconds."""
-        wanted = needed(seats, capacity=self._capacity, spare=self._spare, most=self._most)
-        while self._peaks and self._peaks[-1][1] <= wanted:
+    def target(self, seats: Sequence[Seat], now: float) -> int:
+        """
+        Return how many workers to have: as many as there are, unless that is too few now or was too many for long.
+
+        Args:
+            seats: those that take calls or are about to.
+            now: monotonic seconds.
+        """
+        least = needed(seats, capacity=self._capacity, spare=self._spare, most=self._most)
+        while self._peaks and self._peaks[-1][1] <= least:
             self._peaks.pop()
-        self._peaks.append((now, wanted))
+        self._peaks.append((now, least))
         while self._peaks[0][0] <= now - self._idle_s:
             self._peaks.popleft()
-        return max(0, wanted - len(seats))
+        return max(least, min(len(seats), self._peaks[0][1]))
 
-    def to_retire(self, seats: Sequence[Seat]) -> list[int]:
-        """Return the numbers of the workers that were not needed for long, after ``to_start`` took the time."""
-        surplus = len(seats) - max((peak for _, peak in self._peaks), default=len(seats))
-        ready = sorted((seat.live_calls, -seat.number) for seat in seats if not seat.starting)
-        return [-number for _, number in ready[: max(0, surplus)]]
+
+def emptiest(seats: Sequence[Seat], count: int) -> list[int]:
+    """Return the numbers of the ready workers with the fewest calls; of equal ones, those that started last."""
+    ready = sorted((seat.live_calls, -seat.number) for seat in seats if not seat.starting)
+    return [-number for _, number in ready[: max(0, count)]]

@@ -73,10 +73,12 @@ def _run(live: Callable[[], Any]) -> int:
 async def _work(settings: Settings, stderr: int, end: socket.socket) -> None:
     worker = Worker(
         settings,
-        lambda text: _log.debug("announced", detail=text),
+        lambda text: None,  # the supervisor speaks for all
         on_condition=lambda condition: _tell(pipe, condition),
     )
-    pipe = Pipe(end, partial(_obey, worker), partial(_on_own, worker, stderr, settings.call.drain_limit_s))
+    pipe = Pipe(
+        end, lambda message: _obey(worker, pipe, message), partial(_on_own, worker, stderr, settings.call.drain_limit_s)
+    )
     try:
         await worker.run()
     finally:
@@ -87,8 +89,10 @@ def _tell(pipe: Pipe, condition: WorkerCondition) -> None:
     pipe.send({"condition": asdict(condition)})
 
 
-def _obey(worker: Worker, message: dict[str, Any]) -> None:
+def _obey(worker: Worker, pipe: Pipe, message: dict[str, Any]) -> None:
     match message["order"]:
+        case "ping":
+            pipe.send({"alive": True})
         case "drain":
             worker.drain(message["limit_s"])
         case "end":

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+SEND_LIMIT_S = 0.5
+
 
 class Notifier:
     """
@@ -29,6 +31,7 @@ class Notifier:
         path = environment.get("NOTIFY_SOCKET", "")
         self._address = f"\0{path[1:]}" if path.startswith("@") else path  # @: in the abstract namespace
         usec, of = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(pid))
+        self._status = ""
         self.watchdog_s = int(usec) / 1e6 if usec.isdecimal() and int(usec) and of == str(pid) else None
 
     def ready(self) -> None:
@@ -44,14 +47,16 @@ class Notifier:
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def status(self, text: str) -> None:
-        """Say in words how it is."""
-        self.send(f"STATUS={text}")
+        """Say in words how it is, if that has changed."""
+        if text != self._status:
+            self._status = text
+            self.send(f"STATUS={text}")
 
     def send(self, *lines: str) -> None:
-        """Send lines, each ``NAME=value``; what the manager does not take is lost."""
+        """Send lines, each ``NAME=value``; what the manager does not take for so long is lost."""
         if self._address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)
+                sender.settimeout(SEND_LIMIT_S)
                 sender.sendto("\n".join(lines).encode(), self._address)
 
     async def feed_watchdog(self) -> None:

@@ -28,7 +28,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from gateway.child_process import waited_for
 from gateway.errors import GatewayError
+from gateway.fleet.handover import SIGNALS, signals_wanted
 from gateway.fleet.pipe import LONGEST_BYTES, Pipe
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -142,10 +144,11 @@ class Nursery:
             raise NurseryGone(f"the nursery does not take requests: {error}") from error
         return await answer
 
-    def close(self) -> None:
-        """End it."""
+    async def close(self) -> None:
+        """End it: it ends with its socket."""
         self.is_gone = True
         self._pipe.close()
+        await waited_for(self.pid)
 
     def _take(self, answer: dict[str, Any]) -> None:
         self._answers.pop(answer["number"]).set_result(answer["pid"])
@@ -162,8 +165,9 @@ def _serve(requests: socket.socket, programs: Mapping[str, Program]) -> int:
     """Fork on request until the supervisor is gone."""
     _close_all_but(requests.fileno())  # a pipe's other end in here would hide the death of the supervisor
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signals_wanted()
     while True:
         data, descriptors, _, _ = socket.recv_fds(requests, LONGEST_BYTES, _DESCRIPTORS)
         if not data:
@@ -207,7 +211,7 @@ def _become(
     """Be the process that was asked for."""
     requests.close()
     pipe, output = descriptors
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     stderr = os.dup(2)
     for standard in (1, 2):

@@ -43,19 +43,25 @@ class Output:
     Args:
         reading: descriptor of the pipe; closed here.
         write: takes each line, without its end.
+        rest: the beginning of a line that was read already.
 
     Attributes:
         last_lines: what it wrote last.
     """
 
-    def __init__(self, reading: int, write: Callable[[str], None]) -> None:
+    def __init__(self, reading: int, write: Callable[[str], None], rest: str = "") -> None:
         self._loop = asyncio.get_running_loop()
         self._write = write
-        self._rest = b""
+        self._rest = rest.encode()
         self.fileno = reading
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         os.set_blocking(reading, False)
         self._loop.add_reader(reading, self._read)
+
+    @property
+    def rest(self) -> str:
+        """The beginning of a line that is not over."""
+        return self._rest.decode(errors="replace")
 
     def close(self) -> None:
         """Read what is left and close the pipe. Safe more than once."""

@@ -16,9 +16,13 @@ The supervisor answers no call. ``run_fleet`` loads everything, forks the nurser
   those drain that were not needed for long, and tells the edge who takes calls.
 - A worker's death is seen through a pidfd at once. The records of its calls are ended and their places freed, and
   another is started, with back-off if it died at its start (``restarts.py``). A crash loop before any worker was ready
-  ends the supervisor with the workers' last lines.
+  ends the supervisor with the workers' last lines. A worker that does not answer is killed.
 - SIGTERM and SIGINT drain all workers, a second one ends their calls. SIGHUP has them reload the dialplan.
 - All that the processes write comes through the supervisor (``output.py``), so the log is one stream.
+- A restart (``gateway fleet restart``) first tries the program on disk, then executes it in the place of this one
+  (``handover.py``): workers, edge and Redis stay. The new supervisor has every worker that it took over replaced: as
+  many start as there is room for, and for each one that is ready an old one drains, for as long as its calls last.
+  A nursery that died is replaced in the same way; workers then stay.
 
 A supervisor that is killed takes the edge and a private Redis with it; the workers drain by themselves.
 """
@@ -28,10 +32,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
+import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -39,28 +43,38 @@ from typing import Any
 import structlog
 import uvloop
 
+from gateway.child_process import ChildFailed, ChildProcess
 from gateway.errors import GatewayError, StoreError
-from gateway.fleet.child import Child, Watch
-from gateway.fleet.crew import WORKER, Crew, Member
-from gateway.fleet.demand import Demand
-from gateway.fleet.forked import SIMULATED_KEY, SIMULATOR, run_simulator, run_worker
+from gateway.fleet import handover
+from gateway.fleet.control import ControlSocket, control_path
+from gateway.fleet.crew import WORKER, Crew, CrewWatch, Member
+from gateway.fleet.demand import Demand, emptiest
+from gateway.fleet.forked import SIMULATOR, run_simulator, run_worker
+from gateway.fleet.handover import Handover
 from gateway.fleet.notify import Notifier
 from gateway.fleet.nursery import Nursery, NurseryGone, NurseryProcess, open_nursery
 from gateway.fleet.output import named
 from gateway.fleet.restarts import Restarts
-from gateway.fleet.worker_settings import FleetSize, changed, media_address
-from gateway.settings.sections import RedisSettings, Settings
+from gateway.fleet.services import FleetServices
+from gateway.fleet.worker_settings import FleetSize, changed
+from gateway.logs import configure_logs
+from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
 from gateway.sip.library.stun import with_public_address
-from gateway.store.calls import RedisCallStore
-from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import free_places
-from gateway.store.registry import RegistryWriter
+from gateway.store.registry import own_version
+from gateway.worker.worker import Worker
 
 TICK_S = 1.0
 KILL_AFTER_S = 10.0
 """A worker that was told to end its calls is killed after this."""
-START_LIMIT_S = 30.0
+PING_S = 5.0
+SILENT_S = 30.0
+"""A worker that does not answer for so long is killed: its calls are silent, too."""
+CHECK_LIMIT_S = 60.0
+"""For the program on disk to say whether it would start."""
+LEAST_APART_S = 10.0
+"""Between one nursery's end and the next: one that dies at once would have us execute ourselves all the time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +83,9 @@ class FleetFailed(GatewayError):
     """The fleet cannot work; the text says why."""
 
 
-def run_fleet(settings: Settings, size: FleetSize, announce: Callable[[str], None], *, simulate: bool) -> None:
+def run_fleet(
+    settings: Settings, size: FleetSize, announce: Callable[[str], None], *, simulate: bool, resume: int | None = None
+) -> None:
     """
     Take calls with many workers until SIGTERM or SIGINT.
 
@@ -78,20 +94,28 @@ def run_fleet(settings: Settings, size: FleetSize, announce: Callable[[str], Non
         size: how large the fleet can become.
         announce: takes the lines a person should see.
         simulate: run the simulator and have all agents talk to it.
+        resume: descriptor of what the supervisor left that this process was before, or ``handover.ONLY_CHECK``.
 
     Raises:
         GatewayError: the fleet could not start, or failed later.
 
     Thread: the main thread of a process without other threads, and without a loop.
     """
+    before = handover.resumed(resume) if resume is not None and resume >= 0 else None
+    configure_logs(settings.log, worker="supervisor")
+    if before is None:
+        checked = changed(settings.realtime, {"api_key": SIMULATOR}) if simulate else settings.realtime
+        Worker(settings.model_copy(update={"realtime": checked}), announce).check()
+    if resume == handover.ONLY_CHECK:
+        return
     settings = settings.model_copy(update={"sip": with_public_address(settings.sip)})
     nursery = open_nursery({WORKER: partial(run_worker, settings), SIMULATOR: partial(run_simulator, settings)})
-    uvloop.run(Supervisor(settings, size, nursery, announce, simulate=simulate).run())
+    uvloop.run(Supervisor(settings, size, nursery, announce, simulate=simulate, before=before).run())
 
 
 class Supervisor:
     """
-    Keeps a fleet.
+    Keeps a fleet. Thread: loop.
 
     Args:
         settings: the operator's, with the public address.
@@ -99,6 +123,7 @@ class Supervisor:
         nursery: forked already.
         announce: takes the lines a person should see.
         simulate: run the simulator.
+        before: what the supervisor left that this process was before.
     """
 
     def __init__(
@@ -109,25 +134,29 @@ class Supervisor:
         announce: Callable[[str], None],
         *,
         simulate: bool,
+        before: Handover | None,
     ) -> None:
         self._settings = settings
         self._size = size
         self._nursery_process = nursery
         self._announce = announce
         self._simulate = simulate
+        self._before = before
         fleet = settings.fleet
         self._demand = Demand(capacity=size.capacity, spare=fleet.spare_workers, most=size.workers, idle_s=fleet.idle_s)
         self._restarts = Restarts()
         self._notifier = Notifier(service_environment(), os.getpid())
+        self._services = FleetServices(settings, announce, self._write_line)
+        self._crew = Crew(fleet, size.slices, CrewWatch(self._write_line, lambda: self._wake.set(), self._on_death))
         self._wake = asyncio.Event()
-        self._stop_asked = asyncio.Event()
+        self._stop_asked = False
+        self._kill_at: float | None = None
         self._failure: GatewayError | None = None
-        self._mourning: set[asyncio.Task[None]] = set()
-        self._is_ready = False
+        self._background: set[asyncio.Task[None]] = set()
+        self._is_ready = before is not None and before.is_ready
+        self._began_at = time.monotonic()
+        self._unwaited = 0
         self._nursery: Nursery
-        self._crew: Crew
-        self._store: RedisCallStore
-        self._registry: RegistryWriter | None = None  # a private Redis has none
 
     async def run(self) -> None:
         """
@@ -140,212 +169,280 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        handover.signals_wanted()
         async with AsyncExitStack() as stack:
             watchdog = asyncio.create_task(self._notifier.feed_watchdog(), name="watchdog")
             stack.push_async_callback(_cancelled, watchdog)
             self._nursery = Nursery(self._nursery_process, self._on_nursery_end)
-            stack.callback(self._nursery.close)
-            redis_url = await self._open_redis(stack)
-            if self._settings.redis.url is not None:
-                self._registry = await stack.enter_async_context(RegistryWriter(self._settings.redis))
-            realtime = await self._open_simulator(stack) if self._simulate else {}
-            values = {
-                "redis_url": redis_url,
-                "realtime": realtime,
-                "media_address": media_address(self._settings.sip),
-                "edge": "",
-            }
-            self._crew = Crew(
-                self._settings.fleet,
-                self._nursery,
-                self._size.slices,
-                values=values,
-                on_line=self._write_line,
-                on_change=self._wake.set,
-                on_death=self._on_death,
-            )
+            stack.push_async_callback(self._nursery.close)
+            for member in () if self._before is None else self._before.members:
+                self._crew.adopt(member)
+            await self._services.open(stack, self._nursery, self._before, simulate=self._simulate)
+            self._crew.values = self._services.values
             stack.push_async_callback(self._end_all)
+            control = control_path(self._settings, service_environment(), pid=os.getpid())
+            await stack.enter_async_context(ControlSocket(control, self._answer))
             await self._keep()
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
         """Ask for a drain; a second time, for the end."""
-        if not self._stop_asked.is_set():
+        now = time.monotonic()
+        if not self._stop_asked:
+            self._stop_asked = True
             self._notifier.stopping()
             limit_s = self._settings.call.drain_limit_s
-            live = sum(member.live_calls for member in self._members)
             self._announce(
-                f"stopping: no new calls; {live} live ones may continue for {limit_s:g} s "
+                f"stopping: no new calls; {self._live_calls} live ones may continue for {limit_s:g} s "
                 "(a second signal ends them at once)"
             )
-            self._stop_asked.set()
-            for member in self._members:
+            self._kill_at = now + limit_s + KILL_AFTER_S
+            for member in self._crew:
                 self._crew.drain(member, limit_s)
         else:
-            for member in self._members:
-                self._crew.end(member)
+            self._end_now()
         self._wake.set()
 
     def reload(self) -> None:
-        """Have all workers read the dialplan again."""
+        """Have all workers read the dialplan again, and the edge its certificates."""
         self._notifier.reloading()
-        for member in self._members:
+        for member in self._crew:
             self._crew.order(member, "reload")
+        self._in_background(self._services.reload_certificates())
         self._notifier.ready()
 
     @property
-    def _members(self) -> list[Member]:
-        return [*self._crew] if hasattr(self, "_crew") else []
+    def _live_calls(self) -> int:
+        return sum(member.live_calls for member in self._crew)
 
-    # --- what a fleet lives on ---
-
-    async def _open_redis(self, stack: AsyncExitStack) -> str:
-        settings = self._settings.redis
-        if settings.url is None:
-            url = await stack.enter_async_context(EmbeddedRedis())
-            settings = changed(settings, {"url": url})
-            self._announce(f"no Redis is configured: using a private one that ends with the gateway ({url})")
-        self._store = await self._open_store(stack, settings)
-        return str(settings.url)
-
-    async def _open_store(self, stack: AsyncExitStack, settings: RedisSettings) -> RedisCallStore:
-        name = f"{socket.gethostname()}-{os.getpid()}"
-        store = RedisCallStore(settings, name)
-        await store.open()
-        stack.push_async_callback(store.close)
-        return store
-
-    async def _open_simulator(self, stack: AsyncExitStack) -> dict[str, Any]:
-        url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def dead(how: str) -> None:
-            if not url.done():
-                url.set_exception(FleetFailed(f"the simulator did not start: {how}"))
-            elif not self._stop_asked.is_set():
-                _log.error("simulator_died", detail=how)
-
-        watch = Watch(
-            lambda message: url.set_result(message["url"]), lambda line: self._write_line(line, SIMULATOR), dead
-        )
-        child = await Child.fork(self._nursery, SIMULATOR, {}, lambda pid: watch)
-        stack.push_async_callback(child.wait)
-        stack.callback(child.send, {"order": "end"})
-        found = await url
-        self._announce(f"simulating: the agent is the built-in simulator at {found}; no key is used")
-        return {"url": found, "api_key": SIMULATED_KEY}
-
-    # --- the workers ---
+    # --- as many workers as are needed ---
 
     async def _keep(self) -> None:
         """Keep as many workers as are needed until the fleet is to end."""
-        while not self._stop_asked.is_set() and self._failure is None:
+        while not self._stop_asked and self._failure is None:
             self._wake.clear()
             try:
                 await self._adjust()
             except NurseryGone as error:
-                self._failure = FleetFailed(f"no more workers can be started: {error}")
-                return
-            try:
+                _log.error("nursery_died", detail=str(error))
+                await asyncio.sleep(max(0.0, self._began_at + LEAST_APART_S - time.monotonic()))
+                await self._become(replace_workers=False)
+            self._look_after()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     async def _adjust(self) -> None:
-        now = asyncio.get_running_loop().time()
-        seats = [member.seat for member in self._crew if member.in_service]
-        wanted = self._demand.to_start(seats, now)
+        """Start, retire, and tell whom it concerns."""
+        now = time.monotonic()
+        if self._nursery.is_gone:
+            raise NurseryGone("it was killed, or failed")
+        serving = [member for member in self._crew if member.in_service]
+        target = self._demand.target([member.seat for member in serving], now)
+        new = [member for member in serving if not member.old]
+        old = [member for member in serving if member.old]
         for member in self._crew:
             if member.ready_at is not None:
                 self._restarts.served(now - member.ready_at)
         if not self._restarts.delay_s(now):
-            for _ in range(min(wanted, self._crew.free_slots)):
-                await self._crew.start()
-        for number in self._demand.to_retire(seats):
+            for _ in range(min(target - len(new), self._crew.free_slots)):
+                await self._crew.start(self._nursery)
+        ready = [member for member in new if member.ready_at is not None]
+        surplus = (old, len(old) + len(ready) - target) if old else (new, len(new) - target)
+        for number in emptiest([member.seat for member in surplus[0]], surplus[1]):
             self._crew.drain(self._crew.members[number], self._settings.call.max_length_s)
-        self._tell()
+        if old and not [member for member in self._crew if member.in_service and member.old]:
+            leaving = [member for member in self._crew if member.old]
+            calls = sum(member.live_calls for member in leaving)
+            _log.info("workers_replaced", detail=f"{calls} calls go on at {len(leaving)} old workers until they end")
+        await self._tell(now)
 
-    def _register(self) -> None:
-        """Write down how all workers are; where no edge may send them calls, without an address."""
-        if self._registry is None:
-            return
-        conditions = [member.condition for member in self._crew if member.condition is not None]
-        if not (self._settings.edge.start or self._settings.sip.edges):
-            conditions = [replace(condition, sip="") for condition in conditions]
-        self._registry.set_workers(conditions)
-
-    def _tell(self) -> None:
-        self._register()
-        ready = [member for member in self._crew if member.in_service and member.ready_at is not None]
-        live = sum(member.live_calls for member in self._crew)
-        self._notifier.status(f"{len(ready)} workers, {live} of {self._settings.fleet.calls} calls")
+    async def _tell(self, now: float) -> None:
+        """Tell the edge, the service manager and the operator how things are."""
         starting = [member for member in self._crew if member.in_service and member.ready_at is None]
+        conditions = [condition for member in self._crew if (condition := member.now) is not None]
+        self._services.register(conditions)
+        grown = sum(member.in_service for member in self._crew) == self._size.workers and not starting
+        growing = not grown and not self._stop_asked
+        await self._services.tell_edge(conditions, now, growing=growing)
+        ready = [member for member in self._crew if member.in_service and member.ready_at is not None]
+        limit = self._settings.fleet.calls
+        self._notifier.status(f"{len(ready)} workers, {self._live_calls} of {limit} calls")
         if ready and not starting and not self._is_ready:
             self._is_ready = True
             self._notifier.ready()
-            self._announce(f"ready: sip:127.0.0.1:{ready[0].port} (UDP), {len(ready)} workers")
+            self._announce(f"ready: {self._services.where}, {len(ready)} workers now, at most {limit} calls")
+
+    def _look_after(self) -> None:
+        """Ask workers whether they are alive; wait for orphans that came to us."""
+        now = time.monotonic()
+        for member in self._crew:
+            if member.ready_at is None or now < member.pinged_at + PING_S:
+                continue
+            if member.pinged_at and now - max(member.heard_at, self._began_at) > SILENT_S:
+                _log.error("worker_silent", worker=member.name, detail=f"no answer for {SILENT_S:g} s: killed")
+                member.child.kill()
+            member.pinged_at = now
+            self._crew.order(member, "ping")
+        self._unwaited = _reap_orphan(self._unwaited)
+
+    # --- ends of workers ---
 
     def _on_death(self, member: Member, how: str) -> None:
-        self._register()
         asked = member.leaving or (member.condition is not None and member.condition.state in ("draining", "ended"))
         if asked and how == "exit code 0":
-            _log.info("worker_ended", name=member.name)
+            _log.info("worker_ended", worker=member.name)
         else:
-            now = asyncio.get_running_loop().time()
+            now = time.monotonic()
             served_s = None if member.ready_at is None else now - member.ready_at
-            last_lines = member.child.last_lines
-            _log.error("worker_died", name=member.name, detail=how, calls=member.live_calls, last_lines=last_lines)
+            lines = member.child.last_lines
+            _log.error("worker_died", worker=member.name, detail=how, calls=member.live_calls, last_lines=lines)
             if not asked:
                 self._restarts.died(now, served_s)
             if self._restarts.is_loop and not any(other.ready_at for other in self._crew):
                 self._failure = FleetFailed(
                     f"workers die as they start ({how}), one after another; the last one wrote:\n"
-                    + ("\n".join(last_lines) or "(nothing)")
+                    + ("\n".join(lines) or "(nothing)")
                 )
-            task = asyncio.create_task(self._mourn(member.name), name=f"mourn-{member.name}")
-            self._mourning.add(task)
-            task.add_done_callback(self._mourning.discard)
+            self._in_background(self._mourn(member.name))
         self._wake.set()
 
     async def _mourn(self, worker: str) -> None:
         """End the records of a dead worker's calls, and free their places in the limits of routes."""
+        store = self._services.store
         try:
-            for call_id in await self._store.reap_calls_of(worker):
+            for call_id in await store.reap_calls_of(worker):
                 _log.warning("call_orphaned", call_id=call_id, detail="its worker died")
-                record = await self._store.call(call_id)
+                record = await store.call(call_id)
                 if record is not None:
-                    await free_places(self._store, self._settings.redis.prefix, record)
+                    await free_places(store, self._settings.redis.prefix, record)
         except StoreError as error:
-            _log.warning("records_expire_by_themselves", name=worker, detail=str(error))
+            _log.warning("records_expire_by_themselves", worker=worker, detail=str(error))
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _end_now(self) -> None:
+        self._stop_asked = True
+        self._kill_at = time.monotonic() + KILL_AFTER_S
+        for member in self._crew:
+            self._crew.end(member)
 
     async def _end_all(self) -> None:
-        """Wait for the workers, which drain or were told to; one that does not end is killed."""
-        if not self._stop_asked.is_set():  # by a failure
-            self._stop_asked.set()
-            for member in self._crew:
-                self._crew.end(member)
-        limit_s = self._settings.call.drain_limit_s + KILL_AFTER_S
-        try:
-            async with asyncio.timeout(limit_s):
-                while self._crew.members:
-                    self._register()
-                    self._wake.clear()
+        """Wait for the workers, which drain or were told to end; one that does not is killed."""
+        if not self._stop_asked:  # by a failure
+            self._end_now()
+        while self._crew.members:
+            self._wake.clear()
+            await self._tell(time.monotonic())
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                for member in self._crew:
+                    _log.error("worker_does_not_end", worker=member.name)
+                    member.child.kill()
+                self._kill_at = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
-        except TimeoutError:
-            for member in self._crew:
-                _log.error("worker_does_not_end", name=member.name)
-                member.child.kill()
-            await asyncio.gather(*(member.child.wait() for member in self._crew))
-        await asyncio.gather(*self._mourning)
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # --- the next program ---
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a request of ``gateway fleet``."""
+        match request.get("command"):
+            case "status":
+                return self._status()
+            case "restart":
+                if self._stop_asked:
+                    raise FleetFailed("the fleet is stopping")
+                await self._try_program()
+                self._in_background(self._become(after_s=0.1))  # after the answer
+                return {"pid": os.getpid()}
+            case command:
+                raise FleetFailed(f"there is no command {command!r}; there are status and restart")
+
+    def _status(self) -> dict[str, Any]:
+        now = time.monotonic()
+        workers = [
+            {
+                "worker": member.name,
+                "sip": f"{self._settings.fleet.host}:{member.port}",
+                "state": "starting" if member.now is None else member.now.state,
+                "live_calls": member.live_calls,
+                "capacity": self._size.capacity,
+                "age_s": round(now - member.started_at),
+                "old": member.old,
+            }
+            for member in self._crew
+        ]
+        edge = self._services.edge
+        return {
+            "pid": os.getpid(),
+            "version": own_version(),
+            "where": self._services.where,
+            "calls": self._live_calls,
+            "limit": self._settings.fleet.calls,
+            "edge": 0 if edge is None else edge.pid,
+            "nursery": self._nursery.pid,
+            "ready": self._is_ready and not self._stop_asked,
+            "workers": workers,
+        }
+
+    async def _try_program(self) -> None:
+        """Have the program on disk load everything and end; raises ``FleetFailed`` if it would not start."""
+        check = ChildProcess(*handover.program(handover.ONLY_CHECK), name="the program on disk", new_session=True)
+        async with check:
+            try:
+                code = await check.wait(CHECK_LIMIT_S)
+            except ChildFailed as error:
+                raise FleetFailed(str(error)) from None
+        if code:
+            raise FleetFailed(f"nothing was restarted: the program on disk would not start:\n{check.output}")
+
+    async def _become(self, *, replace_workers: bool = True, after_s: float = 0) -> None:
+        """Execute the program on disk in the place of this one."""
+        await asyncio.sleep(after_s)
+        names = [member.name for member in self._crew]
+        await self._services.keep_registered(names)
+        if self._stop_asked:
+            return
+        self._notifier.reloading()
+        members = tuple(member.state for member in self._crew)
+        if replace_workers:
+            members = tuple(replace(member, old=True) for member in members)
+        state = Handover(members, is_ready=self._is_ready, **self._services.hand_over())
+        _log.info("executing_again", workers=len(members))
+        handover.become(state)
 
     def _on_nursery_end(self) -> None:
-        _log.error("nursery_died")
         self._wake.set()
 
     def _write_line(self, line: str, name: str) -> None:
         sys.stderr.write(named(line, name, self._settings.log.format) + "\n")
         sys.stderr.flush()
+
+
+def _reap_orphan(seen: int) -> int:
+    """
+    Wait for a dead child of ours that nobody waits for: what a process left that is dead itself comes to us.
+
+    Args:
+        seen: the one found last time; whoever has started it had a second to wait for it.
+
+    Returns:
+        The one found now; 0 for none.
+    """
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None or found.si_pid != seen:
+            return 0 if found is None else found.si_pid
+        os.waitpid(seen, os.WNOHANG)
+    except ChildProcessError:
+        pass
+    return 0
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

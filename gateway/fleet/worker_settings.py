@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from gateway.edge.edge import public_address
 from gateway.errors import ConfigError
-from gateway.own_address import ANY, own_address_towards
 from gateway.settings.section import Section
 from gateway.settings.sections import Settings
 from gateway.settings.sip import SipSettings
@@ -70,7 +70,9 @@ def fleet_size(settings: Settings, capacity: int) -> FleetSize:
     return FleetSize(workers, capacity, slices)
 
 
-def worker_settings(settings: Settings, *, slot: int, port: int, media_address: str, edge: str) -> Settings:
+def worker_settings(
+    settings: Settings, *, slot: int, port: int, media_address: str, edge: str, edge_contact: str
+) -> Settings:
     """
     Return the settings of one worker: SIP for the edge alone, RTP of its own on the public address.
 
@@ -79,7 +81,8 @@ def worker_settings(settings: Settings, *, slot: int, port: int, media_address: 
         slot: which part of the RTP ports is its own, from 0.
         port: its SIP port.
         media_address: where callers send their RTP.
-        edge: ``host:port`` where the edge listens for workers; empty without an edge.
+        edge: ``host:port`` where the edge listens for workers; empty if it runs elsewhere.
+        edge_contact: ``host:port`` that trunks reach the edge at; likewise.
     """
     first = settings.sip.rtp_port_min + slot * RTP_PORTS
     sip: dict[str, Any] = {
@@ -98,20 +101,14 @@ def worker_settings(settings: Settings, *, slot: int, port: int, media_address: 
         sip |= {
             "edges": (*settings.sip.edges, edge.partition(":")[0]),
             "edge": settings.sip.edge or edge,
-            "edge_contact": settings.sip.edge_contact or f"{media_address}:{settings.sip.port}",
+            "edge_contact": settings.sip.edge_contact or edge_contact,
         }
     return settings.model_copy(update={"sip": changed(settings.sip, sip)})
 
 
 def media_address(sip: SipSettings) -> str:
-    """
-    Return the address that callers send RTP to: as it is set, or the one of this machine's default route.
-
-    Args:
-        sip: the operator's, with the public address if STUN found it.
-    """
-    given = sip.media_address or sip.public_address or sip.host
-    return own_address_towards() if given == ANY else given
+    """Return the address that callers send RTP to: as it is set, or the one that they reach the edge at."""
+    return sip.media_address or public_address(sip)
 
 
 def changed(section: S, values: Mapping[str, Any]) -> S:

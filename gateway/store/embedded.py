@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from gateway.child_process import ChildProcess, dying_with_us
+from gateway.child_process import ChildProcess, dying_with_us, waited_for
 from gateway.errors import StoreError
 
 START_LIMIT_S = 20.0
@@ -60,12 +62,16 @@ class EmbeddedRedis:
     """
     A private redis-server that lives as long as the ``async with`` block, which receives its ``unix://`` URL.
 
+    Args:
+        adopted: what ``hand_over`` of the program before us returned: that server is used, and stopped in the end.
+
     Thread: loop, which must be the main thread. Raises ``StoreError`` on entry when the server cannot be started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, adopted: str | None = None) -> None:
         self._dir: Path | None = None
-        self._process: ChildProcess | None = None
+        self._process: ChildProcess | _Adopted | None = None
+        self._adopted = adopted
 
     @property
     def pid(self) -> int:
@@ -74,6 +80,10 @@ class EmbeddedRedis:
 
     async def __aenter__(self) -> str:
         """Start the server and wait until it answers; returns its URL."""
+        if self._adopted is not None:
+            pid, home = json.loads(self._adopted)
+            self._process, self._dir = _Adopted(pid), Path(home)
+            return _url(self._dir)
         binary = find_redis_server()
         _sweep(Path(tempfile.gettempdir()))
         self._dir = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -91,6 +101,12 @@ class EmbeddedRedis:
     ) -> None:
         """Stop the server and remove its directory."""
         await self._stop()
+
+    def hand_over(self) -> str:
+        """Leave the server running for the program that this process becomes by ``exec``; what that program needs."""
+        handed = json.dumps([self.pid, str(self._dir)])
+        self._process = self._dir = None
+        return handed
 
     async def _start(self, binary: Path, home: Path) -> str:
         path = home / "redis.sock"
@@ -124,7 +140,7 @@ class EmbeddedRedis:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise StoreError(f"{binary} did not answer within {START_LIMIT_S:g} s") from None
-        return f"unix://{path}"
+        return _url(home)
 
     async def _stop(self) -> None:
         process, home = self._process, self._dir
@@ -133,6 +149,30 @@ class EmbeddedRedis:
             await process.stop()
         if home is not None:
             shutil.rmtree(home, ignore_errors=True)
+
+
+class _Adopted:
+    """A server that was started before this process executed itself again: it is our child still."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.exit_code: int | None = None
+
+    async def stop(self) -> None:
+        """Ask it to end, kill it if it does not in time; returns when it is gone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(STOP_LIMIT_S):
+                    await waited_for(self.pid)
+            except TimeoutError:
+                os.kill(self.pid, signal.SIGKILL)
+                await waited_for(self.pid)
+        self.exit_code = 0
+
+
+def _url(home: Path) -> str:
+    return f"unix://{home / 'redis.sock'}"
 
 
 async def _answers(path: Path) -> bool:

@@ -44,7 +44,7 @@ from gateway.audio.uplink import UplinkRounds
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
 from gateway.condition import WorkerCondition
-from gateway.dialplan.read.files import PlanFile
+from gateway.dialplan.read.files import PlanFile, folder_of, read_files
 from gateway.errors import ConfigError, StoreError
 from gateway.own_address import ANY, own_address_towards
 from gateway.recording.recorder import RecordingWriter
@@ -140,6 +140,11 @@ class Worker:
 
     def _load(self, files: list[PlanFile], folder: Path) -> PreparedPlan:
         return load_plan(files, folder, self._settings, self._phone)
+
+    def check(self) -> None:
+        """Load the dialplan with all it names, without taking calls; raises ``ConfigError`` with all mistakes."""
+        path = self._settings.dialplan
+        self._load(read_files(path), folder_of(path))
 
     async def run(self) -> None:
         """

@@ -96,7 +96,7 @@ async def test_a_fleet_joins_with_all_its_workers_and_a_killed_one_is_out_at_onc
 ) -> None:
     settings = redis.settings(worker_heartbeat_s=20, worker_expiry_s=60)
     variables: Any = joined(settings) | {"GATEWAY_EDGE__START": "false"}
-    async with EdgeProcess(settings) as edge, open_fleet(tmp_path, calls=8, **variables) as fleet:
+    async with EdgeProcess(settings) as edge, open_fleet(tmp_path, variables, calls=8) as fleet:
         await has_workers(edge, ready=2)
         await call(edge, tmp_path / "one")
         os.kill(fleet.worker_pids()[0], signal.SIGKILL)

@@ -7,8 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from gateway.child_process import ChildProcess
+from gateway.fleet.control import ask
 from gateway.lab.callers.gateway_process import on_loopback
 from gateway.settings.sources import environment_for_child
 
@@ -16,30 +18,44 @@ START_LIMIT_S = 60.0
 
 
 class Fleet(ChildProcess):
-    """``gateway serve --calls N``; ready inside the block, ended with SIGTERM behind it."""
+    """
+    ``gateway serve --calls N``, started inside the block and ended with SIGTERM behind it.
 
-    def __init__(self, calls: int, variables: dict[str, str], *flags: str) -> None:
+    Attributes:
+        port: SIP port of its edge, once it is ready; 0 for an edge elsewhere.
+        control: its socket for ``gateway fleet``.
+    """
+
+    def __init__(self, folder: Path, calls: int, *flags: str, variables: dict[str, str]) -> None:
+        self.control = folder / "fleet.sock"
+        given = on_loopback(Path("dialplans/hello.yaml"), "ws://127.0.0.1:9/")
+        # Calls are taken on a machine that is busy with other tests, too.
+        given |= {"GATEWAY_FLEET__CONTROL": str(self.control), "GATEWAY_SIP__LATE_PERCENT": "0", **variables}
         super().__init__(
             *(sys.executable, "-X", "dev", "-m", "gateway", "serve", "--calls", str(calls), *flags),
             name="the fleet",
-            environment=environment_for_child(variables),
+            environment=environment_for_child(given),
             kept_lines=None,
             stop_limit_s=60,
         )
         self.port = 0
 
-    async def ready(self) -> int:
-        """Wait until it takes calls; return its SIP port."""
-        self.port = int((await self.find(r"ready: sip:[^ ]*:(\d+)", START_LIMIT_S))[1])
-        return self.port
+    async def ready(self) -> None:
+        """Wait until it takes calls."""
+        found = await self.find(r"^ready: (?:sip:[^ ]*:(\d+)|workers)", START_LIMIT_S)
+        self.port = int(found[1] or 0)
 
-    def worker_ports(self) -> list[int]:
-        """Return the SIP ports of workers that were ready so far."""
-        return [int(port) for port in re.findall(r"worker_ready .*sip=127\.0\.0\.1:(\d+)", self.output)]
+    async def status(self) -> dict[str, Any]:
+        """Return what ``gateway fleet status`` shows."""
+        return await ask(self.control, "status")
 
     def worker_pids(self) -> list[int]:
-        """Return the process ids of workers that were ready so far."""
-        return [int(pid) for pid in re.findall(r"worker_ready .*name=\S+-(\d+) ", self.output)]
+        """Return the process ids of all workers that were ready so far."""
+        return [int(pid) for pid in re.findall(r"worker_ready .*worker=\S+-(\d+)\b", self.output)]
+
+    async def workers(self) -> dict[str, dict[str, Any]]:
+        """Return its workers, by name."""
+        return {worker["worker"]: worker for worker in (await self.status())["workers"]}
 
     def tree(self) -> set[int]:
         """Return the process ids of everything that it has started and that lives."""
@@ -48,19 +64,25 @@ class Fleet(ChildProcess):
 
 @asynccontextmanager
 async def open_fleet(
-    folder: Path, calls: int = 12, *, simulate: bool = True, exit_code: int = 0, **variables: str
+    folder: Path, variables: dict[str, str] | None = None, *, calls: int = 12, exit_code: int = 0
 ) -> AsyncIterator[Fleet]:
-    """Run a fleet on the example plan; fails when it did not end in order, or left a process behind."""
-    given = on_loopback(Path("dialplans/hello.yaml"), "ws://127.0.0.1:9/")
-    # Calls are taken on a machine that is busy with other tests, too.
-    given |= {"GATEWAY_FLEET__CONTROL": str(folder / "fleet.sock"), "GATEWAY_SIP__LATE_PERCENT": "0", **variables}
-    async with Fleet(calls, given, *(["--simulate"] if simulate else [])) as fleet:
+    """Run a fleet on the example plan; fails when it did not end with this code, or left a process or a file."""
+    async with Fleet(folder, calls, "--simulate", variables=variables or {}) as fleet:
         await fleet.ready()
         yield fleet
         tree = fleet.tree() if fleet.exit_code is None else set()
         code = await fleet.stop()
     assert code == exit_code, fleet.output
     assert not [pid for pid in tree if is_running(pid)], fleet.output
+    if code == 0:
+        assert not fleet.control.exists()
+        for found in re.findall(r"/\S*gateway-(?:redis|edge)-\w+", fleet.output):
+            assert not Path(found).exists(), found
+
+
+def pid_of(worker: str) -> int:
+    """Return the process id in the name of a worker."""
+    return int(worker.rpartition("-")[2])
 
 
 def descendants(pid: int) -> set[int]:

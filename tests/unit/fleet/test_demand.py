@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.fleet.demand import Demand, Seat, needed
+from gateway.fleet.demand import Demand, Seat, emptiest, needed
 
 pytestmark = pytest.mark.unit
 
@@ -35,28 +35,29 @@ def test_a_fleet_without_spare_workers_has_one_for_the_first_call() -> None:
     assert needed(seats(4), capacity=4, spare=0, most=10) == 1
 
 
-def test_workers_that_start_are_not_started_again() -> None:
+def test_workers_that_start_count_as_if_they_were_there() -> None:
     demand = Demand(capacity=4, spare=2, most=10, idle_s=60)
-    assert demand.to_start([], 0) == 2
-    assert demand.to_start(seats(starting=2), 0) == 0
-    assert demand.to_start(seats(4, starting=1), 0) == 1
+    assert demand.target([], 0) == 2
+    assert demand.target(seats(starting=2), 0) == 2
+    assert demand.target(seats(4, starting=1), 0) == 3
 
 
-def test_what_was_needed_within_the_idle_time_is_kept_and_the_emptiest_go_first() -> None:
+def test_what_was_needed_within_the_idle_time_is_kept() -> None:
     demand = Demand(capacity=4, spare=1, most=10, idle_s=60)
-    assert demand.to_start(seats(4, 4, 4, 0), 0) == 0
+    assert demand.target(seats(4, 4, 4, 0), 0) == 4
     later = seats(0, 1, 0, 2)
-    assert demand.to_start(later, 59) == 0
-    assert demand.to_retire(later) == []
-    assert demand.to_start(later, 61) == 0
-    assert demand.to_retire(later) == [2, 0]
+    assert demand.target(later, 59) == 4
+    assert demand.target(later, 61) == 2
+
+
+def test_the_emptiest_go_first_and_none_that_starts() -> None:
+    assert emptiest(seats(0, 1, 0, 2, starting=1), 3) == [2, 0, 1]
+    assert emptiest(seats(0, 1), -1) == []
 
 
 def test_a_peak_is_forgotten_after_the_idle_time_though_smaller_ones_followed() -> None:
     demand = Demand(capacity=4, spare=1, most=10, idle_s=60)
     for at, full in ((0, 3), (30, 2), (50, 1)):
-        demand.to_start(seats(*[4] * full, 0), at)
+        demand.target(seats(*[4] * full, 0), at)
     five = seats(0, 0, 0, 0, 0)
-    for at, retired in ((55, 1), (61, 2), (91, 3), (111, 4)):
-        demand.to_start(five, at)
-        assert len(demand.to_retire(five)) == retired, at
+    assert [demand.target(five, at) for at in (55, 61, 91, 111)] == [4, 3, 2, 1]

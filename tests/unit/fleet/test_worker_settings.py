@@ -47,7 +47,9 @@ def test_more_calls_than_the_ports_of_an_address_belong_to_several_machines() ->
 def test_workers_listen_on_loopback_and_share_no_port() -> None:
     given = settings(host="192.0.2.1", tcp=True, tls=True, tls_certificate="c.pem", tls_key="k.pem")
     one, other = (
-        worker_settings(given, slot=slot, port=port, media_address="192.0.2.1", edge="127.0.0.1:6060").sip
+        worker_settings(
+            given, slot=slot, port=port, media_address="192.0.2.1", edge="127.0.0.1:6060", edge_contact="192.0.2.1:5060"
+        ).sip
         for slot, port in ((0, 5001), (1, 5002))
     )
     assert (one.host, one.port, one.udp, one.tcp, one.tls) == ("127.0.0.1", 5001, True, False, False)
@@ -59,7 +61,7 @@ def test_workers_listen_on_loopback_and_share_no_port() -> None:
 
 def test_the_other_settings_are_the_fleets() -> None:
     given = settings(codecs=("PCMA",))
-    one = worker_settings(given, slot=0, port=5001, media_address="192.0.2.1", edge="")
+    one = worker_settings(given, slot=0, port=5001, media_address="192.0.2.1", edge="", edge_contact="")
     assert one.sip.codecs == ("PCMA",)
     assert one.sip.edges == ()
     assert one.call == given.call
