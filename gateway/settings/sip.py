@@ -173,7 +173,10 @@ class TrunkSettings(Section):
         description="which numbers in calls we place get ;user=phone: those with a plus, always, never",
     )
     max_calls: int | None = Field(
-        None, ge=1, description="concurrent calls in both directions, per worker; if not set, no limit"
+        None,
+        ge=1,
+        description="concurrent calls in both directions, per worker; behind an edge, those that come in over all "
+        "workers; if not set, no limit",
     )
     transfers: Literal["refer", "refer_or_bridge", "bridge"] = Field(
         "refer_or_bridge",

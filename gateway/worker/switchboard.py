@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import structlog
@@ -135,6 +136,7 @@ class Switchboard:
         store: where sessions are written.
         clock: time.
         worker: name of this worker, for the records.
+        trunk_lines: trunks whose calls in are counted over all workers -> the most at once.
 
     Attributes:
         capacity: calls this worker holds at once; what the load is a share of.
@@ -152,6 +154,7 @@ class Switchboard:
         store: SessionStore,
         clock: Clock,
         worker: str,
+        trunk_lines: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._plan = plan
         self._limits = limits
@@ -161,6 +164,7 @@ class Switchboard:
         self._store = store
         self._clock = clock
         self._worker = worker
+        self._trunk_lines = trunk_lines
         self._sessions: dict[CallId, CallSession] = {}
         self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
         self._answered: dict[CallId, float] = {}  # monotonic seconds
@@ -249,7 +253,24 @@ class Switchboard:
             self._turn_away(invite, Outcome(EndReason.NO_ROUTE, route.detail, route.sip_code))
             return
         self._waiting[invite.call_id] = []
-        self._begin(invite.call_id, self._admit(invite, plan, route))
+        self._begin(invite.call_id, self._on_a_line(invite, plan, route))
+
+    async def _on_a_line(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
+        """Have a line of the call's trunk for as long as the call lasts, if they are counted over all workers."""
+        most = self._trunk_lines.get(invite.trunk)
+        if most is None:
+            return await self._admit(invite, plan, route)
+        line, day = CallId(f"{invite.call_id}:line"), self._time().date().isoformat()
+        trunk, limits = f"trunk:{invite.trunk}", RouteLimits(Caps(max_calls=most))  # no name of a route has a colon
+        try:
+            admission = await self._gate.admit(line, route=trunk, caller="", day=day, limits=limits)
+            if admission.admitted:
+                return await self._admit(invite, plan, route)
+            full = Outcome(EndReason.REJECTED, "all lines of the trunk are busy", 503)
+            self._turn_away(invite, full)
+            return full
+        finally:
+            self._gate.release(line, 0)
 
     async def _admit(self, invite: IncomingInvite, plan: PreparedPlan, route: Route) -> Outcome:
         """Ask the limits, then run the call; a caller may have hung up meanwhile."""

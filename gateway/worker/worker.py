@@ -254,6 +254,7 @@ class Worker:
             store=call_log,
             clock=clock,
             worker=self.name,
+            trunk_lines=_lines_of(settings) if register else {},
         )
         stack.push_async_callback(sip.stop)
         return sip, switchboard
@@ -393,6 +394,13 @@ def _register(registry: RegistryWriter, sip: SipSettings, condition: WorkerCondi
     if host == ANY and sip.edges:
         host = own_address_towards(sip.edges[0].partition("/")[0])
     registry.set_workers([replace(condition, sip=f"{host}:{port}" if sip.edges else "")])
+
+
+def _lines_of(settings: Settings) -> dict[str, int]:
+    """Return how many calls each trunk may have over all workers; without an edge each worker counts its own."""
+    if not settings.sip.edges:
+        return {}
+    return {name: trunk.max_calls for name, trunk in settings.trunks.items() if trunk.max_calls is not None}
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

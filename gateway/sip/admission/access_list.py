@@ -72,10 +72,10 @@ class AccessList:
     @runs_on("sip")
     def source_of(self, text: str, hop: str) -> Source:
         """
-        Return who sent a request.
+        Return who sent a message; an edge need not say it of a response.
 
         Args:
-            text: the request.
+            text: the message.
             hop: ``address:port`` it came from: the sender's own, or that of an edge.
 
         Raises:
@@ -108,13 +108,13 @@ class AccessList:
         """
         Count an address as a trunk's from now on: what its host name was resolved to.
 
-        The oldest learnt address of the trunk is forgotten when there are too many; text that is no IPv4 address, an
-        edge's address and a trunk that is not configured are ignored.
+        The oldest learnt address of the trunk is forgotten when there are too many; text that is no address, an edge's
+        address and a trunk that is not configured are ignored.
         """
         learnt = self._learnt.get(trunk)
-        if learnt is None or not _address_in(address):
+        host = Source.at(address).host
+        if learnt is None or not _is_address(host):
             return
-        host = _address_in(address)[0]
         if self._is_edge(host):  # who answers for a trunk there may answer for any other
             return
         if host not in learnt:
@@ -155,6 +155,14 @@ def _is_in(host: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) ->
         return ipaddress.ip_address(host) in network
     except ValueError:
         return False
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _address_in(host: str) -> tuple[str, ...]:

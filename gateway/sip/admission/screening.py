@@ -172,7 +172,7 @@ class Screening:
         Return who sent a message; where only edges may send, what to do with one that is not theirs.
 
         What an edge makes by itself (probes, the CANCEL and the ACK of a refusal, the end of a call that it gave up)
-        has no sender but the edge.
+        has no sender but the edge. Of a response an edge may say it.
 
         Args:
             text: the whole of it.
@@ -180,14 +180,17 @@ class Screening:
             now: monotonic seconds.
         """
         near = self.near(hop)
-        if not self._access_list.has_edges or text.startswith("SIP/"):
+        if not self._access_list.has_edges:
             return near
-        if not near.edge:
+        request = not text.startswith("SIP/")
+        if request and not near.edge:
             return self._deny(text, near, now)
         try:
             source = self._access_list.source_of(text, hop)
         except ValueError as error:
-            return Respond(UNTOLD, 400, str(error))
+            return Respond(UNTOLD, 400, str(error)) if request else near
+        if not request:
+            return source
         if source.edge and text.partition(" ")[0] not in _OF_EDGES:
             return Respond(UNTOLD, 403, "no X-Gateway-Source")
         return source

@@ -16,9 +16,8 @@ from gateway.sip.library.pj import pj
 from gateway.sip.native.guard import callback
 from gateway.sip.native.max_forwards import hops_left
 
-RegistrationAnswer = Callable[[int, str, int, Message | None, str], None]
-"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the response, if any, and
-``address:port`` that it came from."""
+RegistrationAnswer = Callable[[int, str, int, Message | None, Source], None]
+"""Takes what came of a REGISTER: status code, reason phrase, granted seconds, the response, if any, and its source."""
 
 
 class GatewayAccount(pj.Account):
@@ -87,4 +86,5 @@ class GatewayAccount(pj.Account):
         if self._answered is not None:
             received = prm.rdata
             response = self._table.reader.find(received.wholeMsg)
-            self._answered(prm.code, clean(prm.reason), prm.expiration, response, received.srcAddress)
+            source = self._source_of(received.wholeMsg, received.srcAddress)
+            self._answered(prm.code, clean(prm.reason), prm.expiration, response, source)

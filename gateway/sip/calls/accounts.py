@@ -32,6 +32,7 @@ from gateway.sip.calls.calls import Calls
 from gateway.sip.core.addressing import domain_of, user_called
 from gateway.sip.core.message import Message
 from gateway.sip.core.registration import RegistrationRetry, contact_at, refresh_after_s, retry_after_in
+from gateway.sip.core.source import Source
 from gateway.sip.library.account_config import account_config, edge_contact
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover, RequestAttempt
@@ -302,7 +303,7 @@ class Accounts:
                     self._failed(registration, 503, describe(error), None)
 
     def _answer_of(self, name: str) -> RegistrationAnswer:
-        def answered(code: int, reason: str, expires_s: int, response: Message | None, hop: str) -> None:
+        def answered(code: int, reason: str, expires_s: int, response: Message | None, source: Source) -> None:
             registration = self._registrations.get(name)
             if registration is None or not registration.mine:  # the library's last word, while it ends; another's now
                 return
@@ -318,7 +319,7 @@ class Accounts:
                     registration.due_at = None
                     self._later(lambda: self._set(registration, renew=False))
                 registration.retry.succeeded()
-                self._access_list.learn(name, hop)
+                self._access_list.learn(name, str(source))
                 self._emit(TrunkChanged(name, "registered", code, reason, expires_s))
 
         return answered

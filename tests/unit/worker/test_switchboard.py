@@ -99,6 +99,7 @@ class House:
             store=self.store,
             clock=self.clock,
             worker="w1",
+            trunk_lines={"counted": 3},
         )
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
@@ -387,3 +388,25 @@ async def test_a_fault_in_a_call_ends_that_call_and_tells_its_outcome() -> None:
     await house.switchboard.stop("drain")
     assert (await call).reason is EndReason.SHUTDOWN
     assert house.switchboard.live_calls == 0
+
+
+async def test_a_trunk_whose_lines_are_counted_has_one_busy_while_a_call_lasts() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, trunk="counted"))
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    assert house.gate.asked[0] == ("trunk:counted", "", RouteLimits(Caps(max_calls=3)))
+    assert house.gate.released == []
+    house.switchboard.on_event(LegClosed(INVITE.call_id, by_caller=True, code=200, reason="OK"))
+    await until(lambda: not house.switchboard.is_busy)
+    assert (f"{INVITE.call_id}:line", 0) in house.gate.released
+
+
+async def test_a_call_beyond_the_lines_of_its_trunk_is_turned_away() -> None:
+    house = House()
+    house.gate.answer = RouteAdmission(admitted=False, exceeded="max_calls 3")
+    house.switchboard.on_event(replace(INVITE, trunk="counted"))
+    await until(lambda: not house.switchboard.is_busy)
+    assert house.refused == [(INVITE.call_id, 503, "all lines of the trunk are busy")]
+    record = house.store.record(INVITE.call_id)
+    assert (record["state"], record["end_reason"], record["sip_code"]) == ("ended", "rejected", 503)
+    assert [call for call, _ in house.gate.released] == [f"{INVITE.call_id}:line", INVITE.call_id]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.sip.admission.screening import UNTOLD, Drop, Pass, Respond
+from gateway.sip.core.source import Source
 from tests.unit.sip.admission.judged import House, message, sdp
 
 pytestmark = pytest.mark.unit
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.unit
 EDGE, OTHER_EDGE, STRANGER = "127.0.0.1:5059", "127.0.0.2:5059", "203.0.113.9:5060"
 BEHIND: dict[str, Any] = {"edges": "127.0.0.0/24", "media_address": "192.0.2.1"}
 TRUNK, TRUNK_6 = "udp;198.51.100.7:5060", "tls;[2001:db8:1::7]:5061"
+TRUNK_AT = Source("198.51.100.7", 5060, "udp")
 ANYBODY, ANYBODY_6 = "udp;203.0.113.9:5060", "udp;[2001:db8:9::9]:5060"
 
 
@@ -142,3 +144,12 @@ def test_what_an_edge_answers_for_makes_it_no_trunk() -> None:
     here = house(trunk={})
     here.rules._access_list.learn("main", EDGE)
     assert here.rules.trunk_of(here.rules.near(EDGE)) is None
+
+
+def test_an_edge_may_tell_who_answered() -> None:
+    here = house(trunk={})
+    near = here.rules.near(EDGE)
+    for header, source in (("", near), (f"X-Gateway-Source: {TRUNK}\r\n", TRUNK_AT), ("X-Gateway-Source: x\r\n", near)):
+        answer = message("SIP/2.0 200 OK", more=header)
+        assert here.rules.source_of(answer, EDGE, here.now) == source
+    assert here.rules.trunk_of(TRUNK_AT) == "main"
