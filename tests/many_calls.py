@@ -180,17 +180,13 @@ class Site:
             workers = Counter(client.hget(f"gateway:call:{call_id}", "worker") for call_id in ids)
         return int(workers.most_common(1)[0][0].rpartition("-")[2])
 
-    def edges(self) -> list[int]:
-        mains = [each for each in descendants(self.gateway.pid) if "kamailio" in command_of(each)]
-        return mains[:1]
-
     async def kill_worker(self) -> str:
         pid = self.worker_with_calls()
         os.kill(pid, signal.SIGKILL)
         return f"worker {pid}"
 
     async def kill_edge(self) -> str:
-        pid = self.edges()[0]
+        pid = next(each for each in descendants(self.gateway.pid) if "kamailio" in command_of(each))
         os.kill(pid, signal.SIGKILL)
         return f"kamailio {pid}"
 
