@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import signal
 import statistics
 import sys
@@ -44,6 +45,7 @@ SILENT_S = 4.0  # a caller who hears no packet for this long hangs up
 GAP_MS = 60.0  # what a caller may notice
 _SIMULATOR_START_S = 60.0
 LOST = ("silent", "hung up by the gateway", "BYE without an answer")
+FORESEEN = re.compile(r"worker_died .*SIGKILL|edge_died .*-9")
 PLAN = """
 agents:
   a: {instructions: Answer shortly., greeting: Say hello.}
@@ -281,7 +283,11 @@ async def run(given: argparse.Namespace, tell: Console) -> bool:
                 await asyncio.wait((sampler,))
                 pids = list(descendants(gateway.pid))
             orphans = [pid for pid in pids if command_of(pid)]
-            log = [line for line in gateway.lines if "Traceback" in line or "[error" in line]
+            log = [
+                line
+                for line in gateway.lines
+                if ("Traceback" in line or "[error" in line) and not FORESEEN.search(line)
+            ]
             with redis.client() as client:
                 keys = sorted(client.keys("gateway:worker*"))
     return report(storm, left, orphans, log, keys, tell)
@@ -312,7 +318,7 @@ def report(
         ),
         ("left in Redis: live records, places of the limit", f"{left[0]}, {left[1]}"),
         ("processes left", str(len(orphans))),
-        ("keys of workers left", str(len(keys))),
+        ("keys of workers left", " ".join(keys) or "none"),
         ("errors in the gateway's last lines", str(len(log))),
     ):
         table.add_row(*row)
