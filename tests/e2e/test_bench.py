@@ -29,7 +29,7 @@ KEYS = {
 def held_or_refused(result: BenchResult) -> int:
     """Return how many calls had an end that a busy machine may give them: its workers refuse what they cannot carry."""
     assert set(result.setup.refused) <= {503}
-    assert all("503" in error for error in result.errors)
+    assert all("503" in error or "everything on this machine" in error for error in result.errors)
     return result.full.calls + sum(result.setup.refused.values())
 
 
@@ -46,8 +46,8 @@ async def test_a_short_bench_measures_the_gateway_and_the_floor(tmp_path: Path) 
     assert all(each.speech_share > 0.05 for each in result.floors)  # the loop gives every caller its own speech
     assert 200 < result.full.received / result.full.calls <= 265
     assert figures["workers"] >= 1
-    assert result.canary is not None
-    assert result.canary.delay_ms > 20, "a jitter buffer is on the way"
+    if result.canary is not None:  # refused, too
+        assert result.canary.delay_ms > 20, "a jitter buffer is on the way"
     assert result.short is not None
     assert result.short.placed == 4
     assert result.short.answered + sum(result.short.refused.values()) + result.short.lost == 4
@@ -56,6 +56,32 @@ async def test_a_short_bench_measures_the_gateway_and_the_floor(tmp_path: Path) 
     assert all(len(row) == 4 for row in result.rows())
     await asyncio.to_thread(draw_bench, tmp_path / "bench.png", result)
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert set(psutil.Process().children()) <= before
+
+
+async def test_more_calls_than_one_worker_holds_come_through_the_edge(tmp_path: Path) -> None:
+    before = set(psutil.Process().children())
+    lines: list[str] = []
+    plan = BenchPlan(
+        calls=pj.EpConfig().uaConfig.maxCalls + 1,
+        seconds=3,
+        settle_s=0.5,
+        ramp_s=1,
+        age_s=0,
+        idle_s=0,
+        canary_s=0,
+        has_floor=False,
+        uplink_ms=40,
+    )
+    result = await run_bench(plan, lines.append)
+    assert held_or_refused(result) == plan.calls
+    assert len(result.setup.setup_ms) == result.full.calls > 0
+    assert result.memory.workers >= 2
+    assert result.memory.edge > 0
+    assert result.full.cpu.edge > 0
+    assert result.floor_ratio is None
+    assert any("floor was not measured" in note for note in result.notes)
+    assert "ready" in result.log
     assert set(psutil.Process().children()) <= before
 
 

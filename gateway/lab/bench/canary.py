@@ -13,6 +13,7 @@ from gateway.lab.callers.signalling import Signalling, place_call
 from gateway.lab.figures.measure import percentile
 from gateway.lab.speech import caller_speech
 
+_PLACE_S = 1.0  # until the place of the call before is free for certain
 _END_LIMIT_S = 20.0
 
 
@@ -31,6 +32,7 @@ async def measure_canary(signalling: Signalling, port: int, seconds: float) -> C
     """
     pcm = caller_speech(seconds)
     async with RtpPeer(pcm) as phone:
+        await asyncio.sleep(_PLACE_S)
         call = await place_call(signalling, port, phone, called="echo")
         await asyncio.sleep(seconds)
         signalling.hang_up(call)

@@ -128,7 +128,7 @@ async def run_bench(plan: BenchPlan, tell: Tell) -> BenchResult:
         ConfigError: psutil is not installed, or this is not Linux.
         ChildFailed: a program did not start, or ended.
         CallsFailed: calls were not heard.
-        BenchFailed: calls did not stay up.
+        BenchFailed: a search held no call.
         StoreError: Redis did not start.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
@@ -167,7 +167,7 @@ async def _measure_floor(run: _Run, capacity: int) -> tuple[Window, float]:
             await asyncio.sleep(plan.settle_s)
             programs = Programs(tuple(each for child in started for each in child.processes()))
             window = await _window(run, callers, programs, seconds)
-            _check(window, "the floor")
+            _check(run, window, "the floor")
             rss_mb = max(child.rss_mb() for child in started)
             await callers.hang_up(callers.up)
     return window, rss_mb
@@ -242,7 +242,6 @@ async def _step(run: _Run, built: House, callers: Phones, calls: int, within_s: 
 
     Raises:
         ChildFailed: calls were not answered or not heard.
-        BenchFailed: calls did not stay up.
     """
     seconds = run.plan.seconds if calls == run.calls else run.plan.step_seconds
     try:
@@ -251,7 +250,7 @@ async def _step(run: _Run, built: House, callers: Phones, calls: int, within_s: 
         raise built.gateway.failure(f"was called in vain ({failed})") from failed
     if not window.calls:
         raise built.gateway.failure(f"took no call, it refused with {dict(callers.codes)}")
-    _check(window, f"the window of {calls} calls")
+    _check(run, window, f"the window of {calls} calls")
     run.steps.append(window)
 
 
@@ -329,18 +328,16 @@ async def _window(run: _Run, callers: Phones, programs: Programs, seconds: float
     )
 
 
-def _check(window: Window, name: str) -> None:
-    """
-    See whether every call really carried audio all the time.
-
-    Raises:
-        BenchFailed: one did not; figures of it would flatter.
-    """
+def _check(run: _Run, window: Window, name: str) -> None:
+    """Note where not every call really carried audio all the time: figures of such a window flatter."""
     if not window.is_whole:
         wanted = round(window.seconds * 50)
-        raise BenchFailed(f"{name}: a call received {window.fewest} packets in {window.seconds:.0f} s, not {wanted}")
+        run.errors.append(
+            f"{name}: a call received {window.fewest} packets in {window.seconds:.0f} s instead of {wanted}, "
+            f"while everything on this machine used {window.cpu.machine:.0f} % of one core"
+        )
     if window.speech_share < _LEAST_SPEECH and window.seconds >= _TURNS_S:
-        raise BenchFailed(f"{name}: a caller heard hardly any speech: {window.speech_share:.0%} of its packets")
+        run.errors.append(f"{name}: a caller heard hardly any speech: {window.speech_share:.0%} of its packets")
 
 
 def _setup(run: _Run, callers: Phones, built: House) -> Setup:
@@ -374,7 +371,11 @@ async def _canary(run: _Run, built: House, callers: Phones) -> Canary | None:
         return None
     run.tell(f"canary: one call in the place of another, {run.plan.canary_s:g} s")
     await callers.hang_up(callers.up[-1:])
-    canary = await measure_canary(callers.signalling, built.port, run.plan.canary_s)
+    try:
+        canary = await measure_canary(callers.signalling, built.port, run.plan.canary_s)
+    except (CallsFailed, BenchFailed) as failed:
+        run.errors.append(f"the canary: {failed}")
+        return None
     await callers.all_heard(await callers.ramp(1, 0), HEARD_LIMIT_S)  # the other call again
     return canary
 
