@@ -171,7 +171,7 @@ class Edge:
         workers = [dataclasses.asdict(worker) for worker in self._workers]
         return json.dumps(
             {"pid": self._process.pid, "log": self._process.log_fd, "place": place, "workers": workers}
-            | {"growing": self._growing, "folder": str(self._folder)}
+            | {"growing": self._growing, "folder": str(self._folder), "mark": self._feed.mark}
         )
 
     # --- start and end ---
@@ -203,16 +203,16 @@ class Edge:
         place = self.place
         (self._folder / "tls.cfg").write_text(tls_config(self._settings.sip), encoding="utf-8")
         config = self._folder / "kamailio.cfg"
-        held = tables(place.key, self._workers, growing=self._growing)
+        told = tables(place.key, self._workers, growing=self._growing)
+        self._feed = WorkerFeed(place.control, place.key, told)
         config.touch(mode=0o600)
-        config.write_text(kamailio_config(self._settings, place, held=held), encoding="utf-8")
+        config.write_text(kamailio_config(self._settings, place, held=self._feed.held), encoding="utf-8")
         place.control.unlink(missing_ok=True)
         folder = str(self._folder)
         self._process = KamailioProcess.start(
             *(str(self._program), "-f", str(config), "-DD", "-E", "-m", "256", "-M", "16"),
             *("-w", folder, "-Y", folder, "-P", f"{folder}/pid"),
         )
-        self._feed = WorkerFeed(place.control, place.key, held)
         await self._ready(self._process)
 
     async def _ready(self, process: KamailioProcess) -> None:
@@ -246,7 +246,8 @@ class Edge:
         self._program = await _find_kamailio(self._settings.edge.kamailio)
         self._workers = tuple(EdgeWorker(**worker) for worker in state["workers"])
         self._growing = state["growing"]
-        self._feed = WorkerFeed(self.place.control, self.place.key)
+        told = tables(self.place.key, self._workers, growing=self._growing)
+        self._feed = WorkerFeed(self.place.control, self.place.key, told, state["mark"])
         self._process = KamailioProcess.adopt(state["pid"], state["log"])
         await self._ready(self._process)
 

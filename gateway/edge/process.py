@@ -19,9 +19,11 @@ from contextlib import suppress
 import structlog
 
 from gateway.child_process import dying_with_us
+from gateway.rate_limit import TokenBuckets
 
 _KEPT_LINES = 60
 _STOP_LIMIT_S = 3.0
+_LINES_PER_S, _LINES_AT_ONCE = 5.0, 50.0
 _LINE = re.compile(r"^\s*\d+\(\d+\) (?P<level>[A-Z]+): (?P<text>.*)$")
 _SCRIPT = re.compile(r"^(?:\{[^}]*\} )?<script>: ")
 _LOUD = frozenset({"ALERT", "BUG", "CRITICAL", "ERROR", "WARNING"})
@@ -50,6 +52,8 @@ class KamailioProcess:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self._rest = b""
         self._stopping = False
+        self._budget = TokenBuckets(_LINES_PER_S, _LINES_AT_ONCE, debt=None)
+        self._untold = 0
         self._pidfd = os.pidfd_open(pid)
         os.set_blocking(log_fd, False)
         self._loop.add_reader(log_fd, self._read)
@@ -150,4 +154,10 @@ class KamailioProcess:
             return  # its banner
         level, text = found["level"], _SCRIPT.sub("", found["text"])
         is_news = level in _LOUD and not self._stopping  # at its end each of its processes complains about the others
-        (_log.warning if is_news else _log.debug)("kamailio", level=level, detail=text)
+        if not is_news:
+            _log.debug("kamailio", level=level, detail=text)
+        elif self._budget.take("lines", self._loop.time()):
+            _log.warning("kamailio", level=level, detail=text, **({"left_out": self._untold} if self._untold else {}))
+            self._untold = 0
+        else:
+            self._untold += 1  # it has a line for each message that strangers make up wrong

@@ -89,11 +89,19 @@ def tables(key: str, workers: Iterable[EdgeWorker], *, growing: bool = False) ->
     return held
 
 
-def orders(told: Mapping[Place, str | int], wanted: Mapping[Place, str | int]) -> Sequence[Order]:
-    """Return the orders that make Kamailio's tables what is wanted: first what is new, then what goes."""
+def orders(told: Mapping[Place, str | int], wanted: Mapping[Place, str | int], now: int) -> Sequence[Order]:
+    """
+    Return the orders that make Kamailio's tables what is wanted: first what is new, then what goes.
+
+    Workers that go leave no call behind: Kamailio hangs up those that they had before ``now`` (Unix seconds).
+    """
     found: list[Order] = []
     for (table, name), value in wanted.items():
         if told.get((table, name)) != value:
             found.append(("htable.seti" if isinstance(value, int) else "htable.sets", table, name, value))
-    found += [("htable.delete", *place) for place in told if place not in wanted]
+    gone = [place for place in told if place not in wanted]
+    dead = [told[place] for place in gone if place[0] == "worker"]
+    found += [("htable.seti", "dead", sip, now) for sip in dead]
+    found += [("htable.seti", "edge", "dead", 1)] if dead else []
+    found += [("htable.delete", *place) for place in gone]
     return found

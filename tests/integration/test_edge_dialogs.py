@@ -149,3 +149,29 @@ async def test_a_caller_that_puts_several_routes_on_one_line_gets_them_back() ->
         one_line = invite.text.replace("Record-Route", "X-Nothing")
         worker.answer(type(invite)(one_line, invite.source), 200, headers=joined)
         assert ", ".join((await call.answered()).all("Record-Route")) == line
+
+
+async def test_callers_of_a_worker_that_died_are_hung_up_on() -> None:
+    async with stage(workers=2) as at, SipPeer.udp() as behind_nat, SipPeer.udp() as trunk:
+        dying, living = at.workers
+        behind_nat.via_host = "10.99.0.7:5060"
+        plain, _ = await at.talk(dying)
+        hidden, _ = await at.talk(dying, behind_nat)
+        ended, _ = await at.talk(dying)
+        await asked(ended, "BYE", dying)
+        call = dying.invite(at.inner, uri=f"sip:1@{trunk.address}", headers=[("Route", f"<sip:{at.edge.inner};lr>")])
+        trunk.answer(await trunk.take("INVITE"), 200, body=SDP)
+        await call.answered()
+        await at.tell(EdgeWorker(dying.address, 0, "draining"), EdgeWorker(living.address, 4))
+        other, _ = await at.talk(living)
+        await asyncio.sleep(1.1)  # seconds are what ages are counted in
+        await at.tell(EdgeWorker(living.address, 4))
+        for side, peer in ((plain, at.caller), (hidden, behind_nat)):
+            bye = await peer.take("BYE")
+            assert (bye.first("Call-ID"), bye.first("From"), bye.first("To")) == (side.call_id, side.other, side.own)
+            assert dying.address not in bye.text
+            peer.answer(bye, 200)
+        assert (await trunk.take("BYE")).first("Call-ID") == call.call_id
+        await asyncio.sleep(1.1)
+        assert len(at.caller.seen("BYE")) == 1
+        await asked(other, "BYE", living)

@@ -184,3 +184,22 @@ async def test_the_configuration_for_an_external_kamailio_is_one(tmp_path: Path)
     async with ChildProcess("/usr/sbin/kamailio", "-c", "-f", str(tmp_path / "kamailio.cfg")) as checking:
         assert await checking.wait(40) == 0, checking.output
         assert "config file ok" in checking.output
+
+
+async def test_a_worker_that_left_while_the_edge_was_down_is_forgotten() -> None:
+    async with stage(workers=2) as at:
+        near, _ = await at.talk(at.workers[0])
+        os.kill(at.edge.pid, signal.SIGKILL)
+        await at.edge.ended
+        await at.edge.restart()
+        await at.tell(EdgeWorker(at.workers[1].address, 4))
+        near.request("INFO")
+        await at.caller.take("SIP/2.0 481")
+
+
+async def test_messages_made_up_wrong_fill_no_log(capsys: pytest.CaptureFixture[str]) -> None:
+    async with stage(settings({"requests_per_second": 1000})) as at:
+        for number in range(500):
+            at.caller.send(f"INVITE sip:{number} SIP/2.0\r\nVia: wrong\r\nTo: <\r\n\r\n", at.public)
+        await at.talk()
+        assert 0 < capsys.readouterr().out.count("[warning") <= 200

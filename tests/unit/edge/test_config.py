@@ -67,7 +67,7 @@ def test_networks_of_both_families_become_conditions() -> None:
 
 
 def test_what_workers_alone_may_do_is_bound_to_their_addresses() -> None:
-    assert "src_ip != 127.0.0.0/8 && $sht(host=>$si) == $null" in config()
+    assert 'src_ip != 127.0.0.0/8 && $si != "10.0.0.1" && $sht(host=>$si) == $null' in config()
 
 
 @pytest.mark.parametrize(

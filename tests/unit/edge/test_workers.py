@@ -52,12 +52,14 @@ def test_tables_hold_all_that_live_and_their_calls_where_they_report_them() -> N
 def test_orders_are_the_difference_and_nothing_more() -> None:
     before = tables("k", [worker(1, live_calls=0), worker(2)])
     after = tables("k", [worker(1, live_calls=1), worker(3)])
-    assert orders(before, before) == []
-    assert sorted(orders(before, after), key=str) == sorted(
+    assert orders(before, before, 9) == []
+    assert sorted(orders(before, after, 9), key=str) == sorted(
         [
             ("htable.seti", "load", "127.0.0.1:1", 1),
             ("htable.sets", "worker", token("k", "127.0.0.1:3"), "127.0.0.1:3"),
             ("htable.sets", "edge", "order", "127.0.0.1:1/4,127.0.0.1:3/4"),
+            ("htable.seti", "dead", "127.0.0.1:2", 9),
+            ("htable.seti", "edge", "dead", 1),
             ("htable.delete", "worker", token("k", "127.0.0.1:2")),
         ],
         key=str,
