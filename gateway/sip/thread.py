@@ -70,6 +70,7 @@ from gateway.sip.location.servers import NextHop
 from gateway.sip.native.handles import Handles
 from gateway.sip.native.jitter_buffer import JitterBuffers
 from gateway.sip.native.media_thread import MediaThread
+from gateway.sip.native.port_frames import PortFrames
 from gateway.sip.native.waker import Waker
 from gateway.sip.screen.connections import AcceptGuard
 from gateway.sip.screen.screen import Screen
@@ -324,7 +325,7 @@ class SipThread:
             accept_guard.tls_on(*filter(None, (info.tls_port,)))
             tracer.listens_on(info.port)
             ports = _Ports(info.pcm, self._overload.clock)
-            ending.callback(ports.made.clear)
+            ending.callback(ports.close)
             ending.callback(endpoint.audDevManager().setNoDev)  # no clock may be in a port that goes (see _Ports)
             failover, trunks = directory.failover, self._trunks
             accounts = Accounts(settings, trunks, self._secrets, self.emit_trunk, access_list, failover, self._later)
@@ -337,7 +338,7 @@ class SipThread:
             directory.open(accounts.located)
             endpoint.account_for = lambda hop, text: accounts.account_for(hop, text, reader.read(text))
             endpoint.connection_lost = accounts.connection_lost
-            self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=ports.access.name))
+            self._loop.call_soon_threadsafe(self._started.set_result, replace(info, frame_access=ports.way))
             parts = _Parts(
                 endpoint, table, accounts, screen, directory, accept_guard, self._media_thread, self._overload
             )
@@ -446,14 +447,22 @@ class _Ports:
     """
 
     def __init__(self, pcm: PcmFormat, clock: ClockTicks) -> None:
-        self.access = choose_frame_access()
-        self._clock = clock
+        self._access = choose_frame_access()
         self._pcm = pcm
-        self.made: list[AgentMediaPort] = []
+        self._clock = clock
+        self._frames = PortFrames()
+        self.way = "in place" if self._frames.install() else self._access.name
+        self._made: list[AgentMediaPort] = []
 
     def make(self) -> AgentMediaPort:
-        self.made.append(AgentMediaPort(self.access, len(self.made), self._pcm, self._clock))
-        return self.made[-1]
+        self._made.append(AgentMediaPort(self._access, len(self._made), self._pcm, self._clock, self._frames))
+        return self._made[-1]
+
+    def close(self) -> None:
+        for port in self._made:
+            port.close()
+        self._made.clear()
+        self._frames.remove()
 
 
 def _checked(settings: SipSettings) -> SipSettings:

@@ -1,4 +1,4 @@
-"""Where PJMEDIA's clock meets a call's two buffers: the two frame callbacks, nothing else."""
+"""Where PJMEDIA's clock meets a call's two buffers: a frame each way, nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.audio.uplink import UplinkTap
 from gateway.sip.calls.overload import ClockTicks
 from gateway.sip.library.frame_bytes import FrameAccess
 from gateway.sip.library.pj import pj
+from gateway.sip.native.port_frames import PortFrames
 from gateway.threads import runs_on
 
 _LOCKED = 0  # PyGILState_LOCKED: whoever called us still holds it
@@ -51,16 +52,20 @@ class AgentMediaPort(pj.AudioMediaPort):
     asserts. A port that is lent to no call gives and takes silence.
 
     Args:
-        access: how frames are read and written.
+        access: how frames are read and written where pjsua2 is asked.
         index: number of the port, for PJMEDIA's log.
         pcm: format of the frames: the bridge's.
         clock: counts the clock's ticks.
+        frames: a shorter way to the frames, if there is one.
     """
 
     _lent: ClassVar[set[int]] = set()  # numbers of the ports that serve a call
 
-    def __init__(self, access: FrameAccess, index: int, pcm: PcmFormat, clock: ClockTicks) -> None:
+    def __init__(
+        self, access: FrameAccess, index: int, pcm: PcmFormat, clock: ClockTicks, frames: PortFrames | None = None
+    ) -> None:
         super().__init__()
+        self._clock = clock
         self._note_tick = clock.note
         self._index = index
         self._read, self._write = access.read, access.write
@@ -72,10 +77,20 @@ class AgentMediaPort(pj.AudioMediaPort):
         fmt = pj.MediaFormatAudio()
         fmt.init(pj.PJMEDIA_FORMAT_PCM, pcm.rate_hz, 1, pcm.ptime_ms * 1000, 16)
         self.createPort(f"agent-{index}", fmt)
+        self._exchanged = frames.exchange(self._give, self._take) if frames is not None else None
+
+    @runs_on("sip")
+    def close(self) -> None:
+        """Have pjsua2 ask for frames again, before the port goes; the clock must have ended."""
+        exchanged, self._exchanged = self._exchanged, None  # its functions hold this port, which must go at once
+        if exchanged is not None:
+            exchanged.restore()
 
     @runs_on("sip")
     def lend(self, uplink: UplinkTap | None, playout: FrameSource | None, recorder: RecorderTap | None = None) -> None:
         """Serve this call from the next frame on; what is None is not served."""
+        if not self._lent:
+            self._clock.begin()
         self._lent.add(self._index)
         self._uplink, self._playout, self._recorder = uplink, playout, recorder
 
@@ -93,14 +108,8 @@ class AgentMediaPort(pj.AudioMediaPort):
 
     @runs_on("clock", foreign=True)
     def onFrameRequested(self, frame: pj.MediaFrame) -> None:
-        """Give the next frame of the agent's speech, or say that there is none."""
-        if not _clock.keeps_state:
-            _keep_thread_state()
-        self._note_tick(time.monotonic())
-        playout, recorder = self._playout, self._recorder
-        speech = playout.read_frame() if playout is not None else None
-        if recorder is not None:
-            recorder.write_agent(speech)
+        """Give the next frame of the agent's speech, or say that there is none; where pjsua2 asks for it."""
+        speech = self._give()
         if speech is None:
             frame.type = pj.PJMEDIA_FRAME_TYPE_NONE
             return
@@ -110,13 +119,29 @@ class AgentMediaPort(pj.AudioMediaPort):
 
     @runs_on("clock", foreign=True)
     def onFrameReceived(self, frame: pj.MediaFrame) -> None:
-        """Take a frame of the caller's voice; an empty one is silence."""
+        """Take a frame of the caller's voice; where pjsua2 brings it."""
+        self._take(self._read(frame))
+
+    def _give(self) -> bytes | None:
+        """Return the next frame of the agent's speech; None is silence. Thread: clock."""
+        if not _clock.keeps_state:
+            _keep_thread_state()
+        self._note_tick(time.monotonic())
+        playout, recorder = self._playout, self._recorder
+        speech = playout.read_frame() if playout is not None else None
+        if recorder is not None:
+            recorder.write_agent(speech)
+        return speech
+
+    def _take(self, voice: bytes) -> None:
+        """Take a frame of the caller's voice; an empty one is silence. Thread: clock."""
         uplink, recorder = self._uplink, self._recorder
         if uplink is None and recorder is None:
             if _clock.keeps_state and not self._lent:
                 _drop_thread_state()
             return
-        voice = self._silence if self._deaf else self._read(frame) or self._silence
+        if self._deaf or not voice:
+            voice = self._silence
         if uplink is not None:
             uplink.write_frame(voice)
         if recorder is not None:

@@ -36,6 +36,11 @@ class ClockTicks:
         self.late = 0
         self.longest_s = 0.0
 
+    @runs_on("sip")
+    def begin(self) -> None:
+        """Expect the first tick after a time without a call: what was before it is no gap."""
+        self._last = 0.0
+
     @runs_on("clock")
     def note(self, now: float) -> None:
         """Note that the clock is at work, for each port that it serves; ``now``: monotonic seconds."""

@@ -51,6 +51,16 @@ def test_a_pause_is_not_late() -> None:
     assert (ticks.ticks, ticks.late) == (2, 0)
 
 
+def test_short_calls_one_after_the_other_are_not_late() -> None:
+    ticks = ClockTicks(20)
+    clock = Clock(ticks)
+    for _ in range(10):
+        with playing("sip"):
+            ticks.begin()
+        clock.play(300, 20, 20)
+    assert (ticks.ticks, ticks.late) == (20, 0)
+
+
 def test_each_change_is_told_with_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overload, "_waited_so_far", lambda: (0, 1000))
     changes: list[bool] = []
