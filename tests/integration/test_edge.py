@@ -112,6 +112,7 @@ async def test_a_worker_without_room_is_followed_by_the_next_before_the_caller_h
         second.answer(await second.take("INVITE"), 200, body=SDP)
         await call.answered(200)
         assert {packet.code for packet in at.caller.packets} == {100, 200}
+        assert len(first.seen("INVITE")) == 1
 
 
 async def test_what_call_control_refuses_goes_to_the_caller_as_it_is() -> None:
@@ -149,6 +150,7 @@ async def test_when_every_worker_refuses_the_caller_gets_503_and_retry_after() -
         for worker in at.workers:
             worker.answer(await worker.take("INVITE"), 486)
         assert (await call.answered(503)).first("Retry-After") == "5"
+        assert [len(worker.seen("INVITE")) for worker in at.workers] == [1, 1]
 
 
 async def test_a_dead_worker_is_skipped_within_two_seconds_and_then_left_alone() -> None:
