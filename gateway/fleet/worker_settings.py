@@ -106,6 +106,10 @@ def worker_settings(
     return settings.model_copy(update={"sip": changed(settings.sip, sip)})
 
 
+def _place(host: str, port: int) -> str:
+    return f"{host}:{port}" if port else host
+
+
 def media_address(sip: SipSettings) -> str:
     """Return the address that callers send RTP to: as it is set, or the one that they reach the edge at."""
     return sip.media_address or public_address(sip)
