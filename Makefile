@@ -25,7 +25,7 @@ test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamai
 	$(BIN)/python -m pytest -m "e2e and not docker" -n 4 --dist loadgroup
 
 test-docker: $(VENV)/dev /usr/bin/sipp /usr/bin/buildah /usr/sbin/debootstrap ## builds the container image, as root, and runs its processes
-	$(ROOT) $(BIN)/python -m pytest -m docker -p no:cacheprovider
+	$(ROOT) $(BIN)/python -m pytest tests/e2e/test_image.py -p no:cacheprovider
 
 test-ipv6: $(VENV)/dev /usr/sbin/kamailio /usr/bin/rtpengine ## calls over IPv6, with rtpengine for their sound
 	$(BIN)/python -m pytest tests/integration/test_edge_ipv6.py

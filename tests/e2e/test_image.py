@@ -15,13 +15,13 @@ from gateway.child_process import ChildProcess
 from gateway.free_port import free_port
 from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from tests.rigs.compose import on_the_host, services
-from tests.rigs.image import Container, Image, built_image, missing
+from tests.rigs.image import CALLS_ON_A_BUSY_MACHINE, Container, Image, built_image, missing
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.sipp import Sipp, play, seen_message
 from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 from tests.rigs.waiting import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.xdist_group("image"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.xdist_group("image"), pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[2]
 READY_S = 60.0
@@ -38,7 +38,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 def on_loopback() -> dict[str, str]:
     first = first_of_rtp_ports()
-    return {
+    return CALLS_ON_A_BUSY_MACHINE | {
         "GATEWAY_SIP__HOST": "127.0.0.1",
         "GATEWAY_SIP__PORT": str(free_port()),
         "GATEWAY_SIP__RTP_PORT_MIN": str(first),
@@ -142,7 +142,11 @@ async def test_the_services_of_the_compose_file_take_calls_together(image: Image
         ours = {name: each for name, each in on_the_host(services(operator)).items() if name != "redis"}
         running: dict[str, Container] = {}
         for name, each in ours.items():
-            process = image.start(*each["command"], variables=each.get("environment"), temporary=tmp_path / name)
+            process = image.start(
+                *each["command"],
+                variables=each.get("environment", {}) | CALLS_ON_A_BUSY_MACHINE,
+                temporary=tmp_path / name,
+            )
             running[name] = await stack.enter_async_context(process)
         for name, each in ours.items():
             check = each["healthcheck"]["test"][1:]

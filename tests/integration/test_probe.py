@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.fleet.control import ControlSocket
 from gateway.free_port import free_port
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.probe import main
@@ -104,18 +104,16 @@ async def test_a_page_that_is_there_is_alive_and_one_that_is_not_is_not_ready() 
         ({"ready": True, "workers": []}, 0, 0),
         ({"ready": False}, 0, 1),
         ({"error": "the fleet is stopping"}, 1, 1),
-        ([], 1, 1),
     ],
 )
 async def test_a_fleet_is_asked_over_its_control_socket(
     tmp_path: Path, answer: dict[str, Any], alive: int, ready: int
 ) -> None:
-    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert json.loads(await reader.readline()) == {"command": "status"}
-        writer.write(json.dumps(answer).encode() + b"\n")
-        writer.close()
+    async def answered(request: dict[str, Any]) -> dict[str, Any]:
+        assert request == {"command": "status"}
+        return answer
 
-    async with await asyncio.start_unix_server(answered, str(tmp_path / "fleet.sock")):
+    async with ControlSocket(tmp_path / "fleet.sock", answered):
         assert await probe(f"fleet:{tmp_path}/fleet.sock") == alive
         assert await probe(f"fleet:{tmp_path}/fleet.sock", "--ready") == ready
     assert await probe(f"fleet:{tmp_path}/fleet.sock") == 1

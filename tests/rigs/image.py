@@ -28,6 +28,8 @@ SUITE = "bookworm"
 BASE = "localhost/base"
 IMAGE = "localhost/sip-voice-gateway"
 FIRST_PROCESS = "tini"
+CALLS_ON_A_BUSY_MACHINE = {"GATEWAY_SIP__LATE_PERCENT": "0"}
+"""The setting that has calls taken although other programs keep the processors busy."""
 KEPT_BASE = "BASE_FOLDER"
 """Environment variable: a folder for Debian's files that is kept, so that the next run need not fetch them again."""
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
@@ -84,8 +86,10 @@ def make_base(storage: Storage) -> None:
     files = Path(kept) if kept else storage.folder / "debian"
     if not (files / "etc" / "debian_version").exists():
         finished([DEBOOTSTRAP, "--variant=minbase", SUITE, str(files)])
+    trusted = files / AUTHORITIES.relative_to("/")
+    trusted.mkdir(parents=True, exist_ok=True)
     for certificate in AUTHORITIES.glob("*.crt"):
-        shutil.copy(certificate, files / AUTHORITIES.relative_to("/"))
+        shutil.copy(certificate, trusted)
     container = storage.run("from", "scratch").strip()
     storage.run("add", "--quiet", container, str(files), "/")
     storage.run("commit", "--quiet", "--rm", container, BASE)
