@@ -2,8 +2,9 @@
 One WebSocket to a voice model, from the handshake to its CLOSE: reading, writing, noticing how it ended.
 
 The dialect knows what messages mean, ``sessions.py`` what becomes of a call whose connection ends; here they are
-carried. A message is written in one step, without a task or a lock: while the connection takes no data, orders wait
-here and the caller's audio waits, bounded, in its tap.
+carried. Each way it is one step, without a task, a lock or a queue. A message is written at once: while the connection
+takes no data, orders wait here and the caller's audio waits, bounded, in its tap. One that comes in goes to the dialect
+within the callback that read it, so that the socket is read no faster than its messages are taken.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any, cast
 
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.speedups import apply_mask
 
@@ -50,6 +51,9 @@ _socket_log.setLevel(logging.INFO)  # below that websockets writes every header,
 MAX_ORDERS = 512
 """Control messages that may wait to be sent; a call has a few per turn, a new session a few per turn of the past."""
 
+MAX_FRAGMENTS = 4096
+"""Of a message that comes in; the library's own limit."""
+
 STALL_LIMIT_S = 5.0
 """An upstream that takes no data for this long is lost. TCP alone would wait for ever."""
 
@@ -64,6 +68,8 @@ class _Socket(ClientConnection):
     """
     A connection that is over as soon as the server's CLOSE was answered, and that tells how it is.
 
+    The library keeps the protocol; its queue and its ``recv`` stay unused.
+
     Attributes:
         flow: called with whether the connection takes data.
         fell_silent: called when the other side shows no sign of life any more.
@@ -72,6 +78,7 @@ class _Socket(ClientConnection):
     flow: Callable[[bool], None] | None = None
     fell_silent: Callable[[], None] | None = None
     _heard = False
+    _take: Callable[[bytes], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """
@@ -81,10 +88,19 @@ class _Socket(ClientConnection):
         may still arrive when nothing reaches it. Nor would TCP alone: behind a proxy it knows nothing of the service.
         """
         super().connection_made(transport)
+        self._fragments: list[bytes | bytearray | memoryview] = []
+        self._early: list[bytes] = []
         connected = transport.get_extra_info("socket")
         if self.ping_timeout is not None and connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             milliseconds = max(1, round(self.ping_timeout * 1000))
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)  # RFC 5482
+
+    def begin(self, take: Callable[[bytes], None]) -> None:
+        """Give each message to ``take`` from now on, as it came; first those that came with the handshake's end."""
+        self._take = take
+        early, self._early = self._early, []
+        for message in early:
+            take(message)
 
     def write_text(self, text: str) -> None:
         """
@@ -104,15 +120,34 @@ class _Socket(ClientConnection):
 
     def process_event(self, event: Any) -> None:
         """
-        Take one frame.
+        Take one frame, or the answer to the handshake.
 
         Waiting for the server to end TCP first, as RFC 6455 section 7.1.1 advises, would cost a round trip before the
         caller's BYE, and never end if the server does not. What came before the CLOSE is still read.
         """
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self._take_data(event)
+            return
         super().process_event(event)
         if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
             self.transport.close()  # once our own CLOSE is written
             self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+
+    def _take_data(self, frame: Frame) -> None:
+        """Pass a message on as soon as its last fragment is there (RFC 6455 section 5.4)."""
+        self._fragments.append(frame.data)
+        if not frame.fin:
+            if len(self._fragments) > MAX_FRAGMENTS:
+                self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
+                self.send_data()
+                self.loop.call_later(self.close_timeout or 0, self.transport.abort)
+            return
+        message = b"".join(self._fragments)
+        self._fragments.clear()
+        if self._take is not None:
+            self._take(message)
+        else:
+            self._early.append(message)
 
     def start_keepalive(self) -> None:
         """Start the PINGs; not if the CLOSE came along with the 101, for then nothing would ever end their task."""
@@ -279,14 +314,21 @@ class UpstreamLink:
         if connection is None:
             return
         self.send(self.dialect.configure())
-        try:
-            while not self.ended.done():
-                text = await connection.recv(decode=False)
-                self.heard_at = time.monotonic()
-                self.report(self.dialect.receive(text))
-        except ConnectionClosed:
+        connection.begin(self._receive)
+        await asyncio.wait((self.ended, connection.connection_lost_waiter), return_when=asyncio.FIRST_COMPLETED)
+        if not self.ended.done():
             self._end(self._ending_of(connection))
         await self._disconnect(connection)
+
+    def _receive(self, message: bytes) -> None:
+        if self.ended.done():
+            return
+        self.heard_at = time.monotonic()
+        try:
+            self.report(self.dialect.receive(message))
+        except Exception as fault:
+            self._break_down(fault)
+            raise
 
     async def _connect(self) -> _Socket | None:
         settings = self._settings
@@ -392,8 +434,11 @@ class UpstreamLink:
         if task.cancelled() or (fault := task.exception()) is None:
             self._end(SessionEnding(AgentError("closed by the gateway"), Retry.NEVER))
             return
-        # A fault of the gateway must not leave a caller in silence.
-        _log.error("agent_task_failed", call_id=self._call_id, task=task.get_name(), fault=type(fault).__name__)
+        self._break_down(fault)
+
+    def _break_down(self, fault: BaseException) -> None:
+        """End it: a fault of the gateway must not leave a caller in silence."""
+        _log.error("agent_link_failed", call_id=self._call_id, fault=type(fault).__name__)
         self.break_off(AgentError(f"fault in the gateway: {type(fault).__name__}"))
 
     def break_off(self, error: AgentError) -> None:
