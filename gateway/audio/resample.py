@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.audio.g711 import peak
 from gateway.audio.pcm import BYTES_PER_SAMPLE, MODEL, PHONE, WIDEBAND
 
 FloatArray = NDArray[np.float64]
@@ -72,12 +73,14 @@ class _Plan:
         matrix: shape (history and block of input samples, block of output samples).
         block: new input samples per row.
         unit: input samples that give whole output samples.
+        safe_peak: no sample up to this comes out too large for 16 bits.
         delay_ms: by which the sound is later.
     """
 
     matrix: FloatArray
     block: int
     unit: int
+    safe_peak: int
     delay_ms: float
 
 
@@ -96,7 +99,8 @@ def _plan(source_hz: int, target_hz: int) -> _Plan:
         heard = places % up == 0  # all others are the zeros between
         matrix[history + places[heard] // up, sample] = taps[heard]
     delay_ms = (filter_.taps // 2 - newest) / filter_.rate_hz * 1000
-    return _Plan(matrix, block=_UNITS * down, unit=down, delay_ms=delay_ms)
+    safe_peak = int(32767 / np.abs(matrix).sum(axis=0).max())
+    return _Plan(matrix, block=_UNITS * down, unit=down, safe_peak=safe_peak, delay_ms=delay_ms)
 
 
 def delay_ms(source_hz: int, target_hz: int) -> float:
@@ -120,6 +124,7 @@ class Resampler:
         self._matrix = plan.matrix
         self._block = plan.block
         self._unit = plan.unit
+        self._safe_peak = plan.safe_peak
         self._history_size = plan.matrix.shape[0] - plan.block
         self.reset()
 
@@ -158,24 +163,30 @@ class Resampler:
 
     def _filter(self, signal: bytes, fresh: int) -> bytes:
         """Return what ``fresh`` samples come to; ``signal`` is the filter's past and these, maybe more."""
-        block, history = self._block, self._history_size
-        window, produced = self._matrix.shape
+        block, (window, produced) = self._block, self._matrix.shape
         rows = -(-fresh // block)
-        signal = signal.ljust((history + rows * block) * BYTES_PER_SAMPLE, b"\0")  # to whole rows
+        signal = signal[: (self._history_size + fresh) * BYTES_PER_SAMPLE]
+        saturates = peak(signal) > self._safe_peak
+        if missing := rows * block - fresh:
+            signal += bytes(missing * BYTES_PER_SAMPLE)
         # A view of overlapping windows; each product below copies its own few, as BLAS wants them in a row.
         windows = np.ndarray((rows, window), _PCM, signal, 0, (block * BYTES_PER_SAMPLE, BYTES_PER_SAMPLE))
-        parts = [_rounded(windows[row : row + _ROWS], self._matrix) for row in range(0, rows, _ROWS)]
-        return b"".join(parts)[: fresh * produced // block * BYTES_PER_SAMPLE]
+        pcm = self._product(windows[:_ROWS], saturates)
+        if rows > _ROWS:
+            pcm = b"".join(
+                [pcm, *(self._product(windows[row : row + _ROWS], saturates) for row in range(_ROWS, rows, _ROWS))]
+            )
+        return pcm[: fresh * produced // block * BYTES_PER_SAMPLE] if missing else pcm
 
-
-def _rounded(windows: NDArray[np.int16], matrix: FloatArray) -> bytes:
-    """Return the product as 16-bit PCM, row after row."""
-    wanted = windows.astype(np.float64).dot(matrix)
-    np.rint(wanted, out=wanted)
-    np.minimum(wanted, _HIGHEST, out=wanted)
-    np.maximum(wanted, _LOWEST, out=wanted)
-    pcm: NDArray[np.int16] = wanted.astype(_PCM)
-    return pcm.tobytes()
+    def _product(self, windows: NDArray[np.int16], saturates: bool) -> bytes:
+        """Return 16-bit PCM, row after row."""
+        wanted = windows.astype(np.float64).dot(self._matrix)
+        np.rint(wanted, out=wanted)
+        if saturates:
+            np.minimum(wanted, _HIGHEST, out=wanted)
+            np.maximum(wanted, _LOWEST, out=wanted)
+        pcm: NDArray[np.int16] = wanted.astype(_PCM)
+        return pcm.tobytes()
 
 
 class Upsampler(Resampler):
