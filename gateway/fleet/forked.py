@@ -33,12 +33,15 @@ SIMULATED_KEY = "simulated"
 _log = structlog.get_logger(__name__)
 
 
-def run_worker(settings: Settings, values: dict[str, Any], end: socket.socket, stderr: int) -> int:
+def run_worker(
+    settings: Settings, prepared: Worker | None, values: dict[str, Any], end: socket.socket, stderr: int
+) -> int:
     """
     Be a worker until it has ended; return the exit code.
 
     Args:
         settings: the fleet's.
+        prepared: what all workers inherit; None lets each load it.
         values: ``redis_url``, ``realtime`` (what differs from the settings) and the arguments of ``worker_settings``.
         end: of the pipe to the supervisor.
         stderr: where the supervisor's log goes.
@@ -51,7 +54,7 @@ def run_worker(settings: Settings, values: dict[str, Any], end: socket.socket, s
             "realtime": changed(settings.realtime, given.pop("realtime")),
         }
     )
-    return _run(lambda: _work(worker_settings(used, **given), stderr, end))
+    return _run(lambda: _work(worker_settings(used, **given), prepared, stderr, end))
 
 
 def run_simulator(settings: Settings, values: dict[str, Any], end: socket.socket, stderr: int) -> int:
@@ -70,11 +73,12 @@ def _run(live: Callable[[], Any]) -> int:
     return 0
 
 
-async def _work(settings: Settings, stderr: int, end: socket.socket) -> None:
+async def _work(settings: Settings, prepared: Worker | None, stderr: int, end: socket.socket) -> None:
     worker = Worker(
         settings,
         lambda text: None,  # the supervisor speaks for all
         on_condition=lambda condition: _tell(pipe, condition),
+        inherited=prepared,
     )
     pipe = Pipe(
         end, lambda message: _obey(worker, pipe, message), partial(_on_own, worker, stderr, settings.call.drain_limit_s)

@@ -44,12 +44,12 @@ import structlog
 import uvloop
 
 from gateway.child_process import ChildFailed, ChildProcess
-from gateway.errors import GatewayError, StoreError
+from gateway.errors import ConfigError, GatewayError, StoreError
 from gateway.fleet import handover
 from gateway.fleet.control import ControlSocket, control_path
 from gateway.fleet.crew import WORKER, Crew, CrewWatch, Member
 from gateway.fleet.demand import Demand, emptiest
-from gateway.fleet.forked import SIMULATOR, run_simulator, run_worker
+from gateway.fleet.forked import SIMULATED_KEY, SIMULATOR, run_simulator, run_worker
 from gateway.fleet.handover import Handover
 from gateway.fleet.notify import Notifier
 from gateway.fleet.nursery import Nursery, NurseryGone, NurseryProcess, open_nursery
@@ -73,6 +73,8 @@ SILENT_S = 30.0
 """A worker that does not answer for so long is killed: its calls are silent, too."""
 CHECK_LIMIT_S = 60.0
 """For the program on disk to say whether it would start."""
+ANY_URL = "ws://127.0.0.1/"
+"""Of a simulator that is not there yet."""
 LEAST_APART_S = 10.0
 """Between one nursery's end and the next: one that dies at once would have us execute ourselves all the time."""
 
@@ -103,14 +105,28 @@ def run_fleet(
     """
     before = handover.resumed(resume) if resume is not None and resume >= 0 else None
     configure_logs(settings.log, worker="supervisor")
-    if before is None:
-        checked = changed(settings.realtime, {"api_key": SIMULATOR}) if simulate else settings.realtime
-        Worker(settings.model_copy(update={"realtime": checked}), announce).check()
+    prepared = _prepared(settings, announce, simulate=simulate, may_fail=before is not None)
     if resume == handover.ONLY_CHECK:
         return
     settings = settings.model_copy(update={"sip": with_public_address(settings.sip)})
-    nursery = open_nursery({WORKER: partial(run_worker, settings), SIMULATOR: partial(run_simulator, settings)})
+    nursery = open_nursery(
+        {WORKER: partial(run_worker, settings, prepared), SIMULATOR: partial(run_simulator, settings)}
+    )
     uvloop.run(Supervisor(settings, size, nursery, announce, simulate=simulate, before=before).run())
+
+
+def _prepared(settings: Settings, announce: Callable[[str], None], *, simulate: bool, may_fail: bool) -> Worker | None:
+    """Return a worker for others to inherit, the dialplan loaded; None if that cannot be used and ``may_fail``."""
+    realtime = changed(settings.realtime, {"api_key": SIMULATED_KEY, "url": ANY_URL}) if simulate else settings.realtime
+    try:
+        prepared = Worker(settings.model_copy(update={"realtime": realtime}), announce)
+    except ConfigError as error:
+        if not may_fail:
+            raise
+        _log.error("dialplan_refused", mistakes=error.problems)
+        return None
+    prepared.prepare()
+    return prepared
 
 
 class Supervisor:

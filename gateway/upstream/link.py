@@ -218,6 +218,12 @@ def _tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def prepare_links(settings: RealtimeSettings) -> None:
+    """Load once what all sessions need, so that processes forked from this one have it."""
+    if str(settings.url).startswith("wss:"):
+        _tls_context()
+
+
 class UpstreamLink:
     """
     One session over one connection. Thread: loop.

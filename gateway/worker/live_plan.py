@@ -186,9 +186,10 @@ class LivePlan(Generic[P]):
         load: makes a plan of its files and their folder; at start on the loop's thread, later in that other one.
             Raises ``ConfigError`` for what it cannot use.
         every_s: how often the files are checked; 0 reloads only on request.
+        inherited: one from before a fork, which then is in force unless the files have changed.
 
     Raises:
-        ConfigError: the plan cannot be used.
+        ConfigError: the plan cannot be used, and none was inherited.
 
     Attributes:
         plan: what ``load`` made of the plan in force. A call keeps what it began with by holding it.
@@ -201,6 +202,7 @@ class LivePlan(Generic[P]):
         load: Callable[[list[PlanFile], Path], P],
         *,
         every_s: float = 2.0,
+        inherited: LivePlan[P] | None = None,
     ) -> None:
         self._path = path
         self._load = load
@@ -212,11 +214,15 @@ class LivePlan(Generic[P]):
         self._logged: tuple[str, ...] = ()
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
-        self.plan = load(read_files(path), folder_of(path))
-        # It was read before we look: not settled, so its content is compared at the first look.
-        self._seen = _Seen(self.plan.version, (), (), settled=False)
-        self.state = _state_of(self.plan)
-        _log_remarks(self.plan)
+        if inherited is None:
+            self.plan = load(read_files(path), folder_of(path))
+            # It was read before we look: not settled, so its content is compared at the first look.
+            self._seen = _Seen(self.plan.version, (), (), settled=False)
+            self.state = _state_of(self.plan)
+            _log_remarks(self.plan)
+        else:
+            self.plan, self._seen, self.state = inherited.plan, inherited._seen, inherited.state
+            self.look()
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -263,6 +269,13 @@ class LivePlan(Generic[P]):
             if request != known or (self._every_s and await self._is_changed()):
                 await self.reload()
             known = request
+
+    def look(self) -> None:
+        """Load the files now if they have changed; for a plan that is not watched yet."""
+        if self._differs(now := self._look()):
+            self._take(self._attempt())
+        else:
+            self._seen = now
 
     async def reload(self) -> Reloaded:
         """
@@ -320,11 +333,14 @@ class LivePlan(Generic[P]):
     async def _is_changed(self) -> bool:
         async with self._turn:
             now = await run_in_pool(self._look)
-            first = not self._seen.files
-            if now.content != self._seen.content or (now.sounds != self._seen.sounds and not first):
+            if self._differs(now):
                 return True
             self._seen = now
             return False
+
+    def _differs(self, now: _Seen) -> bool:
+        before = self._seen
+        return now.content != before.content or (bool(before.files) and now.sounds != before.sounds)
 
     def _look(self) -> _Seen:
         """Return the files as they are now; reads them only when something about them is new, or may be."""

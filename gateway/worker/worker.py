@@ -44,7 +44,7 @@ from gateway.audio.uplink import UplinkRounds
 from gateway.call.outcome import Outcome
 from gateway.call.ports import TimerHandle
 from gateway.condition import WorkerCondition
-from gateway.dialplan.read.files import PlanFile, folder_of, read_files
+from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError, StoreError
 from gateway.own_address import ANY, own_address_towards
 from gateway.recording.recorder import RecordingWriter
@@ -61,7 +61,8 @@ from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import runs_on
 from gateway.tools.webhook import WebhookClient
 from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
-from gateway.upstream.realtime.access.secrets import SecretMinter
+from gateway.upstream.link import prepare_links
+from gateway.upstream.realtime.access.secrets import SecretMinter, prepare_minting
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection
@@ -112,6 +113,7 @@ class Worker:
         announce: takes the lines a person should see at start and stop.
         on_condition: takes how the worker is, at each change: from when it takes calls until it has ended; without it,
             the worker enters itself into the registry.
+        inherited: one that was prepared with the same dialplan before this process was forked; never one that runs.
 
     Raises:
         ConfigError: there is no key, or the dialplan cannot be used; with all its mistakes.
@@ -123,13 +125,19 @@ class Worker:
         announce: Callable[[str], None],
         *,
         on_condition: Callable[[WorkerCondition], None] | None = None,
+        inherited: Worker | None = None,
     ) -> None:
         if settings.realtime.api_key is None:
             raise ConfigError(NO_KEY)
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
-        self._plan = LivePlan(settings.dialplan, self._load, every_s=settings.dialplan_every_s)
+        self._plan: LivePlan[PreparedPlan] = LivePlan(
+            settings.dialplan,
+            self._load,
+            every_s=settings.dialplan_every_s,
+            inherited=None if inherited is None else inherited._plan,
+        )
         self.name = worker_name(os.getpid())
         self._on_condition = on_condition
         self._condition: WorkerCondition | None = None
@@ -141,10 +149,11 @@ class Worker:
     def _load(self, files: list[PlanFile], folder: Path) -> PreparedPlan:
         return load_plan(files, folder, self._settings, self._phone)
 
-    def check(self) -> None:
-        """Load the dialplan with all it names, without taking calls; raises ``ConfigError`` with all mistakes."""
-        path = self._settings.dialplan
-        self._load(read_files(path), folder_of(path))
+    def prepare(self) -> None:
+        """Make what the workers that inherit this one, in processes forked from this one, would each make again."""
+        self._plan.look()
+        prepare_links(self._settings.realtime)
+        prepare_minting(self._settings.realtime)
 
     async def run(self) -> None:
         """

@@ -137,7 +137,7 @@ async def test_a_rolling_restart_keeps_calls_and_takes_new_ones(tmp_path: Path) 
             assert new
             assert new.isdisjoint(worker["worker"] for worker in before["workers"])
             await play(fleet.port, tmp_path / "new", invite(), ANSWERED, pause(300), BYE)
-            assert await callers.finish() == 0, callers.output
+            assert await callers.finish() == 0, (fleet.output, [(m.at, m.first_line) for m in callers.messages])
         async with asyncio.timeout(40):
             while {worker["worker"] for worker in before["workers"]} & (await fleet.workers()).keys():
                 await asyncio.sleep(0.05)
@@ -164,10 +164,13 @@ async def test_the_first_signal_drains_and_the_second_ends_the_calls(tmp_path: P
         Sipp(fleet.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path / "talking") as caller,
     ):
         await live_calls(fleet, 1)
-        os.kill(fleet.pid, signal.SIGTERM)
+        away = [pid for pid in fleet.tree() if os.getsid(pid) != os.getsid(fleet.pid)]
+        assert away
+        assert set(away) == fleet.tree()  # Ctrl-C in a terminal reaches the supervisor alone
+        os.kill(fleet.pid, signal.SIGINT)
         await fleet.find("stopping: no new calls; 1 live ones", 20)
         await fleet.find("worker_ended", 20)  # the one without calls
-        assert fleet.exit_code is None
+        assert fleet.exit_code is None, fleet.output
         os.kill(fleet.pid, signal.SIGTERM)
         assert await caller.finish() == 0, caller.output
         assert await fleet.wait(40) == 0

@@ -399,3 +399,36 @@ def wav(samples: bytes) -> bytes:
     head = b"WAVEfmt " + (16).to_bytes(4, "little") + bytes.fromhex("01000100401f0000803e000002001000")
     body = head + b"data" + len(pcm).to_bytes(4, "little") + pcm
     return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def test_an_inherited_plan_is_in_force_without_being_loaded_again_unless_its_files_changed(plan: Path) -> None:
+    parent = Desk(plan, every_s=0)
+    parent.keeper.look()
+    loads: list[Path] = []
+
+    def load(files: list[PlanFile], folder: Path) -> Prepared:
+        loads.append(folder)
+        return parent.load(files, folder)
+
+    child = LivePlan(plan, load, every_s=0, inherited=parent.keeper)
+    assert child.plan is parent.keeper.plan
+    assert loads == []
+    plan.write_text(PLAN.format(name="second"))
+    newer = LivePlan(plan, load, every_s=0, inherited=parent.keeper)
+    assert list(newer.plan.dialplan.agents) == ["second"]
+    plan.write_text(BROKEN)
+    older = LivePlan(plan, load, every_s=0, inherited=parent.keeper)
+    assert older.plan is parent.keeper.plan
+    assert older.state.mistakes
+
+
+def test_a_sound_that_changed_after_the_fork_is_loaded_again(plan: Path) -> None:
+    sound = plan.with_name("wait.wav")
+    closed = "  - name: closed\n    match: {to: '1'}\n    action: announce\n    files: wait.wav\n"
+    sound.write_bytes(wav(b"\x01\x00"))
+    plan.write_text(PLAN.format(name="first").replace("routes:\n", f"routes:\n{closed}"))
+    parent = Desk(plan, every_s=0)
+    parent.keeper.look()
+    sound.write_bytes(wav(b"\x02\x00\x02\x00"))
+    child = LivePlan(plan, parent.load, every_s=0, inherited=parent.keeper)
+    assert child.plan.sounds["wait.wav"] == sound.read_bytes()

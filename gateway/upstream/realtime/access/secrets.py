@@ -246,3 +246,9 @@ def _session(session: SessionConfig, model: str | None) -> dict[str, Any]:
 def _tls_context() -> ssl.SSLContext:
     # Loading the certificates of all authorities takes tens of milliseconds: once, not per minter.
     return ssl.create_default_context()
+
+
+def prepare_minting(settings: RealtimeSettings) -> None:
+    """Load once what all minters need, so that processes forked from this one have it."""
+    if secrets_url(settings).startswith("https:"):
+        _tls_context()
