@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.call.actions import CallSecond
-from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Noted, SecondClosed, SecondUp
+from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Noted, SecondClosed, SecondUp, TransferEnded
 from gateway.edge.workers import EdgeWorker
 from gateway.free_port import free_port
 from gateway.sip.leg import PjLeg
@@ -18,12 +18,15 @@ from tests.rigs.edge import settings, stage
 from tests.rigs.kamailio import USER, Kamailio
 from tests.rigs.sip_agent import SipAgent, ring_and_answer, sip_agent
 from tests.rigs.sipp import NOBODY, Sipp
-from tests.rigs.sipp_steps import ANSWERED, CALLEE_BYE, EXPECT_BYE, invite, pause, take_call
+from tests.rigs.sipp_steps import ANSWERED, CALLEE_BYE, EXPECT_BYE, expect_refer, invite, pause, take_call
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
 
-ROUTED_BYE = CALLEE_BYE.replace("Max-Forwards: 70", "[routes]\n      Max-Forwards: 70")
+
+def routed(step: str) -> str:
+    """Return a step that goes by the proxies of its call."""
+    return step.replace("Max-Forwards: 70", "[routes]\n      Max-Forwards: 70")
 
 
 @asynccontextmanager
@@ -75,7 +78,7 @@ async def test_who_never_registered_can_take_the_binding_off(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("ends", ["us", "them"])
 async def test_a_call_out_is_challenged_answered_and_ended(tmp_path: Path, ends: str) -> None:
-    steps = (take_call(), pause(300), ROUTED_BYE) if ends == "them" else (take_call(), EXPECT_BYE)
+    steps = (take_call(), pause(300), routed(CALLEE_BYE)) if ends == "them" else (take_call(), EXPECT_BYE)
     async with (
         Sipp(NOBODY, steps, tmp_path / "callee") as callee,
         Kamailio(free_port(), tmp_path / "carrier", beyond=callee.port) as carrier,
@@ -111,3 +114,19 @@ async def test_a_second_leg_leaves_through_the_edge_too(tmp_path: Path) -> None:
             assert await callee.finish() == 0, callee.output
             leg.hang_up(200, "done")
             assert await caller.finish() == 0, caller.output
+
+
+async def test_a_transfer_by_refer_goes_through_the_edge_and_so_does_its_news(tmp_path: Path) -> None:
+    steps = (invite(), ANSWERED, routed(expect_refer("200 OK")), EXPECT_BYE)
+    async with Kamailio(free_port(), tmp_path / "carrier") as carrier, behind(carrier) as here:
+        here.sip.hold_trunk("main", float("inf"))
+        await here.until_trunk("registered")
+        async with Sipp(carrier.port, steps, tmp_path / "caller", service=USER) as caller:
+            await until(lambda: here.seen(MediaUp))
+            here.legs[0].transfer("sip:1000@carrier.example.net")
+            await until(lambda: here.seen(TransferEnded))
+            (ended,) = here.seen(TransferEnded)
+            assert (ended.code, ended.refused) == (200, False)
+            here.legs[0].hang_up(200, "done")
+            assert await caller.finish() == 0, caller.output
+            assert "Refer-To: <sip:1000@carrier.example.net>" in caller.received("REFER")[0].text
