@@ -31,7 +31,9 @@ _PACKETS = 20
 """So many messages of one source go with one new request: those of calls, and trunks may send ten times as much."""
 HOLD_STEPS = 20
 """So often, every 50 ms, an INVITE that finds no room tries again while workers start."""
-MOST_TRIES = 4
+MOST_TRIES = 10
+FULL_S = 2
+"""How long a worker that refused for want of room gets no call; by then the registry has its calls."""
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
 _MODULES = (
     *("tm", "sl", "rr", "pv", "maxfwd", "textops", "textopsx", "siputils", "sanity", "xlog", "kex", "corex"),
@@ -177,6 +179,7 @@ def _limits(sip: SipSettings) -> dict[str, object]:
         "probe_s": PROBE_S,
         "hold_steps": HOLD_STEPS,
         "most_tries": MOST_TRIES,
+        "full_s": FULL_S,
         "allow": ALLOW,
         "worker_bytes": WORKER_BYTES,
         "short_bytes": WORKER_BYTES - _ADDED_BYTES,

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -175,6 +175,34 @@ async def test_two_edges_share_the_workers_and_the_second_takes_over_the_calls_o
         near.request("BYE")
         one.peer.answer(await one.peer.take("BYE"), 200)
         await caller.take("SIP/2.0 200", method="BYE")
+
+
+async def test_two_edges_that_fill_the_same_workers_at_once_refuse_no_call(redis: RedisServer) -> None:
+    settings = redis.settings()
+    async with AsyncExitStack() as stack:
+        edges = [await stack.enter_async_context(EdgeProcess(settings)) for _ in range(2)]
+        caller = await stack.enter_async_context(SipPeer.udp())
+        hosts = [await stack.enter_async_context(host(settings, f"w{number}")) for number in range(8)]
+        for each in hosts:
+            each.tell(capacity=1)
+            task = asyncio.create_task(take_one_call(each.peer))
+            stack.callback(task.cancel)
+        for edge in edges:
+            await workers_of(edge, 8, ready=8)
+        invites = [caller.invite(edges[number % 2].public) for number in range(8)]
+        await until(lambda: {each.call_id for each in invites} == answered(caller))
+
+
+async def take_one_call(peer: SipPeer) -> None:
+    """Answer one call and refuse every other one for want of room."""
+    peer.answer(await peer.take("INVITE"), 200, body=SDP)
+    while True:
+        peer.answer(await peer.take("INVITE", limit_s=600), 503)
+
+
+def answered(caller: SipPeer) -> set[str]:
+    """Return the Call-IDs of all calls that were answered."""
+    return {each.first("Call-ID") for each in caller.packets if each.code == 200 and each.cseq_method == "INVITE"}
 
 
 def parent_of(pid: int) -> int:
