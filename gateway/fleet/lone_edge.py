@@ -34,6 +34,7 @@ from gateway.fleet.notify import Notifier
 from gateway.fleet.restarts import Restarts
 from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
+from gateway.store.connection import end_task
 from gateway.store.registry import RegisteredWorker, follow_workers
 
 LOOK_AGAIN_S = 2.0
@@ -115,8 +116,7 @@ class LoneEdge:
                 task.result()
         finally:
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                await end_task(task)
 
     async def _stopped(self) -> None:
         await self._stop.wait()
@@ -165,6 +165,7 @@ class LoneEdge:
             _log.error("edge_died", exit_code=code, again_in_s=round(delay_s, 1))
             await asyncio.sleep(delay_s)
             await edge.restart()
+            _log.warning("edge_is_back", pid=edge.pid)
             restarts.served(loop.time() - started)
 
     async def _reload(self, edge: Edge) -> None:

@@ -31,6 +31,7 @@ from gateway.fleet.nursery import Nursery
 from gateway.fleet.worker_settings import changed, media_address
 from gateway.settings.sections import RedisSettings, Settings
 from gateway.store.calls import RedisCallStore
+from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.registry import RegisteredWorker, RegistryWriter, follow_workers
 
@@ -38,7 +39,6 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 TELL_CALLS_S = 1.0
 """How often the edge is told how many calls the workers have: it counts them too."""
 EXEC_LIMIT_S = 30.0
-CANCEL_AGAIN_S = 0.5
 _KEEP = "for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[1]) end"
 
 _log = structlog.get_logger(__name__)
@@ -244,9 +244,4 @@ def _steady(told: tuple[tuple[EdgeWorker, ...], bool]) -> object:
 def _run_until_closed(stack: AsyncExitStack, work: Any, name: str) -> None:
     task = asyncio.create_task(work, name=name)
 
-    async def close() -> None:
-        while not task.done():
-            task.cancel()  # more than once: Python 3.11's wait_for, which redis-py sends with, may swallow one
-            await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
-
-    stack.push_async_callback(close)
+    stack.push_async_callback(end_task, task)

@@ -40,6 +40,7 @@ from gateway.store.connection import (
     LAST_RETRY_S,
     ask,
     connect,
+    end_task,
     in_words,
     whole_ms,
 )
@@ -236,8 +237,7 @@ class RedisCallStore:
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=limit_s)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task)
         if self._events or self._dirty:
             _log.warning("redis closed with writes waiting", events=len(self._events), records=len(self._dirty))
         if self._task is not None and not self.away:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,6 +15,7 @@ from gateway.settings.sections import RedisSettings
 COMMAND_LIMIT_S = 1.0
 """A Redis that does not answer in this time is away."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+CANCEL_AGAIN_S = 0.5
 AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
@@ -39,6 +41,17 @@ def connect(settings: RedisSettings) -> Redis:
 async def ask(redis: Redis, *words: str) -> Any:
     """Send one command and return its answer."""
     return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """
+    Cancel a task that waits for Redis, and wait until it has ended.
+
+    More than once: ``wait_for`` of Python 3.11, which redis-py sends with, may swallow a cancellation.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
 
 
 def in_words(error: BaseException) -> str:

@@ -45,6 +45,7 @@ from gateway.store.connection import (
     LAST_RETRY_S,
     ask,
     connect,
+    end_task,
     in_words,
     whole_ms,
 )
@@ -115,8 +116,7 @@ class RegistryWriter:
     ) -> None:
         """Say that all workers have ended, if Redis is there, and let go of it."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task)
         self.set_workers(())
         with suppress(*AWAY):
             if self._workers and not self._away:

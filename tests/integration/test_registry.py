@@ -89,8 +89,12 @@ async def test_workers_join_change_and_leave_before_all_readers(redis: RedisServ
                 await until(lambda: one.states()["w1"] == other.states()["w1"] == "draining")
             await until(lambda: one.states() == other.states() == {"w1": "draining"})
             first.set_workers([condition("w1", "ended")])
-            await until(lambda: [each.condition.state for each in one.lists[-1]] == ["ended"])
             await until(lambda: one.lists[-1] == other.lists[-1] == ())
+        for reader in (one, other):
+            states = [
+                each.condition.state for workers in reader.lists for each in workers if each.condition.worker == "w1"
+            ]
+            assert states[-1] == "ended"
     assert redis.keys() == set()
 
 
