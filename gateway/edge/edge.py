@@ -34,6 +34,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -352,8 +353,11 @@ def _sweep(parent: Path) -> None:
     """Remove what killed gateways left behind: our own folders whose Kamailio is gone."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError, ValueError):
-            if folder.stat().st_uid != os.getuid():
+            status = folder.stat()
+            if status.st_uid != os.getuid():
                 continue
-            pid = int((folder / "pid").read_text(encoding="ascii"))
-            if not Path(f"/proc/{pid}").exists():
+            pid = folder / "pid"  # Kamailio writes it at its start and removes it at its end
+            starting = not pid.exists() and time.time() - status.st_mtime < START_LIMIT_S
+            running = pid.exists() and Path(f"/proc/{int(pid.read_text(encoding='ascii'))}").exists()
+            if not starting and not running:
                 shutil.rmtree(folder, ignore_errors=True)

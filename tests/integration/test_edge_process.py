@@ -203,3 +203,18 @@ async def test_messages_made_up_wrong_fill_no_log(capsys: pytest.CaptureFixture[
             at.caller.send(f"INVITE sip:{number} SIP/2.0\r\nVia: wrong\r\nTo: <\r\n\r\n", at.public)
         await at.talk()
         assert 0 < capsys.readouterr().out.count("[warning") <= 200
+
+
+async def test_what_killed_gateways_left_behind_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name, pid in (("ended", ""), ("killed", str(2**22)), ("running", str(os.getpid()))):
+        folder = tmp_path / f"gateway-edge-{name}"
+        folder.mkdir()
+        if pid:
+            (folder / "pid").write_text(pid, encoding="ascii")
+        os.utime(folder, (0, 0))
+    (tmp_path / "gateway-edge-starting").mkdir()
+    async with stage():
+        left = {folder.name for folder in tmp_path.glob("gateway-edge-*")}
+        assert left >= {"gateway-edge-running", "gateway-edge-starting"}
+        assert not left & {"gateway-edge-ended", "gateway-edge-killed"}
