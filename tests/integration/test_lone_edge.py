@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from gateway.child_process import ChildProcess
+from gateway.cli.edge import CONTROL
 from gateway.condition import State, WorkerCondition
 from gateway.free_port import free_port
 from gateway.settings.sections import RedisSettings
+from gateway.settings.sources import environment_for_child
 from gateway.store.registry import RegistryWriter
-from tests.rigs.edge_process import EdgeProcess
+from tests.rigs.edge_process import KEY, EdgeProcess
 from tests.rigs.fleet import descendants, is_running
+from tests.rigs.kamailio import KAMAILIO
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.sip_peer import SDP, Dialog, SipPeer
 from tests.rigs.waiting import until
@@ -176,6 +182,34 @@ async def test_two_edges_share_the_workers_and_the_second_takes_over_the_calls_o
         near.request("BYE")
         one.peer.answer(await one.peer.take("BYE"), 200)
         await caller.take("SIP/2.0 200", method="BYE")
+
+
+async def test_a_kamailio_of_another_service_is_told_the_workers(redis: RedisServer, tmp_path: Path) -> None:
+    settings, port, control = redis.settings(), free_port(), tmp_path / "rpc.sock"
+    given = {"GATEWAY_SIP__HOST": "127.0.0.1", "GATEWAY_SIP__PORT": str(port), "GATEWAY_EDGE__KEY": KEY}
+    given |= {"GATEWAY_EDGE__INNER_PORT": str(free_port())}
+    config = tmp_path / "kamailio.cfg"
+    async with ChildProcess(
+        *(sys.executable, "-m", "gateway", "edge", "config"), environment=environment_for_child(given), kept_lines=None
+    ) as printed:
+        await until(lambda: printed.exit_code == 0)
+        await printed.stop()
+        config.write_text(printed.output.replace(str(CONTROL), str(control)), encoding="utf-8")
+    kamailio = (KAMAILIO, "-f", str(config), "-DD", "-E", "-m", "64", "-M", "8", "-P", str(tmp_path / "pid"))
+    async with (
+        ChildProcess(*kamailio, stop_limit_s=40),
+        EdgeProcess(settings, "--control", str(control), port=port) as edge,
+        SipPeer.udp() as caller,
+        host(settings, "w1") as one,
+    ):
+        await workers_of(edge, 1, ready=1)
+        near, _ = await call(caller, edge, one.peer)
+        near.request("BYE")
+        one.peer.answer(await one.peer.take("BYE"), 200)
+        await caller.take("SIP/2.0 200", method="BYE")
+        one.tell("draining")
+        await workers_of(edge, 1, draining=1)
+        assert await refused(caller, edge)
 
 
 async def test_two_edges_that_fill_the_same_workers_at_once_refuse_no_call(redis: RedisServer) -> None:

@@ -15,7 +15,7 @@ KEY = "the same on all edges"
 
 class EdgeProcess(ChildProcess):
     """
-    An edge, ready inside the block, ended with SIGTERM behind it.
+    An edge, ready inside the block, ended with SIGTERM behind it; with ``--control``, what tells another Kamailio.
 
     Attributes:
         host, port: where callers reach it.
@@ -51,5 +51,6 @@ class EdgeProcess(ChildProcess):
     async def __aenter__(self) -> Self:
         """Start it and wait until it answers."""
         await super().__aenter__()
-        self.port = int((await self.find(r"ready: sip:[^ ]*:(\d+)", START_LIMIT_S))[1])
+        found = await self.find(r"ready: (?:sip:[^ ]*:(\d+)|Kamailio at)", START_LIMIT_S)
+        self.port = int(found[1] or self.port)
         return self
