@@ -30,7 +30,8 @@ class Fleet(ChildProcess):
         self.control = folder / "fleet.sock"
         given = on_loopback(Path("dialplans/hello.yaml"), "ws://127.0.0.1:9/")
         # Calls are taken on a machine that is busy with other tests, too.
-        given |= {"GATEWAY_FLEET__CONTROL": str(self.control), "GATEWAY_SIP__LATE_PERCENT": "0", **variables}
+        given |= {"GATEWAY_SIP__LATE_PERCENT": "0", "GATEWAY_CALL__SETUP_LIMIT_S": "25"}
+        given |= {"GATEWAY_FLEET__CONTROL": str(self.control), **variables}
         super().__init__(
             *(sys.executable, "-X", "dev", "-m", "gateway", "serve", "--calls", str(calls), *flags),
             name="the fleet",
