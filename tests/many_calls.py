@@ -45,7 +45,7 @@ SILENT_S = 4.0  # a caller who hears no packet for this long hangs up
 GAP_MS = 60.0  # what a caller may notice
 _SIMULATOR_START_S = 60.0
 LOST = ("silent", "hung up by the gateway", "BYE without an answer")
-FORESEEN = re.compile(r"worker_died .*SIGKILL|edge_died .*-9")
+FORESEEN = re.compile(r"worker_died .*SIGKILL|edge_died .*-9|[Rr]edis is away|Redis at unix|redis.sock")
 PLAN = """
 agents:
   a: {instructions: Answer shortly., greeting: Say hello.}
@@ -289,7 +289,7 @@ async def run(given: argparse.Namespace, tell: Console) -> bool:
                 if ("Traceback" in line or "[error" in line) and not FORESEEN.search(line)
             ]
             with redis.client() as client:
-                keys = sorted(client.keys("gateway:worker*"))
+                keys = sorted(key for key in client.keys("gateway:worker*") if client.ttl(key) < 0)
     return report(storm, left, orphans, log, keys, tell)
 
 

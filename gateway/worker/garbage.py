@@ -36,7 +36,7 @@ import structlog
 
 EVERY_S = 1.0
 IDLE_EVERY_S = 10.0
-"""The same once freed memory was returned."""
+"""The same while no call is up: an idle worker wakes seldom."""
 BUSY_EVERY_S = 10.0
 MOST_OBJECTS = 20_000
 """Objects that may live and be looked at again and again while calls are up: about 10 ms each time."""
@@ -126,7 +126,7 @@ class GarbageCollection:
     async def _run(self) -> None:
         while True:
             self.step(time.monotonic())
-            await asyncio.sleep(IDLE_EVERY_S if self._quiet_from == math.inf else EVERY_S)
+            await asyncio.sleep(EVERY_S if self._is_busy() else IDLE_EVERY_S)
 
     def _between_calls(self) -> None:
         everything = self._frozen_unseen or len(gc.get_objects(generation=2)) > MOST_OBJECTS
