@@ -10,11 +10,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from gateway.threads import check_threads, enter_role
+
+if TYPE_CHECKING:
+    from tests.rigs.redis_server import RedisServer
 
 check_threads()  # before any other module of the gateway is loaded
 # A slow machine is no mistake.
@@ -34,6 +38,16 @@ def _note_program(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_note_program)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis of the test's own, on a free TCP port."""
+    from tests.rigs.redis_server import RedisServer as Server  # loads the gateway, which the checks of threads precede
+
+    server = Server(tcp=True)
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -88,20 +87,8 @@ async def test_a_worker_registers_at_a_carrier_through_the_edge_and_takes_its_ca
     tmp_path: Path, house: MakeHouse
 ) -> None:
     async with Kamailio(free_port(), tmp_path / "carrier") as carrier:
-        trunk = {
-            "host": f"127.0.0.1:{carrier.port}",
-            "register": True,
-            "username": USER,
-            "password_from": "carrier",
-            "country": "DE",
-        }
-        given = {
-            "GATEWAY_TRUNKS": json.dumps({"carrier": trunk}),
-            "GATEWAY_SECRETS__CARRIER": PASSWORD,
-            "GATEWAY_CALL__MAX_LENGTH_S": "3",
-        }
-        listed = settings(trunks={"carrier": trunk}, secrets={"carrier": PASSWORD})
-        async with Edge(listed) as edge, behind(edge, house, **given) as here:
+        listed = settings(trunks={"carrier": carrier.trunk}, secrets={"carrier": PASSWORD})
+        async with Edge(listed) as edge, behind(edge, house, **carrier.variables) as here:
             while not (told := await here.store.trunks()) or told[0]["state"] != "registered":
                 assert not told or told[0]["state"] == "registering", told
             async with Sipp(carrier.port, (invite(), ANSWERED, EXPECT_BYE), tmp_path, service=USER) as caller:

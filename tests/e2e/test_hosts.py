@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer(tcp=True)
-    yield server
-    server.close()
 
 
 def joined(settings: RedisSettings) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -27,13 +27,6 @@ from tests.rigs.sip_peer import SDP, Dialog, SipPeer
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer(tcp=True)
-    yield server
-    server.close()
 
 
 class Host:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
@@ -15,13 +15,6 @@ from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer(tcp=True)
-    yield server
-    server.close()
 
 
 class Reader:

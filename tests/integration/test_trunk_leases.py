@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,13 +15,6 @@ from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    server = RedisServer(tcp=True)
-    yield server
-    server.close()
 
 
 @dataclass

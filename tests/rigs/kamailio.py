@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,26 @@ class Kamailio:
     def log(self) -> str:
         """Return what it has logged, before its restarts too."""
         return self._logged + (self._process.output if self._process is not None else "")
+
+    @property
+    def trunk(self) -> dict[str, object]:
+        """The settings of a trunk that registers here; its password is the secret ``carrier``."""
+        return {
+            "host": f"127.0.0.1:{self.port}",
+            "register": True,
+            "username": USER,
+            "password_from": "carrier",
+            "country": "DE",
+        }
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The settings of a gateway with that trunk, and calls that end soon."""
+        return {
+            "GATEWAY_TRUNKS": json.dumps({"carrier": self.trunk}),
+            "GATEWAY_SECRETS__CARRIER": PASSWORD,
+            "GATEWAY_CALL__MAX_LENGTH_S": "3",
+        }
 
     def registers(self) -> int:
         """Return how many REGISTER requests it has seen."""
