@@ -47,6 +47,7 @@ from gateway.lab.callers.signalling import CallsFailed
 from gateway.lab.callers.streams import all_intervals_ms
 from gateway.lab.figures.measure import percentile
 from gateway.lab.speech import agent_sentences
+from gateway.threads import run_in_pool
 
 STEPS = (4, 10, 20, 40)
 PACE_S = 0.25
@@ -193,7 +194,7 @@ async def _measure_house(run: _Run, built: House) -> Callable[[list[Window], flo
         await callers.hang_up(callers.up)
     short = await _short_calls(run, built)
     run.errors += [f"protocol violation towards the model: {each}" for each in dict.fromkeys(built.violations())]
-    machine = await asyncio.to_thread(describe_machine)
+    machine = await run_in_pool(describe_machine)
     others = run.steps[-1].cpu.others
     if others > _MUCH_PERCENT:
         run.notes.append(f"other programs used {others:.0f} % of one core meanwhile; run it on an idle machine")
