@@ -36,14 +36,22 @@ async def test_methods_that_open_no_call_are_answered_and_never_passed_on() -> N
             await at.caller.take("SIP/2.0 481", method=method)
         ask(at, "FETCH")
         await at.caller.take("SIP/2.0 501", method="FETCH")
-        ask(at, "CANCEL")
-        await at.caller.take("SIP/2.0 481", method="CANCEL")
         ask(at, "ACK")
         near, _ = await at.talk()
         for method in ("REFER", "SUBSCRIBE", "REGISTER"):
             near.request(method)
             await at.caller.take("SIP/2.0 405", method=method)
         assert {packet.method for packet in at.workers[0].packets} <= {"INVITE", "ACK", "OPTIONS"}
+
+
+async def test_a_cancel_that_finds_no_invite_is_answered_when_it_comes_again() -> None:
+    async with stage() as at:
+        ask(at, "CANCEL")  # its INVITE may be on its way through another process
+        ask(at, "CANCEL", headers=[("X-Again", "1")])
+        await at.caller.take("SIP/2.0 481", method="CANCEL")
+        ask(at, "FETCH")
+        await at.caller.take("SIP/2.0 501", method="FETCH")
+        assert len([packet for packet in at.caller.packets if packet.first("CSeq") == "1 CANCEL"]) == 1
 
 
 async def test_scanners_get_no_answer() -> None:
