@@ -50,7 +50,10 @@ async def test_a_late_process_takes_no_calls_and_keeps_those_it_has(
 ) -> None:
     monkeypatch.setattr(lateness, "CALM_S", 2.0)
     told: list[bool] = []
-    async with sip_agent(ring_and_answer, late_percent=60, retry_after_s=7) as here, RtpPeer(NOISE) as peer:
+    async with (
+        sip_agent(ring_and_answer, late_percent=60, retry_after_s=7) as here,
+        RtpPeer(NOISE, looped=True) as peer,
+    ):
         here.sip._on_overload = told.append
         peer.talk()
         async with Sipp(here.port, (invite(peer.port), ANSWERED, EXPECT_BYE), tmp_path / "held"):
