@@ -22,7 +22,7 @@ from tests.rigs.waiting import until
 pytestmark = pytest.mark.integration
 MOST_S = 30.0
 """How long the load may last; the test ends it much sooner."""
-NUMBERS = 4_000_000
+NUMBERS = 20_000_000
 """Added up in one step of the interpreter, which nobody can interrupt: far longer than a tick on any machine."""
 
 
