@@ -22,7 +22,7 @@ from tests.rigs.waiting import until
 pytestmark = pytest.mark.integration
 MOST_S = 30.0
 """How long the load may last; the test ends it much sooner."""
-NUMBERS = 20_000_000
+NUMBERS = 8_000_000
 """Added up in one step of the interpreter, which nobody can interrupt: far longer than a tick on any machine."""
 
 
@@ -51,7 +51,7 @@ async def test_a_late_process_takes_no_calls_and_keeps_those_it_has(
     monkeypatch.setattr(lateness, "CALM_S", 2.0)
     told: list[bool] = []
     async with (
-        sip_agent(ring_and_answer, late_percent=60, retry_after_s=7) as here,
+        sip_agent(ring_and_answer, late_percent=30, retry_after_s=7) as here,
         RtpPeer(NOISE, looped=True) as peer,
     ):
         here.sip._on_overload = told.append
@@ -59,11 +59,11 @@ async def test_a_late_process_takes_no_calls_and_keeps_those_it_has(
         async with Sipp(here.port, (invite(peer.port), ANSWERED, EXPECT_BYE), tmp_path / "held"):
             await until(lambda: any(here.uplink.read()), what="the caller's voice")
             with load():
-                await until(lambda: told == [True], what="the overload to be noticed")
+                await until(lambda: told[-1:] == [True], what="the overload to be noticed")
                 first = await play(here.port, tmp_path / "refused", invite(), refused(503))
                 assert "Retry-After: 7" in first.first("SIP/2.0 503").text
                 await play(here.port, tmp_path / "options", OPTIONS.replace('response="200"', 'response="503"'))
-            await until(lambda: told == [True, False], what="the recovery")
+            await until(lambda: told[-1:] == [False], what="the recovery")
             await play(here.port, tmp_path / "later", invite(), ANSWERED, BYE)
             assert len(here.seen(IncomingInvite)) == 2
             assert len(here.seen(LegClosed)) <= 1  # the first call is still up
