@@ -31,14 +31,14 @@ class Measured:
         redis_worker_trips: round trips of a worker per second, without calls.
     """
 
-    cpu_percent: float = 1.28
-    pss_mb: float = 15.7
+    cpu_percent: float = 1.02
+    pss_mb: float = 9.8
     worker_files: int = 21
     edge_ms: float = 1.3
     edge_feed_us: float = 26
     redis_call_ms: float = 1.5
     redis_call_second_us: float = 56
-    redis_worker_us: float = 60
+    redis_worker_us: float = 135
     redis_call_trips: float = 7
     redis_call_second_trips: float = 0.6
     redis_worker_trips: float = 0.7
