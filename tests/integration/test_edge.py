@@ -65,6 +65,18 @@ async def test_the_edge_cancels_at_the_worker_with_the_real_source() -> None:
         assert sources(await worker.take("ACK")) == [f"udp;{at.caller.address}"]
 
 
+async def test_a_cancel_that_crossed_the_200_is_answered_with_the_tag_of_the_dialog() -> None:
+    async with stage() as at:
+        call = at.caller.invite(at.public)
+        (worker,) = at.workers
+        worker.answer(await worker.take("INVITE"), 200)
+        answer = await call.answered()
+        call.cancel()
+        answered = await at.caller.take("SIP/2.0 200", method="CANCEL")
+        assert answered.first("To").partition(";tag=")[2] == answer.first("To").partition(";tag=")[2] != ""
+        assert "CANCEL" not in {packet.method for packet in worker.packets}
+
+
 async def test_calls_fill_workers_in_order_and_the_next_one_gets_503_until_a_call_ends() -> None:
     async with stage(workers=3, capacity=2) as at:
         calls = [await at.talk(worker) for worker in at.workers for _ in range(2)]
