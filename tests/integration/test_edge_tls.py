@@ -145,16 +145,26 @@ async def test_new_certificates_are_used_after_a_reload_and_running_calls_stay(t
         assert at.edge.pid == pid
 
 
-async def test_a_call_out_over_tls_reaches_a_trunk_that_is_verified(own: Certificate, pbx: Certificate) -> None:
+async def test_a_call_out_over_tls_verifies_the_trunk(own: Certificate, pbx: Certificate) -> None:
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(pbx.certificate, pbx.key)
-    async with stage(settings(tls(own, pbx))) as at, SipPeer.listening("127.0.0.5", tls=server) as trunk:
+    wrong = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    wrong.load_cert_chain(own.certificate, own.key)
+    async with (
+        stage(settings(tls(own, pbx))) as at,
+        SipPeer.listening("127.0.0.5", tls=server) as trunk,
+        SipPeer.listening("127.0.0.5", tls=wrong) as impostor,
+    ):
         (worker,) = at.workers
-        headers = [("Route", f"<sip:{at.edge.inner};lr>")]
-        call = worker.invite(at.inner, uri=f"sip:1@{trunk.address};transport=tls", headers=headers)
-        invite = await trunk.take("INVITE")
-        assert invite.first("Via").startswith("SIP/2.0/TLS")
-        assert ";transport=tls;w=" in invite.first("Contact")
-        trunk.answer(invite, 200, body=SDP)
-        ok = await call.answered()
-        assert ok.first("X-Gateway-Source").startswith(f"tls;{trunk.address}")
+        for peer in (trunk, impostor):
+            headers = [("Route", f"<sip:{at.edge.inner};lr>")]
+            call = worker.invite(at.inner, uri=f"sip:1@{peer.address};transport=tls", headers=headers)
+            if peer is trunk:
+                invite = await trunk.take("INVITE")
+                assert invite.first("Via").startswith("SIP/2.0/TLS")
+                assert ";transport=tls;w=" in invite.first("Contact")
+                trunk.answer(invite, 200, body=SDP)
+                ok = await call.answered()
+                assert ok.first("X-Gateway-Source").startswith(f"tls;{trunk.address}")
+        await worker.take("SIP/2.0 408", method="INVITE", call_id=call.call_id)
+        assert not impostor.packets
