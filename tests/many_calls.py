@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,10 +32,12 @@ from rich.table import Table
 
 from gateway.audio.wav import read_wav
 from gateway.child_process import ChildProcess
+from gateway.lab.bench.child import processes_of
 from gateway.lab.callers.gateway_process import GatewayProcess, first_of_rtp_ports, on_loopback
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.speech import caller_wav
 from gateway.settings.sources import environment_for_child
+from tests.rigs.fleet import descendants, is_running
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.telephone import Telephone
 
@@ -85,33 +87,6 @@ class Storm:
     @property
     def up(self) -> int:
         return sum(call.up for call in self.calls)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Yield a process and all that it started."""
-    yield pid
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                yield from descendants(int(child))
-
-
-def command_of(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    return ""
-
-
-def gateway_processes(pid: int) -> list[int]:
-    """Return supervisor and workers, without the edge and the private Redis."""
-    return [each for each in descendants(pid) if not any(w in command_of(each) for w in ("kamailio", "redis-server"))]
-
-
-def pss_mb(pid: int) -> float:
-    with contextlib.suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        return int(text.partition("\nPss:")[2].split()[0]) / 1024
-    return 0.0
 
 
 def descriptors(pid: int) -> int:
@@ -188,7 +163,7 @@ class Site:
         return f"worker {pid}"
 
     async def kill_edge(self) -> str:
-        pid = next(each for each in descendants(self.gateway.pid) if "kamailio" in command_of(each))
+        pid = next(each.pid for each in processes_of(self.gateway.pid) if each.kind == "edge")
         os.kill(pid, signal.SIGKILL)
         return f"kamailio {pid}"
 
@@ -229,9 +204,10 @@ async def sample(site: Site, storm: Storm, started: float, tell: Console) -> Non
     while True:
         await asyncio.sleep(SAMPLE_S)
         with contextlib.suppress(OSError, RedisError):  # Redis may just be away, a process just gone
-            pids = gateway_processes(site.gateway.pid)
+            parts = [each for each in processes_of(site.gateway.pid) if each.kind == "gateway"]
             keys = await asyncio.to_thread(lambda: len(site.redis.keys()))
-            row = (time.monotonic() - started, sum(map(pss_mb, pids)), len(pids), sum(map(descriptors, pids)), keys)
+            memory_mb, files = sum(each.pss_mb() for each in parts), sum(descriptors(each.pid) for each in parts)
+            row = (time.monotonic() - started, memory_mb, len(parts), files, keys)
             storm.samples.append(row)
             how = Counter(call.how for call in storm.calls if call.how and not call.up)
             tell.print(
@@ -281,8 +257,8 @@ async def run(given: argparse.Namespace, tell: Console) -> bool:
                 left = site.live()
                 sampler.cancel()
                 await asyncio.wait((sampler,))
-                pids = list(descendants(gateway.pid))
-            orphans = [pid for pid in pids if command_of(pid)]
+                pids = [gateway.pid, *descendants(gateway.pid)]
+            orphans = [pid for pid in pids if is_running(pid)]
             log = [
                 line
                 for line in gateway.lines

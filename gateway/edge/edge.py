@@ -49,7 +49,7 @@ from gateway.edge.feed import WorkerFeed
 from gateway.edge.process import KamailioProcess
 from gateway.edge.rpc import EdgeError
 from gateway.edge.workers import EdgeWorker, tables
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.free_port import free_port
 from gateway.settings.sections import Settings
 from gateway.settings.sip import SipSettings
@@ -63,6 +63,8 @@ _PREFIX = "gateway-edge-"
 _LONGEST_SOCKET_PATH = 100
 _PORT_LOOKS = 300
 _FIRST_LOOK_S, _LAST_LOOK_S = 5.0, 600.0
+_FIRST_DELAY_S, _LAST_DELAY_S = 0.2, 5.0
+_SOON_S = 10.0  # one that ends before that had hardly started
 _TAKEN = re.compile(r"Address already in use|Cannot assign requested address|Permission denied")
 
 _log = structlog.get_logger(__name__)
@@ -151,6 +153,24 @@ class Edge:
                 break
             await asyncio.sleep(0.01)
         await self._start()
+
+    async def keep(self) -> None:
+        """Start Kamailio again whenever it ends; later, if it had hardly started or does not start. Never returns."""
+        loop, delay_s = asyncio.get_running_loop(), 0.0
+        while True:
+            started = loop.time()
+            code = await asyncio.shield(self.ended)  # to be cancelled is not to end it
+            delay_s = _next_delay_s(delay_s) if loop.time() - started < _SOON_S else 0.0
+            _log.error("edge_died", exit_code=code, again_in_s=delay_s)
+            while True:
+                await asyncio.sleep(delay_s)
+                try:
+                    await self.restart()
+                    break
+                except GatewayError as error:
+                    delay_s = _next_delay_s(delay_s)
+                    _log.error("edge_does_not_start", detail=str(error), again_in_s=delay_s)
+            _log.warning("edge_is_back", pid=self.pid)
 
     async def reload_certificates(self) -> None:
         """Let new TLS connections use what is in the certificate files now."""
@@ -293,6 +313,10 @@ class Edge:
                 _log.warning("edge_not_told", detail=str(error))
                 wait_s = _FIRST_LOOK_S
             await asyncio.sleep(max(_FIRST_LOOK_S, min(wait_s, _LAST_LOOK_S)))
+
+
+def _next_delay_s(delay_s: float) -> float:
+    return min(max(_FIRST_DELAY_S, 2 * delay_s), _LAST_DELAY_S)
 
 
 def public_address(sip: SipSettings) -> str:

@@ -31,7 +31,6 @@ from gateway.edge.rpc import EdgeError
 from gateway.edge.workers import EdgeWorker
 from gateway.errors import ConfigError
 from gateway.fleet.notify import Notifier
-from gateway.fleet.restarts import Restarts
 from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
 from gateway.store.connection import end_task
@@ -98,11 +97,11 @@ class LoneEdge:
             else:
                 edge = await stack.enter_async_context(Edge(self._settings))
                 loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
-                jobs += [self._tell(edge), self._keep(edge), self._reload(edge)]
+                jobs += [self._tell(edge), edge.keep(), self._reload(edge)]
                 self._announce_ready(edge)
             self._notifier.ready()
             watchdog = asyncio.create_task(self._notifier.feed_watchdog())
-            stack.callback(watchdog.cancel)
+            stack.push_async_callback(end_task, watchdog)
             await self._until_stopped(jobs)
         self._announce("edge stopped")
 
@@ -154,20 +153,6 @@ class LoneEdge:
         _log.info("edge_workers", total=len(workers), **states)
         self._notifier.status(", ".join(f"{count} workers {state}" for state, count in states.items()) or "no workers")
 
-    async def _keep(self, edge: Edge) -> None:
-        """Start Kamailio again whenever it ends."""
-        loop, restarts = asyncio.get_running_loop(), Restarts()
-        while True:
-            started = loop.time()
-            code = await asyncio.shield(edge.ended)  # to be cancelled is not to end it
-            restarts.died(loop.time(), loop.time() - started)
-            delay_s = restarts.delay_s(loop.time())
-            _log.error("edge_died", exit_code=code, again_in_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s)
-            await edge.restart()
-            _log.warning("edge_is_back", pid=edge.pid)
-            restarts.served(loop.time() - started)
-
     async def _reload(self, edge: Edge) -> None:
         while True:
             await self._reload_asked.wait()
@@ -182,7 +167,8 @@ class LoneEdge:
 
     def _announce_ready(self, edge: Edge) -> None:
         sip, place = self._settings.sip, edge.place
-        names = [name for name, on in (("udp", sip.udp), ("tcp", sip.tcp), ("tls", sip.tls)) if on]
         if self._settings.edge.key is None:
             self._announce(NO_KEY)
-        self._announce(f"ready: sip:{place.public}:{place.port} ({', '.join(names)}), for workers {edge.inner}")
+        self._announce(
+            f"ready: sip:{place.public}:{place.port} ({', '.join(sip.transports)}), for workers {edge.inner}"
+        )

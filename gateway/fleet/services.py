@@ -34,8 +34,8 @@ from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.registry import RegisteredWorker, RegistryWriter, follow_workers
+from gateway.worker.worker import worker_name
 
-FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
 TELL_CALLS_S = 1.0
 """How often the edge is told how many calls the workers have: it counts them too."""
 EXEC_LIMIT_S = 30.0
@@ -110,8 +110,7 @@ class FleetServices:
         sip, edge = self._settings.sip, self.edge
         if edge is None:
             return f"workers on {self._settings.fleet.host}, for an edge elsewhere"
-        named = [name for name, used in (("UDP", sip.udp), ("TCP", sip.tcp), ("TLS", sip.tls)) if used]
-        return f"sip:{sip.host}:{edge.place.port} ({' and '.join(named)})"
+        return f"sip:{sip.host}:{edge.place.port} ({' and '.join(map(str.upper, sip.transports))})"
 
     def register(self, conditions: Sequence[WorkerCondition]) -> None:
         """Write down how all workers are; where no edge may send them calls, without an address."""
@@ -168,7 +167,7 @@ class FleetServices:
             settings = changed(settings, {"url": url})
             if before is None:
                 self._announce(f"no Redis is configured: using a private one that ends with the gateway ({url})")
-        self.store = RedisCallStore(settings, f"{socket.gethostname()}-{os.getpid()}")
+        self.store = RedisCallStore(settings, worker_name(os.getpid()))
         if before is None:  # later a Redis that is away for a moment is no reason to end a fleet
             await self.store.open()
         stack.push_async_callback(self.store.close)
@@ -211,24 +210,7 @@ class FleetServices:
             self.edge = await stack.enter_async_context(Edge(self._settings))
         self.values |= {"edge": self.edge.inner, "edge_contact": f"{self.edge.place.public}:{self.edge.place.port}"}
         stack.callback(setattr, self, "_closing", True)
-        _run_until_closed(stack, self._keep_edge(self.edge), "edge")
-
-    async def _keep_edge(self, edge: Edge) -> None:
-        """Start the edge again whenever it ends."""
-        delay_s = FIRST_RETRY_S
-        while True:
-            code = await asyncio.shield(edge.ended)
-            _log.error("edge_died", detail=f"exit code {code}")
-            while True:
-                try:
-                    await edge.restart()
-                    break
-                except GatewayError as error:
-                    _log.error("edge_does_not_start", detail=str(error), again_in_s=delay_s)
-                    await asyncio.sleep(delay_s)
-                    delay_s = min(2 * delay_s, LAST_RETRY_S)
-            delay_s = FIRST_RETRY_S
-            _log.warning("edge_is_back", pid=edge.pid)
+        _run_until_closed(stack, self.edge.keep(), "edge")
 
     async def _follow_others(self, settings: RedisSettings) -> None:
         async with aclosing(follow_workers(settings)) as lists:

@@ -61,6 +61,7 @@ from gateway.logs import configure_logs
 from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
 from gateway.sip.library.stun import with_public_address
+from gateway.store.connection import end_task
 from gateway.store.limits import free_places
 from gateway.store.registry import own_version
 from gateway.worker.worker import Worker
@@ -188,7 +189,7 @@ class Supervisor:
         handover.signals_wanted()
         async with AsyncExitStack() as stack:
             watchdog = asyncio.create_task(self._notifier.feed_watchdog(), name="watchdog")
-            stack.push_async_callback(_cancelled, watchdog)
+            stack.push_async_callback(end_task, watchdog)
             self._nursery = Nursery(self._nursery_process, self._on_nursery_end)
             stack.push_async_callback(self._nursery.close)
             for member in () if self._before is None else self._before.members:
@@ -459,9 +460,3 @@ def _reap_orphan(seen: int) -> int:
     except ChildProcessError:
         pass
     return 0
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is gone."""
-    task.cancel()
-    await asyncio.wait((task,))

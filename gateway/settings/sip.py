@@ -314,9 +314,14 @@ class SipSettings(Section):
             raise ValueError(NO_IPV6)
         return value
 
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """What it listens on: udp, tcp, tls."""
+        return tuple(name for name, on in (("udp", self.udp), ("tcp", self.tcp), ("tls", self.tls)) if on)
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        if not (self.udp or self.tcp or self.tls):
+        if not self.transports:
             raise ValueError("udp, tcp and tls are all off, so no call could come in; turn one on")
         if self.tls and not (self.tls_certificate and self.tls_key):
             raise ValueError("tls needs tls_certificate and tls_key; set both to PEM files")

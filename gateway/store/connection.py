@@ -45,7 +45,7 @@ async def ask(redis: Redis, *words: str) -> Any:
 
 async def end_task(task: asyncio.Task[None]) -> None:
     """
-    Cancel a task that waits for Redis, and wait until it has ended.
+    Cancel a task, one that waits for Redis too, and wait until it has ended.
 
     More than once: ``wait_for`` of Python 3.11, which redis-py sends with, may swallow a cancellation.
     """

@@ -54,6 +54,7 @@ from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.library.endpoint import SipInfo, phone_format
 from gateway.sip.thread import SipThread
 from gateway.store.calls import RedisCallStore
+from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
 from gateway.store.registry import RegistryWriter
@@ -178,7 +179,7 @@ class Worker:
             )
             await stack.enter_async_context(self._plan)
             reaper = asyncio.create_task(self._reap(store), name="reaper")
-            stack.push_async_callback(_cancelled, reaper)
+            stack.push_async_callback(end_task, reaper)
             sip, switchboard = await self._open(stack, store)
             info = await sip.start()
             switchboard.capacity = info.capacity
@@ -410,9 +411,3 @@ def _lines_of(settings: Settings) -> dict[str, int]:
     if not settings.sip.edges:
         return {}
     return {name: trunk.max_calls for name, trunk in settings.trunks.items() if trunk.max_calls is not None}
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is gone."""
-    task.cancel()
-    await asyncio.wait((task,))

@@ -65,6 +65,20 @@ class Process:
         return sum(_is_socket(each) for each in descriptors)
 
 
+def processes_of(pid: int) -> list[Process]:
+    """Return a process, what it has started, and what those have started; raises ``psutil.Error`` if it has ended."""
+    psutil = _psutil()
+    root = psutil.Process(pid)
+    made = []
+    for each in [root, *root.children(recursive=True)]:
+        try:
+            kind = _KINDS.get(each.name(), "gateway")
+            made.append(Process(each.pid, kind, kind == "gateway" and bool(each.net_connections("udp"))))
+        except psutil.Error:  # ended meanwhile
+            continue
+    return made
+
+
 class MeasuredProcess(ChildProcess):
     """
     One running program and all it has started.
@@ -89,18 +103,9 @@ class MeasuredProcess(ChildProcess):
         """Return it and what it has started, and what those have started."""
         psutil = _psutil()
         try:
-            root = psutil.Process(self.pid)
-            found = [root, *root.children(recursive=True)]
+            return processes_of(self.pid)
         except psutil.Error:
             raise self.failure("has ended") from None
-        made = []
-        for each in found:
-            try:
-                kind = _KINDS.get(each.name(), "gateway")
-                made.append(Process(each.pid, kind, kind == "gateway" and bool(each.net_connections("udp"))))
-            except psutil.Error:  # ended meanwhile
-                continue
-        return made
 
     def rss_mb(self) -> float:
         """Return the resident set of the largest process of the gateway's, in MiB."""

@@ -47,12 +47,6 @@ class Packets:
         return missing
 
     @property
-    def first_speech_ns(self) -> int | None:
-        """When the first packet with speech came."""
-        loud = np.flatnonzero(self.rows["is_speech"])
-        return int(self.rows["at_ns"][loud[0]]) if loud.size else None
-
-    @property
     def speech_share(self) -> float:
         """Share of packets with speech in them; 0 for none."""
         return float(self.rows["is_speech"].mean()) if len(self.rows) else 0.0
