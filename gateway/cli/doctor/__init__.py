@@ -1,0 +1,1 @@
+"""``gateway doctor``: what keeps this machine from taking calls, each with its cure."""

@@ -1,0 +1,1 @@
+"""The metrics there are: names, units, labels, buckets."""
