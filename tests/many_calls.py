@@ -148,13 +148,13 @@ class Site:
     def live(self) -> tuple[int, int]:
         """Return how many calls are live by the records, and by the limits of the route."""
         with self.redis.client() as client:
-            return int(client.scard("gateway:calls:live")), int(client.zcard("gateway:limits:counted:live"))
+            return int(client.scard("{gateway}:calls:live")), int(client.zcard("{gateway}:limits:counted:live"))
 
     def worker_with_calls(self) -> int:
         """Return the process id of a worker that has calls."""
         with self.redis.client() as client:
-            ids = client.smembers("gateway:calls:live")
-            workers = Counter(client.hget(f"gateway:call:{call_id}", "worker") for call_id in ids)
+            ids = client.smembers("{gateway}:calls:live")
+            workers = Counter(client.hget(f"{{gateway}}:call:{call_id}", "worker") for call_id in ids)
         return int(workers.most_common(1)[0][0].rpartition("-")[2])
 
     async def kill_worker(self) -> str:
@@ -265,7 +265,7 @@ async def run(given: argparse.Namespace, tell: Console) -> bool:
                 if ("Traceback" in line or "[error" in line) and not FORESEEN.search(line)
             ]
             with redis.client() as client:
-                keys = sorted(key for key in client.keys("gateway:worker*") if client.ttl(key) < 0)
+                keys = sorted(key for key in client.keys("{gateway}:worker*") if client.ttl(key) < 0)
     return report(storm, left, orphans, log, keys, tell)
 
 

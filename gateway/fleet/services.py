@@ -33,7 +33,7 @@ from gateway.settings.sections import RedisSettings, Settings
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
-from gateway.store.registry import RegisteredWorker, RegistryWriter, follow_workers
+from gateway.store.registry import RegisteredWorker, RegistryWriter, follow_workers, worker_key
 from gateway.worker.worker import worker_name
 
 TELL_CALLS_S = 1.0
@@ -123,7 +123,7 @@ class FleetServices:
     async def keep_registered(self, workers: Sequence[str]) -> None:
         """Keep the entries of workers in the registry until the program that this process becomes writes them."""
         if self._registry is not None:
-            keys = [f"{self._settings.redis.prefix}:worker:{worker}" for worker in workers]
+            keys = [worker_key(self._settings.redis.prefix, worker) for worker in workers]
             with suppress(StoreError):
                 await self.store.run(_KEEP, keys, [str(round(EXEC_LIMIT_S * 1000))])
 

@@ -44,6 +44,7 @@ from gateway.store.connection import (
     in_words,
     whole_ms,
 )
+from gateway.store.keys import key_of
 from gateway.store.lua import APPLY, REAP
 from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
 from gateway.store.worker_states import WorkerStates, read_states
@@ -91,7 +92,7 @@ class RedisCallStore:
         self._worker = worker
         self._now = now
         self._where = without_password(str(settings.url))
-        self._marks = f"{self._prefix}:writer:{secrets.token_hex(8)}"
+        self._marks = key_of(settings.prefix, "writer", secrets.token_hex(8))
         self._live: dict[str, dict[str, str]] = {}
         self._ended: dict[str, dict[str, str]] = {}
         self._gone: dict[str, None] = {}
@@ -453,4 +454,4 @@ class RedisCallStore:
         return self._key(what, datetime.fromtimestamp(self._now(), UTC).date().isoformat())
 
     def _key(self, *parts: str) -> str:
-        return ":".join((self._prefix, *parts))
+        return key_of(self._prefix, *parts)

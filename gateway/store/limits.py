@@ -22,6 +22,7 @@ import structlog
 from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
+from gateway.store.keys import key_of
 from gateway.store.lua import ADMIT, COUNT
 from gateway.store.record import CallRecord
 from gateway.threads import runs_on
@@ -283,7 +284,7 @@ class RedisLimits:
 
     def _keys(self, call_id: str, route: str, caller: str | None, day: str) -> tuple[str, ...]:
         """Return the call's mark, then a live set and a day's hash for the route and for the caller."""
-        stem = f"{self._settings.prefix}:limits:{_quoted(route)}"
+        stem = key_of(self._settings.prefix, "limits", _quoted(route))
         keys = (f"{stem}:call:{call_id}", f"{stem}:live", f"{stem}:day:{_quoted(day)}")
         if caller is None:
             return keys
@@ -307,7 +308,7 @@ async def free_places(store: RedisCallStore, prefix: str, record: CallRecord) ->
         StoreError: Redis does not answer.
     """
     if record.route is not None:
-        live = f"{prefix}:limits:{_quoted(record.route)}:live"
+        live = key_of(prefix, "limits", _quoted(record.route), "live")
         await store.run(_FREE, [live, f"{live}:{_hashed(record.caller or '')}"], [record.call_id])
 
 

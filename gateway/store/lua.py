@@ -1,8 +1,4 @@
-"""
-What runs inside Redis: nine Lua scripts, each atomic there.
-
-Their keys are not in one hash slot, so a Redis Cluster refuses them.
-"""
+"""What runs inside Redis: nine Lua scripts, each atomic there, its keys in one hash slot (``keys.key_of``)."""
 
 # KEYS[1] the writer's own marks; ARGV: attempt, last event, expiry of the marks in ms, then the commands, each as
 # (count of words, number of the event or 0, words...). The first write uses redis.call: a server that takes no writes

@@ -18,7 +18,7 @@ class CallRecord(BaseModel):
     """
     One call. A field is None as long as it is not known; times are Unix seconds.
 
-    The names are those of the hash ``{prefix}:call:{call_id}`` and of ``SessionStore.note``.
+    The names are those of the hash ``{{prefix}}:call:{call_id}`` and of ``SessionStore.note``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

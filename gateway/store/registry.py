@@ -49,6 +49,7 @@ from gateway.store.connection import (
     in_words,
     whole_ms,
 )
+from gateway.store.keys import key_of
 from gateway.store.lua import REGISTER, WORKERS
 from gateway.store.record import as_text
 from gateway.threads import runs_on
@@ -193,7 +194,7 @@ class RegistryWriter:
         for each in conditions:
             fields = [word for pair in self._fields(each).items() for word in pair]
             told = f"{each.state} {each.worker}" if each.worker in news else ""
-            words += [f"{prefix}:worker:{each.worker}", told, str(len(fields)), *fields]
+            words += [worker_key(prefix, each.worker), told, str(len(fields)), *fields]
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
             await ask(self._redis, "EVAL", REGISTER, "1", names_key(prefix), *words)
 
@@ -221,14 +222,19 @@ def own_version() -> str:
         return ""
 
 
+def worker_key(prefix: str, worker: str) -> str:
+    """Return the key of a worker's hash."""
+    return key_of(prefix, "worker", worker)
+
+
 def names_key(prefix: str) -> str:
     """Return the key of the set that names the hashes of all workers."""
-    return f"{prefix}:workers"
+    return key_of(prefix, "workers")
 
 
 def changes_channel(prefix: str) -> str:
     """Return the channel on which every change of a worker's state is told."""
-    return f"{prefix}:workers:changed"
+    return key_of(prefix, "workers", "changed")
 
 
 def registered_worker(flat: Mapping[str, str]) -> RegisteredWorker | None:

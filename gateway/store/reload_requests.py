@@ -7,6 +7,7 @@ import secrets
 from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
+from gateway.store.keys import key_of
 
 _ASK = "return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])"
 _NEWEST = "return redis.call('GET', KEYS[1])"
@@ -25,7 +26,7 @@ class ReloadRequests:
     """
 
     def __init__(self, settings: RedisSettings, store: RedisCallStore) -> None:
-        self._key = f"{settings.prefix}:reload"
+        self._key = key_of(settings.prefix, "reload")
         self._expiry_ms = str(round(settings.retention_s * 1000))
         self._store = store
 

@@ -30,6 +30,7 @@ from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import whole_ms
+from gateway.store.keys import key_of
 from gateway.store.lua import HOLD, LEAVE, RELEASE
 from gateway.store.record import as_text
 from gateway.store.worker_states import index_key
@@ -184,5 +185,5 @@ class TrunkLeases:
 
     def _keys(self, trunk: str) -> tuple[str, str, str]:
         """Return the lease, the set of who wants it, and the trunk's state."""
-        stem = f"{self._prefix}:registrar:{trunk}"
-        return stem, f"{stem}:wanted", f"{self._prefix}:trunk:registrar:{trunk}"
+        lease = key_of(self._prefix, "registrar", trunk)
+        return lease, f"{lease}:wanted", key_of(self._prefix, "trunk", "registrar", trunk)

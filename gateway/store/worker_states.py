@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from gateway.store.keys import key_of
 from gateway.store.record import as_text
 
 Ask = Callable[..., Awaitable[Any]]
@@ -64,12 +65,12 @@ class WorkerStates:
             yield ("SREM", index_key(self._prefix, kind), self._key(kind, name))
 
     def _key(self, kind: Kind, name: str) -> str:
-        return ":".join((self._prefix, kind, self._worker, *([name] if name else [])))
+        return key_of(self._prefix, kind, self._worker, *([name] if name else []))
 
 
 def index_key(prefix: str, kind: Kind) -> str:
     """Return the key of the set that names the hashes of all states of a kind."""
-    return f"{prefix}:{kind}s"
+    return key_of(prefix, f"{kind}s")
 
 
 async def read_states(ask: Ask, prefix: str, kind: Kind) -> list[dict[str, str]]:

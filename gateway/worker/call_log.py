@@ -2,9 +2,9 @@
 What is written down of calls, on its way to Redis and the log, limited so that a flood fills neither.
 
 An unanswered call costs its caller nothing, and forty a second pass every other limit. So all of them are counted
-(``gateway:unanswered:{day}``) but only some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``. While
-more arrive, the notes of a new call are held back until it is answered or has lasted ``HELD_S``; if it ends earlier,
-they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
+(``{gateway}:unanswered:{day}``) but only some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``.
+While more arrive, the notes of a new call are held back until it is answered or has lasted ``HELD_S``; if it ends
+earlier, they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
 """
 
 from __future__ import annotations

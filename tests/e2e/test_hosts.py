@@ -81,7 +81,7 @@ async def test_workers_of_two_machines_take_the_calls_of_two_edges_as_they_come_
         for edge in (first, second):
             await has_workers(edge, draining=1)
     with redis.client() as client:
-        await until(lambda: not client.keys("gateway:worker:*"))
+        await until(lambda: not client.keys("{gateway}:worker:*"))
 
 
 async def test_a_fleet_joins_with_all_its_workers_and_a_killed_one_is_out_at_once(

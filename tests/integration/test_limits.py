@@ -20,7 +20,7 @@ from tests.rigs.waiting import until
 pytestmark = pytest.mark.integration
 
 DAY = "2026-03-01"
-LIVE, COUNTED = "gateway:limits:sales:live", f"gateway:limits:sales:day:{DAY}"
+LIVE, COUNTED = "{gateway}:limits:sales:live", f"{{gateway}}:limits:sales:day:{DAY}"
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ async def test_of_a_call_that_nobody_answered_a_mark_is_kept_briefly(redis: Redi
         for call, seconds in (("short", 0), ("long", 3)):
             assert (await desk.ask(RouteLimits(Caps(calls_per_day=9)), call)).admitted
             desk.limits.release(call, seconds)
-    assert 50 < redis.ttl_s("gateway:limits:sales:call:short") <= 100
-    assert 500 < redis.ttl_s("gateway:limits:sales:call:long") <= 1000
+    assert 50 < redis.ttl_s("{gateway}:limits:sales:call:short") <= 100
+    assert 500 < redis.ttl_s("{gateway}:limits:sales:call:long") <= 1000
 
 
 async def test_a_day_has_so_many_calls_and_the_next_day_as_many_again(redis: RedisServer) -> None:
@@ -285,7 +285,7 @@ async def test_a_caller_who_gives_up_while_he_waits_is_released(redis: RedisServ
         with pytest.raises(asyncio.CancelledError):
             await asked
         redis.resume()
-        await until(lambda: hash_of(redis, "gateway:limits:sales:call:a").get("ended") == 1)
+        await until(lambda: hash_of(redis, "{gateway}:limits:sales:call:a").get("ended") == 1)
         assert not places(redis)
         assert (await desk.ask(limits, "b")).admitted
 
@@ -330,7 +330,7 @@ async def test_a_key_of_another_kind_is_told_and_does_no_harm_to_other_routes(re
             assert (await desk.ask(limits, "b", route="support")).admitted
             desk.limits.release("a", 2)
             desk.limits.release("b", 3)
-            await until(lambda: hash_of(redis, f"gateway:limits:support:day:{DAY}").get("ms") == 3000)
+            await until(lambda: hash_of(redis, f"{{gateway}}:limits:support:day:{DAY}").get("ms") == 3000)
     assert any("WRONGTYPE" in str(entry) for entry in logs)
 
 

@@ -375,7 +375,7 @@ async def test_every_worker_loads_its_plan_once_when_it_was_asked_for_in_redis(
         await requests.ask()
         for desk in desks:
             await desk.refuses("instructons")
-        await until(lambda: redis.keys() >= {"gateway:dialplan:w1", "gateway:dialplan:w2"})
+        await until(lambda: redis.keys() >= {"{gateway}:dialplan:w1", "{gateway}:dialplan:w2"})
         told: list[dict[str, str]] = []
         while [state["state"] for state in told] != ["refused", "refused"]:
             told = await stores[0].dialplans()
@@ -386,7 +386,7 @@ async def test_every_worker_loads_its_plan_once_when_it_was_asked_for_in_redis(
         assert told[0]["version"] == desks[0].keeper.state.version
     for store in stores:
         await store.close()
-    assert redis.keys() <= {"gateway:reload"}
+    assert redis.keys() <= {"{gateway}:reload"}
 
 
 def noting(store: RedisCallStore) -> Any:

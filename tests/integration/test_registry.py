@@ -140,7 +140,7 @@ async def test_the_last_list_stays_while_redis_is_away_and_a_new_redis_learns_al
             await until(lambda: any(entry["event"] == "registry_away" for entry in logged))
             await asyncio.sleep(settings.worker_expiry_s + 1)
             redis.start()  # it kept nothing
-            await until(lambda: all(redis.ttl_s(f"gateway:worker:{name}") > 0 for name in everyone))
+            await until(lambda: all(redis.ttl_s(f"{{gateway}}:worker:{name}") > 0 for name in everyone))
             await until(lambda: any(entry["event"] == "registry_is_back" for entry in logged))
             one.set_workers([condition("w0", "draining")])
             await until(lambda: reader.states() == {**everyone, "w0": "draining"})
@@ -157,7 +157,7 @@ async def test_a_redis_that_hung_until_all_entries_expired_takes_no_worker_away(
         redis.pause()
         await asyncio.sleep(settings.worker_expiry_s + 2)  # the entry expires meanwhile
         redis.resume()
-        await until(lambda: redis.ttl_s("gateway:worker:w1") > 0)
+        await until(lambda: redis.ttl_s("{gateway}:worker:w1") > 0)
         await asyncio.sleep(0.5)
         assert reader.states() == {"w1": "ready"}
         assert all(reader.lists[1:]), "the list was empty once"
@@ -176,11 +176,11 @@ async def test_a_reader_that_comes_before_redis_gets_its_list_when_that_is_there
 async def test_what_something_else_wrote_is_passed_over_and_expired_names_leave_the_set(redis: RedisServer) -> None:
     settings = redis.settings()
     with redis.client() as client:
-        client.sadd("gateway:workers", "gateway:worker:w8", "gateway:worker:w9")
-        client.hset("gateway:worker:w9", mapping={"worker": "w9", "sip": "203.0.113.9:5060\n", "state": "ready"})
+        client.sadd("{gateway}:workers", "{gateway}:worker:w8", "{gateway}:worker:w9")
+        client.hset("{gateway}:worker:w9", mapping={"worker": "w9", "sip": "203.0.113.9:5060\n", "state": "ready"})
         async with reading(settings) as reader, host(settings, "w1"):
             await until(lambda: reader.states() == {"w1": "ready"})
-            assert client.smembers("gateway:workers") == {"gateway:worker:w1", "gateway:worker:w9"}
+            assert client.smembers("{gateway}:workers") == {"{gateway}:worker:w1", "{gateway}:worker:w9"}
 
 
 async def test_two_gateways_with_different_prefixes_do_not_see_each_other(redis: RedisServer) -> None:
@@ -194,21 +194,21 @@ async def test_two_gateways_with_different_prefixes_do_not_see_each_other(redis:
 async def test_what_changed_while_redis_was_away_is_written_when_it_is_back(redis: RedisServer) -> None:
     settings = redis.settings()
     async with host(settings, "w1", "w2") as writer:
-        await until(lambda: redis.ttl_s("gateway:worker:w2") > 0)
+        await until(lambda: redis.ttl_s("{gateway}:worker:w2") > 0)
         with structlog.testing.capture_logs() as logged:
             redis.pause()
             writer.set_workers([condition("w2", "ended"), condition("w1", "draining", calls=3)])
             await until(lambda: any(entry["event"] == "registry_not_written" for entry in logged))
             redis.resume()
         with redis.client() as client:
-            await until(lambda: client.hget("gateway:worker:w1", "state") == "draining")
-            assert client.hget("gateway:worker:w1", "live_calls") == "3"
-            assert client.hget("gateway:worker:w2", "state") == "ended"
-            await until(lambda: not client.exists("gateway:worker:w2"))
+            await until(lambda: client.hget("{gateway}:worker:w1", "state") == "draining")
+            assert client.hget("{gateway}:worker:w1", "live_calls") == "3"
+            assert client.hget("{gateway}:worker:w2", "state") == "ended"
+            await until(lambda: not client.exists("{gateway}:worker:w2"))
 
 
 async def test_names_of_workers_that_died_unread_are_taken_off_the_set_by_the_next_worker(redis: RedisServer) -> None:
     with redis.client() as client:
-        client.sadd("gateway:workers", "gateway:worker:w8")
+        client.sadd("{gateway}:workers", "{gateway}:worker:w8")
         async with host(redis.settings(), "w1"):
-            await until(lambda: client.smembers("gateway:workers") == {"gateway:worker:w1"})
+            await until(lambda: client.smembers("{gateway}:workers") == {"{gateway}:worker:w1"})

@@ -58,8 +58,8 @@ async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis:
         store.note(call, "active", state="active", codec="PCMU/8000", setup_ms=420, caller_mood="good")
         await until(lambda: redis.record(call).get("state") == "active")
         assert redis.live() == {call}
-        assert 0 < redis.ttl_s(f"gateway:lease:{call}") <= 1
-        assert 50 < redis.ttl_s(f"gateway:call:{call}") <= 60
+        assert 0 < redis.ttl_s(f"{{gateway}}:lease:{call}") <= 1
+        assert 50 < redis.ttl_s(f"{{gateway}}:call:{call}") <= 60
         (record,) = await store.live_calls()
         assert (record.call_id, record.worker, record.setup_ms, record.created_at) == (call, "w1", 420, 10.5)
         assert record.heartbeat_at is not None
@@ -70,11 +70,11 @@ async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis:
         kept = await store.call(call)
     assert kept is not None
     assert (kept.state, kept.end_reason, kept.from_uri) == ("ended", "caller_hung_up", "sip:a@x")
-    assert 50 < redis.ttl_s(f"gateway:call:{call}") <= 60
+    assert 50 < redis.ttl_s(f"{{gateway}}:call:{call}") <= 60
     assert "caller_mood" not in redis.record(call)
     assert [event["event"] for event in redis.events()] == ["routing", "active", "ended"]
     assert redis.events()[1]["caller_mood"] == "good"
-    assert redis.keys() == {f"gateway:call:{call}", "gateway:events"}
+    assert redis.keys() == {f"{{gateway}}:call:{call}", "{gateway}:events"}
 
 
 async def test_a_heartbeat_keeps_a_silent_call_alive(redis: RedisServer) -> None:
@@ -97,7 +97,7 @@ async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other
     last_beat = redis.record(call)["heartbeat_at"]
     async with opened(redis.settings()) as store, opened(redis.settings(), "w2") as rival:
         store.note(other, "routing", state="routing")
-        await until(lambda: redis.ttl_s(f"gateway:lease:{call}") < 0)
+        await until(lambda: redis.ttl_s(f"{{gateway}}:lease:{call}") < 0)
         assert [record.call_id for record in await store.live_calls()] == [other]
         reaped = await asyncio.gather(store.reap_dead_calls(), rival.reap_dead_calls())
         assert sorted(map(len, reaped)) == [0, 1]
@@ -107,7 +107,7 @@ async def test_the_calls_of_a_dead_worker_are_ended_once_and_kept_like_any_other
     record = redis.record(call)
     assert (record["state"], record["end_reason"], record["ended_by"]) == ("ended", "worker_died", "gateway")
     assert (record["from_uri"], record["ended_at"], record["worker"]) == ("sip:a@x", last_beat, "dead")
-    assert redis.ttl_s(f"gateway:call:{call}") > 86_000
+    assert redis.ttl_s(f"{{gateway}}:call:{call}") > 86_000
 
 
 async def test_a_call_that_was_taken_for_dead_is_whole_again_when_its_worker_is_back(redis: RedisServer) -> None:
@@ -116,7 +116,7 @@ async def test_a_call_that_was_taken_for_dead_is_whole_again_when_its_worker_is_
         store.note(call, "routing", state="active")
         await until(lambda: redis.live() == {call})
         with redis.client() as client:
-            client.delete(f"gateway:lease:{call}")
+            client.delete(f"{{gateway}}:lease:{call}")
         assert await rival.reap_dead_calls() == [call]
         assert await rival.live_calls() == []
         store.note(call, "turn", codec="PCMU/8000")
@@ -132,9 +132,9 @@ async def test_a_call_that_nobody_answered_is_kept_briefly_unless_we_placed_it(r
         store.note(refused, "refused", state="ended", direction="inbound")
         store.note(placed, "ended", state="ended", direction="outbound")
         store.note(answered, "ended", state="ended", direction="inbound", answered_at=3.5)
-    assert 50 < redis.ttl_s(f"gateway:call:{refused}") <= 100
-    assert 500 < redis.ttl_s(f"gateway:call:{placed}") <= 1000
-    assert 500 < redis.ttl_s(f"gateway:call:{answered}") <= 1000
+    assert 50 < redis.ttl_s(f"{{gateway}}:call:{refused}") <= 100
+    assert 500 < redis.ttl_s(f"{{gateway}}:call:{placed}") <= 1000
+    assert 500 < redis.ttl_s(f"{{gateway}}:call:{answered}") <= 1000
 
 
 async def test_counts_are_added_up_while_redis_is_away_and_written_once(durable: RedisServer) -> None:
@@ -286,7 +286,7 @@ async def test_odd_values_neither_raise_nor_stop_the_writer(redis: RedisServer) 
 async def test_a_key_of_a_wrong_type_does_not_block_the_others(redis: RedisServer) -> None:
     bad, good = new_call_id(time.time_ns()), new_call_id(time.time_ns())
     with redis.client() as client:
-        client.set("gateway:events", "not a stream")
+        client.set("{gateway}:events", "not a stream")
     async with opened(redis.settings()) as store:
         with structlog.testing.capture_logs() as logged:
             store.note(bad, "routing", state="routing")
@@ -368,10 +368,10 @@ async def test_a_refused_login_is_told_without_the_password(login: str) -> None:
 
 async def test_a_foreign_hash_among_the_live_calls_is_passed_over(redis: RedisServer) -> None:
     with redis.client() as client:
-        client.sadd("gateway:calls:live", "strange", "newer")
-        client.hset("gateway:call:strange", mapping={"setup_ms": "soon"})
-        client.hset("gateway:call:newer", mapping={"call_id": "newer", "a_field_of_tomorrow": "1"})
-        client.mset({"gateway:lease:strange": "w9", "gateway:lease:newer": "w9"})
+        client.sadd("{gateway}:calls:live", "strange", "newer")
+        client.hset("{gateway}:call:strange", mapping={"setup_ms": "soon"})
+        client.hset("{gateway}:call:newer", mapping={"call_id": "newer", "a_field_of_tomorrow": "1"})
+        client.mset({"{gateway}:lease:strange": "w9", "{gateway}:lease:newer": "w9"})
     async with opened(redis.settings()) as store:
         assert [record.call_id for record in await store.live_calls()] == ["newer"]
         assert await store.call("none") is None
@@ -402,24 +402,24 @@ async def test_the_state_of_trunks_is_written_renewed_and_gone_with_the_worker(r
     async with opened(redis.settings(), "w1") as first, opened(redis.settings(), "w2") as second:
         first.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
         second.note_trunk("main", state="registered", code=200, expires_s=300)
-        await until(lambda: len(redis.keys() & {"gateway:trunk:w1:main", "gateway:trunk:w2:main"}) == 2)
+        await until(lambda: len(redis.keys() & {"{gateway}:trunk:w1:main", "{gateway}:trunk:w2:main"}) == 2)
         first.note_trunk("main", state="registered", code=200, expires_s=300)
         await asyncio.sleep(1.2)  # longer than an expiry: the heartbeat renews it
         told = await first.trunks()
         assert [(state["worker"], state["state"]) for state in told] == [("w1", "registered"), ("w2", "registered")]
         assert "retry_s" not in told[0]
-        assert 0 < redis.ttl_s("gateway:trunk:w1:main") <= 1
+        assert 0 < redis.ttl_s("{gateway}:trunk:w1:main") <= 1
     left = redis.keys()
     assert not [key for key in left if ":trunk" in key]
 
 
 async def test_trunks_of_a_worker_that_died_are_forgotten(redis: RedisServer) -> None:
     with redis.client() as client:
-        client.sadd("gateway:trunks", "gateway:trunk:dead:main")
+        client.sadd("{gateway}:trunks", "{gateway}:trunk:dead:main")
     async with opened(redis.settings()) as store:
         assert await store.trunks() == []
         with redis.client() as client:
-            assert client.smembers("gateway:trunks") == set()
+            assert client.smembers("{gateway}:trunks") == set()
 
 
 async def test_trunks_are_written_when_redis_is_back(durable: RedisServer) -> None:

@@ -89,7 +89,7 @@ async def test_a_holder_that_died_is_followed_by_another_after_its_own_time_is_o
 
 
 async def test_a_state_is_the_holders_alone(redis: RedisServer) -> None:
-    key = "gateway:trunk:registrar:main"
+    key = "{gateway}:trunk:registrar:main"
     async with worker(redis, "a") as first:
         await until(lambda: first.token)
         first.leases.note("main", state="registered", code=200)
@@ -98,7 +98,7 @@ async def test_a_state_is_the_holders_alone(redis: RedisServer) -> None:
         assert (told["trunk"], told["worker"], told["state"]) == ("main", "a", "registered")
         assert told["token"] == str(first.token)
         with redis.client() as client:  # another took over meanwhile
-            client.hset("gateway:registrar:main", mapping={"holder": "b x", "token": first.token + 1})
+            client.hset("{gateway}:registrar:main", mapping={"holder": "b x", "token": first.token + 1})
         first.leases.note("main", state="failed", code=503)
         await until(lambda: first.lost == ["main"])
         with redis.client() as client:
@@ -109,12 +109,12 @@ async def test_a_late_holder_with_an_old_token_writes_nothing(redis: RedisServer
     async with worker(redis, "a") as first:
         await until(lambda: first.token)
         with redis.client() as client:  # its lease ran out, and it is taken anew with the next turn
-            client.hset("gateway:registrar:main", "until", 0)
+            client.hset("{gateway}:registrar:main", "until", 0)
         old = first.token
         first.leases.note("main", state="registered")
         await until(lambda: first.token > old)
         await first.store.trunks()
-        assert "gateway:trunk:registrar:main" not in names(redis)
+        assert "{gateway}:trunk:registrar:main" not in names(redis)
 
 
 async def test_the_last_one_learns_that_nobody_is_left(redis: RedisServer) -> None:

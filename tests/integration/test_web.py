@@ -377,7 +377,7 @@ async def test_health_tells_trunks_and_upstreams_of_all_workers(service: Minting
         nothing: dict[str, Any] = {"trunks": [], "upstreams": [], "dialplans": []}
         assert await health() == (200, {"status": "ok", "redis": "ok", **nothing})
         store.note_upstream("m", state="away", losses=5, detail="HTTP 503")
-        await until(lambda: redis.keys() & {"gateway:upstream:w1:m"})
+        await until(lambda: redis.keys() & {"{gateway}:upstream:w1:m"})
         status, told = await health()
         assert (status, told["status"]) == (200, "degraded")
         (upstream,) = told["upstreams"]
@@ -387,7 +387,7 @@ async def test_health_tells_trunks_and_upstreams_of_all_workers(service: Minting
             while (await health())[1]["status"] != "ok":
                 await asyncio.sleep(0.02)
         store.note_trunk("main", state="failed", code=403, reason="Forbidden", retry_s=300)
-        await until(lambda: redis.keys() & {"gateway:trunk:w1:main"})
+        await until(lambda: redis.keys() & {"{gateway}:trunk:w1:main"})
         status, told = await health()
         assert (status, told["status"]) == (200, "degraded")
         (trunk,) = told["trunks"]
@@ -424,7 +424,7 @@ def redis() -> Iterator[RedisServer]:
 
 def audited(redis: RedisServer) -> list[dict[str, str]]:
     with redis.client() as client:
-        return [fields for _, fields in client.xrange("gateway:audit")]
+        return [fields for _, fields in client.xrange("{gateway}:audit")]
 
 
 async def test_the_audit_stands_in_a_stream_of_its_own_and_survives_a_loss_of_redis(redis: RedisServer) -> None:
@@ -449,7 +449,7 @@ async def test_the_audit_stands_in_a_stream_of_its_own_and_survives_a_loss_of_re
     }
     assert second["result"] == "unknown_profile"
     assert redis.events() == []
-    assert redis.keys() == {"gateway:audit"}
+    assert redis.keys() == {"{gateway}:audit"}
 
 
 async def test_the_command_serves_until_it_is_told_to_stop(

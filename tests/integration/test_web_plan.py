@@ -92,7 +92,7 @@ async def test_a_client_is_told_how_every_plan_is_and_anybody_that_something_is_
     redis: RedisServer, store: RedisCallStore
 ) -> None:
     store.note_dialplan(**PlanState("0123456789ab", 12.5, 2, 7, 3, ("plan.yaml:3:5: no such thing",)).fields())
-    await until(lambda: redis.keys() & {"gateway:dialplan:w1"})
+    await until(lambda: redis.keys() & {"{gateway}:dialplan:w1"})
     async with serving(redis, store) as visitor:
         status, told = await visitor.ask("GET", "/dialplan")
         (plan,) = told["dialplans"]
@@ -125,7 +125,7 @@ async def test_strangers_learn_nothing_and_move_nothing(
         status, told = await visitor.ask(method, path, token=token)
         assert (status, told["error"]["code"]) == (401, "unauthorized")
         assert visitor.headers["WWW-Authenticate"] == "Bearer"
-    assert not redis.keys() & {"gateway:reload"}
+    assert not redis.keys() & {"{gateway}:reload"}
 
 
 async def test_a_reload_is_asked_for_in_redis_and_audited(redis: RedisServer, store: RedisCallStore) -> None:
@@ -134,11 +134,11 @@ async def test_a_reload_is_asked_for_in_redis_and_audited(redis: RedisServer, st
         first = await ReloadRequests(redis.settings(), store).newest()
         assert await visitor.ask("POST", "/dialplan/reload") == (202, {"status": "asked"})
         assert await ReloadRequests(redis.settings(), store).newest() != first
-        assert 80_000 < redis.ttl_s("gateway:reload") <= 86_400
+        assert 80_000 < redis.ttl_s("{gateway}:reload") <= 86_400
         assert (await visitor.ask("GET", "/dialplan/reload"))[0] == 405
-    await until(lambda: redis.keys() & {"gateway:audit"})
+    await until(lambda: redis.keys() & {"{gateway}:audit"})
     with redis.client() as client:
-        _, entry = client.xrange("gateway:audit")[0]
+        _, entry = client.xrange("{gateway}:audit")[0]
     assert {name: entry[name] for name in ("client", "source", "result", "worker")} == {
         "client": "shop",
         "source": "127.0.0.1",
@@ -166,9 +166,9 @@ async def test_without_redis_nobody_is_asked_and_that_is_said(redis: RedisServer
 async def test_what_somebody_else_wrote_into_redis_breaks_nothing(redis: RedisServer, store: RedisCallStore) -> None:
     with redis.client() as client:
         for number, mistakes in enumerate(("{", '{"a": 1}', "[1]")):
-            key = f"gateway:dialplan:x{number}"
+            key = f"{{gateway}}:dialplan:x{number}"
             client.hset(key, mapping={"worker": f"x{number}", "mistakes": mistakes, "failures": "many"})
-            client.sadd("gateway:dialplans", key)
+            client.sadd("{gateway}:dialplans", key)
     async with serving(redis, store) as visitor:
         status, told = await visitor.ask("GET", "/dialplan")
         assert status == 200

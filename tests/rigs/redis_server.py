@@ -90,11 +90,11 @@ class RedisServer:
 
     def record(self, call_id: str) -> dict[str, str]:
         with self.client() as client:
-            return dict(client.hgetall(f"gateway:call:{call_id}"))
+            return dict(client.hgetall(f"{{gateway}}:call:{call_id}"))
 
     def live(self) -> set[str]:
         with self.client() as client:
-            return set(client.smembers("gateway:calls:live"))
+            return set(client.smembers("{gateway}:calls:live"))
 
     def ttl_s(self, key: str) -> float:
         with self.client() as client:
@@ -106,4 +106,4 @@ class RedisServer:
 
     def events(self) -> list[dict[str, str]]:
         with self.client() as client:
-            return [fields for _, fields in client.xrange("gateway:events")]
+            return [fields for _, fields in client.xrange("{gateway}:events")]
