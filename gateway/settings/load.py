@@ -18,8 +18,9 @@ from pydantic_core import ErrorDetails
 
 from gateway.errors import ConfigError
 from gateway.redact import mask_keys, shown
+from gateway.settings.cost import ModelPrices
 from gateway.settings.section import Section
-from gateway.settings.sections import ModelPrices, Settings
+from gateway.settings.sections import Settings
 from gateway.settings.sip import TrunkSettings, trunk_mistakes
 from gateway.settings.sources import FALLBACKS, Given, SettingSources, add_secrets_of_folder, did_you_mean
 

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.settings.cost import ModelPrices
 from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
@@ -32,7 +33,6 @@ from gateway.settings.section import (
     PositiveSeconds,
     RedisUrl,
     Section,
-    UsDollars,
     WebSocketUrl,
     WebUrl,
     listed,
@@ -228,18 +228,6 @@ class WebSettings(Section):
         return value
 
 
-class ModelPrices(Section):
-    """What a model costs, in US dollars per million tokens. None: not known, and neither is the cost of a call."""
-
-    text_in: UsDollars | None = None
-    cached_text_in: UsDollars | None = Field(None, description="if not set, text_in")
-    audio_in: UsDollars | None = None
-    cached_audio_in: UsDollars | None = Field(None, description="if not set, audio_in")
-    text_out: UsDollars | None = None
-    audio_out: UsDollars | None = None
-    transcription_minute: UsDollars | None = Field(None, description="per minute of the caller's speech")
-
-
 class LogSettings(Section):
     """What the log looks like."""
 
@@ -273,7 +261,9 @@ class Settings(BaseModel):
     )
     secrets: dict[Name, SecretStr] = Field({}, description="secrets that dialplans and trunks refer to: name -> value")
     secrets_folder: Path | None = Field(None, description="folder of secrets, one per file: file name -> content")
-    prices: dict[str, ModelPrices] = Field({}, description="prices of models in USD: model -> prices")
+    prices: dict[str, ModelPrices] = Field(
+        {}, description="prices of models in USD, instead of the shipped ones: model -> prices"
+    )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

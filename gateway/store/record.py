@@ -78,7 +78,7 @@ class CallRecord(BaseModel):
     )
     tokens_in: int | None = Field(None, description="tokens the model read, cached ones too")
     tokens_out: int | None = Field(None, description="tokens the model made")
-    cost_usd: float | None = Field(None, description="estimated cost by the price table; none without a price")
+    cost_usd: float | None = Field(None, description="estimated cost so far, by the price table; none without a price")
 
     def to_hash(self) -> dict[str, str]:
         """Return the flat form: field name -> text, unknown fields left out."""

@@ -16,6 +16,7 @@ from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkRounds, UplinkTap
 from gateway.call.events import IncomingInvite, Routed
 from gateway.call.ports import AgentSetup
+from gateway.cost.prices import shipped_prices
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.redact import Redactor, secrets_in
@@ -29,7 +30,6 @@ from gateway.upstream.realtime.access.connect import RealtimeConnector
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.upstream.realtime.config import end_of_speech_ms
 from gateway.worker.live_plan import PreparedPlan
-from gateway.worker.prices import estimate
 from gateway.worker.switchboard import DialOrder, PhoneSide
 
 UPLINK_CAPACITY_MS = 2000
@@ -71,6 +71,7 @@ class CallBuilder:
         self._recordings = recordings
         self._phone = phone
         self._redact = Redactor(secrets_in(settings))
+        self._prices = shipped_prices().with_own(settings.prices)
         self._tone = tone_filler(phone)  # for callers who wait before any agent came
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
@@ -138,7 +139,7 @@ class CallBuilder:
             http=self._webhooks,
             redact=self._redact,
         )
-        price = partial(estimate, prices=settings.prices.get(profile.model))
+        price = partial(self._prices.cost, model=profile.model, transcription=profile.transcription)
         return AgentSetup(agent, routed, tools, price, may_record=profile.recording.mode != "off")
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:

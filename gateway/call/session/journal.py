@@ -16,7 +16,7 @@ Besides that the journal works out what no single event says:
   the transcript of an interrupted item.
 - *Latencies*: ``setup_ms`` and ``first_audio_ms`` of the call, ``turn_latency_ms`` from the end of the caller's speech
   to the agent's answer, ``interruption_ms`` from the caller's first word to the agent's last frame.
-- *Cost*: tokens, added up per agent at its own price (``Bill``).
+- *Cost*: tokens, added up per agent at its own price (``Bill``), in the record with each ``usage`` of the service.
 
 The note of the end is held back until everything of the call is released (``end``): nothing follows it.
 """
@@ -209,6 +209,7 @@ class Journal:
             return {"answers_missing": self._missing, "answer_missing_why": noted.values.get("why", "")}
         if noted.name == "usage":
             self._bill.add(noted.values)
+            return self._bill.total()
         elif noted.name == "agent_retry":
             self._last_retry = str(noted.values.get("detail", ""))
         return {}

@@ -51,7 +51,6 @@ class Problems:
         self._odd: set[tuple[str, str]] = set()
         self._unknown: set[str] = set()
         self._mcp_servers: dict[str, str] = {}  # item of the import -> name of the server
-        self._unpriced = False
 
     def __len__(self) -> int:
         return len(self._told)
@@ -119,12 +118,6 @@ class Problems:
         fields = {"server_label": label} if label else {}
         _log.warning("mcp_failed", call_id=self._call_id, **fields)
         return [Noted(self._call_id, "mcp_failed", fields)]
-
-    def transcription_unpriced(self) -> None:
-        """Log, once, that the transcripts are billed by tokens, for which the price table has no place."""
-        if not self._unpriced:
-            self._unpriced = True
-            _log.info("transcription_not_in_cost", call_id=self._call_id, detail="billed by tokens, counted alone")
 
 
 def client_event_of(event_id: str | None) -> str:

@@ -60,10 +60,7 @@ class Transcripts:
         if event.transcript.strip():
             events.append(CallerSpoke(self._call_id, event.item_id, event.transcript))
         if event.usage:
-            used = transcription_fields(event.usage)
-            if "transcription_seconds" not in used:
-                self._problems.transcription_unpriced()
-            events.append(Noted(self._call_id, "usage", used))
+            events.append(Noted(self._call_id, "usage", transcription_fields(event.usage)))
         return events
 
     def on_transcript_failed(self, event: server.CallerTranscriptFailed) -> list[UpstreamEvent]:

@@ -382,6 +382,16 @@ async def test_the_record_sums_up_tokens_and_their_cost() -> None:
     assert (record["tokens_in"], record["tokens_out"], record["cost_usd"]) == (35, 8, 0.03)
 
 
+async def test_the_record_has_the_cost_so_far_with_each_usage() -> None:
+    stage = Stage(price=lambda used: used["audio_in"] * 0.001)
+    await stage.talk()
+    await emit(stage, Noted(CALL, "usage", {"audio_in": 20, "audio_out": 7}))
+    assert stage.store.record()["cost_usd"] == 0.02
+    await emit(stage, Noted(CALL, "usage", {"audio_in": 10}))
+    assert stage.store.fields_of("usage") | {"cost_usd": 0.03, "tokens_in": 30} == stage.store.fields_of("usage")
+    await hang_up(stage)
+
+
 async def test_a_call_whose_prices_are_not_known_has_tokens_but_no_cost() -> None:
     stage = Stage()
     await stage.talk()

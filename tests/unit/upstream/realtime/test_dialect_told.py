@@ -293,20 +293,6 @@ def test_tools_that_could_not_be_imported_are_noted_with_their_server() -> None:
     assert told.hear("mcp_list_tools.completed", item_id="item_m") == []
 
 
-def test_transcripts_without_a_price_are_logged_once() -> None:
-    told = Told()
-    completed = "conversation.item.input_audio_transcription.completed"
-    tokens = {"type": "tokens", "output_tokens": 7, "input_token_details": {"audio_tokens": 20}}
-
-    with capture_logs() as logs:
-        told.hear(completed, item_id="item_0", transcript="Hi.", usage={"type": "duration", "seconds": 1.5})
-        assert logs == []
-        for number in range(1, 4):
-            told.hear(completed, item_id=f"item_{number}", transcript="Hi.", usage=tokens)
-
-    assert [log["event"] for log in logs] == ["transcription_not_in_cost"]
-
-
 # A service that takes less than was asked
 
 
