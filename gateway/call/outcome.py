@@ -4,6 +4,7 @@ How a call ended: why, who ended it, and which SIP status says so.
 Every ending comes from here: ``outcome_of`` turns an error of the gateway into an outcome, ``outcome_of_no_answer`` the
 final response to a call of ours, ``outcome_of_own_end`` an end that our SIP side brought about. The others are plain
 values that the rules of ``call/machine/`` make. An answered call ends with a BYE, any other with ``Outcome.code``.
+What each reason means, whose fault it is and what to do about it: ``call/end_reasons.py``.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ class Side(StrEnum):
 
     CALLER = "caller"
     AGENT = "agent"
+    GATEWAY = "gateway"
+
+
+class Fault(StrEnum):
+    """Whose fault the end of a call is: who has to change something for the next call to end otherwise."""
+
+    NOBODY = "nobody"
+    CALLER = "caller"
+    CARRIER = "carrier"
+    UPSTREAM = "upstream"
+    CONFIGURATION = "configuration"
     GATEWAY = "gateway"
 
 
@@ -110,6 +122,7 @@ class Outcome:
         caller_code: SIP status for the caller if it differs from ``sip_code``: not every status that somebody else sent
             is one for the caller to act on.
         cause: ITU-T Q.850 cause for the SIP side; 0 derives it from the status.
+        fault: whose fault it is; None takes what ``end_reasons.py`` says of the reason.
     """
 
     reason: EndReason
@@ -120,6 +133,7 @@ class Outcome:
     by: Side | None = None
     caller_code: int | None = None
     cause: int = 0
+    fault: Fault | None = None
 
     @property
     def ended_by(self) -> Side:
@@ -155,7 +169,9 @@ def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
         case AgentRefused():
             return Outcome(EndReason.AGENT_REFUSED, str(error), sip_code)
         case AgentLost() | AgentError():
-            return Outcome(EndReason.AGENT_LOST, str(error), sip_code)
+            redirected = 300 <= (error.http_status or 0) < 400  # the address in the settings is not the service's
+            fault = Fault.CONFIGURATION if redirected else None
+            return Outcome(EndReason.AGENT_LOST, str(error), sip_code, fault=fault)
         case SipError():
             return Outcome(EndReason.SIP_ERROR, str(error), 500)
         case _:
@@ -177,6 +193,8 @@ _BY_CAUSE = {
     **dict.fromkeys((34, 42, 44, 47, 58), EndReason.CONGESTION),
     **dict.fromkeys((2, 3, 27, 38, 41, 65, 79, 88, 102, 111), EndReason.UNREACHABLE),
 }
+# A trunk refuses calls with 403, people do with 603; with 401 and 407 it wants a password that is missing or wrong.
+_FAULT_OF_STATUS = {401: Fault.CONFIGURATION, 403: Fault.CARRIER, 407: Fault.CONFIGURATION}
 _REDIRECTION = 23
 _STATUS_OF_CAUSE = {1: 404, 17: 486, 18: 480, 19: 480, 20: 480, 21: 403, 22: 410, 26: 404, 28: 484, 55: 403}
 
@@ -198,7 +216,8 @@ def outcome_of_no_answer(code: int, reason: str, cause: int = 0, contacts: tuple
     by_status = _BY_STATUS.get(code, EndReason.UNREACHABLE)
     by_cause = _BY_CAUSE.get(cause, by_status)
     caller_code = _STATUS_OF_CAUSE.get(cause) if by_cause is not by_status else None
-    return Outcome(by_cause, detail, code, caller_code=caller_code, cause=cause)
+    fault = _FAULT_OF_STATUS.get(code) if by_cause is by_status else None
+    return Outcome(by_cause, detail, code, caller_code=caller_code, cause=cause, fault=fault)
 
 
 _LOST = frozenset({408, 481, 504})
@@ -214,5 +233,9 @@ def outcome_of_own_end(code: int, reason: str) -> Outcome:
             if it no longer knows the call, 415 or 488 if its SDP is unusable.
         reason: the same in words.
     """
-    found = EndReason.SIGNALLING_LOST if code in _LOST else EndReason.SIP_ERROR
-    return Outcome(EndReason.NO_COMMON_MEDIA if code in _NO_MEDIA else found, f"{code} {reason}".rstrip(), code)
+    detail = f"{code} {reason}".rstrip()
+    if code in _NO_MEDIA:
+        return Outcome(EndReason.NO_COMMON_MEDIA, detail, code)
+    if code in _LOST:
+        return Outcome(EndReason.SIGNALLING_LOST, detail, code)
+    return Outcome(EndReason.SIP_ERROR, detail, code, fault=Fault.CARRIER)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from gateway.call.end_reasons import explained, fault_of
 from gateway.call.outcome import EndReason, Outcome
 from gateway.cli.render import say
 from gateway.cli.serve import simulated
@@ -93,4 +94,5 @@ def dial(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(call())
     say(f"{outcome.reason.replace('_', ' ')}" + (f": {outcome.detail}" if outcome.detail else ""))
+    say(explained(outcome.reason, fault_of(outcome)))
     raise typer.Exit(int(_EXITS.get(outcome.reason, DialExit.FAILED)))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.audio.wav import read_stereo_wav
+from gateway.call.end_reasons import explained
 from gateway.child_process import ChildFailed, ChildProcess
 from gateway.errors import ConfigError
 from gateway.lab.callers.gateway_process import GatewayProcess, on_loopback
@@ -127,6 +128,8 @@ def _told_by_gateway(events: list[dict[str, str]]) -> Iterator[StoryLine]:
             words += [
                 f"{name.removesuffix('_ms').replace('_', ' ')} {event[name]} ms" for name in _LATENCIES if name in event
             ]
+            if "end_reason" in event:
+                words.append(f"({explained(event['end_reason'], event.get('fault', ''))})")
             yield StoryLine(float(event["at"]), "gateway", event["event"].replace("_", " "), " ".join(words))
 
 

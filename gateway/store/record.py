@@ -51,6 +51,9 @@ class CallRecord(BaseModel):
     end_reason: str | None = Field(None, description="why it ended, one of a fixed list: caller_hung_up, no_rtp, ...")
     end_detail: str | None = Field(None, description="the same in words")
     ended_by: str | None = Field(None, description="caller, agent or gateway")
+    fault: str | None = Field(
+        None, description="whose fault the end was: nobody, caller, carrier, upstream, configuration or gateway"
+    )
     sip_code: int | None = Field(
         None, description="SIP status a call was refused with, as the refusing side sent it; 200 for an answered one"
     )

@@ -16,8 +16,10 @@ from typing import Protocol
 
 import structlog
 
+from gateway.call.end_reasons import explained
 from gateway.call.events import Scalar
 from gateway.call.machine.phase import Phase
+from gateway.call.outcome import Fault
 from gateway.call.ports import Clock, SessionStore, TimerHandle
 from gateway.ids import CallId
 
@@ -117,4 +119,10 @@ class CallLog:
             self._store.count("answers_missing", str(fields.get("why", "")))
         self._store.note(call_id, event, **fields)
         if "state" in fields and event != Phase.ROUTING.value:
-            _log.info("call_state", call_id=call_id, **fields)
+            _log.info("call_state", call_id=call_id, **fields, **_advice(fields))
+
+
+def _advice(fields: Mapping[str, Scalar]) -> dict[str, str]:
+    """Return what the log adds to the end of a call that is somebody's fault."""
+    fault = str(fields.get("fault", Fault.NOBODY))
+    return {} if fault == Fault.NOBODY else {"advice": explained(str(fields.get("end_reason")), fault)}

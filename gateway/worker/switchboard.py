@@ -26,6 +26,7 @@ import structlog
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.end_reasons import fault_of
 from gateway.call.events import CallEvent, IncomingInvite, MediaUp, Planned, Routed, Scalar, StopAsked
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, SessionStore, SipLeg, Sounds
@@ -394,6 +395,7 @@ class Switchboard:
             end_reason=outcome.reason,
             end_detail=outcome.detail,
             ended_by=outcome.ended_by,
+            fault=fault_of(outcome),
             sip_code=outcome.sip_code,
         )
 

@@ -130,6 +130,7 @@ async def test_how_nobody_came_to_the_telephone_is_told_apart(tmp_path: Path) ->
             assert await callee.finish() == 0, callee.output
         assert callee.count("CANCEL") == 1
         assert "no answer within 1.5 s" in call.output
+        assert "Fault: caller." in call.output
 
     async def to_nowhere(here: Desk) -> None:
         async with here.dial(f"{sip(free_port())};transport=tcp", "--agent", "seller") as call:

@@ -18,7 +18,7 @@ from gateway.call.machine.ivr import bridge_silence, without_agent
 from gateway.call.machine.phase import MESSAGE_LIMIT_S, PATIENCE, RINGING, SETUP, CallStage, Phase
 from gateway.call.machine.state import AgentState, CallState, Orders, cancel_timer, enter, start_timer
 from gateway.call.machine.tool_calls import is_new, settle_filler
-from gateway.call.outcome import EndReason, Outcome, outcome_of
+from gateway.call.outcome import EndReason, Fault, Outcome, outcome_of
 
 # To the conversation
 
@@ -89,7 +89,7 @@ def agent_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
 
 def media_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
     """End a call whose media does not come up: nothing else would be heard either."""
-    return end(call, _set_up_overdue(call, "media"))
+    return end(call, replace(_set_up_overdue(call, "media"), fault=Fault.CARRIER))
 
 
 def rung_enough(call: CallState, _event: ev.TimerFired) -> Orders:

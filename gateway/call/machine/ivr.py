@@ -18,7 +18,7 @@ from gateway.call.machine.ending import close_agent, end, join
 from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER, TRANSFER_LIMIT_S, CallStage, Phase
 from gateway.call.machine.playback import fall_silent, fill, flush, pause
 from gateway.call.machine.state import CallState, Orders, SecondLegState, cancel_stage_timers, enter, start_timer
-from gateway.call.outcome import EndReason, Outcome, Side, outcome_of_no_answer
+from gateway.call.outcome import EndReason, Fault, Outcome, Side, outcome_of_no_answer
 from gateway.call.steps import Step, TalkTo
 
 # The steps that need no agent; worker/compile.py makes them
@@ -158,7 +158,8 @@ def choice_failed(call: CallState, event: ev.ChoiceFailed) -> Orders:
     if call.stage is not CallStage.CHOOSING:
         return ()
     call.stage = CallStage.NONE
-    return without_agent(call, Outcome(EndReason.INTERNAL_ERROR, event.detail, 500))
+    outcome = Outcome(EndReason.INTERNAL_ERROR, event.detail, 500, fault=Fault.CONFIGURATION)
+    return without_agent(call, outcome)
 
 
 def _part(call: CallState) -> Orders:
@@ -222,7 +223,8 @@ def set_up_overdue(call: CallState, _event: ev.TimerFired) -> Orders:
     """Go on without early media if the network blocks it; end a call that gets no media at all."""
     if call.stage is CallStage.EARLY:
         return _sounded(call)
-    return end(call, Outcome(EndReason.SETUP_TIMEOUT, f"no media within {call.limits.setup_limit_s:g} s"))
+    detail = f"no media within {call.limits.setup_limit_s:g} s"
+    return end(call, Outcome(EndReason.SETUP_TIMEOUT, detail, fault=Fault.CARRIER))
 
 
 def _be_heard(call: CallState, *, early: bool = False) -> Orders:

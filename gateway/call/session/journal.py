@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from gateway.audio.played import PlayedItem
 from gateway.call import actions as do
 from gateway.call import events as ev
+from gateway.call.end_reasons import fault_of
 from gateway.call.events import Scalar
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
@@ -260,6 +261,7 @@ class Journal:
                     "end_reason": outcome.reason.value,
                     "end_detail": f"{outcome.detail}: {why}" if why else outcome.detail,
                     "ended_by": outcome.ended_by.value,
+                    "fault": fault_of(outcome).value,
                     "sip_code": code if self._answered is None else 200,
                 }
             case _:

@@ -81,6 +81,7 @@ def test_the_fields_are_those_agreed_on() -> None:
         *("dialplan", "limit_exceeded", "metadata", "tx_lost", "rtt_ms", "mos", "late_frames", "underruns"),
         *("transport", "tls_name", "answers_missing", "answer_missing_why"),
         *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
+        "fault",
     } == RECORD_FIELDS
 
 

@@ -128,3 +128,13 @@ def test_answers_that_did_not_come_are_counted_by_what_came_instead() -> None:
         desk.journal.note(call, "answer_missing", why=why)
 
     assert desk.store.counts == {("answers_missing", "failed"): 2, ("answers_missing", "stalled"): 1}
+
+
+def test_the_log_says_what_to_do_about_an_end_that_is_somebodys_fault() -> None:
+    desk = Desk()
+    call = desk.begin("outbound")
+    with capture_logs() as logs:
+        desk.journal.note(call, "ended", state="ended", end_reason="no_rtp", fault="carrier")
+        desk.journal.note(call, "ended", state="ended", end_reason="caller_hung_up", fault="nobody")
+    assert "Fault: carrier. With `rx_packets` 0" in logs[0]["advice"]
+    assert "advice" not in logs[1]

@@ -11,7 +11,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
-from gateway.call.outcome import EndReason, Outcome
+from gateway.call.outcome import EndReason, Fault
 from gateway.call.steps import TalkTo
 from gateway.errors import AgentRefused
 from tests.unit.call.machine.plans import (
@@ -59,7 +59,13 @@ def test_an_agent_that_cannot_be_made_refuses_the_caller() -> None:
     machine = after(AGENT)
     actions = machine.handle(ev.ChoiceFailed(CALL, "agent: no such value"))
     assert actions == (do.HangUp(500, "Internal error"), do.StartTimer("ending", 5))
-    assert outcome_of(machine, actions) == Outcome(EndReason.INTERNAL_ERROR, "agent: no such value", 500)
+    outcome = outcome_of(machine, actions)
+    assert (outcome.reason, outcome.detail, outcome.sip_code) == (
+        EndReason.INTERNAL_ERROR,
+        "agent: no such value",
+        500,
+    )
+    assert outcome.fault is Fault.CONFIGURATION
 
 
 def test_an_agent_that_cannot_be_made_leaves_the_call_to_the_next_step() -> None:
@@ -137,8 +143,11 @@ def test_an_agent_lost_while_the_answer_is_on_its_way_is_followed_by_another_who
 
 def test_missing_media_is_no_fault_of_an_agent_and_ends_the_call() -> None:
     machine = after(replace(AGENT, otherwise=SORRY), ROUTED, READY)
-    assert outcome_of(machine, machine.handle(fired("setup"))) == Outcome(
-        EndReason.SETUP_TIMEOUT, "no media within 8 s", 480
+    outcome = outcome_of(machine, machine.handle(fired("setup")))
+    assert (outcome.reason, outcome.detail, outcome.fault) == (
+        EndReason.SETUP_TIMEOUT,
+        "no media within 8 s",
+        Fault.CARRIER,
     )
 
 

@@ -11,10 +11,11 @@ from gateway.audio.played import PlayoutPosition
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
+from gateway.call.end_reasons import fault_of
 from gateway.call.machine import machine as machine_module
 from gateway.call.machine.machine import RULES, CallMachine
 from gateway.call.machine.phase import Phase
-from gateway.call.outcome import EndReason, Outcome, Side
+from gateway.call.outcome import EndReason, Fault, Outcome, Side
 from gateway.errors import AgentLost, AgentRefused, IllegalEvent, WireError
 from gateway.ids import CallId
 
@@ -131,8 +132,9 @@ def test_a_dialog_that_ends_unasked_on_our_side_is_not_the_callers_doing(
 ) -> None:
     gone = ev.LegClosed(CALL, by_caller=False, code=code, reason="Words")
     outcome = outcome_in(machine_after(*way).handle(gone))
-    assert outcome == Outcome(reason, f"{code} Words", code)
-    assert outcome.ended_by is Side.GATEWAY
+    fault = Fault.CARRIER if reason is EndReason.SIP_ERROR else None
+    assert outcome == Outcome(reason, f"{code} Words", code, fault=fault)
+    assert (outcome.ended_by, fault_of(outcome)) == (Side.GATEWAY, Fault.CARRIER)
 
 
 @pytest.mark.parametrize("way", [TO_RINGING, TO_ANSWERING])
@@ -185,9 +187,12 @@ def test_what_ends_a_talk_closes_the_agent_and_hangs_up(event: ev.CallEvent, rea
 
 
 @pytest.mark.parametrize(
-    ("way", "detail"), [(TO_RINGING, "no agent within 8 s"), (TO_ANSWERING, "no media within 8 s")]
+    ("way", "detail", "fault"),
+    [(TO_RINGING, "no agent within 8 s", Fault.UPSTREAM), (TO_ANSWERING, "no media within 8 s", Fault.CARRIER)],
 )
-def test_a_set_up_that_takes_too_long_refuses_the_call(way: tuple[ev.CallEvent, ...], detail: str) -> None:
+def test_a_set_up_that_takes_too_long_refuses_the_call(
+    way: tuple[ev.CallEvent, ...], detail: str, fault: Fault
+) -> None:
     machine = machine_after(*way)
     assert machine.handle(ev.TimerFired(CALL, "setup")) == (
         do.CloseAgent(),
@@ -195,7 +200,8 @@ def test_a_set_up_that_takes_too_long_refuses_the_call(way: tuple[ev.CallEvent, 
         do.StartTimer("ending", 5.0),
     )
     outcome = outcome_in(machine.handle(ev.TimerFired(CALL, "ending")))
-    assert outcome == Outcome(EndReason.SETUP_TIMEOUT, detail, 480)
+    assert (outcome.reason, outcome.detail, outcome.sip_code) == (EndReason.SETUP_TIMEOUT, detail, 480)
+    assert fault_of(outcome) is fault
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ async def test_a_call_is_rung_answered_greeted_and_written_down(stage: Stage) ->
         "end_reason": "caller_hung_up",
         "end_detail": "200 OK",
         "ended_by": "caller",
+        "fault": "nobody",
         "sip_code": 200,
     }
 
