@@ -27,6 +27,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 MAX_FILE_LINES = 700
 MAX_FUNCTION_LINES = 50
 CATCHES_ALL = {
+    "gateway/store/commands.py",  # what one command brings about must not end the reading of others
     "gateway/worker/live_plan.py",  # a plan that nobody thought of must not end the looking for the next one
     "gateway/worker/switchboard.py",
     "gateway/sip/native/guard.py",

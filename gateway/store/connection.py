@@ -19,12 +19,13 @@ CANCEL_AGAIN_S = 0.5
 AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
-def connect(settings: RedisSettings) -> Redis:
+def connect(settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S) -> Redis:
     """
     Return a client that gives text and repeats nothing by itself; it connects with its first command.
 
     Args:
         settings: ``url`` must be set.
+        answer_limit_s: how long an answer may take; longer for one who waits inside Redis (BLOCK).
     """
     if settings.url is None:
         raise ValueError("settings.url is None: start a private server and put its URL there")
@@ -32,7 +33,7 @@ def connect(settings: RedisSettings) -> Redis:
         str(settings.url),
         decode_responses=True,
         encoding_errors="replace",
-        socket_timeout=COMMAND_LIMIT_S,
+        socket_timeout=answer_limit_s,
         socket_connect_timeout=COMMAND_LIMIT_S,
         retry=Retry(NoBackoff(), 0),  # who asks has a rule of its own
     )
