@@ -13,7 +13,23 @@ import sys
 
 import typer
 
-from gateway.cli import bench, call, check, demo, dial, dialplan, edge, fleet, render, serve, simulator, web
+from gateway.cli import (
+    bench,
+    call,
+    calls,
+    check,
+    demo,
+    dial,
+    dialplan,
+    edge,
+    fleet,
+    render,
+    serve,
+    simulator,
+    trunks,
+    web,
+    workers,
+)
 from gateway.errors import GatewayError
 from gateway.threads import enter_role
 
@@ -21,7 +37,6 @@ app = typer.Typer(
     name="gateway",
     help="A phone number for a realtime voice model: SIP on one side, the OpenAI Realtime API on the other.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
@@ -32,6 +47,9 @@ app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("web")(web.web)
+app.add_typer(calls.app, name="calls")
+app.add_typer(workers.app, name="workers")
+app.add_typer(trunks.app, name="trunks")
 app.add_typer(dialplan.app, name="dialplan")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(edge.app, name="edge")

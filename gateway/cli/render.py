@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 _out = Console(highlight=False, soft_wrap=True)
@@ -26,12 +31,41 @@ def raw(text: str) -> None:
     _out.file.write(text)
 
 
+def as_json(value: Any) -> None:
+    """Print a value as JSON, in one line: what another program reads."""
+    _out.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    _out.file.flush()
+
+
+def binary() -> BinaryIO:
+    """Return standard output for bytes."""
+    return sys.stdout.buffer
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; a column whose name ends in ``ms``, ``s``, ``%`` or ``MB`` is aligned to the right."""
+    """Print a table; a column whose name ends in ``ms``, ``s``, ``%``, ``MB`` or ``$`` is aligned to the right."""
+    _out.print(_drawn(title, columns, rows))
+
+
+@contextmanager
+def live_tables() -> Iterator[Callable[[str, Sequence[str], Iterable[Sequence[str]]], None]]:
+    """Give a function like ``table`` that draws each table in the place of the one before."""
+    with Live(console=_out, auto_refresh=False, transient=False) as live:
+        yield lambda title, columns, rows: live.update(_drawn(title, columns, rows), refresh=True)
+
+
+def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        numeric = column.rpartition(" ")[2] in ("ms", "s", "%", "MB")
+        numeric = column.rpartition(" ")[2] in ("ms", "s", "%", "MB", "$")
         drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(cell.replace("[", r"\[") for cell in row))
-    _out.print(drawn)
+        drawn.add_row(*(_plain(cell) for cell in row))
+    return drawn
+
+
+def _plain(cell: str) -> str:
+    """Return text of strangers as it is: no markup, and no sequence that a terminal would act on."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in cell
+    ).replace("[", r"\[")

@@ -11,8 +11,6 @@ import asyncio
 import json
 import os
 import socket
-import stat
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +18,7 @@ from typing import Any, Self
 
 from gateway.errors import ConfigError, GatewayError
 from gateway.settings.sections import Settings
+from gateway.settings.sources import runtime_folder
 
 LONGEST_BYTES = 2**20
 ANSWER_LIMIT_S = 120.0
@@ -48,14 +47,7 @@ def control_path(settings: Settings, environment: Mapping[str, str], *, pid: int
     if not (settings.sip.port or pid):
         raise ConfigError("fleet.control: sip.port is 0, so nothing tells which fleet; name its socket with --control")
     name = f"gateway-fleet-{settings.sip.port or f'of-{pid}'}.sock"
-    if session := environment.get("XDG_RUNTIME_DIR"):
-        return Path(session) / name
-    folder = Path(tempfile.gettempdir()) / f"gateway-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(f"fleet.control: {folder} is not a folder of ours alone; set fleet.control to another path")
-    return folder / name
+    return runtime_folder(environment) / name
 
 
 class ControlSocket:

@@ -27,7 +27,7 @@ from gateway.settings.sources import FALLBACKS, Given, SettingSources, add_secre
 SECRET_FIELDS = frozenset(
     {
         *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
-        *("realtime.safety_key", "redis.url", "web.clients", "secrets", "edge.key"),
+        *("realtime.safety_key", "redis.url", "web.clients", "api.token", "secrets", "edge.key"),
     }
 )
 """Values that are or may hold a secret: no message repeats them."""

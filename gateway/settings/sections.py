@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from gateway.settings.cost import ModelPrices
+from gateway.settings.api import ApiSettings
 from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
@@ -253,6 +254,7 @@ class Settings(BaseModel):
     call: CallSettings = CallSettings()
     recording: RecordingSettings = RecordingSettings()
     web: WebSettings = WebSettings()
+    api: ApiSettings = ApiSettings()
     fleet: FleetSettings = FleetSettings()
     edge: EdgeSettings = EdgeSettings()
     log: LogSettings = LogSettings()

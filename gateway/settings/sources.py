@@ -10,6 +10,8 @@ import difflib
 import json
 import os
 import re
+import stat
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dotenv.parser import parse_stream
+
+from gateway.errors import ConfigError
 
 ENV_PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
@@ -257,6 +261,28 @@ def service_environment() -> dict[str, str]:
     """Return what the service manager and the login session say of this process: addresses, limits, folders."""
     names = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "XDG_RUNTIME_DIR")
     return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def runtime_folder(environment: Mapping[str, str]) -> Path:
+    """
+    Return the folder for what only this user's processes may see while they run; it exists.
+
+    Args:
+        environment: ``XDG_RUNTIME_DIR`` if it is set.
+
+    Raises:
+        ConfigError: the folder that stands in for it belongs to somebody else.
+    """
+    if session := environment.get("XDG_RUNTIME_DIR"):
+        return Path(session)
+    folder = Path(tempfile.gettempdir()) / f"gateway-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigError(
+            f"XDG_RUNTIME_DIR: not set, and {folder} is not a folder of ours alone; set it, or remove that"
+        )
+    return folder
 
 
 def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
