@@ -37,7 +37,7 @@ CATCHES_ALL = {
 }
 OWNED = {
     "pjsua2": re.compile(r"gateway/sip/"),
-    "websockets": re.compile(r"gateway/(upstream/link\.py|lab/simulator/)"),
+    "websockets": re.compile(r"gateway/(upstream/link\.py|api_client/listen\.py|lab/simulator/)"),
     "dns": re.compile(r"gateway/sip/location/resolver\.py"),
     "aiohttp": re.compile(r"gateway/(tools/|web/|upstream/realtime/access/secrets\.py|lab/simulator/)"),
     "jsonschema": re.compile(r"gateway/(dialplan/read/parameters|tools/arguments)\.py"),

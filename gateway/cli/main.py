@@ -21,6 +21,7 @@ from gateway.cli import (
     demo,
     dial,
     dialplan,
+    doctor,
     edge,
     fleet,
     render,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("dial")(dial.dial)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("call")(call.call)
 app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)

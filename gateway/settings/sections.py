@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.settings.cost import ModelPrices
 from gateway.settings.api import ApiSettings
+from gateway.settings.cost import ModelPrices
 from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
