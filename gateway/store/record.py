@@ -38,6 +38,9 @@ class CallRecord(BaseModel):
     limit_exceeded: str | None = Field(None, description="limit of the route that was exceeded, as in the plan")
     metadata: str | None = Field(None, description="the route's metadata, as a JSON object")
     agent: str | None = Field(None, description="name of the dialplan's agent that answers")
+    agents: str | None = Field(
+        None, description="names of all its agents, in the order in which they came: reception, sales"
+    )
     state: str | None = Field(None, description="phase of the call; `ended` closes the record")
     codec: str | None = Field(None, description="codec towards the caller, as in SDP: PCMU/8000")
     upstream_session_id: str | None = Field(None, description="id of the session at the voice model's service")
@@ -48,6 +51,24 @@ class CallRecord(BaseModel):
     heartbeat_at: float | None = Field(None, description="when the worker last wrote this record of a live call")
     setup_ms: int | None = Field(None, description="milliseconds from INVITE to answer")
     first_audio_ms: int | None = Field(None, description="milliseconds from answer to the agent's first frame")
+    talk_ms: int | None = Field(None, description="milliseconds from answer to the end")
+    turns: int | None = Field(None, description="answers of the agent that the caller heard after having spoken")
+    turn_latency_median_ms: int | None = Field(
+        None, description="median of the milliseconds from the end of the caller's speech to the agent's answer"
+    )
+    turn_latency_worst_ms: int | None = Field(None, description="the longest of them")
+    interruptions: int | None = Field(None, description="how often the caller interrupted the agent")
+    interruptions_taken_back: int | None = Field(
+        None, description="how often the agent went on after a sound too short to interrupt"
+    )
+    keys_pressed: int | None = Field(
+        None, description="how many keys the caller pressed; which ones is not in the record"
+    )
+    tool_calls: int | None = Field(None, description="how often the agent called a tool")
+    tool_calls_failed: int | None = Field(None, description="how many of those calls failed or were refused")
+    transcript_entries: int | None = Field(
+        None, description="what was said, in entries: the transcript is in the events of the call"
+    )
     end_reason: str | None = Field(None, description="why it ended, one of a fixed list: caller_hung_up, no_rtp, ...")
     end_detail: str | None = Field(None, description="the same in words")
     ended_by: str | None = Field(None, description="caller, agent or gateway")
@@ -81,6 +102,12 @@ class CallRecord(BaseModel):
     )
     tokens_in: int | None = Field(None, description="tokens the model read, cached ones too")
     tokens_out: int | None = Field(None, description="tokens the model made")
+    text_tokens_in: int | None = Field(None, description="of tokens_in, text")
+    audio_tokens_in: int | None = Field(None, description="of tokens_in, audio")
+    cached_text_tokens_in: int | None = Field(None, description="of text_tokens_in, those billed as cached")
+    cached_audio_tokens_in: int | None = Field(None, description="of audio_tokens_in, those billed as cached")
+    text_tokens_out: int | None = Field(None, description="of tokens_out, text")
+    audio_tokens_out: int | None = Field(None, description="of tokens_out, audio")
     cost_usd: float | None = Field(None, description="estimated cost so far, by the price table; none without a price")
 
     def to_hash(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.figures.measure import correlation
 from gateway.lab.simulator import Connection
 from gateway.lab.speech import agent_sentences, caller_wav
+from gateway.store.transcript import transcript_of
 from tests.rigs.house import House, MakeHouse
 from tests.rigs.sipp import Sipp
 from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
@@ -158,3 +159,11 @@ async def test_real_speech_cuts_a_guarded_agent_where_it_was_held(house: MakeHou
         assert not named(events, "false_start")
         assert named(events, "interruption")
         assert named(events, "agent_heard")[0]["cut"] == "true"
+        (end,) = named(events, "ended")
+        assert (end["interruptions"], end["agents"], end["fault"]) == ("1", "tester", "nobody")
+        assert int(end["turn_latency_median_ms"]) <= int(end["turn_latency_worst_ms"])
+        assert int(end["tokens_in"]) == int(end["text_tokens_in"]) + int(end["audio_tokens_in"]) > 0
+        said = transcript_of(events)
+        assert len(said) == int(end["transcript_entries"])
+        assert (said[0].speaker, said[0].agent, said[0].cut) == ("agent", "tester", True)
+        assert "caller" in {entry.speaker for entry in said}

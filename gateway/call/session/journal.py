@@ -16,7 +16,9 @@ Besides that the journal works out what no single event says:
   the transcript of an interrupted item.
 - *Latencies*: ``setup_ms`` and ``first_audio_ms`` of the call, ``turn_latency_ms`` from the end of the caller's speech
   to the agent's answer, ``interruption_ms`` from the caller's first word to the agent's last frame.
-- *Cost*: tokens, added up per agent at its own price (``Bill``), in the record with each ``usage`` of the service.
+- *Counts* of the whole call: turns, interruptions, tools and more (``tally.py``).
+- *Cost*: tokens, added up per agent at its own price (``Bill``), in the record with each ``usage`` of the service,
+  as the counts are.
 
 The note of the end is held back until everything of the call is released (``end``): nothing follows it.
 """
@@ -35,6 +37,7 @@ from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import Clock, Playout, Price, SessionStore
 from gateway.call.session.key_mask import KeyMask
+from gateway.call.session.tally import Tally
 from gateway.ids import CallId
 
 
@@ -64,6 +67,7 @@ class Journal:
         self._playout = playout
         self._first_fields = first_fields
         self._bill = Bill()
+        self._tally = Tally()
         self._missing = 0  # answers that came to nothing
         self._last_retry = ""  # why the agent was not ready at the last attempt
         self._began = clock.monotonic()
@@ -144,7 +148,7 @@ class Journal:
         if self._over or self._last is None:
             return
         self._over = True
-        fields = {**self._last, "ended_at": self._clock.now(), **self._bill.total()}
+        fields = {**self._last, "ended_at": self._clock.now(), **self._bill.total(), **self._tally.totals()}
         self._note(Phase.ENDED.value, fields)
 
     def heard(self) -> None:
@@ -210,7 +214,7 @@ class Journal:
             return {"answers_missing": self._missing, "answer_missing_why": noted.values.get("why", "")}
         if noted.name == "usage":
             self._bill.add(noted.values)
-            return self._bill.total()
+            return {**self._bill.total(), **self._tally.totals()}
         elif noted.name == "agent_retry":
             self._last_retry = str(noted.values.get("detail", ""))
         return {}
@@ -263,9 +267,15 @@ class Journal:
                     "ended_by": outcome.ended_by.value,
                     "fault": fault_of(outcome).value,
                     "sip_code": code if self._answered is None else 200,
+                    **self._talked(),
                 }
             case _:
                 return {}
+
+    def _talked(self) -> dict[str, Scalar]:
+        if self._answered is None:
+            return {}
+        return {"talk_ms": round((self._clock.monotonic() - self._answered) * 1000)}
 
     def _answered_by(self, event: ev.CallEvent, phase: Phase) -> dict[str, Scalar]:
         """Return what the record says of the answer, with the first media of a call that is not ending."""
@@ -291,6 +301,7 @@ class Journal:
 
     def _note(self, name: str, fields: Mapping[str, Scalar]) -> None:
         written = fields if self._mask is None else self._mask.hide_in(fields)
+        self._tally.take(name, written)
         self._store.note(self._call_id, name, **written, **self._first_audio())
 
     def _first_audio(self) -> dict[str, Scalar]:
@@ -300,6 +311,16 @@ class Journal:
             return {}
         self._first_audio_noted = True
         return {"first_audio_ms": max(0, round((heard - self._answered) * 1000))}
+
+
+_TOKENS_BY_KIND = {
+    "text_in": "text_tokens_in",
+    "audio_in": "audio_tokens_in",
+    "cached_text_in": "cached_text_tokens_in",
+    "cached_audio_in": "cached_audio_tokens_in",
+    "text_out": "text_tokens_out",
+    "audio_out": "audio_tokens_out",
+}
 
 
 class Bill:
@@ -329,6 +350,7 @@ class Bill:
         tokens: dict[str, Scalar] = {
             "tokens_in": int(used["text_in"] + used["audio_in"]),
             "tokens_out": int(used["text_out"] + used["audio_out"]),
+            **{name: int(used[kind]) for kind, name in _TOKENS_BY_KIND.items()},
         }
         costs = [price(each) for price, each in self._agents if each]
         known = [cost for cost in costs if cost is not None]

@@ -82,6 +82,25 @@ def test_the_fields_are_those_agreed_on() -> None:
         *("transport", "tls_name", "answers_missing", "answer_missing_why"),
         *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
         "fault",
+        *(
+            "agents",
+            "talk_ms",
+            "turns",
+            "turn_latency_median_ms",
+            "turn_latency_worst_ms",
+            "interruptions",
+            "interruptions_taken_back",
+            "keys_pressed",
+            "tool_calls",
+            "tool_calls_failed",
+            "transcript_entries",
+            "text_tokens_in",
+            "audio_tokens_in",
+            "cached_text_tokens_in",
+            "cached_audio_tokens_in",
+            "text_tokens_out",
+            "audio_tokens_out",
+        ),
     } == RECORD_FIELDS
 
 

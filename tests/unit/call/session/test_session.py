@@ -65,6 +65,7 @@ async def test_a_call_is_rung_answered_greeted_and_written_down(stage: Stage) ->
         "codec": "PCMA/8000",
         "setup_ms": 500,
         "first_audio_ms": 250,
+        "talk_ms": 10_000,
         "ended_at": start + 10.5,
         "end_reason": "caller_hung_up",
         "end_detail": "200 OK",
