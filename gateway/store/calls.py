@@ -31,6 +31,8 @@ from redis.exceptions import AuthenticationError
 
 from gateway.errors import StoreError
 from gateway.ids import CallId
+from gateway.metrics.definitions import JOURNAL_DROPPED, JOURNAL_LAG, REDIS_AWAY, REDIS_OUTAGES
+from gateway.metrics.fields import added, observed
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.store.connection import (
@@ -64,6 +66,7 @@ class _Once(NamedTuple):
 
     number: int
     words: tuple[str, ...]
+    at: float  # monotonic seconds
 
 
 class RedisCallStore:
@@ -93,12 +96,14 @@ class RedisCallStore:
         self._now = now
         self._where = without_password(str(settings.url))
         self._marks = key_of(settings.prefix, "writer", secrets.token_hex(8))
+        self._metrics = key_of(settings.prefix, "metrics")
         self._live: dict[str, dict[str, str]] = {}
         self._ended: dict[str, dict[str, str]] = {}
         self._gone: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
         self._events: deque[_Once] = deque()
         self._counts: Counter[tuple[str, str]] = Counter()  # (key, field)
+        self._own_counts: Counter[tuple[str, str]] = Counter()  # of the writing itself: they go with the next batch
         self._last_event = 0
         self._attempt = 0
         self._beat_at = 0.0
@@ -107,8 +112,14 @@ class RedisCallStore:
         self._wake = asyncio.Event()
         self._states = WorkerStates(self._prefix, worker, whole_ms(settings.expiry_s), now=now, wake=self._wake.set)
         self._task: asyncio.Task[None] | None = None
+        self._dropped_counted = 0
         self.dropped = 0
         """Events and ended records that were given up because the backlog was full."""
+
+    @property
+    def prefix(self) -> str:
+        """First part of every key."""
+        return self._prefix
 
     @property
     def away(self) -> bool:
@@ -167,6 +178,16 @@ class RedisCallStore:
             self._counts[self._key_of_today(what), as_text(kind)] += 1
             self._wake.set()
 
+    @runs_on("loop")
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Add whole numbers to fields of the metrics (``gateway/metrics/fields.py``); never waits or raises."""
+        if amounts and not self._closed:
+            self._counts.update(self._in_metrics(amounts))
+            self._wake.set()
+
+    def _in_metrics(self, amounts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+        return {(self._metrics, field): amount for field, amount in amounts.items()}
+
     def _append(self, stream: str, entry: dict[str, str]) -> None:
         trim = ("MAXLEN", "~", str(self._settings.stream_length), "*")
         words = (word for pair in entry.items() for word in pair)
@@ -177,16 +198,19 @@ class RedisCallStore:
             self._events.popleft()
             self.dropped += 1
         self._last_event += 1
-        self._events.append(_Once(self._last_event, words))
+        self._events.append(_Once(self._last_event, words, time.monotonic()))
         self._wake.set()
 
     def _count_up(self) -> None:
         """Put the counts among the commands. While Redis is away they are added up instead."""
         if self.away:
             return
+        self._counts.update(self._own_counts)
+        self._own_counts.clear()
         for (key, field), number in self._counts.items():
             self._do_once("HINCRBY", key, field, str(number))
-            self._do_once("PEXPIRE", key, whole_ms(COUNTS_KEPT_S))
+            if key != self._metrics:
+                self._do_once("PEXPIRE", key, whole_ms(COUNTS_KEPT_S))
         self._counts.clear()
 
     def _merge(self, call_id: str, flat: dict[str, str], at: str) -> None:
@@ -329,6 +353,10 @@ class RedisCallStore:
 
     def _written(self, events: list[_Once], dirty: dict[str, None]) -> None:
         last = events[-1].number if events else 0
+        appended = next((event.at for event in events if event.words[0] == "XADD"), None)
+        if appended is not None:
+            lag = observed(JOURNAL_LAG, time.monotonic() - appended)
+            self._own_counts.update(self._in_metrics(lag))
         while self._events and self._events[0].number <= last:
             self._events.popleft()
         for call_id in dirty:
@@ -337,6 +365,10 @@ class RedisCallStore:
         if self._lost_at is not None:
             away_s = round(asyncio.get_running_loop().time() - self._lost_at, 1)
             self._lost_at = None
+            outage = {**added(REDIS_OUTAGES), **added(REDIS_AWAY, amount=away_s)}
+            outage |= added(JOURNAL_DROPPED, amount=self.dropped - self._dropped_counted)
+            self._dropped_counted = self.dropped
+            self._own_counts.update(self._in_metrics(outage))
             _log.warning("redis is back", where=self._where, away_s=away_s, dropped=self.dropped)
 
     def _noticed_loss(self, error: BaseException) -> None:
@@ -380,6 +412,11 @@ class RedisCallStore:
         async with self._reading():
             flat = await self._ask("HGETALL", self._key_of_today(what))
         return {kind: int(number) for kind, number in flat.items()}
+
+    async def metrics(self) -> dict[str, str]:
+        """Return what all workers have counted, by ``add``, since the key is there. Raises ``StoreError``."""
+        async with self._reading():
+            return dict(await self._ask("HGETALL", self._metrics))
 
     async def trunks(self) -> list[dict[str, str]]:
         """Return the state of every worker's trunks, as noted by ``note_trunk``. Raises ``StoreError``."""

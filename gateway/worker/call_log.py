@@ -2,9 +2,9 @@
 What is written down of calls, on its way to Redis and the log, limited so that a flood fills neither.
 
 An unanswered call costs its caller nothing, and forty a second pass every other limit. So all of them are counted
-(``{gateway}:unanswered:{day}``) but only some are written down: ``BURST`` of them, then one each ``SECONDS_EACH``.
-While more arrive, the notes of a new call are held back until it is answered or has lasted ``HELD_S``; if it ends
-earlier, they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
+(``{gateway}:unanswered:{day}`` and the metrics) but only some are written down: ``BURST`` of them, then one each
+``SECONDS_EACH``. While more arrive, the notes of a new call are held back until it is answered or has lasted
+``HELD_S``; if it ends earlier, they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gateway.call.machine.phase import Phase
 from gateway.call.outcome import Fault
 from gateway.call.ports import Clock, SessionStore, TimerHandle
 from gateway.ids import CallId
+from gateway.metrics.call_counts import CallCounts
 
 BURST = 60
 SECONDS_EACH = 10.0
@@ -36,6 +37,9 @@ class CallStore(SessionStore, Protocol):
 
     def count(self, what: str, kind: str) -> None:
         """Count one more of a kind today. Never blocks and never raises."""
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Add to the metrics. Never blocks and never raises."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class CallLog:
         self._store = store
         self._clock = clock
         self._calls: dict[CallId, _LoggedCall] = {}
+        self._metrics = CallCounts()
         self._room, self._room_at = float(BURST), clock.monotonic()  # unanswered calls that may be written down
         self._flooded = False
         self._forgotten = Counter[str]()
@@ -66,6 +71,7 @@ class CallLog:
 
     def note(self, call_id: CallId, event: str, /, **fields: Scalar) -> None:
         """Take a note of a call; its first one has ``created_at``, its last one the state ``ended``."""
+        self._store.add(self._metrics.of(call_id, event, fields))
         now = self._clock.monotonic()
         if "created_at" in fields:
             ours = fields.get("direction") == "outbound"

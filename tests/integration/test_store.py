@@ -74,7 +74,7 @@ async def test_a_call_is_live_until_it_ends_and_is_kept_for_a_while_after(redis:
     assert "caller_mood" not in redis.record(call)
     assert [event["event"] for event in redis.events()] == ["routing", "active", "ended"]
     assert redis.events()[1]["caller_mood"] == "good"
-    assert redis.keys() == {f"{{gateway}}:call:{call}", "{gateway}:events"}
+    assert redis.keys() == {f"{{gateway}}:call:{call}", "{gateway}:events", "{gateway}:metrics"}
 
 
 async def test_a_heartbeat_keeps_a_silent_call_alive(redis: RedisServer) -> None:

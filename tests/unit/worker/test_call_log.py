@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,9 +23,13 @@ class CountingStore(FakeStore):
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counter[tuple[str, str]]()
+        self.metrics = Counter[str]()
 
     def count(self, what: str, kind: str) -> None:
         self.counts[what, kind] += 1
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        self.metrics.update(amounts)
 
 
 class Desk:

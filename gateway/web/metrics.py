@@ -1,0 +1,187 @@
+"""
+``/metrics``: every figure of ``gateway/metrics/definitions.py`` in the text formats of Prometheus.
+
+A scrape reads Redis and nothing else: the hash in which all workers count, the live calls, the registry of workers, the
+states of trunks, dialplans and services. So it does not matter which of several ``gateway web`` is asked, and workers
+learn nothing of it. When Redis does not answer, the page says so (``gateway_redis_up 0``) and has what this process
+knows of itself: an error would only tell Prometheus that it was down.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import choose_encoder
+
+from gateway.errors import StoreError
+from gateway.metrics import definitions as of
+from gateway.metrics.fields import Figures, figures_of
+from gateway.store.calls import RedisCallStore
+from gateway.store.record import CallRecord
+from gateway.store.registry import RegisteredWorker, own_version, read_workers
+
+MOST_EXPECTED = 12
+"""Label values of a counter that are there before anything was counted."""
+Labelled = Mapping[tuple[str, ...], float]
+"""Values of the labels -> the gauge."""
+
+_log = structlog.get_logger(__name__)
+
+
+class MetricsPage(NamedTuple):
+    """What a scrape gets."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    What Redis says at one moment.
+
+    Attributes:
+        counted: the hash of counters and histograms.
+        calls: the live ones.
+        workers: the registry.
+        trunks, dialplans, upstreams: the states that workers noted.
+    """
+
+    counted: Mapping[str, str]
+    calls: Iterable[CallRecord]
+    workers: Iterable[RegisteredWorker]
+    trunks: Iterable[Mapping[str, str]]
+    dialplans: Iterable[Mapping[str, str]]
+    upstreams: Iterable[Mapping[str, str]]
+
+
+async def metrics_page(store: RedisCallStore, accept: str = "") -> MetricsPage:
+    """
+    Answer one scrape. Never raises because of Redis.
+
+    Args:
+        store: what reaches Redis; open.
+        accept: the request's header ``Accept``: OpenMetrics where that is asked for, else the text format 0.0.4.
+    """
+    encode, content_type = choose_encoder(accept)
+    try:
+        snapshot: Snapshot | None = await read_snapshot(store)
+    except StoreError as error:
+        _log.warning("metrics_without_redis", detail=str(error))
+        snapshot = None
+    return MetricsPage(encode(_Page(snapshot)), content_type)
+
+
+async def read_snapshot(store: RedisCallStore) -> Snapshot:
+    """Read everything that the metrics are made of. Raises ``StoreError``."""
+    return Snapshot(
+        counted=await store.metrics(),
+        calls=await store.live_calls(),
+        workers=await read_workers(store),
+        trunks=await store.trunks(),
+        dialplans=await store.dialplans(),
+        upstreams=await store.upstreams(),
+    )
+
+
+def families_of(snapshot: Snapshot | None) -> Iterator[Family]:
+    """Give the metrics; None is a Redis that does not answer."""
+    yield _gauge(of.BUILD, {(own_version(),): 1})
+    yield _gauge(of.REDIS_UP, {(): float(snapshot is not None)})
+    if snapshot is None:
+        return
+    counted = figures_of(snapshot.counted)
+    for metric in of.METRICS:
+        if metric.type is of.MetricType.COUNTER:
+            yield _counter(metric, counted.get(metric, Figures()))
+        elif metric.type is of.MetricType.HISTOGRAM:
+            yield _histogram(metric, counted.get(metric, Figures()))
+    yield from _gauges(snapshot)
+
+
+def _gauges(snapshot: Snapshot) -> Iterator[Family]:
+    calls: Counter[tuple[str, ...]] = Counter((call.state or "", call.direction or "") for call in snapshot.calls)
+    yield _gauge(of.LIVE_CALLS, calls)
+    none: dict[tuple[str, ...], int] = {(state,): 0 for state in of.WORKER_STATE.values}
+    workers, live, capacity = Counter(none), Counter(none), Counter(none)
+    for condition in (worker.condition for worker in snapshot.workers):
+        if condition.state != "ended":
+            state = (condition.state,)
+            workers[state] += 1
+            live[state] += condition.live_calls
+            capacity[state] += condition.capacity
+    yield _gauge(of.WORKERS, workers)
+    yield _gauge(of.WORKER_CALLS, live)
+    yield _gauge(of.WORKER_CAPACITY, capacity)
+    yield _gauge(of.TRUNK_STATES, _states(snapshot.trunks, "trunk", of.TRUNK_STATE))
+    plans = list(snapshot.dialplans)
+    refused = sum(plan.get("state") == "refused" for plan in plans)
+    yield _gauge(of.PLAN_STATES, {("current",): len(plans) - refused, ("refused",): refused})
+    yield _gauge(of.PLAN_VERSIONS, {(): len({plan.get("version") for plan in plans})})
+    yield _gauge(of.UPSTREAM_STATES, _states(snapshot.upstreams, "upstream", of.UPSTREAM_STATE))
+
+
+def _states(states: Iterable[Mapping[str, str]], name: str, label: of.Label) -> Labelled:
+    """Return how many workers say which state of what; every state that can be is there, so that its end is seen."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for state in states:
+        found.update({(state.get(name, ""), each): 0 for each in label.values})
+        found[state.get(name, ""), label.known(state.get("state", ""))] += 1
+    return found
+
+
+def _gauge(metric: of.Metric, values: Labelled) -> Family:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for labels, value in sorted(values.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _counter(metric: of.Metric, figures: Figures) -> Family:
+    family = CounterMetricFamily(metric.name.removesuffix("_total"), metric.help, labels=metric.label_names)
+    for labels, value in sorted((dict.fromkeys(_expected(metric), 0.0) | figures.counted).items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(metric: of.Metric, figures: Figures) -> Family:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.label_names)
+    for labels, buckets in sorted(figures.buckets.items()):
+        family.add_metric(labels, [*buckets.items()], figures.sums.get(labels, 0.0))
+    return family
+
+
+def _expected(metric: of.Metric) -> Iterator[tuple[str, ...]]:
+    """
+    Give the labels that a counter has from the start, so that its first increase is one that ``rate()`` sees.
+
+    Not those with more than a few values, most of which never come.
+    """
+    values = [label.values for label in metric.labels]
+    if all(values) and prod(len(each) for each in values) <= MOST_EXPECTED:
+        yield from product(*values)
+
+
+class _Page:
+    """What an encoder of prometheus_client asks."""
+
+    def __init__(self, snapshot: Snapshot | None) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Family]:
+        yield from families_of(self._snapshot)
+        yield from _OF_THIS_PROCESS.collect()
+
+
+_OF_THIS_PROCESS = CollectorRegistry()
+for _collector in (ProcessCollector, PlatformCollector, GCCollector):
+    _collector(registry=_OF_THIS_PROCESS)
