@@ -20,7 +20,7 @@ run: $(VENV)/lab ## answer calls on port 5060 (needs OPENAI_API_KEY; without one
 demo: $(VENV)/lab ## one real SIP call against the simulator, shown as a table; leaves out/demo.wav and out/demo.png
 	$(BIN)/gateway demo
 
-test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/share/doc/kamailio-tls-modules /usr/bin/tcpdump /usr/bin/openssl /usr/bin/prometheus /usr/bin/promtool ## all checks and all tests
+test: check /usr/bin/sipp /usr/bin/redis-server /usr/bin/baresip /usr/sbin/kamailio /usr/share/doc/kamailio-tls-modules /usr/bin/tcpdump /usr/bin/openssl /usr/bin/prometheus /usr/bin/promtool /usr/bin/chromium ## all checks and all tests
 	$(BIN)/python -m pytest -m "unit or integration" -n 6 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=85
 	$(BIN)/python -m pytest -m "e2e and not docker" -n 4 --dist loadgroup
 
@@ -91,6 +91,9 @@ $(VENV)/dev: pyproject.toml | $(BIN)/python
 
 /usr/bin/tcpdump:
 	$(call apt,tcpdump)
+
+/usr/bin/chromium:
+	$(call apt,chromium fonts-dejavu-core)
 
 /usr/bin/openssl:
 	$(call apt,openssl)
