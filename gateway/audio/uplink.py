@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from gateway.threads import runs_on
 
@@ -61,6 +62,14 @@ class UplinkTap:
         return b"".join(frames)
 
 
+class ClockWritten(Protocol):
+    """Something that the clock writes frames to."""
+
+    @property
+    def written_at(self) -> float:
+        """Monotonic seconds at which the newest frame came; 0 before the first."""
+
+
 class UplinkRounds:
     """
     The rounds of a process: whoever joined is visited after each ``every_ms`` of frames, all calls in one go.
@@ -73,12 +82,12 @@ class UplinkRounds:
     def __init__(self, loop: asyncio.AbstractEventLoop, every_ms: int) -> None:
         self._loop = loop
         self._every_s = every_ms / 1000
-        self._visits: dict[Callable[[], None], UplinkTap] = {}
+        self._visits: dict[Callable[[], None], ClockWritten] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._seen_at = 0.0  # of the newest frame at the last round
 
     @runs_on("loop")
-    def join(self, tap: UplinkTap, visit: Callable[[], None]) -> None:
+    def join(self, tap: ClockWritten, visit: Callable[[], None]) -> None:
         """Call ``visit`` in every round from now on: frames of ``tap`` may wait."""
         self._visits[visit] = tap
         if self._timer is None:

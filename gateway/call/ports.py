@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.audio.played import PlayedItem, PlayoutPosition
+from gateway.audio.tap import AudioTap
 from gateway.call.actions import CallSecond
 from gateway.call.events import CallEvent, Routed, Scalar
 from gateway.call.steps import TalkTo
@@ -69,6 +70,9 @@ class SipLeg(Protocol):
 
     def join(self) -> None:
         """Connect the caller with the second leg, without the agent. When one closes, the other stays open."""
+
+    def listen(self, tap: AudioTap | None) -> None:
+        """Let ``tap`` have each frame of what the caller says and hears, whoever talks with them; None: no longer."""
 
     def drop_second(self) -> None:
         """End the second leg, if there is one, also after the first has closed; ``SecondClosed`` follows."""

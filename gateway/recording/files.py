@@ -17,10 +17,10 @@ import struct
 import time
 from pathlib import Path
 
+from gateway.audio.both_sides import CHANNELS
 from gateway.audio.pcm import BYTES_PER_SAMPLE, PHONE, WIDEBAND, PcmFormat
 from gateway.ids import CallId
 
-CHANNELS = 2
 STEREO_BYTES = CHANNELS * BYTES_PER_SAMPLE
 HEADER_BYTES = 44
 MAX_DATA_BYTES = 2**32 - 1 - HEADER_BYTES - STEREO_BYTES

@@ -1,12 +1,12 @@
 """
 Recording of calls: the clock appends both sides' frames, one thread per process writes them to disk.
 
-A disk that is slow or full never reaches the audio: ``CallRecorder`` is a bounded queue per call, which the clock fills
-and goes on; when it is full, the oldest frames go. The thread ``recorder`` of ``RecordingWriter`` empties all queues
-four times a second, while there are any, into files that grow (``files.GrowingWav``), caller left, agent right. The
-loop orders files begun and finished, and learns the outcome as an event of the call (``RecordingSaved``,
-``RecordingFailed``). The end of a call waits for its file, with a limit. Files that a dead process left behind are
-completed at the next start. See ``docs/recording.md``.
+A disk that is slow or full never reaches the audio: ``CallRecorder`` has a bounded queue per call, which the clock
+fills and goes on (``audio/both_sides.py``); when it is full, the oldest frames go. The thread ``recorder`` of
+``RecordingWriter`` empties all queues four times a second, while there are any, into files that grow
+(``files.GrowingWav``), caller left, agent right. The loop orders files begun and finished, and learns the outcome as an
+event of the call (``RecordingSaved``, ``RecordingFailed``). The end of a call waits for its file, with a limit. Files
+that a dead process left behind are completed at the next start. See ``docs/recording.md``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ import asyncio
 import contextlib
 import queue
 import time
-from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 import structlog
 
+from gateway.audio.both_sides import BothSides, interleaved
 from gateway.audio.pcm import PcmFormat
 from gateway.call.events import RecordingFailed, RecordingSaved
 from gateway.call.ports import EmitEvent
 from gateway.ids import CallId
-from gateway.recording.files import CHANNELS, GrowingWav, delete_old, recover
+from gateway.recording.files import GrowingWav, delete_old, recover
 from gateway.settings.sections import RecordingSettings
 from gateway.threads import new_thread, run_in_pool, runs_on
 
@@ -40,15 +39,10 @@ CLOSE_LIMIT_S = 3.0
 
 _TIDY_EVERY_S = 3600.0
 
-Slot = tuple[bytes | None, bytes | None]  # a frame of the caller and one of the agent; None is silence
-
 
 class CallRecorder:
     """
-    The recording of one call: ``call/ports.py: Recorder``, and where the clock leaves the frames.
-
-    The media port calls ``write_agent`` and ``write_caller`` once per tick, in this order or the other, whether there
-    is sound or not; one that is missing is silence. So both channels are aligned within a frame.
+    The recording of one call: ``call/ports.py: Recorder``, and where the clock leaves the frames (``AudioTap``).
 
     Args:
         call_id: names the file.
@@ -59,15 +53,18 @@ class CallRecorder:
     def __init__(self, call_id: CallId, writer: RecordingWriter, fmt: PcmFormat) -> None:
         self.call_id = call_id
         self.fmt = fmt
-        self.dropped_frames = 0
         self._writer = writer
-        self._slots: deque[Slot] = deque(maxlen=QUEUE_MS // fmt.ptime_ms)
-        self._agent: tuple[bytes | None] | None = None  # the agent's frame of this tick, waiting for the caller's
+        self._sides = BothSides(fmt, QUEUE_MS)
         self._recording = False  # read by the clock, written by the loop, cleared by the writer when it fails
         self._failed = False
         self._told: EmitEvent | None = None
         self._done: asyncio.Future[tuple[str, float] | None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def dropped_frames(self) -> int:
+        """Frames that were lost because the disk kept the writer waiting."""
+        return self._sides.dropped_frames
 
     # The call's orders
 
@@ -115,48 +112,30 @@ class CallRecorder:
     @runs_on("clock")
     def write_agent(self, frame: bytes | None) -> None:
         """Lay down the agent's frame of this tick, None for silence. Thread: clock; never waits."""
-        if not self._recording:
-            self._agent = None
-            return
-        if self._agent is not None:  # no frame of the caller came in the tick before
-            self._append((None, self._agent[0]))
-        self._agent = (frame,)
+        if self._recording:
+            self._sides.write_agent(frame)
+        else:
+            self._sides.forget_tick()
 
     @runs_on("clock")
     def write_caller(self, frame: bytes | None) -> None:
         """Lay down the caller's frame of this tick, None for silence. Thread: clock; never waits."""
         if self._recording:
-            agent, self._agent = self._agent, None
-            self._append((frame, agent[0] if agent is not None else None))
-
-    def _append(self, slot: Slot) -> None:
-        if len(self._slots) == self._slots.maxlen:
-            self.dropped_frames += 1
-        self._slots.append(slot)
+            self._sides.write_caller(frame)
 
     # The writer
 
     @runs_on("recorder")
     def take(self) -> bytes:
         """Return what waits, interleaved: caller, agent, caller, agent; at most a second of it."""
-        slots: list[Slot] = []
-        while self._slots and len(slots) < 1000 // self.fmt.ptime_ms:
-            slots.append(self._slots.popleft())
-        if not slots:
-            return b""
-        silence = bytes(self.fmt.frame_bytes)
-        mixed = np.empty((len(slots) * self.fmt.frame_samples, CHANNELS), "<i2")
-        for channel in range(CHANNELS):
-            track = b"".join(_whole(slot[channel], silence) for slot in slots)
-            mixed[:, channel] = np.frombuffer(track, "<i2")
-        return mixed.tobytes()
+        return interleaved(*self._sides.take(1000))
 
     @runs_on("recorder")
     def fail(self, detail: str) -> None:
         """Stop recording for good, and tell the call."""
         self._recording = False
         self._failed = True
-        self._slots.clear()
+        self._sides.clear()
         self._on_loop(self._tell_failed, detail)
 
     @runs_on("recorder")
@@ -176,13 +155,6 @@ class CallRecorder:
     def _tell_failed(self, detail: str) -> None:
         if self._told is not None:
             self._told(RecordingFailed(self.call_id, detail))
-
-
-def _whole(frame: bytes | None, silence: bytes) -> bytes:
-    """Return a frame of the right length, whatever the library gave."""
-    if not frame:
-        return silence
-    return frame if len(frame) == len(silence) else frame[: len(silence)].ljust(len(silence), b"\0")
 
 
 class RecordingWriter:

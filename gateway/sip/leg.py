@@ -8,13 +8,13 @@ from functools import partial
 from typing import Protocol, cast
 
 from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.tap import AudioTap
 from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.ports import Recorder
 from gateway.ids import CallId
 from gateway.sip.calls.bridge import Talkers
 from gateway.sip.calls.calls import Calls, PjCall
-from gateway.sip.calls.media_port import RecorderTap
 from gateway.sip.core.addressing import OutboundInvite
 from gateway.sip.core.dtmf import dialling
 
@@ -35,7 +35,7 @@ class PjLeg:
         call_id: our id of the call.
         uplink: takes the caller's voice.
         playout: gives the agent's speech.
-        recorder: what records the call, if anything; it must take frames from the clock, too (``RecorderTap``).
+        recorder: what records the call, if anything; it must take frames from the clock, too (``AudioTap``).
         where: what ``dial`` calls; None for a call that came in.
     """
 
@@ -50,7 +50,7 @@ class PjLeg:
     ) -> None:
         self._thread = thread
         self._call_id = call_id
-        self._buffers = (uplink, playout, cast("RecorderTap | None", recorder))
+        self._buffers = (uplink, playout, cast("AudioTap | None", recorder))
         self._where = where
 
     def ring(self) -> None:
@@ -103,6 +103,10 @@ class PjLeg:
     def drop_second(self) -> None:
         """End the second leg; ``SecondClosed`` follows. Nothing happens when there is none."""
         self._order(PjCall.drop_second)
+
+    def listen(self, tap: AudioTap | None) -> None:
+        """Let ``tap`` have each frame of what the caller says and hears, whoever talks with them; None: no longer."""
+        self._order(lambda call: call.listen(tap))
 
     def _after(self, seconds: float, order: Callable[[PjCall], None]) -> None:
         if seconds:

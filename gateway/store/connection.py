@@ -19,19 +19,20 @@ CANCEL_AGAIN_S = 0.5
 AWAY = (RedisError, OSError, EOFError, TimeoutError)
 
 
-def connect(settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S) -> Redis:
+def connect(settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S, text: bool = True) -> Redis:
     """
-    Return a client that gives text and repeats nothing by itself; it connects with its first command.
+    Return a client that repeats nothing by itself; it connects with its first command.
 
     Args:
         settings: ``url`` must be set.
         answer_limit_s: how long an answer may take; longer for one who waits inside Redis (BLOCK).
+        text: give text; else the bytes as they are.
     """
     if settings.url is None:
         raise ValueError("settings.url is None: start a private server and put its URL there")
     return Redis.from_url(
         str(settings.url),
-        decode_responses=True,
+        decode_responses=text,
         encoding_errors="replace",
         socket_timeout=answer_limit_s,
         socket_connect_timeout=COMMAND_LIMIT_S,

@@ -124,6 +124,19 @@ class CallLimits(Protocol):
         """Count a call that ended, ``seconds`` after its answer; nothing happens for one that was not booked."""
 
 
+class Listeners(Protocol):
+    """Those who listen to calls: ``worker/listening.py``."""
+
+    def begin(self, call_id: CallId, leg: SipLeg) -> None:
+        """Know a call from now on."""
+
+    def answered(self, call_id: CallId) -> None:
+        """Count the call's time from now on; nothing happens the second time."""
+
+    def end(self, call_id: CallId) -> None:
+        """Forget a call; nothing happens for one that is not known."""
+
+
 class Switchboard:
     """
     The calls of one worker. Thread: loop.
@@ -134,6 +147,7 @@ class Switchboard:
         builder: makes the parts of a call.
         gate: counts what routes limit.
         refuse: ends a call that gets no session with a SIP status and a reason phrase.
+        listeners: told of each call that can be listened to.
         store: where sessions are written.
         clock: time.
         worker: name of this worker, for the records.
@@ -152,6 +166,7 @@ class Switchboard:
         builder: Builder,
         gate: CallLimits,
         refuse: Callable[[CallId, int, str], None],
+        listeners: Listeners,
         store: SessionStore,
         clock: Clock,
         worker: str,
@@ -162,6 +177,7 @@ class Switchboard:
         self._builder = builder
         self._gate = gate
         self._refuse = refuse
+        self._listeners = listeners
         self._store = store
         self._clock = clock
         self._worker = worker
@@ -191,6 +207,7 @@ class Switchboard:
         elif session := self._sessions.get(event.call_id):
             if isinstance(event, MediaUp):
                 self._answered.setdefault(event.call_id, self._clock.monotonic())
+                self._listeners.answered(event.call_id)
             session.post(event)
         elif (waiting := self._waiting.get(event.call_id)) is not None:
             waiting.append(event)
@@ -340,6 +357,7 @@ class Switchboard:
             sounds=sounds,
         )
         self._sessions[call_id] = session
+        self._listeners.begin(call_id, line.leg)
         return session
 
     def _begin(self, call_id: CallId, call: Coroutine[None, None, Outcome]) -> asyncio.Task[Outcome]:
@@ -378,6 +396,7 @@ class Switchboard:
                     outcome = session.outcome or outcome
             finally:
                 self._sessions.pop(call_id, None)
+                self._listeners.end(call_id)
                 self._waiting.pop(call_id, None)
                 answered = self._answered.pop(call_id, None)
                 self._gate.release(call_id, 0 if answered is None else self._clock.monotonic() - answered)

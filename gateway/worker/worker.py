@@ -13,6 +13,7 @@ One process that takes calls: builds every object once, runs until it is told to
 - ``CallBuilder`` makes what a session needs: the SIP leg, the audio buffers, the agent, its tools.
 - ``Registrar`` has the SIP thread register at the trunks while this worker is the one of all that does, behind an edge.
 - ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
+- ``Listening`` publishes the sound and the levels of calls while anyone hears them.
 - ``GarbageCollection`` runs full collections between calls. A task, ``_reap``, ends records that dead workers left.
 
 Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
@@ -42,7 +43,7 @@ import structlog
 
 from gateway.audio.uplink import UplinkRounds
 from gateway.call.outcome import Outcome
-from gateway.call.ports import TimerHandle
+from gateway.call.ports import Clock, TimerHandle
 from gateway.condition import WorkerCondition
 from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError, StoreError
@@ -53,6 +54,7 @@ from gateway.settings.sip import SipSettings
 from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.library.endpoint import SipInfo, phone_format
 from gateway.sip.thread import SipThread
+from gateway.store.audio import AudioPublisher
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
@@ -67,6 +69,7 @@ from gateway.upstream.realtime.access.secrets import SecretMinter, prepare_minti
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection
+from gateway.worker.listening import BLOCK_MS, Listening
 from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
 from gateway.worker.registrar import Registrar
 from gateway.worker.switchboard import DialOrder, Switchboard
@@ -143,6 +146,7 @@ class Worker:
         self._on_condition = on_condition
         self._condition: WorkerCondition | None = None
         self._registrar: Registrar | None = None
+        self._redis = settings.redis  # with the private server's URL, once that runs
         self._stop_asked = asyncio.Event()
         self._drain_changed = asyncio.Event()
         self._drain_until = math.inf
@@ -243,6 +247,7 @@ class Worker:
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
         clock = LoopClock()
         losses = settings.realtime.breaker_losses
+        listening = await self._open_listening(stack, clock)
         builder = CallBuilder(
             settings,
             sip=sip,
@@ -261,6 +266,7 @@ class Worker:
             builder=builder,
             gate=gate,
             refuse=sip.refuse,
+            listeners=listening,
             store=call_log,
             clock=clock,
             worker=self.name,
@@ -268,6 +274,14 @@ class Worker:
         )
         stack.push_async_callback(sip.stop)
         return sip, switchboard
+
+    async def _open_listening(self, stack: AsyncExitStack, clock: Clock) -> Listening:
+        """Return what publishes the sound of calls to whoever listens."""
+        publisher = await stack.enter_async_context(AudioPublisher(self._redis))
+        rounds = UplinkRounds(asyncio.get_running_loop(), BLOCK_MS)
+        listening = Listening(self.name, publisher, clock, rounds, self._phone)
+        stack.callback(listening.close)
+        return listening
 
     async def _open_registrar(self, stack: AsyncExitStack, store: RedisCallStore, sip: SipThread) -> None:
         """Behind an edge, be one of the workers of which one registers each trunk."""
@@ -361,7 +375,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             if settings.url is None:
                 url = await stack.enter_async_context(EmbeddedRedis())
-                settings = RedisSettings.model_validate({**settings.model_dump(), "url": url})
+                settings = self._redis = RedisSettings.model_validate({**settings.model_dump(), "url": url})
                 self._announce(f"no Redis is configured: using a private one that ends with the gateway ({url})")
             store = RedisCallStore(settings, self.name)
             await store.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.audio.tap import AudioTap
 from gateway.call.actions import CallSecond
 from gateway.call.events import EarlyMediaUp, LegClosed, MediaUp, SecondClosed
 from gateway.call.ports import EmitEvent
@@ -66,6 +67,9 @@ class FakeLeg:
 
     def join(self) -> None:
         self._obey("join")
+
+    def listen(self, tap: AudioTap | None) -> None:
+        self._obey("listen", tap)
 
     def drop_second(self) -> None:
         self._obey("drop_second")

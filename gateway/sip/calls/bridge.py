@@ -8,15 +8,18 @@ from typing import Any, Literal, Protocol
 
 from gateway.audio.filler import FillerLoop, tone_filler
 from gateway.audio.pcm import PcmFormat
+from gateway.audio.tap import AudioTap
 from gateway.audio.uplink import UplinkTap
-from gateway.sip.calls.media_port import AgentMediaPort, FrameSource, RecorderTap
+from gateway.sip.calls.media_port import AgentMediaPort, FrameSource
 from gateway.threads import runs_on
 
 Far = Literal["caller", "second"]
 """An end whose stream comes and goes with its dialog."""
 
-_End = Literal["caller", "second", "agent", "waiting"]
+_End = Literal["caller", "second", "agent", "waiting", "caller's listener", "second's listener"]
 _Wire = tuple[_End, _End]
+_SOMETIMES: tuple[_End, ...] = ("waiting", "caller's listener", "second's listener")
+"""Ports that a call has only while a wire needs them."""
 Ports = Callable[[], AgentMediaPort]
 
 
@@ -49,6 +52,8 @@ _WIRES: dict[Talkers, frozenset[_Wire]] = {
     ),
     Talkers.CALLER_AND_SECOND: frozenset({("caller", "second"), ("second", "caller")}),
 }
+_LISTENED: frozenset[_Wire] = frozenset({("caller", "caller's listener"), ("second", "second's listener")})
+"""Two people who talk past our ports are heard through ports of their own."""
 
 
 class WaitingTone:
@@ -62,6 +67,34 @@ class WaitingTone:
     def read_frame(self) -> bytes | None:
         """Give the next frame. Thread: clock."""
         return self._loop.blend(None, held=False)
+
+
+class _Both:
+    """Gives both sides to a recording and a listener."""
+
+    def __init__(self, one: AudioTap, other: AudioTap) -> None:
+        self._taps = (one, other)
+
+    @runs_on("clock")
+    def write_caller(self, frame: bytes | None) -> None:
+        for tap in self._taps:
+            tap.write_caller(frame)
+
+    @runs_on("clock")
+    def write_agent(self, frame: bytes | None) -> None:
+        for tap in self._taps:
+            tap.write_agent(frame)
+
+
+class _OneSide:
+    """Gives what comes into a port as one of a tap's sides; nothing goes out of such a port."""
+
+    def __init__(self, write: Callable[[bytes | None], None]) -> None:
+        self.write_caller = write
+
+    @runs_on("clock")
+    def write_agent(self, frame: bytes | None) -> None:
+        """Take nothing."""
 
 
 class Bridge:
@@ -82,12 +115,13 @@ class Bridge:
         self._borrow = borrow
         self._give_back = give_back
         self._pcm = pcm
-        self._buffers: tuple[UplinkTap, FrameSource, RecorderTap | None] | None = None
+        self._buffers: tuple[UplinkTap, FrameSource, AudioTap | None] | None = None
         self._ends: dict[_End, AudioEnd] = {}
         self._ports: dict[_End, AgentMediaPort] = {}
         self._wires: set[_Wire] = set()
         self._talk = Talkers.AGENT_AND_CALLER
         self._tone: WaitingTone | None = None
+        self._listener: AudioTap | None = None
         self._held = False
 
     @property
@@ -96,7 +130,7 @@ class Bridge:
         return any("caller" in wire for wire in self._wires)
 
     @runs_on("sip")
-    def serve(self, uplink: UplinkTap, playout: FrameSource, recorder: RecorderTap | None) -> None:
+    def serve(self, uplink: UplinkTap, playout: FrameSource, recorder: AudioTap | None) -> None:
         """Take the agent's buffers; nothing is joined before."""
         self._buffers = (uplink, playout, recorder)
 
@@ -128,6 +162,12 @@ class Bridge:
         self._apply()
 
     @runs_on("sip")
+    def listen(self, tap: AudioTap | None) -> None:
+        """Let ``tap`` have what the caller says and hears, whoever talks with them; None: no longer."""
+        self._listener = tap
+        self._apply()
+
+    @runs_on("sip")
     def close(self) -> None:
         """Remove every remaining wire, and give the ports back."""
         self._buffers = None
@@ -142,15 +182,19 @@ class Bridge:
     def _wanted(self) -> frozenset[_Wire]:
         if self._buffers is None:
             return frozenset()
-        there = {"agent", "waiting", *self._ends}
-        return frozenset(wire for wire in _WIRES[self._talk] if there.issuperset(wire))
+        wires = _WIRES[self._talk]
+        if self._listener is not None and self._talk is Talkers.CALLER_AND_SECOND:
+            wires |= _LISTENED
+        there = {"agent", "waiting", "caller's listener", "second's listener", *self._ends}
+        return frozenset(wire for wire in wires if there.issuperset(wire))
 
     def _apply(self) -> None:
         wanted = self._wanted()
         for wire in self._wires - wanted:
             self._cut(wire)
         self._set_port("agent", needed=bool(wanted) or "agent" in self._ports)
-        self._set_port("waiting", needed=any("waiting" in wire for wire in wanted))
+        for end in _SOMETIMES:
+            self._set_port(end, needed=any(end in wire for wire in wanted))
         self._lend()
         for wire in wanted - self._wires:
             self._ends[wire[0]].startTransmit(self._ends[wire[1]])
@@ -166,17 +210,24 @@ class Bridge:
             self._give_back(port)
 
     def _lend(self) -> None:
-        """Let each port serve its present purpose; the recording is always of the caller's side."""
+        """Let each port serve its present purpose; what is recorded or listened to is always the caller's end."""
         if self._buffers is None:
             return
         uplink, playout, recorder = self._buffers
+        tap = self._listener if recorder is None else recorder
+        if recorder is not None and self._listener is not None:
+            tap = _Both(recorder, self._listener)
         with_caller = self._talk is Talkers.AGENT_AND_CALLER
         if "agent" in self._ports:
-            self._ports["agent"].lend(uplink, playout, recorder if with_caller else None)
+            self._ports["agent"].lend(uplink, playout, tap if with_caller else None)
             self._ports["agent"].set_deaf(deaf=self._held and with_caller)
         if "waiting" in self._ports:
             self._tone = self._tone or WaitingTone(self._pcm)
-            self._ports["waiting"].lend(None, self._tone, recorder)
+            self._ports["waiting"].lend(None, self._tone, tap)
+        if self._listener is not None and "caller's listener" in self._ports:
+            self._ports["caller's listener"].lend(None, None, _OneSide(self._listener.write_caller))
+        if self._listener is not None and "second's listener" in self._ports:
+            self._ports["second's listener"].lend(None, None, _OneSide(self._listener.write_agent))
 
     def _cut(self, wire: _Wire) -> None:
         self._wires.discard(wire)

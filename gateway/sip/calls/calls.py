@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.audio.playout import PlayoutBuffer
+from gateway.audio.tap import AudioTap
 from gateway.audio.uplink import UplinkTap
 from gateway.call.actions import CallSecond
 from gateway.call.events import (
@@ -31,7 +32,6 @@ from gateway.errors import SipError
 from gateway.ids import CallId
 from gateway.sip.calls.bridge import Bridge, Talkers
 from gateway.sip.calls.dialog import Dialog
-from gateway.sip.calls.media_port import RecorderTap
 from gateway.sip.calls.table import CallTable
 from gateway.sip.core.addressing import UNKNOWN, OutboundInvite, goes_through, outbound_invite, shown
 from gateway.sip.core.ending import DialogEnding
@@ -161,13 +161,13 @@ class PjCall(Dialog):
         self._respond(pj.PJSIP_SC_RINGING)
 
     @runs_on("sip")
-    def pick_up(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
+    def pick_up(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: AudioTap | None = None) -> None:
         """Send 200 OK; these buffers carry the audio."""
         self._bridge.serve(uplink, playout, recorder)
         self._respond(pj.PJSIP_SC_OK)
 
     @runs_on("sip")
-    def progress(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None) -> None:
+    def progress(self, uplink: UplinkTap, playout: PlayoutBuffer, recorder: AudioTap | None = None) -> None:
         """Send 183 with our SDP; ``EarlyMediaUp`` follows once these buffers carry the audio."""
         self._bridge.serve(uplink, playout, recorder)
         self._early_wanted = True
@@ -175,7 +175,7 @@ class PjCall(Dialog):
 
     @runs_on("sip")
     def dial(
-        self, where: OutboundInvite, uplink: UplinkTap, playout: PlayoutBuffer, recorder: RecorderTap | None = None
+        self, where: OutboundInvite, uplink: UplinkTap, playout: PlayoutBuffer, recorder: AudioTap | None = None
     ) -> None:
         """Send an INVITE; these buffers carry the audio once it is answered."""
         self._bridge.serve(uplink, playout, recorder)
@@ -250,6 +250,11 @@ class PjCall(Dialog):
     def let_talk(self, talk: Talkers) -> None:
         """Change who talks with whom."""
         self._bridge.let_talk(talk)
+
+    @runs_on("sip")
+    def listen(self, tap: AudioTap | None) -> None:
+        """Let ``tap`` have each frame of both sides, too; None: no longer."""
+        self._bridge.listen(tap)
 
     @runs_on("sip")
     def drop_second(self) -> None:

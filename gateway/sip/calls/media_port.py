@@ -8,6 +8,7 @@ import time
 from typing import ClassVar, Protocol
 
 from gateway.audio.pcm import PcmFormat
+from gateway.audio.tap import AudioTap
 from gateway.audio.uplink import UplinkTap
 from gateway.sip.calls.overload import ClockTicks
 from gateway.sip.library.frame_bytes import FrameAccess
@@ -23,16 +24,6 @@ class FrameSource(Protocol):
 
     def read_frame(self) -> bytes | None:
         """Give the next frame; None is silence. Thread: clock."""
-
-
-class RecorderTap(Protocol):
-    """What a recording takes from the clock: each frame of both sides, never waiting."""
-
-    def write_caller(self, frame: bytes) -> None:
-        """Take a frame of the caller's voice. Thread: clock."""
-
-    def write_agent(self, frame: bytes | None) -> None:
-        """Take a frame of what the caller hears; None is silence. Thread: clock."""
 
 
 class _ClockThread(threading.local):
@@ -72,7 +63,7 @@ class AgentMediaPort(pj.AudioMediaPort):
         self._silence = bytes(pcm.frame_bytes)
         self._uplink: UplinkTap | None = None
         self._playout: FrameSource | None = None
-        self._recorder: RecorderTap | None = None
+        self._tap: AudioTap | None = None
         self._deaf = False
         fmt = pj.MediaFormatAudio()
         fmt.init(pj.PJMEDIA_FORMAT_PCM, pcm.rate_hz, 1, pcm.ptime_ms * 1000, 16)
@@ -87,18 +78,18 @@ class AgentMediaPort(pj.AudioMediaPort):
             exchanged.restore()
 
     @runs_on("sip")
-    def lend(self, uplink: UplinkTap | None, playout: FrameSource | None, recorder: RecorderTap | None = None) -> None:
+    def lend(self, uplink: UplinkTap | None, playout: FrameSource | None, tap: AudioTap | None = None) -> None:
         """Serve this call from the next frame on; what is None is not served."""
         if not self._lent:
             self._clock.begin()
         self._lent.add(self._index)
-        self._uplink, self._playout, self._recorder = uplink, playout, recorder
+        self._uplink, self._playout, self._tap = uplink, playout, tap
 
     @runs_on("sip")
     def take_back(self) -> None:
         """Serve no call any more."""
         self._lent.discard(self._index)
-        self._uplink = self._playout = self._recorder = None
+        self._uplink = self._playout = self._tap = None
         self._deaf = False
 
     @runs_on("sip")
@@ -127,16 +118,16 @@ class AgentMediaPort(pj.AudioMediaPort):
         if not _clock.keeps_state:
             _keep_thread_state()
         self._note_tick(time.monotonic())
-        playout, recorder = self._playout, self._recorder
+        playout, tap = self._playout, self._tap
         speech = playout.read_frame() if playout is not None else None
-        if recorder is not None:
-            recorder.write_agent(speech)
+        if tap is not None:
+            tap.write_agent(speech)
         return speech
 
     def _take(self, voice: bytes) -> None:
         """Take a frame of the caller's voice; an empty one is silence. Thread: clock."""
-        uplink, recorder = self._uplink, self._recorder
-        if uplink is None and recorder is None:
+        uplink, tap = self._uplink, self._tap
+        if uplink is None and tap is None:
             if _clock.keeps_state and not self._lent:
                 _drop_thread_state()
             return
@@ -144,8 +135,8 @@ class AgentMediaPort(pj.AudioMediaPort):
             voice = self._silence
         if uplink is not None:
             uplink.write_frame(voice)
-        if recorder is not None:
-            recorder.write_caller(voice)
+        if tap is not None:
+            tap.write_caller(voice)
 
 
 def _keep_thread_state() -> None:

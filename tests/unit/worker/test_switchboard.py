@@ -15,7 +15,7 @@ from gateway.audio.uplink import UplinkTap
 from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Routed
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
-from gateway.call.ports import AgentSetup
+from gateway.call.ports import AgentSetup, SipLeg
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.routing.index import compile_routes
@@ -79,7 +79,7 @@ class Gate:
 
 
 class House:
-    """A switchboard whose calls have fakes on all sides; it is its own builder."""
+    """A switchboard whose calls have fakes on all sides; it is its own builder, and listens."""
 
     def __init__(self) -> None:
         self.store = FakeStore()
@@ -88,6 +88,7 @@ class House:
         self.agents: dict[CallId, FakeAgent] = {}
         self.cast_as: list[tuple[str, Routed]] = []
         self.refused: list[tuple[CallId, int, str]] = []
+        self.heard: list[tuple[str, CallId]] = []
         self.fault: Exception | None = None
         self.clock = FakeClock()
         self.switchboard = Switchboard(
@@ -96,11 +97,21 @@ class House:
             builder=self,
             gate=self.gate,
             refuse=lambda *refusal: self.refused.append(refusal),
+            listeners=self,
             store=self.store,
             clock=self.clock,
             worker="w1",
             trunk_lines={"counted": 3},
         )
+
+    def begin(self, call_id: CallId, leg: SipLeg) -> None:
+        self.heard.append(("begin", call_id))
+
+    def answered(self, call_id: CallId) -> None:
+        self.heard.append(("answered", call_id))
+
+    def end(self, call_id: CallId) -> None:
+        self.heard.append(("end", call_id))
 
     def line(self, asked: IncomingInvite | DialOrder, *, may_record: bool) -> PhoneSide:
         if self.fault is not None:

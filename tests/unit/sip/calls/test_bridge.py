@@ -136,6 +136,62 @@ def test_joined_legs_hear_each_other_and_no_agent() -> None:
     assert board.wires == {("caller", "port0"), ("port0", "caller")}
 
 
+class Ear:
+    """Writes down which side was given."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, bytes | None]] = []
+
+    def write_caller(self, frame: bytes | None) -> None:
+        self.heard.append(("caller", frame))
+
+    def write_agent(self, frame: bytes | None) -> None:
+        self.heard.append(("agent", frame))
+
+
+def test_a_listener_hears_the_caller_and_the_agent_beside_the_recording() -> None:
+    board, bridge, _ = served()
+    recording, ear = Ear(), Ear()
+    bridge.listen(ear)
+    assert board.wires == {("caller", "port0"), ("port0", "caller")}, "no other wire is needed"
+    bridge.serve(UPLINK, PLAYOUT, None)
+    bridge.listen(ear)
+    assert board.ports[0].lent == (UPLINK, PLAYOUT, ear)
+    bridge.serve(UPLINK, PLAYOUT, recording)
+    bridge.listen(ear)
+    enter_role("clock")
+    both = board.ports[0].lent[2]
+    both.write_agent(b"a")
+    both.write_caller(b"c")
+    enter_role("sip")
+    assert ear.heard == recording.heard == [("agent", b"a"), ("caller", b"c")]
+    bridge.listen(None)
+    assert board.ports[0].lent == (UPLINK, PLAYOUT, recording)
+
+
+def test_a_listener_hears_two_people_who_are_joined_through_ports_of_its_own() -> None:
+    board, bridge, _ = served()
+    ear = Ear()
+    bridge.stream_up("second", board.stream("second"))
+    bridge.let_talk(Talkers.CALLER_AND_SECOND)
+    before = set(board.wires)
+    bridge.listen(ear)
+    assert board.wires == before | {("caller", "port1"), ("second", "port2")}
+    _, of_caller, of_second = board.ports
+    enter_role("clock")
+    for port, frame in ((of_caller, b"c"), (of_second, b"s")):
+        uplink, playout, tap = port.lent
+        assert (uplink, playout) == (None, None)
+        tap.write_agent(None)
+        tap.write_caller(frame)
+    enter_role("sip")
+    assert ear.heard == [("caller", b"c"), ("agent", b"s")]
+    assert board.ports[0].lent == (UPLINK, PLAYOUT, None), "the agent hears nothing of it"
+    bridge.listen(None)
+    assert board.wires == before
+    assert {*board.idle} == {of_caller, of_second}
+
+
 def test_a_stream_made_anew_is_joined_again() -> None:
     board, bridge, caller = served()
     board.gone(caller)
@@ -181,12 +237,14 @@ def test_no_order_of_events_touches_what_is_gone() -> None:
         board, bridge, caller = served()
         streams: dict[Any, Jack] = {"caller": caller}
         for _ in range(12):
-            match chance.randrange(4):
+            match chance.randrange(5):
                 case 0:
                     bridge.let_talk(chance.choice(list(Talkers)))
                 case 1:
                     bridge.hold(held=chance.random() < 0.5)
                 case 2:
+                    bridge.listen(chance.choice([None, Ear()]))
+                case 3:
                     end = chance.choice(ENDS)
                     if end in streams:
                         board.gone(streams.pop(end))
