@@ -87,6 +87,8 @@ SAMPLES: Mapping[str, ev.CallEvent] = {
     "AgentAway": ev.AgentAway(CALL, ""),
     "AgentBack": ev.AgentBack(CALL, "session"),
     "AgentExpiring": ev.AgentExpiring(CALL, 30),
+    "BudgetLow": ev.BudgetLow(CALL, 0.9, "max_usd 1"),
+    "BudgetUsedUp": ev.BudgetUsedUp(CALL, 1.01, "max_usd 1"),
     "AnswerLate": ev.AnswerLate(CALL),
     "AnswerCame": ev.AnswerCame(CALL),
     "ApologyAsked": ev.ApologyAsked(CALL, "sorry.wav"),

@@ -139,6 +139,11 @@ END_REASONS: Mapping[EndReason, EndReasonInfo] = {
         "The call reached its longest permitted length.",
         "If calls need longer, raise `call.max_length_s`, or `max_minutes` or `minutes_per_day` of the route.",
     ),
+    _R.BUDGET_USED_UP: EndReasonInfo(
+        _F.NOBODY,
+        "The call cost what it may, by itself or with the others of the day; `limit_exceeded` names the limit.",
+        "If calls may cost more, raise that limit in the route or in `[cost]` of the settings.",
+    ),
     _R.NO_RTP: EndReasonInfo(
         _F.CARRIER,
         "No audio came from the caller any more, though the call was up and not on hold.",

@@ -110,6 +110,36 @@ class Noted(CallEvent):
         return dict(self.values)
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetLow(CallEvent):
+    """
+    The call has spent most of what it may.
+
+    Attributes:
+        spent_usd: US dollars so far.
+        limit: the limit that is near, as it is written: ``max_usd 0.5``.
+    """
+
+    note = "budget_low"
+
+    spent_usd: float
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUsedUp(CallEvent):
+    """The call has spent what it may; attributes as of ``BudgetLow``."""
+
+    note = "budget_used_up"
+
+    spent_usd: float
+    limit: str
+
+    def fields(self) -> dict[str, Scalar]:
+        """Return what is written down of it."""
+        return {"spent_usd": self.spent_usd, "limit_exceeded": self.limit}
+
+
 # --- the dialplan ---
 
 

@@ -40,6 +40,7 @@ class EndReason(StrEnum):
     AGENT_LOST = "agent_lost"
     SETUP_TIMEOUT = "setup_timeout"
     MAX_LENGTH = "max_length"
+    BUDGET_USED_UP = "budget_used_up"
     NO_RTP = "no_rtp"
     SIGNALLING_LOST = "signalling_lost"
     NO_COMMON_MEDIA = "no_common_media"
@@ -102,6 +103,7 @@ _ORDINARY = frozenset(
         EndReason.HELD_TOO_LONG,
         EndReason.SESSION_EXPIRED,
         EndReason.MAX_LENGTH,
+        EndReason.BUDGET_USED_UP,
     }
 )
 """Reasons for which a conversation that went as it should ends."""

@@ -24,6 +24,13 @@ Price = Callable[[Mapping[str, int | float]], float | None]
 """What the tokens used cost, in US dollars; None if that is not known."""
 
 
+Spend = Callable[[float, EmitEvent], None]
+"""
+Takes what the call has cost so far, in US dollars, each time it has cost more; ``BudgetLow`` and ``BudgetUsedUp`` may
+follow, each once. Thread: loop.
+"""
+
+
 class SipLeg(Protocol):
     """The SIP side of one call. Once the leg has closed it ignores every order but ``drop_second``. Thread: loop."""
 

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from gateway.settings.api import ApiSettings
-from gateway.settings.cost import ModelPrices
+from gateway.settings.cost import CostSettings, ModelPrices
 from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
@@ -252,6 +252,7 @@ class Settings(BaseModel):
     realtime: RealtimeSettings = RealtimeSettings()
     redis: RedisSettings = RedisSettings()
     call: CallSettings = CallSettings()
+    cost: CostSettings = CostSettings()
     recording: RecordingSettings = RecordingSettings()
     web: WebSettings = WebSettings()
     api: ApiSettings = ApiSettings()

@@ -38,44 +38,49 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'call_id', ARGV[1], 'ev
 return 1
 """
 
-# KEYS[1] the call's mark, then for the route, and for its caller if that is limited, a live set and a day's hash.
-# ARGV: call id, expiry of a live place in ms, of the mark in ms, of a day in ms, then for each pair of keys the most
-# calls at once, calls in a day and milliseconds in a day; '' is no limit. Answers {number of the limit that is reached
-# or 0, milliseconds left or -1}. A call that has its mark has its place: it is asked about again, or ended meanwhile.
+# KEYS[1] the call's mark, then for each scope (the route, its caller, all calls) a live set and a day's hash. ARGV:
+# call id, expiry of a live place in ms, of the mark in ms, of a day in ms, micro-dollars to book where money is
+# limited, then for each scope the most calls at once, and calls, milliseconds and micro-dollars in a day; '' is no
+# limit. Answers {number of the limit that is reached or 0, milliseconds left or -1, micro-dollars booked}. A call that
+# has its mark has its place: it is asked about again, or ended meanwhile.
 ADMIT = """
 local time = redis.call('TIME')
-local now, left = time[1] * 1000 + math.floor(time[2] / 1000), -1
-local known = redis.call('EXISTS', KEYS[1]) == 1
+local now, left, money = time[1] * 1000 + math.floor(time[2] / 1000), -1, tonumber(ARGV[5])
+local known = redis.call('HGET', KEYS[1], 'micro')
 for i = 2, #KEYS, 2 do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
-  local day = redis.call('HMGET', KEYS[i + 1], 'calls', 'ms')
-  local used = {redis.call('ZCARD', KEYS[i]), tonumber(day[1] or '0'), tonumber(day[2] or '0')}
-  for each = 1, 3 do
-    local number = (i / 2 - 1) * 3 + each
-    local limit = tonumber(ARGV[4 + number])
-    if limit and used[each] >= limit and not known then return {number, 0} end
+  local day = redis.call('HMGET', KEYS[i + 1], 'calls', 'ms', 'micro')
+  local used = {redis.call('ZCARD', KEYS[i]), tonumber(day[1] or '0'), tonumber(day[2] or '0'), tonumber(day[3] or '0')}
+  for each = 1, 4 do
+    local number = (i / 2 - 1) * 4 + each
+    local limit = tonumber(ARGV[5 + number])
+    if limit and used[each] >= limit and not known then return {number, 0, 0} end
     if limit and each == 3 and (left < 0 or limit - used[3] < left) then left = math.max(0, limit - used[3]) end
+    if limit and each == 4 then money = math.min(money, limit - used[4]) end
   end
 end
-if known then return {0, left} end
-redis.call('HSET', KEYS[1], 'ms', 0)
+if known then return {0, left, tonumber(known)} end
+redis.call('HSET', KEYS[1], 'ms', 0, 'micro', money)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 for i = 2, #KEYS, 2 do
   redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[i], ARGV[2])
   redis.call('HINCRBY', KEYS[i + 1], 'calls', 1)
+  if money > 0 then redis.call('HINCRBY', KEYS[i + 1], 'micro', money) end
   redis.call('PEXPIRE', KEYS[i + 1], ARGV[4])
 end
-return {0, left}
+return {0, left, money}
 """
 
-# Brings what is counted of calls to their newest state. KEYS: those of ADMIT, call after call. ARGV: the three
-# expiries of ADMIT, that of the mark of an unanswered call, then for each call its id, its milliseconds so
-# far, 1 when it ended or 0, its count of keys. The mark remembers what was counted, so a repeated or late attempt
-# counts nothing twice; after the end nothing counts. pcall for the same reason as in APPLY.
+# Brings what is counted of calls to their newest state, and books money for those that want more. KEYS: those of ADMIT,
+# call after call. ARGV: expiries of a live place, of the mark, of a day, of the mark of an unanswered call (ms), then
+# for each call its id, its count of keys, its milliseconds so far, 1 when it ended or 0, micro-dollars spent,
+# micro-dollars wanted in all, and for each scope the most micro-dollars in a day or ''. Answers {faults, {for each call
+# what it has booked or -1, the number of the scope that has no more or 0}}. The mark remembers what was counted, so a
+# repeated or late attempt counts nothing twice; after the end nothing counts. pcall for the same reason as in APPLY.
 COUNT = """
 local time = redis.call('TIME')
-local now, at, faults = time[1] * 1000 + math.floor(time[2] / 1000), 0, {}
+local now, at, i, faults, booked = time[1] * 1000 + math.floor(time[2] / 1000), 0, 5, {}, {}
 local function try(...)
   local answer = redis.pcall(...)
   if type(answer) == 'table' and answer.err then
@@ -84,13 +89,23 @@ local function try(...)
   end
   return answer
 end
-for i = 5, #ARGV, 4 do
-  local mark, ms, ended = KEYS[at + 1], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1'
-  local seen = try('HMGET', mark, 'ms', 'ended')
-  if #seen == 2 and not seen[2] then
-    local counted = tonumber(seen[1] or '0')
+while i <= #ARGV do
+  local mark, count, ms, ended = KEYS[at + 1], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3] == '1'
+  local spent, wanted, scopes, micro, full = tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]), (count - 1) / 2, -1, 0
+  local seen = try('HMGET', mark, 'ms', 'ended', 'micro')
+  if #seen == 3 and not seen[2] then
+    local counted, before = tonumber(seen[1] or '0'), tonumber(seen[3] or '0')
     if not ended then ms = math.max(ms, counted) end
-    for each = at + 2, at + ARGV[i + 3], 2 do
+    micro = ended and spent or math.max(spent, before)
+    local more = ended and 0 or math.max(0, wanted - micro)
+    for each = 1, scopes do
+      local limit = tonumber(ARGV[i + 5 + each])
+      local used = limit and more > 0 and try('HMGET', KEYS[at + 1 + 2 * each], 'micro')[1]
+      local left = limit and math.max(0, limit - tonumber(used or '0') - (micro - before))
+      if limit and left < more then more, full = left, each end
+    end
+    micro = micro + more
+    for each = at + 2, at + count, 2 do
       if ended then
         try('ZREM', KEYS[each], ARGV[i])
       else
@@ -99,15 +114,18 @@ for i = 5, #ARGV, 4 do
       end
       if not seen[1] then try('HINCRBY', KEYS[each + 1], 'calls', 1) end
       try('HINCRBY', KEYS[each + 1], 'ms', ms - counted)
+      if micro ~= before then try('HINCRBY', KEYS[each + 1], 'micro', micro - before) end
       try('PEXPIRE', KEYS[each + 1], ARGV[3])
     end
-    try('HSET', mark, 'ms', ms)
+    try('HSET', mark, 'ms', ms, 'micro', micro)
     if ended then try('HSET', mark, 'ended', 1) end
     try('PEXPIRE', mark, ended and ms == 0 and ARGV[4] or ARGV[2])
   end
-  at = at + ARGV[i + 3]
+  booked[#booked + 1] = micro
+  booked[#booked + 1] = full
+  at, i = at + count, i + 6 + scopes
 end
-return faults
+return {faults, booked}
 """
 
 # KEYS[1] the set that names the hashes of workers. ARGV: expiry in ms, channel, then for each worker the key of its

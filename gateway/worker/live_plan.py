@@ -23,7 +23,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -34,13 +33,17 @@ from gateway.audio.filler import load_filler
 from gateway.audio.pcm import PcmFormat
 from gateway.audio.wav import load_sound
 from gateway.call.builtin_tools import OwnTool
+from gateway.cost.prices import shipped_prices
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile, folder_of, read_files, version_of
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
+from gateway.dialplan.read.messages import Finding
 from gateway.dialplan.read.watch import Stamps, are_settled, plan_stamps, sounds_in, stamps
 from gateway.errors import ConfigError, DialplanError, StoreError
 from gateway.settings.sections import Settings
 from gateway.threads import run_in_pool
 from gateway.tools.runner import own_definitions
+from gateway.worker.cap_check import cap_findings
 from gateway.worker.garbage import thaw
 from gateway.worker.tool_check import tool_findings
 
@@ -154,7 +157,7 @@ def load_plan(
     Args:
         files: all of them, in their order.
         folder: where relative paths of WAV files start from.
-        settings: trunks and secrets that a plan may name.
+        settings: trunks and secrets that a plan may name; prices, for limits in money.
         phone: format of a leg's audio.
         is_named_known: trunks and secrets must be among the settings; False only remarks those that are named.
 
@@ -163,7 +166,13 @@ def load_plan(
         ConfigError: a file went away meanwhile.
     """
     trunks, secrets = (settings.trunks, settings.secrets) if is_named_known else (None, None)
-    loaded = dialplan_of(files, folder, trunks, partial(tool_findings, secrets=secrets))
+    prices = shipped_prices().with_own(settings.prices)
+
+    def look(plan: Dialplan) -> Iterator[Finding]:
+        yield from tool_findings(plan, secrets)
+        yield from cap_findings(plan, prices, settings.cost)
+
+    loaded = dialplan_of(files, folder, trunks, look)
     plan = loaded.dialplan
     named = {name for rule in plan.routes for _, step in rule.steps() for _, name in step.sounds()}
     named |= {name for agent in plan.agents.values() for _, name in agent.sounds()}

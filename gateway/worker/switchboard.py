@@ -32,6 +32,7 @@ from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import AgentSetup, Choose, Clock, Recorder, SessionStore, SipLeg, Sounds
 from gateway.call.session.session import CallSession, no_agents, no_sounds
 from gateway.call.steps import Step, TalkTo
+from gateway.cost.budget import own_ceiling
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.rule import Limits
 from gateway.dialplan.model.templates import TemplateFailed, Values
@@ -40,13 +41,17 @@ from gateway.dialplan.routing.route import Rejection, Route, find_route
 from gateway.errors import ConfigError
 from gateway.ids import CallId, new_call_id
 from gateway.logs import bind_call
+from gateway.settings.cost import CostSettings
 from gateway.settings.sections import CallSettings
-from gateway.store.limits import Caps, RouteAdmission, RouteLimits
+from gateway.store.limits import Caps, OnBooked, RouteAdmission, RouteLimits
+from gateway.worker.budget import CallBudget
 from gateway.worker.compile import CompiledSteps, compile_steps, talk_with
 from gateway.worker.live_plan import PreparedPlan
 
 _log = structlog.get_logger(__name__)
 
+OUTBOUND = "outbound:"
+"""In the place of a route, for the limits of calls that we place; no name of a route has a colon."""
 _LEAST_S = 1.0  # a call whose minutes run out as it begins
 
 
@@ -120,6 +125,9 @@ class CallLimits(Protocol):
     async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> RouteAdmission:
         """Book a call, or say which limit it would exceed."""
 
+    def spend(self, call_id: CallId, usd: float, told: OnBooked) -> None:
+        """Count what a booked call has cost so far, and book more of the day's money when it needs that."""
+
     def release(self, call_id: CallId, seconds: float) -> None:
         """Count a call that ended, ``seconds`` after its answer; nothing happens for one that was not booked."""
 
@@ -144,6 +152,7 @@ class Switchboard:
     Args:
         plan: gives the dialplan in force; a call keeps the one it began with.
         limits: limits of every call, refusal code.
+        cost: what may be spent, over all routes.
         builder: makes the parts of a call.
         gate: counts what routes limit.
         refuse: ends a call that gets no session with a SIP status and a reason phrase.
@@ -163,6 +172,7 @@ class Switchboard:
         *,
         plan: Callable[[], PreparedPlan],
         limits: CallSettings,
+        cost: CostSettings,
         builder: Builder,
         gate: CallLimits,
         refuse: Callable[[CallId, int, str], None],
@@ -174,6 +184,7 @@ class Switchboard:
     ) -> None:
         self._plan = plan
         self._limits = limits
+        self._cost = cost
         self._builder = builder
         self._gate = gate
         self._refuse = refuse
@@ -230,14 +241,27 @@ class Switchboard:
         local = plan.dialplan.calendar.local(self._time(), None)
         values = Values(order.caller_id, order.target, {}, {}, local, order.trunk, "", {})
         profile = profile.filled(values)
+        limits = limits_of(Limits(), self._cost)
+        day = local.date().isoformat()
+        admission = await self._gate.admit(order.call_id, route=OUTBOUND, caller="", day=day, limits=limits)
+        if not admission.admitted:
+            return Outcome(EndReason.BUDGET_USED_UP, admission.exceeded, 503)
+        try:
+            session = self._placed(order, plan, profile)
+        except BaseException:
+            self._gate.release(order.call_id, 0)
+            raise
+        return await asyncio.shield(self._begin(order.call_id, session.run()))
+
+    def _placed(self, order: DialOrder, plan: PreparedPlan, profile: AgentProfile) -> CallSession:
+        """Make the session of a call that we place."""
         line = self._builder.line(order, may_record=profile.recording.mode != "off")
         routed = self._routed(order, profile, self._limits.max_length_s)
         setup = self._builder.agent_setup(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
         facts |= {"caller": order.caller_id, "called": order.target}
         facts |= {"direction": "outbound", "trunk": order.trunk, "dialplan": plan.version}
-        session = self._session(order.call_id, line, setup, {**_known(facts), **self._common_facts()})
-        return await asyncio.shield(self._begin(order.call_id, session.run()))
+        return self._session(order.call_id, line, setup, {**_known(facts), **self._common_facts()})
 
     async def drain(self) -> None:
         """Take no more calls and wait until the live ones have ended."""
@@ -295,7 +319,7 @@ class Switchboard:
         steps, limits = compile_steps(route), route.limits
         day = plan.dialplan.calendar.local(self._time(), None).date().isoformat()
         admission = await self._gate.admit(
-            invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits)
+            invite.call_id, route=route.name, caller=route.call.caller, day=day, limits=limits_of(limits, self._cost)
         )
         first = steps.first if admission.admitted else steps.over
         minutes = [each for each in (limits.max_minutes, admission.minutes_left) if each is not None]
@@ -333,7 +357,8 @@ class Switchboard:
 
         if isinstance(first, TalkTo):
             facts["agent"] = first.agent
-        return self._session(invite.call_id, line, planned, facts, choose, plan.sounds.__getitem__)
+        max_usd = steps.route.limits.max_usd
+        return self._session(invite.call_id, line, planned, facts, choose, plan.sounds.__getitem__, max_usd)
 
     def _session(
         self,
@@ -343,7 +368,9 @@ class Switchboard:
         facts: Mapping[str, Scalar],
         choose: Choose = no_agents,
         sounds: Sounds = no_sounds,
+        max_usd: float | None = None,
     ) -> CallSession:
+        own = own_ceiling(max_usd, self._cost.max_usd)
         session = CallSession(
             call_id=call_id,
             leg=line.leg,
@@ -355,6 +382,7 @@ class Switchboard:
             first_fields=facts,
             choose=choose,
             sounds=sounds,
+            spend=CallBudget(call_id, own, self._cost.warn_at, self._gate.spend).spend,
         )
         self._sessions[call_id] = session
         self._listeners.begin(call_id, line.leg)
@@ -456,10 +484,12 @@ def _known(facts: Mapping[str, str]) -> dict[str, Scalar]:
     return {name: value for name, value in facts.items() if value}
 
 
-def limits_of(limits: Limits) -> RouteLimits:
-    """Return what is counted of a route's limits."""
+def limits_of(limits: Limits, cost: CostSettings) -> RouteLimits:
+    """Return what is counted of a route's limits, and of those of all calls."""
     each = limits.per_caller
     return RouteLimits(
-        Caps(limits.max_calls, limits.calls_per_day, limits.minutes_per_day),
-        Caps(each.max_calls, each.calls_per_day, each.minutes_per_day),
+        Caps(limits.max_calls, limits.calls_per_day, limits.minutes_per_day, limits.usd_per_day),
+        Caps(each.max_calls, each.calls_per_day, each.minutes_per_day, each.usd_per_day),
+        Caps(usd_per_day=cost.usd_per_day),
+        cost.reserve_usd,
     )

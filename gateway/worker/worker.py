@@ -263,6 +263,7 @@ class Worker:
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,
             limits=settings.call,
+            cost=settings.cost,
             builder=builder,
             gate=gate,
             refuse=sip.refuse,

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -303,7 +304,7 @@ async def test_a_caller_s_number_may_be_any_text(redis: RedisServer, caller: str
         assert not (await desk.ask(limits, caller=caller, route=route)).admitted
         assert (await desk.ask(limits, "b", caller=f"{caller}.", route=route)).admitted
         keys = [key for key in sorted(redis.keys()) if ":limits:" in key]
-        assert len(keys) == 8
+        assert len(keys) == 6
         assert all(len(key) < 1000 and key.isascii() and key.isprintable() and " " not in key for key in keys)
 
 
@@ -346,3 +347,148 @@ async def test_many_calls_are_renewed_in_few_round_trips(redis: RedisServer) -> 
         await asyncio.sleep(1)
         assert len(places(redis)) == 600
         assert commands(redis) - before < 30
+
+
+# Money
+
+MONEY = RouteLimits(Caps(usd_per_day=1.0), reserve_usd=0.25)
+
+
+class Purse:
+    """What a call heard of what it may spend."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, str]] = []
+
+    def __call__(self, usd: float, limit: str) -> None:
+        self.told.append((round(usd, 6), limit))
+
+    async def hears(self, usd: float, limit: str) -> None:
+        await until(lambda: self.told[-1:] == [(usd, limit)])
+
+
+async def test_of_many_calls_at_once_each_books_its_own_part_of_the_days_money(redis: RedisServer) -> None:
+    async with opened(calm(redis), "w1") as one, opened(calm(redis), "w2") as two:
+        ids = [new_call_id(time.time_ns()) for _ in range(40)]
+        desks = [one, two] * 20
+        answers = await asyncio.gather(*(desk.ask(MONEY, call) for desk, call in zip(desks, ids, strict=True)))
+        assert sum(answer.admitted for answer in answers) == 4
+        assert {answer.exceeded for answer in answers if not answer.admitted} == {"usd_per_day 1"}
+        assert hash_of(redis)["micro"] == 1_000_000
+        for desk, call in zip(desks, ids, strict=True):
+            desk.limits.spend(call, 0.1, Purse())
+            desk.limits.release(call, 1)
+        await until(lambda: not places(redis))
+        await until(lambda: hash_of(redis)["micro"] == 400_000)
+        assert (await one.ask(MONEY)).admitted
+
+
+async def test_a_call_books_more_when_half_of_it_is_spent_and_hears_when_there_is_no_more(redis: RedisServer) -> None:
+    purse = Purse()
+    async with opened(calm(redis)) as desk:
+        await desk.ask(MONEY, "a")
+        desk.limits.spend("a", 0.12, purse)
+        await asyncio.sleep(0.3)
+        assert purse.told == []
+        for spent, told in ((0.2, (0.45, "")), (0.5, (0.75, "")), (0.9, (1.0, "usd_per_day 1"))):
+            desk.limits.spend("a", spent, purse)
+            await purse.hears(*told)
+        assert (await desk.ask(MONEY)).exceeded == "usd_per_day 1"
+        desk.limits.spend("a", 1.2, purse)
+        await until(lambda: purse.told[-1] == (1.2, "usd_per_day 1"))
+        desk.limits.release("a", 60)
+        await until(lambda: not places(redis))
+    assert hash_of(redis) == {"calls": 1, "ms": 60_000, "micro": 1_200_000}
+
+
+async def test_what_another_call_gives_back_can_be_booked(redis: RedisServer) -> None:
+    purse = Purse()
+    async with opened(calm(redis)) as desk:
+        for call in ("a", "b", "c", "d"):
+            assert (await desk.ask(MONEY, call)).admitted
+        desk.limits.spend("a", 0.2, purse)
+        await until(lambda: purse.told == [(0.25, "usd_per_day 1")])
+        desk.limits.release("b", 1)
+        await until(lambda: places(redis) == {"a", "c", "d"})
+        desk.limits.spend("a", 0.21, purse)
+        await until(lambda: purse.told[-1] == (0.46, ""))
+
+
+async def test_money_of_a_caller_and_of_all_calls_is_counted_for_themselves(redis: RedisServer) -> None:
+    limits = RouteLimits(per_caller=Caps(usd_per_day=0.3), gateway=Caps(usd_per_day=0.5), reserve_usd=0.25)
+    purse = Purse()
+    async with opened(calm(redis)) as desk:
+        assert (await desk.ask(limits, "a", caller="+1")).admitted
+        desk.limits.spend("a", 0.2, purse)
+        await until(lambda: purse.told == [(0.3, "per_caller.usd_per_day 0.3")])
+        assert (await desk.ask(limits, caller="+1")).exceeded == "per_caller.usd_per_day 0.3"
+        assert (await desk.ask(limits, "b", caller="+2", route="support")).admitted
+        desk.limits.spend("b", 0.2, purse)
+        await until(lambda: purse.told[-1] == (0.2, "cost.usd_per_day 0.5"))
+        assert (await desk.ask(limits, caller="+3", route="another")).exceeded == "cost.usd_per_day 0.5"
+        assert (await desk.ask(limits, caller="+3", day="2026-03-02")).admitted
+
+
+async def test_a_route_without_a_limit_of_money_shows_what_it_cost_and_books_nothing(redis: RedisServer) -> None:
+    purse = Purse()
+    async with opened(calm(redis)) as desk:
+        assert (await desk.ask(RouteLimits(Caps(max_calls=3)), "a")).admitted
+        desk.limits.spend("a", 7.5, purse)
+        desk.limits.release("a", 2)
+        await until(lambda: not places(redis))
+    assert hash_of(redis) == {"calls": 1, "ms": 2000, "micro": 7_500_000}
+    assert purse.told == []
+
+
+async def test_what_was_spent_while_redis_was_away_is_counted_when_it_is_back(redis: RedisServer) -> None:
+    purse = Purse()
+    async with opened(calm(redis), admit_limit_s=ADMIT_LIMIT_S) as desk:
+        redis.stop()
+        assert (await desk.ask(MONEY, "a")).admitted
+        desk.limits.spend("a", 0.7, purse)
+        await asyncio.sleep(0.5)
+        assert purse.told == []
+        redis.start()
+        await until(lambda: purse.told == [(0.95, "")])
+        assert hash_of(redis)["micro"] == 950_000
+
+
+async def test_what_a_dead_worker_had_booked_stays_counted(redis: RedisServer) -> None:
+    async with opened(redis.settings()) as desk, opened(redis.settings(), "w2") as other:
+        await desk.ask(MONEY, "a")
+        desk.limits.spend("a", 0.1, Purse())
+        await die(desk)
+        await until(lambda: not places(redis))
+        assert hash_of(redis)["micro"] == 250_000
+        assert (await other.ask(MONEY)).admitted
+
+
+async def test_calls_that_spend_side_by_side_stay_within_the_day_but_for_one_answer_each(redis: RedisServer) -> None:
+    answer_usd, cap = 0.03, 1.0
+    spent: dict[str, float] = {}
+
+    def more(purse: Purse, heard: int) -> bool:
+        return len(purse.told) > heard
+
+    async def talk(desk: Desk) -> None:
+        """Speak, as a call does: each answer costs; once nothing more can be booked, it ends at what it booked."""
+        call = new_call_id(time.time_ns())
+        if not (await desk.ask(MONEY, call)).admitted:
+            return
+        spent[call], purse = 0.0, Purse()
+        while not (purse.told and purse.told[-1][1] and spent[call] >= purse.told[-1][0]):
+            spent[call] += answer_usd
+            heard = len(purse.told)
+            desk.limits.spend(call, spent[call], purse)
+            if desk.limits._live[call].asks:
+                await until(partial(more, purse, heard))
+        desk.limits.release(call, 1)
+
+    async with opened(calm(redis), "w1") as one, opened(calm(redis), "w2") as two:
+        await asyncio.gather(*(talk(desk) for desk in [one, two] * 10))
+        await until(lambda: not places(redis))
+        counted = hash_of(redis)["micro"] / 1e6
+    assert counted == pytest.approx(sum(spent.values()))
+    print(f"{len(spent)} calls spent {counted:.2f} of {cap} US dollars")
+    assert cap <= counted + 0.001
+    assert counted <= cap + len(spent) * answer_usd

@@ -13,7 +13,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import legs, recording, transfer
 from gateway.call.machine.barge_in import end_turn
-from gateway.call.machine.ending import await_anew, await_words, end, leave, parting, say_goodbye
+from gateway.call.machine.ending import OVER_BUDGET, await_anew, await_words, end, leave, parting, say_goodbye
 from gateway.call.machine.ivr import bridge_silence, without_agent
 from gateway.call.machine.phase import MESSAGE_LIMIT_S, PATIENCE, RINGING, SETUP, CallStage, Phase
 from gateway.call.machine.state import AgentState, CallState, Orders, cancel_timer, enter, start_timer
@@ -113,9 +113,12 @@ def _begin(call: CallState) -> Orders:
     enter(call, Phase.ACTIVE)
     bridged = settle_filler(call)
     step, expiring = call.ivr.agent, call.agent.expiring
+    leaves = None if expiring is None else _expired(expiring)
+    if call.over_budget is not None:
+        leaves = call.over_budget, OVER_BUDGET
     greet = do.Greet("" if step is None else step.prompt)
-    begun = recording.begin(call, greet if expiring is None else None)
-    goodbye = () if expiring is None else say_goodbye(call, *_expired(expiring))
+    begun = recording.begin(call, greet if leaves is None else None)
+    goodbye = () if leaves is None else say_goodbye(call, *leaves)
     return (*bridged, *begun, *goodbye, *(end_turn(call) if call.leg.on_hold else ()))
 
 

@@ -15,6 +15,9 @@ from gateway.call.machine.playback import fall_silent, flush
 from gateway.call.machine.state import CallState, Orders, cancel_timer, enter, start_timer
 from gateway.call.outcome import Outcome
 
+OVER_BUDGET = "the time for this call is used up"
+"""Why an agent says goodbye whose call is over its budget: money is nothing for the caller to hear of."""
+
 # Last words
 
 

@@ -155,6 +155,7 @@ RULES = _table(
     ignored=(
         _ignored(_WITHOUT, *ev.OF_THE_AGENT, *tool.EVENTS, *ev.OF_THE_LEG, ev.Noted),
         _ignored((Phase.ENDING, Phase.ENDED), ev.Planned, ev.Routed, ev.ChoiceFailed, ev.StopAsked, ev.OrderFailed),
+        _ignored(Phase, ev.BudgetLow, ev.BudgetUsedUp),
         _ignored(_WITH_AGENT, ev.Noted),
         _ignored((*_READY, Phase.ACTIVE), ev.CallerSpoke, ev.AgentSpoke),
         # Whatever is heard upstream before the call is up, nothing is being played that it could interrupt.
@@ -248,6 +249,8 @@ RULES = _table(
         # Ends
         _on(ev.SecondClosed, rules.second_gone, *_AFTER_STEPS),
         _on(ev.SecondClosed, rules.partner_gone, Phase.JOINED),
+        _on(ev.BudgetLow, rules.budget_low, Phase.ACTIVE),
+        _on(ev.BudgetUsedUp, rules.budget_used_up, *_OPEN),
         _on(ev.LegFailed, rules.leg_failed, *_OPEN),
         _on(ev.StopAsked, rules.stop_asked, *_OPEN),
         _on(ev.OrderFailed, rules.order_failed, *_OPEN),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine import ivr, legs
 from gateway.call.machine.barge_in import end_turn, settle
-from gateway.call.machine.ending import await_anew, end, leave
+from gateway.call.machine.ending import OVER_BUDGET, await_anew, end, leave
 from gateway.call.machine.ivr import too_long
 from gateway.call.machine.phase import Phase
 from gateway.call.machine.state import CallState, Orders
 from gateway.call.outcome import EndReason, Outcome, outcome_of, outcome_of_no_answer, outcome_of_own_end
 from gateway.errors import SipError
+
+WIND_UP = "This call cannot go on for much longer. Bring the conversation to a natural end soon, and say goodbye."
+"""What the agent is told when most of the call's budget is spent."""
 
 # Media and hold
 
@@ -141,6 +145,19 @@ def held_too_long(call: CallState, _event: ev.TimerFired) -> Orders:
 def lasted_too_long(call: CallState, _event: ev.TimerFired) -> Orders:
     """End the call at once: no agent is there to say goodbye."""
     return end(call, too_long(call))
+
+
+def budget_low(call: CallState, event: ev.BudgetLow) -> Orders:
+    """Tell the agent to come to an end, which it may do in its own way."""
+    if call.leaving is not None or call.agent.transfer is not None:
+        return ()
+    return (do.TellAgent(WIND_UP, respond=False),)
+
+
+def budget_used_up(call: CallState, event: ev.BudgetUsedUp) -> Orders:
+    """Let the agent say goodbye; where none speaks now, the next one says nothing else."""
+    call.over_budget = Outcome(EndReason.BUDGET_USED_UP, f"{event.limit}: {event.spent_usd:.4g} US dollars spent", 503)
+    return leave(call, call.over_budget, OVER_BUDGET) if call.phase is Phase.ACTIVE else ()
 
 
 def talked_too_long(call: CallState, _event: ev.TimerFired) -> Orders:

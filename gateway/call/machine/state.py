@@ -186,6 +186,7 @@ class CallState:
         outcome: how the call ends: once the last words were heard (stage goodbye), when either side leaves (joined),
             as soon as the SIP side is over (ending).
         recording_failed: nothing can be recorded any more.
+        over_budget: how the call ends that has spent what it may; no agent says more than goodbye.
         leg: the caller's.
         second: the second leg.
         playback: what the caller hears of us.
@@ -199,6 +200,7 @@ class CallState:
     limits: ev.Planned | ev.Routed = _NO_LIMITS
     outcome: Outcome | None = None
     recording_failed: bool = False
+    over_budget: Outcome | None = None
     leg: LegState = field(default_factory=LegState)
     second: SecondLegState = SecondLegState.CLOSED
     playback: PlaybackState = field(default_factory=PlaybackState)

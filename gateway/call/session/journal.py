@@ -94,6 +94,11 @@ class Journal:
         """Count tokens for another agent from now on; ``price`` is what they cost."""
         self._bill.change_price(price)
 
+    @property
+    def cost_usd(self) -> float:
+        """What the call has cost so far, in US dollars, as far as the prices are known."""
+        return self._bill.cost()
+
     def sound(self, item_id: str, name: str) -> None:
         """Remember that this item of the playout is a sound of the dialplan, not an agent's speech."""
         self._sounds[item_id] = name
@@ -352,9 +357,14 @@ class Bill:
             "tokens_out": int(used["text_out"] + used["audio_out"]),
             **{name: int(used[kind]) for kind, name in _TOKENS_BY_KIND.items()},
         }
-        costs = [price(each) for price, each in self._agents if each]
-        known = [cost for cost in costs if cost is not None]
-        return tokens if len(known) < len(costs) else tokens | {"cost_usd": round(sum(known), 6)}
+        return tokens if None in self._costs() else tokens | {"cost_usd": round(self.cost(), 6)}
+
+    def cost(self) -> float:
+        """Return what is known of the cost, in US dollars."""
+        return sum(cost for cost in self._costs() if cost is not None)
+
+    def _costs(self) -> list[float | None]:
+        return [price(each) for price, each in self._agents if each]
 
 
 def heard_text(text: str, played_ms: int, received_ms: int) -> str:

@@ -49,11 +49,13 @@ from gateway.call.ports import (
     AgentSetup,
     Choose,
     Clock,
+    EmitEvent,
     Playout,
     Recorder,
     SessionStore,
     SipLeg,
     Sounds,
+    Spend,
     TimerHandle,
 )
 from gateway.call.session.agents import Agents, close_all
@@ -75,6 +77,10 @@ _QUIET = "quiet"  # the poll's name among the timers; the machine has no timer o
 def no_agents(step: TalkTo) -> AgentSetup:
     """Refuse to make an agent: for calls whose plan names none."""
     raise GatewayError(f"there is no agent {step.agent}")
+
+
+def no_budget(usd: float, emit: EmitEvent) -> None:
+    """Let a call cost what it will."""
 
 
 def no_sounds(name: str) -> bytes:
@@ -122,6 +128,7 @@ class CallSession:
         recorder: records the call; None when it is not to be recorded.
         choose: makes the agents that the steps name. A ``GatewayError`` ends the step alone.
         sounds: gives the sounds that the steps name.
+        spend: is told what the call costs.
 
     Attributes:
         call_id: our id of the call.
@@ -142,8 +149,10 @@ class CallSession:
         recorder: Recorder | None = None,
         choose: Choose = no_agents,
         sounds: Sounds = no_sounds,
+        spend: Spend = no_budget,
     ) -> None:
         self.call_id = call_id
+        self._spend = spend
         self._choose = choose
         self._sounds = sounds
         self._recorder = recorder
@@ -308,6 +317,8 @@ class CallSession:
     def _write_down(self, at: float, event: ev.CallEvent, orders: tuple[do.CallAction, ...], before: Phase) -> None:
         after = self._machine.phase
         self._journal.write_down(event, at, orders, before=before, after=after, outcome=self.outcome)
+        if isinstance(event, ev.Noted) and event.name == "usage":
+            self._spend(self._journal.cost_usd, self._inbox.post)
 
     def _end_at_once(self, cause: BaseException | None) -> None:
         """End a call whose task cannot wait any longer: by the usual orders, but without waiting for the leg."""

@@ -12,6 +12,7 @@ from gateway.dialplan.model.match import Match
 from gateway.dialplan.model.steps import AnyStep, PlanStep, RejectStep, ShortTemplate
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
+UsDollars = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Minutes = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
@@ -21,6 +22,7 @@ class CallerLimits(PlanPart):
     max_calls: Count | None = Field(None, description="calls of one caller at once")
     calls_per_day: Count | None = Field(None, description="calls of one caller in a day (the plan's `timezone`)")
     minutes_per_day: Minutes | None = Field(None, description="minutes of one caller in a day")
+    usd_per_day: UsDollars | None = Field(None, description="what calls of one caller may cost in a day, in US dollars")
 
 
 class Limits(PlanPart):
@@ -32,6 +34,8 @@ class Limits(PlanPart):
     max_calls: Count | None = Field(None, description="calls at once")
     calls_per_day: Count | None = Field(None, description="calls in a day (the plan's `timezone`)")
     minutes_per_day: Minutes | None = Field(None, description="minutes in a day")
+    max_usd: UsDollars | None = Field(None, description="what one call may cost, in US dollars ([costs.md](costs.md))")
+    usd_per_day: UsDollars | None = Field(None, description="what the calls of a day may cost, in US dollars")
     per_caller: CallerLimits = Field(CallerLimits(), description="the same for each caller's number")
     over: AnyStep = Field(RejectStep(code=486), description="step for calls beyond a limit")
 

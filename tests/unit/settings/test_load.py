@@ -87,6 +87,9 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "web.profiles": "a, b",
         "secrets": '{"crm": "s"}',
         "prices": '{"m": {"text_in": 1}}',
+        "api.url": "http://localhost:1",
+        "cost.usd_per_day": "20",
+        "cost.max_usd": "0.5",
         "log.level": "error",
         "log.format": "json",
     }

@@ -12,7 +12,8 @@ import pytest
 from gateway.audio.pcm import PHONE
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
-from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Routed
+from gateway.call.events import IncomingInvite, LegClosed, MediaUp, Noted, Routed
+from gateway.call.machine.ending import OVER_BUDGET
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Outcome
 from gateway.call.ports import AgentSetup, SipLeg
@@ -21,8 +22,9 @@ from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.routing.index import compile_routes
 from gateway.errors import ConfigError
 from gateway.ids import CallId
+from gateway.settings.cost import CostSettings
 from gateway.settings.sections import CallSettings
-from gateway.store.limits import Caps, RouteAdmission, RouteLimits
+from gateway.store.limits import Caps, OnBooked, RouteAdmission, RouteLimits
 from gateway.worker.live_plan import PreparedPlan
 from gateway.worker.switchboard import DialOrder, PhoneSide, Switchboard
 from tests.fakes.agent import FakeAgent
@@ -50,6 +52,12 @@ PLAN = Dialplan.model_validate(
                 "limits": {"max_minutes": 2, "calls_per_day": 5, "over": {"action": "reject", "code": 480}},
                 "agent": "desk",
             },
+            {
+                "name": "dear",
+                "match": {"to": "dear"},
+                "limits": {"max_usd": 0.5, "usd_per_day": 20},
+                "agent": "desk",
+            },
             {"name": "all", "match": {"to": "/.+/"}, "agent": "desk"},
         ],
     }
@@ -68,11 +76,17 @@ class Gate:
         self.answer = RouteAdmission(admitted=True)
         self.asked: list[tuple[str, str, RouteLimits]] = []
         self.released: list[tuple[CallId, float]] = []
+        self.spent: list[tuple[CallId, float]] = []
+        self.told: OnBooked = lambda usd, limit: None
 
     async def admit(self, call_id: CallId, *, route: str, caller: str, day: str, limits: RouteLimits) -> RouteAdmission:
         self.asked.append((route, caller, limits))
         await self.open.wait()
         return self.answer
+
+    def spend(self, call_id: CallId, usd: float, told: OnBooked) -> None:
+        self.spent.append((call_id, usd))
+        self.told = told
 
     def release(self, call_id: CallId, seconds: float) -> None:
         self.released.append((call_id, seconds))
@@ -81,7 +95,7 @@ class Gate:
 class House:
     """A switchboard whose calls have fakes on all sides; it is its own builder, and listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, **cost: float) -> None:
         self.store = FakeStore()
         self.gate = Gate()
         self.legs: dict[CallId, FakeLeg] = {}
@@ -94,6 +108,7 @@ class House:
         self.switchboard = Switchboard(
             plan=lambda: PreparedPlan(compile_routes(PLAN), "", (), {}, {}, {"bye.wav": bytes(320)}),
             limits=CallSettings(ring_limit_s=20, hold_limit_s=60),
+            cost=CostSettings(**cost),
             builder=self,
             gate=self.gate,
             refuse=lambda *refusal: self.refused.append(refusal),
@@ -132,7 +147,7 @@ class House:
     ) -> AgentSetup:
         self.cast_as.append((agent_name, routed))
         agent = self.agents[asked.call_id] = FakeAgent(asked.call_id, willing=True)
-        return AgentSetup(agent, routed)
+        return AgentSetup(agent, routed, price=lambda used: used["audio_out"] / 10)
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         return "bridge" if trunk == "main" else "refer"
@@ -216,6 +231,50 @@ async def test_a_call_beyond_a_limit_takes_the_limits_own_step() -> None:
     assert house.gate.asked == [("short", "alice", RouteLimits(Caps(calls_per_day=5)))]
     record = house.store.record(INVITE.call_id)
     assert (record["limit_exceeded"], record["caller"], record["called"]) == ("calls_per_day 5", "alice", "short")
+
+
+async def test_a_call_that_has_cost_what_its_route_allows_ends_with_a_goodbye() -> None:
+    house = House()
+    house.switchboard.on_event(replace(INVITE, to_uri="sip:dear@192.0.2.2"))
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    agent = house.agents[INVITE.call_id]
+    for _ in range(3):
+        agent.emit(Noted(INVITE.call_id, "usage", {"audio_out": 2}))
+    await until(lambda: "budget_used_up" in house.store.events(INVITE.call_id))
+    assert house.gate.asked == [("dear", "alice", RouteLimits(Caps(usd_per_day=20)))]
+    assert [round(usd, 6) for _, usd in house.gate.spent] == [0.2, 0.4, 0.6]
+    assert agent.goodbyes == [OVER_BUDGET]
+    record = house.store.record(INVITE.call_id)
+    assert (record["limit_exceeded"], record["cost_usd"]) == ("max_usd 0.5", 0.6)
+    house.clock.advance(20)
+    await until(lambda: bool(house.gate.released))
+    assert house.store.record(INVITE.call_id)["end_reason"] == "budget_used_up"
+
+
+async def test_a_call_that_may_book_no_more_of_the_day_is_warned_and_ended() -> None:
+    house = House(usd_per_day=50, reserve_usd=1)
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    assert house.gate.asked == [("all", "alice", RouteLimits(gateway=Caps(usd_per_day=50), reserve_usd=1))]
+    agent = house.agents[INVITE.call_id]
+    agent.emit(Noted(INVITE.call_id, "usage", {"audio_out": 2}))
+    await settle()
+    house.gate.told(0.21, "cost.usd_per_day 50")
+    await until(lambda: "budget_low" in house.store.events(INVITE.call_id))
+    house.gate.told(0.2, "cost.usd_per_day 50")
+    await settle()
+    house.clock.advance(20)
+    await until(lambda: bool(house.gate.released))
+    record = house.store.record(INVITE.call_id)
+    assert (record["end_reason"], record["limit_exceeded"]) == ("budget_used_up", "cost.usd_per_day 50")
+
+
+async def test_no_call_is_placed_when_the_days_money_is_spent() -> None:
+    house = House(usd_per_day=50)
+    house.gate.answer = RouteAdmission(admitted=False, exceeded="cost.usd_per_day 50")
+    outcome = await house.switchboard.dial(DialOrder("sip:bob@192.0.2.9", "desk"))
+    assert outcome == Outcome(EndReason.BUDGET_USED_UP, "cost.usd_per_day 50", 503)
+    assert not house.legs
 
 
 async def test_the_minutes_that_are_left_of_the_day_cut_the_call() -> None:

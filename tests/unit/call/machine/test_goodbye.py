@@ -11,7 +11,9 @@ from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.barge_in import ENDS_ALL_THE_SAME, GOES_ON
+from gateway.call.machine.ending import OVER_BUDGET
 from gateway.call.machine.phase import Phase
+from gateway.call.machine.rules import WIND_UP
 from gateway.call.outcome import EndReason
 from gateway.errors import AgentLost
 from tests.unit.call.machine.talks import CALL, GUARDED, ROUTED, outcome_of, talking
@@ -23,6 +25,8 @@ AGAIN = replace(HANG_UP, tool_call_id="call_2")
 TRANSFER = tool.TransferAsked(CALL, "call_3", "sip:desk@192.0.2.7")
 MAX_LENGTH = ev.TimerFired(CALL, "max_length")
 EXPIRING = ev.AgentExpiring(CALL, 30)
+LOW = ev.BudgetLow(CALL, 0.9, "max_usd 1")
+USED_UP = ev.BudgetUsedUp(CALL, 1.01, "max_usd 1")
 LOST = ev.AgentFailed(CALL, AgentLost("reset"))
 SPEAKS = ev.SpeechStarted(CALL, at=PlayoutPosition("item_1", 900))
 SPEAKS_IN_A_PAUSE = ev.SpeechStarted(CALL)
@@ -101,7 +105,12 @@ def test_a_message_for_a_voicemail_is_not_interrupted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "reason"), [(MAX_LENGTH, EndReason.MAX_LENGTH), (EXPIRING, EndReason.SESSION_EXPIRED)]
+    ("cause", "reason"),
+    [
+        (MAX_LENGTH, EndReason.MAX_LENGTH),
+        (EXPIRING, EndReason.SESSION_EXPIRED),
+        (USED_UP, EndReason.BUDGET_USED_UP),
+    ],
 )
 def test_a_call_that_must_end_ends_when_the_caller_was_answered(cause: ev.CallEvent, reason: EndReason) -> None:
     machine = talking(cause)
@@ -179,3 +188,32 @@ def test_a_cough_before_a_transfer_only_holds_it_up() -> None:
     assert machine.handle(HEARD) == ()
     assert machine.handle(STOPS) == (do.CancelTimer("guard"), do.ResumePlayout(), do.AwaitPlayedOut())
     assert do.Transfer("sip:desk@192.0.2.7") in machine.handle(HEARD)
+
+
+# A budget
+
+
+def test_an_agent_whose_budget_is_nearly_spent_is_told_to_come_to_an_end() -> None:
+    machine = talking()
+    assert machine.handle(LOW) == (do.TellAgent(WIND_UP, respond=False),)
+    assert machine.phase is Phase.ACTIVE
+
+
+@pytest.mark.parametrize("wish", [HANG_UP, TRANSFER])
+def test_an_agent_that_is_leaving_already_is_told_nothing_of_its_budget(wish: ev.CallEvent) -> None:
+    assert talking(wish).handle(LOW) == ()
+
+
+def test_a_call_over_its_budget_says_so_at_its_end() -> None:
+    machine = talking()
+    goodbye, *_ = machine.handle(USED_UP)
+    assert goodbye == do.SayGoodbye(OVER_BUDGET)
+    outcome = outcome_of(machine, machine.handle(HEARD))
+    assert outcome.reason is EndReason.BUDGET_USED_UP
+    assert outcome.detail == "max_usd 1: 1.01 US dollars spent"
+    assert outcome.code(answered=True) == 200
+
+
+def test_a_hang_up_given_up_on_a_call_over_its_budget_still_ends_it() -> None:
+    machine = talking(HANG_UP, USED_UP, SPEAKS, STOPS)
+    assert outcome_of(machine, machine.handle(HEARD)).reason is EndReason.BUDGET_USED_UP

@@ -9,6 +9,7 @@ import pytest
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
+from gateway.call.machine.ending import OVER_BUDGET
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Fault
@@ -154,6 +155,23 @@ def test_missing_media_is_no_fault_of_an_agent_and_ends_the_call() -> None:
 def test_an_agent_whose_time_is_over_says_so_and_no_other_step_is_taken() -> None:
     machine = after(replace(AGENT, otherwise=SORRY), ROUTED, READY, UP, ev.AgentExpiring(CALL, 30))
     assert outcome_of(machine, machine.handle(ev.PlayedOut(CALL))).reason is EndReason.SESSION_EXPIRED
+
+
+def test_the_agent_after_one_that_spent_the_budget_says_nothing_but_goodbye() -> None:
+    spent = ev.BudgetUsedUp(CALL, 1.01, "max_usd 1")
+    machine = after(replace(AGENT, keys={"5": AGENT}), ROUTED, READY, UP, key("5"), spent, ROUTED)
+    assert machine.phase is Phase.WAITING
+    actions = machine.handle(READY)
+    assert do.SayGoodbye(OVER_BUDGET) in actions
+    assert not any(isinstance(action, do.Greet) for action in actions)
+    assert outcome_of(machine, machine.handle(ev.PlayedOut(CALL))).reason is EndReason.BUDGET_USED_UP
+
+
+def test_a_caller_who_talks_with_a_person_is_not_cut_off_by_a_budget() -> None:
+    machine = after(DESK, ev.SecondUp(CALL, "PCMU/8000"), UP)
+    assert machine.phase is Phase.JOINED
+    assert machine.handle(ev.BudgetUsedUp(CALL, 1.01, "usd_per_day 20")) == ()
+    assert machine.phase is Phase.JOINED
 
 
 def test_a_key_of_a_step_ends_the_agent_and_takes_what_it_is_for() -> None:

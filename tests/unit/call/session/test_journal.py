@@ -44,6 +44,8 @@ WRITTEN: dict[str, tuple[str | None, dict[str, Scalar]]] = {
     "AgentAway": ("agent_away", {"detail": ""}),
     "AgentBack": ("agent_back", {"upstream_session_id": "session"}),
     "AgentExpiring": ("agent_expiring", {"left_s": 30}),
+    "BudgetLow": ("budget_low", {"spent_usd": 0.9, "limit": "max_usd 1"}),
+    "BudgetUsedUp": ("budget_used_up", {"spent_usd": 1.01, "limit_exceeded": "max_usd 1"}),
     "AnswerLate": ("answer_late", {}),
     "AnswerCame": ("answer_came", {}),
     "ApologyAsked": ("apology_asked", {"sound": "sorry.wav"}),
