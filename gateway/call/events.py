@@ -15,6 +15,7 @@ new event needs its class here, the code that emits it, and its rule in ``call/m
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -648,16 +649,23 @@ class RecordingFailed(AgentEvent):
 
 @dataclass(frozen=True, slots=True)
 class RecordingSaved(AgentEvent):
-    """The recording is complete at ``path`` and ``seconds`` long; comes while the call is being closed."""
+    """
+    The recording is complete at ``path`` and ``seconds`` long; comes while the call is being closed.
+
+    Attributes:
+        stretches: where each stretch between two pauses begins: seconds of the file, and Unix seconds.
+    """
 
     note = "recording_saved"
 
     path: str
     seconds: float
+    stretches: tuple[tuple[float, float], ...] = ()
 
     def fields(self) -> dict[str, Scalar]:
         """Return what is written down of it."""
-        return {"recording": self.path, "seconds": self.seconds}
+        begins = {"stretches": json.dumps(self.stretches)} if self.stretches else {}
+        return {"recording": self.path, "seconds": self.seconds, **begins}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ class CallRecorder:
         self._told: EmitEvent | None = None
         self._done: asyncio.Future[tuple[str, float] | None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._recorded_s = 0.0  # up to the last pause
+        self._stretches: list[tuple[float, float]] = []
 
     @property
     def dropped_frames(self) -> int:
@@ -77,11 +79,15 @@ class CallRecorder:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._writer.begin(self)
+        if not self._recording:
+            self._stretches.append((round(self._recorded_s, 3), round(time.time(), 3)))
         self._recording = True
 
     @runs_on("loop")
     def pause(self) -> None:
         """Record nothing until ``start``; the pause takes no time in the file."""
+        if self._recording:
+            self._recorded_s += time.time() - self._stretches[-1][1]
         self._recording = False
 
     @runs_on("loop")
@@ -105,7 +111,7 @@ class CallRecorder:
                 self._tell_failed(f"the disk did not take the recording within {CLOSE_LIMIT_S:g} s of the call's end")
                 return
             if saved is not None and self._told is not None:
-                self._told(RecordingSaved(self.call_id, *saved))
+                self._told(RecordingSaved(self.call_id, *saved, tuple(self._stretches)))
 
     # The clock
 

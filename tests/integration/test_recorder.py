@@ -102,9 +102,13 @@ async def test_a_pause_takes_no_time_in_the_file(tmp_path: Path) -> None:
         await ticks(recorder, 90, 2)
         await recorder.close()
         recorder.start(told.append)
-    assert [type(event) for event in told] == [RecordingSaved]
+    (saved,) = told
+    assert isinstance(saved, RecordingSaved)
     (path,) = tmp_path.iterdir()
     assert numbers(path)[0] == [10, 11, 12, 80, 81]
+    (first, first_at), (second, second_at) = saved.stretches
+    assert first == 0
+    assert 0 <= second <= second_at - first_at + 0.001, "what was recorded before the pause, and not the pause"
 
 
 async def test_frames_that_are_missing_are_silence_and_the_rest_stays_aligned(tmp_path: Path) -> None:

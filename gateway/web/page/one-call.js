@@ -267,7 +267,7 @@ class OneCall {
 function segmentsOf(call, events) {
   const saved = events.findLast(({ event }) => event === "recording_saved");
   try {
-    const given = JSON.parse(saved?.segments ?? "[]");
+    const given = JSON.parse(saved?.stretches ?? "[]");
     if (Array.isArray(given) && given.length && given.every((each) => each.length === 2)) return given.map(([seconds, at]) => [Number(seconds), Number(at)]);
   } catch { /* as if there were none */ }
   const announced = events.find(({ event }) => event === "announcement_heard");
