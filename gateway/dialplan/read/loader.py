@@ -32,7 +32,7 @@ from gateway.dialplan.read.files import PlanFile, compose, folder_of, read_files
 from gateway.dialplan.read.inherit import inherit
 from gateway.dialplan.read.lint import names_unknown, plan_mistakes, plan_remarks
 from gateway.dialplan.read.messages import Finding, mistake_of
-from gateway.dialplan.read.source import PlanSource, in_schema
+from gateway.dialplan.read.source import PlanSource, RoutePlace, in_schema
 from gateway.dialplan.read.yaml_tree import YamlTree
 from gateway.dialplan.routing.index import RouteIndex, compile_routes
 from gateway.errors import DialplanError, Mistake
@@ -103,6 +103,11 @@ def dialplan_of(
         raise _refusal(files, mistakes)
     odd = [*plan_remarks(plan, written, trunks), *_placed(found, written, are_remarks=True)]
     return LoadedPlan(index, version_of(files), _in_order(files, odd))
+
+
+def route_places(files: list[PlanFile]) -> tuple[RoutePlace, ...]:
+    """Return where each route stands, in the order of the plan's routes. Raises ``DialplanError``: as above."""
+    return _written(files).route_places()
 
 
 def _validated(files: list[PlanFile], written: PlanSource) -> Dialplan:

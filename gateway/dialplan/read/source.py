@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 from gateway.dialplan.model.fields import PlanPath
 from gateway.dialplan.read.yaml_tree import YamlTree
 from gateway.errors import Mistake
+
+
+class RoutePlace(NamedTuple):
+    """
+    Where a route stands.
+
+    Attributes:
+        file: name of the file.
+        line: from 1.
+        match: the line of each key of its ``match``.
+    """
+
+    file: str
+    line: int
+    match: Mapping[str, int]
+
 
 OF_THE_AUTHOR = "x-"
 """Keys at the top that begin so are the author's own, for anchors."""
@@ -86,6 +105,18 @@ class PlanSource:
         for part in (*route, "match", "time"):
             value = value[part] if isinstance(value, dict | list) else None  # type: ignore[index]
         return (number,) if isinstance(value, list) else ()
+
+    def route_places(self) -> tuple[RoutePlace, ...]:
+        """Return where each route stands, in the order of the routes."""
+        written = self.plain.get("routes")
+        places = []
+        for (tree, index), route in zip(self._routes, written if isinstance(written, list) else (), strict=False):
+            match = route.get("match") if isinstance(route, dict) else None
+            at: PlanPath = ("routes", index)
+            keys = match if isinstance(match, dict) else ()
+            lines = {key: tree.mistake((*at, "match", key), "", at_key=True).line for key in keys}
+            places.append(RoutePlace(tree.file, tree.line_of(at), lines))
+        return tuple(places)
 
     def line_of(self, path: PlanPath) -> str:
         """Return ``line 7``, with the file when there are several."""

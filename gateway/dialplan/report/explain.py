@@ -27,11 +27,12 @@ NOT_ASKED = "not checked: an earlier route took the call"
 
 
 class Considered(NamedTuple):
-    """One route and this call: ``why`` is the first condition that does not hold."""
+    """One route and this call: ``why`` says the first condition that does not hold, ``key`` is its key in ``match``."""
 
     name: str
     matched: bool
     why: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ def _considered(index: RouteIndex, call: RoutingFacts, result: Route | Rejection
             yield Considered(name, True, MATCHES)
         else:
             failing = route.failing(call)
-            yield Considered(name, False, failing.why_not(call) if failing is not None else MATCHES)
+            if failing is None:
+                yield Considered(name, False, MATCHES)
+            else:
+                yield Considered(name, False, failing.why_not(call), failing.key)
 
 
 def _words(route: Route, step: PlanStep, indent: str = "") -> Iterator[str]:

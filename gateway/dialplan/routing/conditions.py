@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from gateway.dialplan.model.match import LoadMatch, Match, TimeMatch
 from gateway.dialplan.model.patterns import Pattern, parse_pattern
@@ -29,7 +29,14 @@ _NO_GROUPS: Mapping[str, str] = {}
 
 
 class Condition(Protocol):
-    """One key of a match."""
+    """
+    One key of a match.
+
+    Attributes:
+        key: as it is written.
+    """
+
+    key: ClassVar[str]
 
     def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
         """Return the named groups it found when it holds; None when it does not."""
@@ -55,6 +62,8 @@ def _any_of(words: tuple[object, ...]) -> str:
 class ToCondition:
     """The called number."""
 
+    key: ClassVar[str] = "to"
+
     patterns: tuple[Pattern, ...]
 
     def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
@@ -69,6 +78,8 @@ class ToCondition:
 @dataclass(frozen=True, slots=True)
 class FromCondition:
     """The caller's number."""
+
+    key: ClassVar[str] = "from"
 
     patterns: tuple[Pattern, ...]
 
@@ -85,6 +96,8 @@ class FromCondition:
 class TrunkCondition:
     """The trunk it came through; names ignore case, as in the settings."""
 
+    key: ClassVar[str] = "trunk"
+
     names: frozenset[str]
 
     def groups(self, call: RoutingFacts) -> Mapping[str, str] | None:
@@ -99,6 +112,8 @@ class TrunkCondition:
 @dataclass(frozen=True, slots=True)
 class SourceCondition:
     """The address it came from."""
+
+    key: ClassVar[str] = "source"
 
     networks: tuple[Network, ...]
 
@@ -118,6 +133,8 @@ class SourceCondition:
 @dataclass(frozen=True, slots=True)
 class HeaderCondition:
     """A SIP header; ``name`` in lower case."""
+
+    key: ClassVar[str] = "headers"
 
     name: str
     patterns: tuple[Pattern, ...]
@@ -171,6 +188,8 @@ class TimeSpan:
 class TimeCondition:
     """The time; one of the spans must hold."""
 
+    key: ClassVar[str] = "time"
+
     spans: tuple[TimeSpan, ...]
     calendar: Calendar
 
@@ -186,6 +205,8 @@ class TimeCondition:
 @dataclass(frozen=True, slots=True)
 class LoadCondition:
     """The share of the capacity in use."""
+
+    key: ClassVar[str] = "load"
 
     above: float | None
     below: float | None
@@ -205,6 +226,8 @@ class LoadCondition:
 @dataclass(frozen=True, slots=True)
 class PercentCondition:
     """A share of the calls; ``route`` is mixed in, so that two routes draw independently."""
+
+    key: ClassVar[str] = "percent"
 
     route: str
     percent: float

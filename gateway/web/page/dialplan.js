@@ -10,11 +10,27 @@ import { diffLines, hunks } from "./diff.js";
 
 const AFTER_RELOAD_MS = 2500;
 
+const baseOf = (path) => path.split("/").at(-1);
+
 class Source {
   constructor(file) {
     this.name = file.name;
-    this.lines = file.text.replace(/\n$/, "").split("\n").map((text) => el("li", {}, el("code", {}, text)));
-    this.node = el("section", { class: "source" }, el("h3", {}, file.name), el("div", { class: "source-scroll", tabindex: 0, role: "region", "aria-label": file.name }, el("ol", {}, this.lines)));
+    this.texts = file.text.replace(/\n$/, "").split("\n");
+    this.lines = this.texts.map((text) => el("li", {}, el("code", {}, text)));
+    this.node = el("section", { class: "source" }, el("h3", { title: file.name }, baseOf(file.name)), el("div", { class: "source-scroll", tabindex: 0, role: "region", "aria-label": baseOf(file.name) }, el("ol", {}, this.lines)));
+  }
+
+  /** The last line of the entry of a list that begins at `first`: all that is indented deeper than its dash. */
+  lastOf(first) {
+    const indent = (text) => text.search(/\S/);
+    const dash = indent(this.texts[first - 1] ?? "");
+    let last = first;
+    for (let line = first + 1; line <= this.texts.length; line += 1) {
+      const depth = indent(this.texts[line - 1]);
+      if (depth >= 0 && depth <= dash) break;
+      if (depth > dash) last = line;
+    }
+    return last;
   }
 
   clear(kind) {
@@ -94,11 +110,11 @@ class DialplanView {
   /** A mistake, `file:line:column: what`; its line is marked. */
   mistake(text) {
     const place = /^(.*?):(\d+):(\d+): (.*)$/s.exec(text);
-    const source = place && this.sources.find(({ name }) => name === place[1] || place[1].endsWith(`/${name}`) || name.endsWith(`/${place[1]}`));
+    const source = place && this.sources.find(({ name }) => name === place[1]);
     if (!source) return text;
     const line = Number(place[2]);
     source.mark(line, line, "mistaken", place[4]);
-    return button(text, () => source.show(line), { class: "link" });
+    return button(`${baseOf(place[1])}:${line}:${place[3]}: ${place[4]}`, () => source.show(line), { class: "link" });
   }
 
   async reload() {
@@ -139,14 +155,14 @@ class DialplanView {
   }
 
   sourceOf(route) {
-    return route.line ? this.sources.find(({ name }) => name === route.file) ?? (this.sources.length === 1 ? this.sources[0] : undefined) : undefined;
+    return route.line ? this.sources.find(({ name }) => name === route.file) : undefined;
   }
 
   markRoute(route) {
     const source = this.sourceOf(route);
     if (!source || /^not checked/.test(route.why)) return;
     if (route.matched) {
-      source.mark(route.line, route.end_line ?? route.line, "taken", "takes the call");
+      source.mark(route.line, source.lastOf(route.line), "taken", "takes the call");
       source.show(route.line, false);
       return;
     }
@@ -162,7 +178,7 @@ function drawChanges(files, previous) {
   const made = names.map((name) => [name, hunks(diffLines(textOf(previous, name), textOf(files, name)))]).filter(([, lines]) => lines.some((line) => line && line.kind !== "same"));
   if (!made.length) return [el("p", { class: "sub" }, "The last reload changed nothing.")];
   const sign = { same: " ", added: "+", removed: "-" };
-  return made.flatMap(([name, lines]) => [el("h3", {}, name), el("div", { class: "diff", tabindex: 0, role: "region", "aria-label": `Changes of ${name}` }, lines.map((line) => (line ? el("div", { class: line.kind }, `${sign[line.kind]} ${line.text}`) : el("div", { class: "gap" }, "..."))))]);
+  return made.flatMap(([name, lines]) => [el("h3", {}, baseOf(name)), el("div", { class: "diff", tabindex: 0, role: "region", "aria-label": `Changes of ${name}` }, lines.map((line) => (line ? el("div", { class: line.kind }, `${sign[line.kind]} ${line.text}`) : el("div", { class: "gap" }, "..."))))]);
 }
 
 /** Draws the view; returns what ends it. */

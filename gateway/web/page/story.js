@@ -29,8 +29,8 @@ const SPANS = {
   agent_away: ["agent_back", "reconnect", "reconnecting to the model"],
   answer_late: ["answer_came", "filler", "waiting for the answer"],
   joined: ["ended", "transfer", "joined with the second leg"],
+  taken_over: ["given_back", "operator", "taken over by a person"],
 };
-const OPERATOR = /^(whisper|say|take_?over|taken_over|give_?back|given_back|operator|hang_up_ordered|transfer_ordered|control)/;
 const OF_THE_MODEL = /^(agent_|answer_|session|usage|rate_limits|odd_message|mcp_|tool_|upstream|problem|error|refus|apology|turn$|interruption|false_start|speech_|caller_spoke|choice_failed)/;
 const OF_SIP = /^(routing|ringing|answering|dialing|active|ending|ended|leg_|media_|early_media|held|resumed|digit_|second_|quality|traced|transfer_ended|joined|attending|waiting|announced)/;
 
@@ -38,6 +38,12 @@ export const MARKS = ["interruption", "tool", "key", "hold", "reconnect", "fille
 export const MARK_WORDS = {
   interruption: "interruption", tool: "tool", key: "key", hold: "hold", reconnect: "reconnect", filler: "late answer", recording: "recording", transfer: "transfer", operator: "operator", trouble: "trouble",
 };
+
+/** What an operator ordered, in words. */
+function commandIn({ by, command, text, target, digits }) {
+  const what = text || target || digits;
+  return `${by || "operator"}: ${words(command)}${what ? `: ${what}` : ""}`;
+}
 
 /** Which part of the gateway an event comes from: "model", "sip" or "gateway". */
 export function sideOf(event) {
@@ -83,7 +89,7 @@ export function timelineOf(call, events, now) {
     else if (name === "mcp_call_ended") close(`mcp ${event.item_id}`, at, isTrue(event.failed) ? " failed" : "");
     else if (SPANS[name]) start(SPANS[name][0], made.spans, { kind: SPANS[name][1], from: at, label: SPANS[name][2] });
     else if (POINTS[name]) made.points.push({ kind: POINTS[name][0], from: at, to: at, label: POINTS[name][1](event) });
-    else if (OPERATOR.test(name)) made.points.push({ kind: "operator", from: at, to: at, label: words(name) + (event.text || event.target ? `: ${event.text || event.target}` : "") });
+    else if (name === "command") made.points.push({ kind: "operator", from: at, to: at, label: commandIn(event) });
     else close(name, at);
     if (name === "turn") made.delays.push({ at, ms: number(event.turn_latency_ms) ?? 0, item: event.item_id });
   }
@@ -117,7 +123,7 @@ export function transcriptOf(events) {
     else if (event.event === "digit_pressed") lines.push({ who: "note", at, text: `the caller pressed ${event.digit}` });
     else if (event.event === "tool_finished") lines.push({ who: "note", at, text: `tool ${event.name} ${isTrue(event.failed) ? "failed" : "answered"} after ${event.took_ms} ms` });
     else if (event.event === "joined") lines.push({ who: "note", at, text: "joined with the second leg; what is said from here on is not written down" });
-    else if (OPERATOR.test(event.event) && event.text) lines.push({ who: "note", at, text: `operator, ${words(event.event)}: ${event.text}` });
+    else if (event.event === "command") lines.push({ who: "note", at, text: commandIn(event) });
   }
   const last = lines.findLastIndex((line) => line.state === "heard");
   lines.forEach((line, place) => { if (line.state === "speaking" && place < last) line.state = "unheard"; });

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.dialplan.read.files import MAX_BYTES
-from gateway.dialplan.read.loader import LoadedPlan, load_dialplan
+from gateway.dialplan.read.files import MAX_BYTES, read_files
+from gateway.dialplan.read.loader import LoadedPlan, load_dialplan, route_places
 from gateway.errors import DialplanError
 
 pytestmark = pytest.mark.unit
@@ -114,6 +114,26 @@ def test_a_rich_file_gives_a_dialplan(file: Path) -> None:
 def test_a_value_is_the_text_that_was_written(file: Path) -> None:
     file.write_text(GOOD)
     assert load_dialplan(file).dialplan.routes[0].match.to == ("0123",)
+
+
+def test_each_route_has_its_place_over_all_files(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "routes:\n  - name: one\n    match: {to: '1', from: '2'}\n    agent: x\n"
+        "  - {name: two, agent: x, match: {trunk: t}}\n  - name: three\n    match: {percent: 50}\n    agent: x\n"
+    )
+    (tmp_path / "b.yaml").write_text(
+        "agents:\n  x: {instructions: hello}\n"
+        "routes:\n  - name: four\n    match:\n      to:\n        - '3'\n    agent: x\n"
+    )
+    places = route_places(read_files(tmp_path))
+    assert [(Path(place.file).name, place.line, dict(place.match)) for place in places] == [
+        ("a.yaml", 2, {"to": 3, "from": 3}),
+        ("a.yaml", 5, {"trunk": 5}),
+        ("a.yaml", 6, {"percent": 7}),
+        ("b.yaml", 4, {"to": 6}),
+    ]
+    names = [route.name for route in load_dialplan(tmp_path).dialplan.routes]
+    assert names == ["one", "two", "three", "four"]
 
 
 def test_all_mistakes_are_told_at_once_with_their_places(file: Path) -> None:

@@ -29,7 +29,9 @@ def call(to: str = "1000", caller: str = "+4930123", at: datetime = NOON, **more
 
 
 def why(match: object, facts: RoutingFacts) -> str:
-    return explain_call(plan(match), facts).considered[0].why
+    considered = explain_call(plan(match), facts).considered[0]
+    assert considered.matched or considered.key in (match if isinstance(match, dict) else ())
+    return considered.why
 
 
 @pytest.mark.parametrize(
