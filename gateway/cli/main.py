@@ -27,6 +27,7 @@ from gateway.cli import (
     render,
     serve,
     simulator,
+    token,
     trunks,
     web,
     workers,
@@ -49,6 +50,7 @@ app.command("simulator")(simulator.simulator)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("web")(web.web)
+app.command("token")(token.token)
 app.add_typer(calls.app, name="calls")
 app.add_typer(workers.app, name="workers")
 app.add_typer(trunks.app, name="trunks")

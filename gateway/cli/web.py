@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,19 +19,26 @@ from gateway.cli.render import say
 from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import PlanFile
 from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StoreError
 from gateway.logs import configure_logs
 from gateway.settings.load import load_settings
 from gateway.settings.sections import Settings
 from gateway.store.calls import RedisCallStore
+from gateway.store.commands import CommandSender
+from gateway.store.connection import end_task
+from gateway.store.dial_keys import DialKeys
 from gateway.store.reload_requests import ReloadRequests
+from gateway.store.web_sessions import WebSessions
 from gateway.threads import check_threads
 from gateway.upstream.realtime.access.secrets import SecretMinter
-from gateway.web.auth import Clients
-from gateway.web.dialplans import DialplansEndpoint
-from gateway.web.secrets import Audit, SecretsEndpoint
+from gateway.web.rates import Rates
+from gateway.web.reading import StoreReader
 from gateway.web.server import WebServer
+from gateway.web.services import Services
+from gateway.web.tokens import Tokens
 from gateway.worker.live_plan import LivePlan
+
+REAP_EVERY_S = 2.0
 
 
 def web(
@@ -43,7 +50,7 @@ def web(
         Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
     ] = None,
 ) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C: ephemeral secrets for trusted clients, health, dialplans."""
+    """Serve the HTTP API and the page until SIGTERM or Ctrl-C; who may do what: `gateway token`."""
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
     configure_logs(settings.log)
     if settings.log.debug_threads:
@@ -60,10 +67,8 @@ def _load(settings: Settings, files: list[PlanFile], folder: Path) -> LoadedPlan
 
 def _check(settings: Settings, plan: Dialplan) -> None:
     problems = []
-    if settings.realtime.api_key is None:
-        problems.append(
-            "realtime.api_key: no API key to mint secrets with; set OPENAI_API_KEY or GATEWAY_REALTIME__API_KEY"
-        )
+    if settings.redis.url is None:
+        problems.append("redis.url: this shows and steers what workers keep in Redis; set GATEWAY_REDIS__URL")
     unknown = [name for name in settings.web.profiles or () if name not in plan.agents]
     if unknown:
         problems.append(
@@ -78,57 +83,68 @@ async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = await _store(settings, stack)
-        minter = await stack.enter_async_context(SecretMinter(settings.realtime))
-        requests = ReloadRequests(settings.redis, store) if store is not None else None
-        if store is not None and requests is not None:
-            note = store.note_dialplan
-            keeper.report(lambda state: note(**state.fields()), requests.newest)
+        store = RedisCallStore(settings.redis, f"web-{socket.gethostname()}-{os.getpid()}")
+        await store.open()
+        stack.push_async_callback(store.close)
+        minter = None
+        if settings.realtime.api_key is not None:
+            minter = await stack.enter_async_context(SecretMinter(settings.realtime))
+        commands = await stack.enter_async_context(CommandSender(settings.redis))
+        services = _services(settings, keeper, store, commands, minter)
+        note = store.note_dialplan
+        keeper.report(lambda state: note(**state.fields()), services.reloads.newest)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
-        audit = _audit_in(store)
-        mint = SecretsEndpoint(settings=settings.web, dialplan=lambda: keeper.plan.dialplan, minter=minter, audit=audit)
-        about_plans = DialplansEndpoint(
-            clients=Clients(settings.web.clients),
-            plans=store.dialplans if store is not None else partial(_own_plan, keeper),
-            reload=requests.ask if requests is not None else None,
-            audit=audit,
-        )
-        states = (store.trunks, store.upstreams) if store is not None else ()
-        server = await stack.enter_async_context(WebServer(settings.web, mint, about_plans, *states))
-        if not settings.web.clients:
-            say("no client may request secrets; add one with GATEWAY_WEB__CLIENTS__NAME=token")
-        say(f"ready: {server.url}, clients: {', '.join(settings.web.clients) or 'none'}")
+        await stack.enter_async_context(_reaping(store))
+        server = await stack.enter_async_context(WebServer(services))
+        if not settings.web.tokens:
+            say("no one can log in yet; make a token with `gateway token NAME --scopes read,control`")
+        say(f"ready: {server.url}, tokens: {', '.join(settings.web.tokens) or 'none'}")
         await stop.wait()
     say("gateway web stopped")
 
 
-async def _own_plan(keeper: LivePlan[LoadedPlan]) -> list[dict[str, str]]:
-    """Return the state of this process's plan, all that is known without a Redis."""
-    own = {name: str(value) for name, value in keeper.state.fields().items()}
-    return [{**own, "worker": _own_name()}]
+def _services(
+    settings: Settings,
+    keeper: LivePlan[LoadedPlan],
+    store: RedisCallStore,
+    commands: CommandSender,
+    minter: SecretMinter | None,
+) -> Services:
+    web = settings.web
+    return Services(
+        web=web,
+        prefix=settings.redis.prefix,
+        store=store,
+        reader=StoreReader(store),
+        tokens=Tokens(web.tokens),
+        sessions=WebSessions(settings.redis, store, web.session_s),
+        commands=commands,
+        dial_keys=DialKeys(settings.redis, store),
+        rates=Rates(
+            requests=web.requests_per_minute, refusals=web.refusals_per_minute, mints=web.mint_limit_per_minute
+        ),
+        reloads=ReloadRequests(settings.redis, store),
+        dialplan=keeper,
+        dialplan_path=settings.dialplan,
+        minter=minter,
+        recordings=settings.recording.folder,
+        traces=settings.sip.trace_folder,
+    )
 
 
-def _own_name() -> str:
-    return f"web-{socket.gethostname()}-{os.getpid()}"
+@contextlib.asynccontextmanager
+async def _reaping(store: RedisCallStore) -> AsyncIterator[None]:
+    """End the records of calls whose worker died, whether or not another worker is there to look."""
+    task = asyncio.create_task(_reap(store), name="reaping dead calls")
+    try:
+        yield
+    finally:
+        await end_task(task)
 
 
-async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> RedisCallStore | None:
-    """Return the Redis that requests are audited in and trunks are looked up in, if one is configured."""
-    if settings.redis.url is None:
-        say("no Redis is configured: requests are audited only in the log")
-        return None
-    store = RedisCallStore(settings.redis, _own_name())
-    await store.open()
-    stack.push_async_callback(store.close)
-    return store
-
-
-def _audit_in(store: RedisCallStore | None) -> Audit | None:
-    if store is None:
-        return None
-
-    def audit(fields: Mapping[str, str | int | float]) -> None:
-        store.audit(**fields)
-
-    return audit
+async def _reap(store: RedisCallStore) -> None:
+    while True:
+        with contextlib.suppress(StoreError):
+            await store.reap_dead_calls()
+        await asyncio.sleep(REAP_EVERY_S)

@@ -23,11 +23,12 @@ from gateway.settings.section import Section
 from gateway.settings.sections import Settings
 from gateway.settings.sip import TrunkSettings, trunk_mistakes
 from gateway.settings.sources import FALLBACKS, Given, SettingSources, add_secrets_of_folder, did_you_mean
+from gateway.settings.web import TokenSettings
 
 SECRET_FIELDS = frozenset(
     {
         *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
-        *("realtime.safety_key", "redis.url", "web.clients", "api.token", "secrets", "edge.key"),
+        *("realtime.safety_key", "redis.url", "web.tokens", "api.token", "secrets", "edge.key"),
     }
 )
 """Values that are or may hold a secret: no message repeats them."""
@@ -51,7 +52,11 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 
 FIELDS: dict[str, FieldInfo] = dict(_fields(Settings))
 """Every setting by its dotted name."""
-ENTRIES: Mapping[str, type[BaseModel]] = {"trunks": TrunkSettings, "prices": ModelPrices}
+ENTRIES: Mapping[str, type[BaseModel]] = {
+    "trunks": TrunkSettings,
+    "prices": ModelPrices,
+    "web.tokens": TokenSettings,
+}
 """What the entries of a mapping are made of, where they are more than a value."""
 
 
@@ -63,7 +68,7 @@ SOURCES = SettingSources(
     fields=tuple(FIELDS),
     mappings={
         "secrets": str.lower,
-        "web.clients": str.lower,
+        "web.tokens": str.lower,
         "realtime.headers": _header_name,
         "prices": None,
         "trunks": str.lower,

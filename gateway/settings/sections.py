@@ -7,7 +7,6 @@ and the whole. ``load`` collects the values from the places that ``sources`` rea
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -30,17 +29,16 @@ from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.section import (
     HeaderName,
     Name,
-    Port,
     PositiveSeconds,
     RedisUrl,
     Section,
     WebSocketUrl,
     WebUrl,
-    listed,
     tabled,
 )
 from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.settings.sources import COMMAND_LINE
+from gateway.settings.web import WebSettings
 
 
 class RealtimeSettings(Section):
@@ -184,49 +182,6 @@ class RecordingSettings(Section):
 
     folder: Path = Field(Path("recordings"), description="folder for recordings, one stereo WAV per call")
     keep_days: float = Field(0, ge=0, description="recordings older than this are deleted; 0 keeps all")
-
-
-class WebSettings(Section):
-    """The HTTP API (``gateway web``)."""
-
-    host: str = Field("127.0.0.1", description="IP address to listen on; for TLS, put a proxy in front")
-    port: Port = Field(8088, description="TCP port; 0 picks a free one")
-    clients: dict[Name, SecretStr] = Field(
-        {}, description="trusted clients: name -> bearer token of at least 16 characters"
-    )
-    profiles: tuple[str, ...] | None = Field(
-        None, description="agents that secrets are minted for, separated by commas; if not set, every agent"
-    )
-    mint_limit_per_minute: int = Field(10, ge=1, description="requests per client and minute; more get 429")
-    mint_seconds_max: int = Field(
-        600, ge=10, le=7200, description="longest lifetime of a secret that a client may ask for"
-    )
-
-    @field_validator("host")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(f"{value!r} is not an IP address; give one such as 127.0.0.1") from None
-
-    @field_validator("profiles", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        return listed(value)
-
-    @field_validator("clients")
-    @classmethod
-    def _tokens(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        tokens = [token.get_secret_value() for token in value.values()]
-        for name, token in zip(value, tokens, strict=True):
-            if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-                raise ValueError(
-                    f"the token of {name} must be at least 16 ASCII characters without spaces; generate a random one"
-                )
-        if len(set(tokens)) < len(tokens):
-            raise ValueError("two clients have the same token and could not be told apart; change one")
-        return value
 
 
 class LogSettings(Section):

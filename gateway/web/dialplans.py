@@ -1,107 +1,187 @@
-"""``GET /dialplan`` reports the state of each process's plan, ``POST /dialplan/reload`` makes all of them reload it."""
+"""Dialplans: the state of each process's plan, its files, why a call goes where it goes, and reloads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-import structlog
-from aiohttp import web
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.errors import StoreError
-from gateway.rate_limit import TokenBuckets
-from gateway.web.auth import Clients
-from gateway.web.errors import NO_STORE, ApiError, check_rate
-from gateway.web.secrets import Audit
+from gateway.dialplan.read.files import read_files
+from gateway.dialplan.report.cases import parse_moment
+from gateway.dialplan.report.explain import Explanation, as_json, explain_call
+from gateway.dialplan.routing.call_facts import facts_of_call
+from gateway.errors import DialplanError
+from gateway.threads import run_in_pool
+from gateway.web.audit import audited
+from gateway.web.auth import allowed
+from gateway.web.errors import ApiError, problem_responses
+from gateway.web.services import Served, Services
+from gateway.web.tokens import Client
 
-RELOADS_PER_MINUTE = 30
-"""Per client; a reload costs every worker the time to load the plan."""
-RETRY_AFTER_S = 5
+READ = [allowed("read")]
 NUMBERS = {"loaded_at": float, "at": float, "agents": int, "routes": int, "failures": int, "mistake_count": int}
-PUBLIC = ("worker", "state", "version", "loaded_at", "failures")
-"""What anyone who reaches the port may know of a plan; its mistakes quote it, so they are not among these."""
+Text = Annotated[str, Field(max_length=1024)]
 
-ReadPlans = Callable[[], Awaitable[list[dict[str, str]]]]
-AskForReload = Callable[[], Awaitable[None]]
-
-_log = structlog.get_logger(__name__)
+router = APIRouter(prefix="/v1/dialplan", tags=["dialplan"])
 
 
-class DialplansEndpoint:
-    """
-    Shows dialplans and has them reloaded, for trusted clients. Thread: loop.
+class PlanView(BaseModel):
+    """The state of one process's dialplan."""
 
-    Args:
-        clients: who may ask.
-        plans: reads the state of every process's plan. Raises ``StoreError``.
-        reload: asks every process to load its plan; None if no Redis is configured.
-        audit: takes the fields of each granted request's entry; None leaves the log as the only place.
-        buckets: how often each client may ask for a reload.
-    """
-
-    def __init__(
-        self,
-        *,
-        clients: Clients,
-        plans: ReadPlans,
-        reload: AskForReload | None,
-        audit: Audit | None = None,
-        buckets: TokenBuckets | None = None,
-    ) -> None:
-        self._clients = clients
-        self._plans = plans
-        self._reload = reload
-        self._audit = audit
-        self._buckets = TokenBuckets.per_minute(RELOADS_PER_MINUTE) if buckets is None else buckets
-
-    async def get(self, request: web.Request) -> web.Response:
-        """Answer 200 with the plan of each process."""
-        try:
-            self._clients.name_of(request)
-            return web.json_response({"dialplans": await self.states()}, headers=NO_STORE)
-        except StoreError:
-            return _away().response()
-        except ApiError as error:
-            return error.response()
-
-    async def post(self, request: web.Request) -> web.Response:
-        """Answer 202 when every process was asked; ``get`` has the result a few seconds later."""
-        try:
-            client = self._clients.name_of(request)
-            check_rate(client, self._buckets)
-            if self._reload is None:
-                raise ApiError(503, "no_redis", "without Redis no worker can be reached; send them SIGHUP")
-            await self._reload()
-        except StoreError:
-            return _away().response()
-        except ApiError as error:
-            return error.response()
-        _log.info("dialplan_reload_asked", client=client, source=request.remote or "")
-        if self._audit is not None:
-            self._audit({"client": client, "source": request.remote or "", "result": "reload_asked"})
-        return web.json_response({"status": "asked"}, status=202, headers=NO_STORE)
-
-    async def states(self) -> list[dict[str, object]]:
-        """Return the state of each process's plan. Raises ``StoreError``."""
-        return [_typed(state) for state in await self._plans()]
+    worker: str
+    state: str = Field(description="current, or refused if the files hold a newer plan that has mistakes")
+    version: str
+    loaded_at: float | None = None
+    agents: int | None = None
+    routes: int | None = None
+    failures: int | None = Field(None, description="loads refused since the process began")
+    mistakes: list[str] = Field(description="of the newest refused plan, cut")
+    mistake_count: int | None = None
+    at: float | None = None
 
 
-def _typed(state: Mapping[str, str]) -> dict[str, object]:
+class Plans(BaseModel):
+    """The dialplans of all processes."""
+
+    dialplans: list[PlanView]
+
+
+class SourceFile(BaseModel):
+    """A file of the dialplan as it is on disk now."""
+
+    name: str
+    text: str
+
+
+class Source(BaseModel):
+    """The files of the dialplan of this process."""
+
+    files: list[SourceFile]
+
+
+class Asked(BaseModel):
+    """Every process was asked; the state of the plans has the result a few seconds later."""
+
+    status: str = "asked"
+
+
+class ImaginedCall(BaseModel):
+    """A call that is only imagined."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Text = Field("", description="called number, user or URI")
+    caller: Text = Field("", description="caller's number, user or URI")
+    headers: dict[Text, Text] = Field({}, max_length=64)
+    at: str | None = Field(
+        None, max_length=64, description="such as 2026-12-24T10:00, in the plan's time zone; if not given, now"
+    )
+    trunk: Text = Field("", description="trunk the call comes through")
+    source: Text = Field("", description="address the call comes from")
+    load: float = Field(0, ge=0, le=1, description="share of the worker's capacity in use")
+    call_id: Text = Field("", description="the gateway's id of the call, which decides percentages")
+
+
+class ConsideredRoute(BaseModel):
+    """One route and this call."""
+
+    name: str
+    matched: bool
+    why: str = Field(description="the first condition that does not hold")
+
+
+class AgentTexts(BaseModel):
+    """An agent that may speak in this call, its texts filled in."""
+
+    name: str
+    instructions: str
+    greeting: str | None
+
+
+class ExplanationView(BaseModel):
+    """What the dialplan does with a call, and why."""
+
+    version: str
+    at: str
+    routes: list[ConsideredRoute]
+    route: str | None = Field(description="the route that takes the call; null: none")
+    action: str
+    code: int | None = Field(description="SIP status of a refusal")
+    steps: list[str]
+    groups: dict[str, Any]
+    metadata: dict[str, str]
+    agents: list[AgentTexts]
+    problems: list[str] = Field(description="texts that cannot be filled in for this call")
+
+
+async def plan_states(services: Services) -> list[PlanView]:
+    """Return the state of each process's plan. Raises ``StoreError``."""
+    return [_view(state) for state in await services.store.dialplans()]
+
+
+@router.get("", dependencies=READ)
+async def plans(services: Served) -> Plans:
+    """Return the state of every process's dialplan."""
+    return Plans(dialplans=await plan_states(services))
+
+
+@router.get("/source", dependencies=READ, responses=problem_responses(404))
+async def source(services: Served) -> Source:
+    """Return the files of the dialplan as they are now on the machine that serves this."""
+    try:
+        files = await run_in_pool(lambda: read_files(services.dialplan_path))
+    except DialplanError:
+        raise ApiError(404, "unreadable_dialplan", "the dialplan's files cannot be read; the log says why") from None
+    return Source(files=[SourceFile(name=file.name, text=file.data.decode("utf-8", "replace")) for file in files])
+
+
+@router.post("/reload", status_code=202)
+async def reload(services: Served, request: Request, client: Annotated[Client, allowed("control")]) -> Asked:
+    """Have every process load its dialplan again."""
+    async with audited(services, request, "reload", client=client.name) as story:
+        await services.reloads.ask()
+        story["result"] = "reload_asked"
+    return Asked()
+
+
+@router.post("/explain", dependencies=READ)
+async def explain(services: Served, call: ImaginedCall) -> ExplanationView:
+    """Return why a call would go where it goes, route by route."""
+    plan = services.dialplan.plan
+    try:
+        moment = datetime.now(UTC) if call.at is None else parse_moment(call.at, plan.dialplan)
+    except ValueError as error:
+        raise ApiError(422, "invalid_request", f"body.at: {error}") from None
+    facts = facts_of_call(
+        to=call.number,
+        caller=call.caller,
+        at=moment,
+        trunk=call.trunk,
+        source=call.source,
+        headers=call.headers,
+        load=call.load,
+        call_id=call.call_id,
+    )
+    explanation: Explanation = explain_call(plan.index, facts)
+    return ExplanationView.model_validate(as_json(plan.version, facts, explanation))
+
+
+def _view(state: Mapping[str, str]) -> PlanView:
     """Return a state as JSON; foreign entries in Redis are ignored."""
-    told: dict[str, object] = {name: value for name, value in state.items() if name not in NUMBERS}
+    numbers = {}
     for name, kind in NUMBERS.items():
         try:
-            told[name] = kind(state[name])
+            numbers[name] = kind(state[name])
         except (KeyError, ValueError):
-            told[name] = None
+            numbers[name] = None
     try:
-        mistakes = json.loads(state.get("mistakes", "[]"))
+        found = json.loads(state.get("mistakes", "[]"))
     except ValueError:
-        mistakes = []
-    told["mistakes"] = [str(mistake) for mistake in mistakes] if isinstance(mistakes, list) else []
-    return told
-
-
-def _away() -> ApiError:
-    after = {"Retry-After": str(RETRY_AFTER_S)}
-    return ApiError(503, "redis_away", "Redis does not answer; no process was asked", headers=after)
+        found = []
+    mistakes = [str(mistake) for mistake in found] if isinstance(found, list) else []
+    texts = {name: state.get(name, "") for name in ("worker", "state", "version")}
+    return PlanView(**texts, **numbers, mistakes=mistakes)

@@ -1,75 +1,41 @@
-"""
-The HTTP API of ``gateway web``: its server, its limits, and the boundary that keeps one request's fault to itself.
-
-::
-
-    POST /v1/client-secrets   secrets.SecretsEndpoint     an ephemeral key for a browser or an app
-    GET  /dialplan            dialplans.DialplansEndpoint the state of every process's dialplan
-    POST /dialplan/reload     dialplans.DialplansEndpoint have every process load its dialplan again
-    GET  /health              here                        trunks, upstreams and dialplans of all workers
-    GET  /healthz             here                        this process answers
-
-The process is one of its own: it takes no calls and knows of workers what they write to Redis. ``auth`` tells clients
-apart by their bearer tokens. A request that is refused raises ``errors.ApiError``, which the endpoint turns into its
-answer; what any other fault raises, ``_boundary`` logs and answers with 500. Everything runs on the loop.
-"""
+"""Listens for the HTTP API: uvicorn, with limits for clients that are slow, silent or malformed."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import ConfigError
 from gateway.rate_limit import TokenBuckets
-from gateway.settings.sections import WebSettings
-from gateway.web.dialplans import PUBLIC, DialplansEndpoint
-from gateway.web.errors import NO_STORE, ApiError
-from gateway.web.secrets import SecretsEndpoint
+from gateway.settings.web import WebSettings
+from gateway.web.app import make_app
+from gateway.web.guard import Guard
+from gateway.web.services import Services
 
-MAX_BODY_BYTES = 4096
-KEEPALIVE_S = 15.0
-STOP_LIMIT_S = 5.0
-SHOWN_OF_TRUNKS = ("trunk", "worker", "state", "code", "at")
-"""What anyone who reaches the port may know of a trunk."""
-SHOWN_OF_UPSTREAMS = ("upstream", "worker", "state", "at")
-"""The same for a model's service."""
-BAD_STATES = frozenset({"failed", "away", "refused"})
-"""Of a trunk, an upstream, a dialplan."""
-
+KEEPALIVE_S = 15
+HEAD_LIMIT_S = 10.0
+"""A connection that has not sent a whole request head in this time is closed."""
+STOP_LIMIT_S = 5
+CONNECTIONS = 512
+HEAD_BYTES = 32_768
+WS_BYTES = 1024
+"""Of a message that a client sends over a WebSocket, where it has nothing to say."""
+PING_S = 20.0
 MALFORMED_PER_MINUTE = 30
 """Malformed requests that are logged."""
 
-ReadStates = Callable[[], Awaitable[list[dict[str, str]]]]
-
 _log = structlog.get_logger(__name__)
-
-
-class _Malformed(logging.Filter):
-    """Replaces aiohttp's traceback with one line of ours when a client breaks HTTP or goes away; limits how many."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._buckets = TokenBuckets.per_minute(MALFORMED_PER_MINUTE)
-        self._untold = 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError):
-            return True
-        if not self._buckets.take("", time.monotonic()):
-            self._untold += 1
-        else:
-            words = getattr(error, "message", "").partition("\n")[0][:100]
-            _log.info("http_request_malformed", fault=type(error).__name__, detail=words, untold_before=self._untold)
-            self._untold = 0
-        return False
 
 
 class WebServer:
@@ -77,30 +43,20 @@ class WebServer:
     Serves the HTTP API inside its ``async with`` block. Thread: loop.
 
     Args:
-        settings: where to listen.
-        mint: answers ``POST /v1/client-secrets``.
-        plan: answers ``GET /dialplan`` and ``POST /dialplan/reload``.
-        trunks: reads the state of every worker's trunks for ``GET /health``; None when no Redis is configured.
-        upstreams: reads how every worker found the models' services, likewise.
+        services: what the endpoints work with; where to listen.
+
+    Raises:
+        ConfigError: it would listen where others reach it, without a token to tell them apart.
 
     Attributes:
         port: the TCP port it listens on.
     """
 
-    def __init__(
-        self,
-        settings: WebSettings,
-        mint: SecretsEndpoint,
-        plan: DialplansEndpoint,
-        trunks: ReadStates | None = None,
-        upstreams: ReadStates | None = None,
-    ) -> None:
-        self._settings = settings
-        self._plan = plan
-        self._trunks = trunks
-        self._upstreams = upstreams
-        self._mint = mint
-        self._runner: web.AppRunner | None = None
+    def __init__(self, services: Services) -> None:
+        _check_reach(services.web)
+        self._services = services
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -110,84 +66,124 @@ class WebServer:
         Raises:
             ConfigError: the address or port is not available.
         """
-        app = web.Application(middlewares=[_boundary], client_max_size=MAX_BODY_BYTES)
-        app.router.add_post("/v1/client-secrets", self._mint.post)
-        app.router.add_get("/dialplan", self._plan.get)
-        app.router.add_post("/dialplan/reload", self._plan.post)
-        app.router.add_get("/healthz", _alive)
-        app.router.add_get("/health", self._health)
-        protocol_log = logging.Logger("gateway.web.protocol")
-        protocol_log.parent = logging.getLogger()
-        protocol_log.addFilter(_Malformed())
-        self._runner = web.AppRunner(
-            app,
-            logger=protocol_log,
-            access_log=None,  # what matters is audited
-            handle_signals=False,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=STOP_LIMIT_S,
-        )
-        await self._runner.setup()
-        host, port = self._settings.host, self._settings.port
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise ConfigError(f"web.port: cannot listen on {host}:{port}: {error.strerror}; choose another") from None
-        self.port = self._runner.addresses[0][1]
+        listening = _listen(self._services.web)
+        self.port = listening.getsockname()[1]
+        self._server = _Server(_config(self._services))
+        self._task = asyncio.create_task(self._server.serve([listening]), name="web server")
+        await self._server.listening.wait()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take no more requests, let those at work end within a few seconds, and close."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _health(self, request: web.Request) -> web.Response:
-        """Answer 200 with all workers' trunks, upstreams and dialplans, or 503 when Redis does not answer."""
-        try:
-            trunks = await _shown_states(self._trunks, SHOWN_OF_TRUNKS)
-            upstreams = await _shown_states(self._upstreams, SHOWN_OF_UPSTREAMS)
-            plans = [{name: state.get(name) for name in PUBLIC} for state in await self._plan.states()]
-        except StoreError:
-            return web.json_response({"status": "unknown", "redis": "away"}, status=503, headers=NO_STORE)
-        all_states: list[Mapping[str, object]] = [*trunks, *upstreams, *plans]
-        told = {
-            "status": "degraded" if any(state["state"] in BAD_STATES for state in all_states) else "ok",
-            "redis": "none" if self._trunks is None else "ok",
-        }
-        told_of = {"trunks": trunks, "upstreams": upstreams, "dialplans": plans}
-        return web.json_response({**told, **told_of}, headers=NO_STORE)
+        """Take no more requests, end streams, let what is at work end within a few seconds, and close."""
+        self._services.stopping.set()
+        if self._server is not None and self._task is not None:
+            self._server.should_exit = True
+            await self._task
 
     @property
     def url(self) -> str:
         """The URL it is reached at."""
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        return f"http://{host}:{self.port}"
+        host = self._services.web.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
-async def _shown_states(read: ReadStates | None, names: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read states; return what of each may be shown. Raises ``StoreError``."""
-    states = await read() if read is not None else []
-    return [{name: state.get(name, "") for name in names} for state in states]
+class _Server(uvicorn.Server):
+    """Leaves signals to the command, and tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
 
 
-async def _alive(request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"}, headers=NO_STORE)
+class _ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 of uvicorn, which waits for ever for the first request of a connection, and for the rest of a head."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()  # a part of a head; uvicorn has stopped its own timer
+
+    def _await_head(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(HEAD_LIMIT_S, self.timeout_keep_alive_handler)
 
 
-@web.middleware
-async def _boundary(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Turn what a request raises into an answer in JSON."""
+class _Malformed(logging.Filter):
+    """Limits how many lines broken requests write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buckets = TokenBuckets.per_minute(MALFORMED_PER_MINUTE)
+        self._untold = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info is not None or record.levelno >= logging.ERROR:
+            return True
+        if record.levelno >= logging.WARNING:
+            if not self._buckets.take("", time.monotonic()):
+                self._untold += 1
+            else:
+                _log.info("http_request_malformed", detail=record.getMessage()[:100], untold_before=self._untold)
+                self._untold = 0
+        return False
+
+
+def _check_reach(web: WebSettings) -> None:
+    if not web.is_loopback and not web.tokens:
+        raise ConfigError(
+            f"web.tokens: others reach {web.host} (web.host), and there is no token to tell them apart; make one with "
+            "`gateway token NAME --scopes read` or listen on 127.0.0.1"
+        )
+
+
+def _listen(web: WebSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        return await handler(request)
-    except web.HTTPException as error:
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        code = error.reason.lower().replace(" ", "_")
-        return ApiError(error.status, code, error.reason, headers=allow).response()
-    except Exception:  # noqa: BLE001 - the boundary of a request: its fault must not touch another
-        _log.exception("request_failed", method=request.method, path=request.path)
-        return ApiError(500, "internal_error", "an internal error; the gateway's log says more").response()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((web.host, web.port))
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        told = f"web.port: cannot listen on {web.host}:{web.port}: {error.strerror}; choose another"
+        raise ConfigError(told) from None
+    return listening
+
+
+def _config(services: Services) -> uvicorn.Config:
+    web = services.web
+    log = logging.getLogger("uvicorn.error")
+    if not any(isinstance(each, _Malformed) for each in log.filters):
+        log.addFilter(_Malformed())
+    return uvicorn.Config(
+        cast("ASGIApp", Guard(make_app(services), web.hosts)),
+        http=_ImpatientProtocol,
+        ws="websockets-sansio",
+        ws_max_size=WS_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # what matters is audited, and a path may hold a telephone number
+        server_header=False,
+        proxy_headers=bool(web.proxies),
+        forwarded_allow_ips=list(web.proxies),
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEPALIVE_S,
+        timeout_graceful_shutdown=STOP_LIMIT_S,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+    )

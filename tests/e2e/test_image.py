@@ -16,6 +16,7 @@ from gateway.free_port import free_port
 from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from tests.rigs.compose import on_the_host, services
 from tests.rigs.image import CALLS_ON_A_BUSY_MACHINE, Container, Image, built_image, missing
+from tests.rigs.pods import SOME_TOKEN
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.sipp import Sipp, play, seen_message
 from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
@@ -139,6 +140,7 @@ async def test_the_services_of_the_compose_file_take_calls_together(image: Image
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(closing(RedisServer(tcp=True)))
         operator = ports_of_an_operator(redis.url.rpartition(":")[2].partition("/")[0])
+        operator["WEB_TOKENS"] = SOME_TOKEN
         ours = {name: each for name, each in on_the_host(services(operator)).items() if name != "redis"}
         running: dict[str, Container] = {}
         for name, each in ours.items():

@@ -28,6 +28,8 @@ from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
 FOLDER = Path(__file__).parents[2] / "docker" / "kubernetes"
 NODE = "10.0.1.10"
 _SECRET = "0123456789abcdef"
+SOME_TOKEN = '{"monitor": {"hash": "sha256:%s", "scopes": "read"}}' % ("0" * 64)
+"""What ``gateway web`` needs where others reach it."""
 _START_LIMIT_S = 60.0
 _SIOCSIFADDR, _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8916, 0x8913, 0x8914, 1
 
@@ -89,6 +91,7 @@ async def _run(image: Image, folder: Path) -> None:
     elsewhere = CALLS_ON_A_BUSY_MACHINE | {
         "GATEWAY_REDIS__URL": f"redis://:{_SECRET}@{NODE}:6379",
         "GATEWAY_REALTIME__URL": f"ws://{NODE}:8090/v1/realtime",
+        "GATEWAY_WEB__TOKENS": SOME_TOKEN,
     }
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(ChildProcess(*words))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.match import Match
@@ -79,6 +79,36 @@ def explain_call(index: RouteIndex, call: RoutingFacts) -> Explanation:
         lines = (result.step.action,)
         problems.append(str(error))
     return Explanation(considered, result, lines, tuple(agents.items()), metadata, tuple(problems))
+
+
+def as_json(version: str, call: RoutingFacts, found: Explanation) -> dict[str, Any]:
+    """
+    Return an explanation as JSON.
+
+    Args:
+        version: of the plan.
+        call: what was asked.
+        found: the answer.
+    """
+    result = found.result
+    decided: dict[str, Any]
+    if isinstance(result, Rejection):
+        decided = {"route": None, "action": "reject", "code": result.sip_code, "steps": [result.detail], "groups": {}}
+    else:
+        decided = {"route": result.name, "action": result.step.action, "code": result.step.refusal_code}
+        decided |= {"steps": list(found.lines), "groups": dict(result.groups)}
+    return {
+        "version": version,
+        "at": call.at.isoformat(),
+        "routes": [each._asdict() for each in found.considered],
+        **decided,
+        "metadata": dict(found.metadata),
+        "agents": [
+            {"name": name, "instructions": profile.instructions, "greeting": profile.greeting}
+            for name, profile in found.agents
+        ],
+        "problems": list(found.problems),
+    }
 
 
 def _considered(index: RouteIndex, call: RoutingFacts, result: Route | Rejection) -> Iterator[Considered]:

@@ -83,7 +83,9 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "sip.media_address": "192.0.2.11",
         "sip.edges": "192.0.2.0/24",
         "web.host": "::1",
-        "web.clients": '{"shop": "0123456789abcdef"}',
+        "web.tokens": '{"shop": {"hash": "sha256:%s", "scopes": "read"}}' % ("0" * 64),
+        "web.hosts": "calls.example.com",
+        "web.proxies": "127.0.0.1, 10.0.0.0/8",
         "web.profiles": "a, b",
         "secrets": '{"crm": "s"}',
         "prices": '{"m": {"text_in": 1}}',
@@ -287,14 +289,14 @@ def test_variables_of_a_kubernetes_service_called_gateway_are_not_ours(monkeypat
 
 def test_a_mapping_collects_its_entries_from_all_places(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (bare / "gateway.toml").write_text(
-        '[secrets]\nCRM = "file"\nfile_only = "f"\n[web.clients]\nshop = "0123456789abcdef"\n'
-        '[prices."gpt-realtime-2.1"]\ntext_in = 4\naudio_out = 64.5\n'
+        '[secrets]\nCRM = "file"\nfile_only = "f"\n[web.tokens.shop]\nhash = "sha256:%s"\nscopes = ["read"]\n'
+        '[prices."gpt-realtime-2.1"]\ntext_in = 4\naudio_out = 64.5\n' % ("0" * 64)
     )
     (bare / ".env").write_text("GATEWAY_SECRETS__DOTENV=d\n")
     monkeypatch.setenv("GATEWAY_SECRETS", '{"crm": "json", "Json_Only": "j"}')
     monkeypatch.setenv("GATEWAY_SECRETS__CRM", "single")
     monkeypatch.setenv("GATEWAY_REALTIME__HEADERS__X_TRACE_ID", "7")
-    monkeypatch.setenv("GATEWAY_WEB__CLIENTS__PORTAL", "fedcba9876543210")
+    monkeypatch.setenv("GATEWAY_WEB__TOKENS__PORTAL", '{"hash": "sha256:%s", "scopes": "read, dial"}' % ("1" * 64))
     settings = load_settings(overrides={"secrets": {"line": "l"}})
     assert {name: value.get_secret_value() for name, value in settings.secrets.items()} == {
         "crm": "single",
@@ -304,7 +306,10 @@ def test_a_mapping_collects_its_entries_from_all_places(bare: Path, monkeypatch:
         "line": "l",
     }
     assert settings.realtime.headers["x-trace-id"].get_secret_value() == "7"
-    assert sorted(settings.web.clients) == ["portal", "shop"]
+    assert {name: token.scopes for name, token in settings.web.tokens.items()} == {
+        "portal": ("read", "dial"),
+        "shop": ("read",),
+    }
     assert settings.prices["gpt-realtime-2.1"].audio_out == 64.5
 
 
@@ -334,9 +339,9 @@ def test_names_of_secrets_do_not_mind_large_and_small_letters() -> None:
         ("GATEWAY_SECRETS", '{"a b": "very-secret"}', "secrets.a b.[key]: String should match pattern"),
         ("GATEWAY_SECRETS", '{"A": "very-secret", "a": "x"}', "secrets.a: is given twice"),
         (
-            "GATEWAY_WEB__CLIENTS__SHOP",
-            "very-secret",
-            "web.clients: the token of shop must be at least 16 ASCII characters",
+            "GATEWAY_WEB__TOKENS__SHOP",
+            '{"hash": "very-secret", "scopes": "read"}',
+            "web.tokens.shop.hash: String should match pattern",
         ),
         ("GATEWAY_REALTIME__HEADERS__X_A", "very-secret\r\nb: 2", "realtime.headers: the value of x-a has"),
         ("GATEWAY_REALTIME__PROXY", "socks5://u:very-secret@h", "realtime.proxy: URL scheme should be 'http' or"),
@@ -358,7 +363,13 @@ def test_a_wrong_secret_in_a_mapping_is_told_by_its_place_alone(
         ({"prices": {"m": {"text": 1}}}, "prices.m.text: unknown key, did you mean text_in?"),
         ({"prices": {"m": {"text_in": -1}}}, "prices.m.text_in: should be greater than or equal to 0, not '-1'"),
         ({"secrets": 5}, "secrets: should be a table of names and values"),
-        ({"web.clients": {"a": "0123456789abcdef", "b": "0123456789abcdef"}}, "web.clients: two clients have"),
+        (
+            {"web.tokens": {name: {"hash": f"sha256:{'0' * 64}", "scopes": "read"} for name in "ab"}},
+            "web.tokens: two tokens have",
+        ),
+        ({"web.tokens": {"a": {"hash": f"sha256:{'0' * 64}", "scopes": "red"}}}, "web.tokens.a.scopes.0: should be"),
+        ({"web.tokens": {"a": {"hash": f"sha256:{'0' * 64}", "scopes": ""}}}, "web.tokens.a.scopes: "),
+        ({"web.proxies": "here"}, "web.proxies: 'here' is not an IP address or network"),
         ({"web.host": "here"}, "web.host: 'here' is not an IP address"),
         ({"web.mint_seconds_max": 7201}, "web.mint_seconds_max: should be less than or equal to 7200"),
         ({"realtime.retry_first_s": 9}, "realtime: retry_first_s 9 is greater than retry_last_s 8"),
