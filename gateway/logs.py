@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ MAX_TEXT = 1000
 _SECRET_NAME = re.compile(r"(?i)(api_?key|authorization|password|client_secret)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MANY_LINES = ("exception", "stack")
+_NO_PEOPLE = frozenset({"timestamp", "level", "logger", "worker", "call_id"})
 
 
 class LogChoice(Protocol):
@@ -44,13 +46,14 @@ CHATTY = ("websockets", "aiohttp.access")
 """Libraries that tell of every connection; heard below ``warning`` only when everything is (``debug``)."""
 
 
-def configure_logs(settings: LogChoice, *, worker: str = "") -> None:
+def configure_logs(settings: LogChoice, *, worker: str = "", shorten: Callable[[str], str] | None = None) -> None:
     """
     Send our entries and those of libraries to standard error, in the same form. Calling it again replaces that.
 
     Args:
         settings: level and form.
         worker: name of this process among others of the same stream; every entry has it then.
+        shorten: takes the numbers of people out of every text (``gateway/privacy.py``); None leaves them.
     """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[Processor] = [
@@ -75,6 +78,7 @@ def configure_logs(settings: LogChoice, *, worker: str = "") -> None:
                 structlog.processors.StackInfoRenderer(),
                 structlog.processors.format_exc_info,  # before the masks: a traceback repeats values
                 mask_secrets,
+                *([_shortens(shorten)] if shorten is not None else []),
                 *_renderers(settings.format),
             ],
         )
@@ -94,6 +98,24 @@ def _names(worker: str) -> Processor:
         return {"worker": worker, **entry}
 
     return name
+
+
+def _shortens(shorten: Callable[[str], str]) -> Processor:
+    def without_people(logger: WrappedLogger, method: str, entry: EventDict) -> EventDict:
+        return {name: value if name in _NO_PEOPLE else _in_each(value, shorten) for name, value in entry.items()}
+
+    return without_people
+
+
+def _in_each(value: Any, change: Callable[[str], str]) -> Any:
+    match value:
+        case str():
+            return change(value)
+        case dict():
+            return {key: _in_each(inner, change) for key, inner in value.items()}
+        case list():
+            return [_in_each(inner, change) for inner in value]
+    return value
 
 
 def bind_call(call_id: CallId) -> AbstractContextManager[None]:

@@ -81,7 +81,7 @@ def dial(
     """
     overrides = {"sip": {"port": 0, "tls": False}, "dialplan": dialplan}
     settings = load_settings(config=config, overrides=overrides)
-    configure_logs(settings.log)
+    configure_logs(settings.log, shorten=settings.privacy.in_log)
     if settings.log.debug_threads:
         check_threads()
 

@@ -67,7 +67,7 @@ def run(
     It follows the workers as they come, drain and go, until SIGTERM or Ctrl-C. SIGHUP reloads the certificates.
     """
     settings = load_settings(config=settings_file)
-    configure_logs(settings.log)
+    configure_logs(settings.log, shorten=settings.privacy.in_log)
     if settings.log.debug_threads:
         check_threads()
     uvloop.run(LoneEdge(settings, say, control=control).run())

@@ -44,7 +44,7 @@ def serve(
     The first signal lets live calls finish (GATEWAY_CALL__DRAIN_LIMIT_S), a second one ends them at once.
     """
     settings = load_settings(config=config, overrides=_overrides(port, dialplan, calls))
-    configure_logs(settings.log)
+    configure_logs(settings.log, shorten=settings.privacy.in_log)
     if settings.log.debug_threads:
         check_threads()
     if settings.fleet.calls and settings.fleet.calls > (capacity := probed_capacity()):

@@ -52,7 +52,7 @@ def web(
 ) -> None:
     """Serve the HTTP API and the page until SIGTERM or Ctrl-C; who may do what: `gateway token`."""
     settings = load_settings(config=config, overrides={"web.port": port, "dialplan": dialplan})
-    configure_logs(settings.log)
+    configure_logs(settings.log, shorten=settings.privacy.in_log)
     if settings.log.debug_threads:
         check_threads()
     keeper = LivePlan(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)

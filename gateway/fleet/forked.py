@@ -46,7 +46,7 @@ def run_worker(
         end: of the pipe to the supervisor.
         stderr: where the supervisor's log goes.
     """
-    configure_logs(settings.log, worker=worker_name(os.getpid()))
+    configure_logs(settings.log, worker=worker_name(os.getpid()), shorten=settings.privacy.in_log)
     given = dict(values)
     used = settings.model_copy(
         update={

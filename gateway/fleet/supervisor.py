@@ -105,7 +105,7 @@ def run_fleet(
     Thread: the main thread of a process without other threads, and without a loop.
     """
     before = handover.resumed(resume) if resume is not None and resume >= 0 else None
-    configure_logs(settings.log, worker="supervisor")
+    configure_logs(settings.log, worker="supervisor", shorten=settings.privacy.in_log)
     prepared = _prepared(settings, announce, simulate=simulate, may_fail=before is not None)
     if resume == handover.ONLY_CHECK:
         return

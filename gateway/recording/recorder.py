@@ -169,9 +169,11 @@ class RecordingWriter:
 
     Args:
         settings: folder, and how long recordings are kept.
+        tidy: deletes other old files whenever old recordings are; given the time in Unix seconds.
     """
 
-    def __init__(self, settings: RecordingSettings) -> None:
+    def __init__(self, settings: RecordingSettings, tidy: Callable[[float], None] = lambda now: None) -> None:
+        self._tidy_others = tidy
         self._folder = settings.folder.absolute()  # a record's path is read elsewhere
         self._keep_days = settings.keep_days
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -276,6 +278,7 @@ class RecordingWriter:
 
     def _tidy(self) -> None:
         now = time.time()
+        self._tidy_others(now)
         try:
             completed, problems = recover(self._folder, now)
             for path in completed:

@@ -71,6 +71,7 @@ SOURCES = SettingSources(
         "web.tokens": str.lower,
         "realtime.headers": _header_name,
         "prices": None,
+        "privacy.routes": None,
         "trunks": str.lower,
     },
     fallbacks=FALLBACKS,

@@ -26,6 +26,7 @@ from pydantic import (
 from gateway.settings.api import ApiSettings
 from gateway.settings.cost import CostSettings, ModelPrices
 from gateway.settings.fleet import EdgeSettings, FleetSettings
+from gateway.settings.privacy import PrivacySettings
 from gateway.settings.section import (
     HeaderName,
     Name,
@@ -209,6 +210,7 @@ class Settings(BaseModel):
     call: CallSettings = CallSettings()
     cost: CostSettings = CostSettings()
     recording: RecordingSettings = RecordingSettings()
+    privacy: PrivacySettings = PrivacySettings()
     web: WebSettings = WebSettings()
     api: ApiSettings = ApiSettings()
     fleet: FleetSettings = FleetSettings()

@@ -298,6 +298,7 @@ class SipSettings(Section):
     trace_folder: Path = Field(
         Path("traces"), description="folder for each traced call's ladder (.txt) and capture (.pcap)"
     )
+    trace_keep_days: float = Field(0, ge=0, description="traces older than this are deleted; 0 keeps all")
     quality_every_s: PositiveSeconds = Field(10, description="interval of measuring and noting a call's quality")
     log_level: int = Field(1, ge=0, le=6, description="verbosity of PJSIP's own log: 0 none, 1 errors, 4 debug")
 

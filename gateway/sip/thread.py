@@ -48,6 +48,7 @@ from gateway.call.events import CallEvent, LegClosed
 from gateway.call.ports import Recorder
 from gateway.errors import SipError
 from gateway.ids import CallId
+from gateway.privacy import PrivacyMode
 from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.admission.access_list import AccessList
 from gateway.sip.admission.screening import Occupancy, Screening
@@ -98,6 +99,7 @@ class SipThread:
         secrets: where their passwords are, by name.
         on_trunk: takes each change of a trunk's state, on the loop.
         register: register at the trunks that want it; a process for a single call need not.
+        privacy: what of the people in a call a SIP trace keeps.
         on_overload: hears, on the loop, when new calls begin to be refused because audio is late, and when no more.
     """
 
@@ -110,9 +112,11 @@ class SipThread:
         secrets: Mapping[str, SecretStr] | None = None,
         on_trunk: Callable[[TrunkChanged], None] | None = None,
         register: bool = True,
+        privacy: PrivacyMode = "full",
         on_overload: Callable[[bool], None] = lambda overloaded: None,
     ) -> None:
         self._settings = settings
+        self._privacy = privacy
         self._on_overload = on_overload
         self._overload = Overload(settings, self._emit_overload)
         self._on_event = on_event
@@ -299,7 +303,7 @@ class SipThread:
         settings = _checked(self._settings)
         # What is begun is ended in the reverse order: the library asserts when it ends before what was made of it.
         with contextlib.ExitStack() as ending:
-            tracer = Tracer(settings)
+            tracer = Tracer(settings, self._privacy)
             ending.callback(tracer.close)
             access_list = AccessList(settings, self._trunks)
             directory = ServerDirectory(settings, self._trunks, access_list, self._ask)

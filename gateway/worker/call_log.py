@@ -5,6 +5,9 @@ An unanswered call costs its caller nothing, and forty a second pass every other
 (``{gateway}:unanswered:{day}`` and the metrics) but only some are written down: ``BURST`` of them, then one each
 ``SECONDS_EACH``. While more arrive, the notes of a new call are held back until it is answered or has lasted
 ``HELD_S``; if it ends earlier, they are dropped. Every ``TOLD_EVERY_S`` a log line says how many calls that were.
+
+This is also the one place where people are taken out of what is written down (``private_notes.py``): whatever a call
+notes passes ``_write``, and nothing of a call reaches Redis, or whoever reads it there, by another way.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from gateway.call.outcome import Fault
 from gateway.call.ports import Clock, SessionStore, TimerHandle
 from gateway.ids import CallId
 from gateway.metrics.call_counts import CallCounts
+from gateway.settings.privacy import PrivacySettings
+from gateway.worker.private_notes import PrivateNotes
 
 BURST = 60
 SECONDS_EACH = 10.0
@@ -57,10 +62,12 @@ class CallLog:
     Args:
         store: where notes go that are kept.
         clock: time.
+        privacy: what of the people in a call is written down.
     """
 
-    def __init__(self, store: CallStore, clock: Clock) -> None:
+    def __init__(self, store: CallStore, clock: Clock, privacy: PrivacySettings | None = None) -> None:
         self._store = store
+        self._private = PrivateNotes(privacy or PrivacySettings())
         self._clock = clock
         self._calls: dict[CallId, _LoggedCall] = {}
         self._metrics = CallCounts()
@@ -123,7 +130,12 @@ class CallLog:
     def _write(self, call_id: CallId, event: str, fields: Mapping[str, Scalar]) -> None:
         if event == "answer_missing":
             self._store.count("answers_missing", str(fields.get("why", "")))
-        self._store.note(call_id, event, **fields)
+        mode = self._private.mode(call_id, fields)
+        if mode == "counts":
+            fields = self._private.counts(fields)
+        else:
+            fields = fields if mode == "full" else self._private.shortened(call_id, fields)
+            self._store.note(call_id, event, **fields)
         if "state" in fields and event != Phase.ROUTING.value:
             _log.info("call_state", call_id=call_id, **fields, **_advice(fields))
 

@@ -42,6 +42,7 @@ from gateway.errors import ConfigError
 from gateway.ids import CallId, new_call_id
 from gateway.logs import bind_call
 from gateway.settings.cost import CostSettings
+from gateway.settings.privacy import PrivacySettings
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Caps, OnBooked, RouteAdmission, RouteLimits
 from gateway.worker.budget import CallBudget
@@ -161,6 +162,7 @@ class Switchboard:
         clock: time.
         worker: name of this worker, for the records.
         trunk_lines: trunks whose calls in are counted over all workers -> the most at once.
+        privacy: of which routes no call is recorded.
 
     Attributes:
         capacity: calls this worker holds at once; what the load is a share of.
@@ -181,6 +183,7 @@ class Switchboard:
         clock: Clock,
         worker: str,
         trunk_lines: Mapping[str, int] = MappingProxyType({}),
+        privacy: PrivacySettings | None = None,
     ) -> None:
         self._plan = plan
         self._limits = limits
@@ -193,6 +196,7 @@ class Switchboard:
         self._clock = clock
         self._worker = worker
         self._trunk_lines = trunk_lines
+        self._privacy = privacy or PrivacySettings()
         self._sessions: dict[CallId, CallSession] = {}
         self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
         self._answered: dict[CallId, float] = {}  # monotonic seconds
@@ -255,7 +259,7 @@ class Switchboard:
 
     def _placed(self, order: DialOrder, plan: PreparedPlan, profile: AgentProfile) -> CallSession:
         """Make the session of a call that we place."""
-        line = self._builder.line(order, may_record=profile.recording.mode != "off")
+        line = self._builder.line(order, may_record=profile.recording.mode != "off" and self._may_keep(""))
         routed = self._routed(order, profile, self._limits.max_length_s)
         setup = self._builder.agent_setup(order, line, plan, order.agent_name, profile, routed)
         facts = {"to_uri": order.target, "from_uri": order.caller_id, "agent": order.agent_name}
@@ -339,7 +343,7 @@ class Switchboard:
         longest_s: float,
         facts: dict[str, Scalar],
     ) -> CallSession:
-        line = self._builder.line(invite, may_record=steps.may_record)
+        line = self._builder.line(invite, may_record=steps.may_record and self._may_keep(steps.route.name))
         line.route = steps.route.name
         planned = Planned(
             invite.call_id,
@@ -471,6 +475,10 @@ class Switchboard:
             metadata = {}
         told = json.dumps(metadata, ensure_ascii=False) if metadata else ""
         return {"route": route.name, "dialplan": plan.version, "metadata": told, "limit_exceeded": exceeded}
+
+    def _may_keep(self, route: str) -> bool:
+        """Return whether more than counts may be kept of a route's calls."""
+        return self._privacy.of_route(route) != "counts"
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)

@@ -53,6 +53,7 @@ from gateway.settings.sections import RedisSettings, Settings
 from gateway.settings.sip import SipSettings
 from gateway.sip.calls.accounts import TrunkChanged
 from gateway.sip.library.endpoint import SipInfo, phone_format
+from gateway.sip.screen.trace import delete_old_traces
 from gateway.sip.thread import SipThread
 from gateway.store.audio import AudioPublisher
 from gateway.store.calls import RedisCallStore
@@ -232,9 +233,7 @@ class Worker:
         settings = self._settings
         webhooks = await stack.enter_async_context(WebhookClient())
         minter = await stack.enter_async_context(SecretMinter(settings.realtime))
-        recordings = RecordingWriter(settings.recording)
-        recordings.start()
-        stack.push_async_callback(recordings.stop)
+        recordings = self._open_recordings(stack)
         sip = SipThread(
             settings.sip,
             lambda event: switchboard.on_event(event),
@@ -242,6 +241,7 @@ class Worker:
             secrets=settings.secrets,
             on_trunk=partial(self._note_trunk, store) if register else None,
             register=register,
+            privacy=settings.privacy.strictest,
             on_overload=self._note_overload,
         )
         gate = await stack.enter_async_context(RedisLimits(store, settings.redis))
@@ -258,7 +258,7 @@ class Worker:
             recordings=recordings,
             phone=self._phone,
         )
-        call_log = CallLog(store, clock)
+        call_log = CallLog(store, clock, settings.privacy)
         stack.callback(call_log.close)
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,
@@ -272,9 +272,19 @@ class Worker:
             clock=clock,
             worker=self.name,
             trunk_lines=_lines_of(settings) if register else {},
+            privacy=settings.privacy,
         )
         stack.push_async_callback(sip.stop)
         return sip, switchboard
+
+    def _open_recordings(self, stack: AsyncExitStack) -> RecordingWriter:
+        """Return what writes recordings, and deletes old files."""
+        sip = self._settings.sip
+        old_traces = partial(delete_old_traces, sip.trace_folder.absolute(), sip.trace_keep_days)
+        recordings = RecordingWriter(self._settings.recording, old_traces)
+        recordings.start()
+        stack.push_async_callback(recordings.stop)
+        return recordings
 
     async def _open_listening(self, stack: AsyncExitStack, clock: Clock) -> Listening:
         """Return what publishes the sound of calls to whoever listens."""

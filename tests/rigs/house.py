@@ -37,6 +37,7 @@ class House:
     gateway: GatewayProcess
     store: RedisCallStore
     redis: EmbeddedRedis
+    redis_url: str
 
     @property
     def port(self) -> int:
@@ -121,7 +122,7 @@ async def open_house(
             store = RedisCallStore(RedisSettings.model_validate({"url": redis_url}), "test")
             await store.open()
             try:
-                yield House(model, gateway, store, redis)
+                yield House(model, gateway, store, redis, redis_url)
             finally:
                 await store.close()
         assert gateway.exit_code == 0, gateway.output

@@ -10,6 +10,7 @@ import structlog
 
 from gateway.ids import CallId
 from gateway.logs import CHATTY, bind_call, configure_logs
+from gateway.privacy import Shortener
 from gateway.redact import SHOWN_MASK, mask_text
 from gateway.settings.sections import LogSettings
 
@@ -141,3 +142,17 @@ def test_numbers_stay_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     (entry,) = entries(capsys)
     assert (entry["setup_ms"], entry["ratio"], entry["answered"], entry["code"]) == (12, 0.5, True, None)
     assert entry["deep"] == {"a": [1]}
+
+
+def test_people_are_taken_out_of_every_text_of_an_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogSettings(format="json"), shorten=Shortener(keep=True).text)
+    call = "sip:+493012345678@192.0.2.1"
+    structlog.get_logger("gateway.x").info(
+        f"call from {call}", call_id="12345678901", detail=[{"to": call}], setup_ms=12345678, at="+4930123456"
+    )
+    logging.getLogger("pjsua").warning("From: %s", call)
+    ours, theirs = entries(capsys)
+    short = "sip:+49301234****@192.0.2.1"
+    assert (ours["event"], ours["detail"], theirs["event"]) == (f"call from {short}", [{"to": short}], f"From: {short}")
+    assert (ours["call_id"], ours["setup_ms"], ours["at"]) == ("12345678901", 12345678, "+493012****")
+    assert str(ours["timestamp"]).startswith("20")

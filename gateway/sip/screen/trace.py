@@ -7,12 +7,13 @@ import re
 import threading
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
+from gateway.privacy import PrivacyMode, shortener_for, users_in
 from gateway.rate_limit import TokenBuckets
 from gateway.settings.sip import SipSettings
 from gateway.sip.core.ladder import TracedMessage, capture, draw
@@ -28,6 +29,8 @@ _MOST_CHARACTERS = 8000  # of a message
 _LINGER_S = 2.0  # for what follows the end: the answer to a BYE, the ACK of a refusal
 _QUEUED = 200  # files that wait for a slow disk
 _UNANSWERED_A_MINUTE = 30  # strangers must not fill the disk
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}Z-[A-Za-z0-9_@-]{1,64}\.(txt|pcap)")
+_DAY_S = 86_400
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750  # numbers stand in them
 
 
@@ -51,10 +54,13 @@ class Tracer:
 
     Args:
         settings: ``trace``, ``trace_folder``, the address we listen on.
+        privacy: whether numbers and names are shortened, or no trace is written at all.
     """
 
-    def __init__(self, settings: SipSettings) -> None:
+    def __init__(self, settings: SipSettings, privacy: PrivacyMode = "full") -> None:
         self._mode = settings.trace
+        self._keeps_none = privacy == "counts"
+        self._shortener = shortener_for(privacy)
         self._folder = settings.trace_folder
         self._local = (settings.public_address or settings.host, settings.port)
         self._waiting: OrderedDict[str, _TracedCall] = OrderedDict()
@@ -123,11 +129,11 @@ class Tracer:
         """
         unanswered = self._waiting.pop(sip_call_id, None)
         kept = unanswered or self._answered.pop(sip_call_id, None)
-        if kept is None or not kept.first or not (keep or self._mode == "all"):
+        if self._keeps_none or kept is None or not kept.first or not (keep or self._mode == "all"):
             return None
         if unanswered and not self._unanswered.take("", time.monotonic()):
             return None
-        kept.path = self._folder / f"{_stamp(kept.first[0].at)}-{_file_part(sip_call_id)}.txt"
+        kept.path = self._folder / f"{_stamp(kept.first[0].at)}-{_file_part(self._name_of(kept))}.txt"
         with self._changed:
             if len(self._queue) >= _QUEUED:
                 return None
@@ -178,11 +184,19 @@ class Tracer:
                     return None
                 self._changed.wait(self._queue[0][0] - time.monotonic() if self._queue else None)
 
+    def _name_of(self, kept: _TracedCall) -> str:
+        """Return the Call-ID, without the people in it where they are shortened."""
+        if self._shortener is None:
+            return kept.call_id
+        return self._shortener.text(kept.call_id, users_in(kept.first[0].text))
+
     def _write(self, kept: _TracedCall) -> None:
         messages = [*kept.first, *kept.last]
         path = kept.path
         assert path is not None
-        text = draw(kept.call_id, messages, left_out=kept.count - len(messages))
+        if self._shortener is not None:
+            messages = [replace(each, text=self._shortener.message(each.text)) for each in messages]
+        text = draw(self._name_of(kept), messages, left_out=kept.count - len(messages))
         try:
             self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             _put(path.with_suffix(".pcap"), capture(self._local, messages))
@@ -193,6 +207,34 @@ class Tracer:
             self._failing = True
             return
         self._failing = False
+
+
+def delete_old_traces(folder: Path, keep_days: float, now: float) -> None:
+    """
+    Delete traces that were written more than ``keep_days`` before ``now`` (Unix seconds); 0 keeps all. Never raises.
+
+    Files of any other name, and links, are left alone. Thread: recorder, or any other that may wait for the disk.
+    """
+    if not keep_days:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            old = [
+                entry.path
+                for entry in entries
+                if _NAME.fullmatch(entry.name)
+                and entry.is_file(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mtime < now - keep_days * _DAY_S
+            ]
+        for path in old:
+            Path(path).unlink(missing_ok=True)  # another worker may be at it too
+    except FileNotFoundError:
+        return  # nothing was traced yet
+    except OSError as error:
+        _log.warning("old_sip_traces_not_deleted", folder=str(folder), detail=error.strerror or str(error))
+    else:
+        if old:
+            _log.info("old_sip_traces_deleted", files=len(old))
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -94,6 +94,8 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "cost.max_usd": "0.5",
         "log.level": "error",
         "log.format": "json",
+        "privacy.mode": "counts",
+        "privacy.routes": '{"sales": "shortened"}',
     }
     defaults = effective(Settings())
     for name in FIELDS:

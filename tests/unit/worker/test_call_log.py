@@ -10,12 +10,14 @@ from structlog.testing import capture_logs
 
 from gateway.call.events import Scalar
 from gateway.ids import CallId
+from gateway.settings.privacy import PrivacySettings
 from gateway.worker.call_log import BURST, HELD_S, SECONDS_EACH, TOLD_EVERY_S, CallLog
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import FakeStore
 
 pytestmark = pytest.mark.unit
 
+CALL = CallId("call-of-alice")
 ENDED: dict[str, Scalar] = {"state": "ended", "end_reason": "no_route", "sip_code": 404}
 
 
@@ -33,9 +35,9 @@ class CountingStore(FakeStore):
 
 
 class Desk:
-    def __init__(self) -> None:
+    def __init__(self, privacy: PrivacySettings | None = None) -> None:
         self.store, self.clock = CountingStore(), FakeClock()
-        self.journal = CallLog(self.store, self.clock)
+        self.journal = CallLog(self.store, self.clock, privacy)
         self.number = 0
 
     def begin(self, direction: str = "inbound") -> CallId:
@@ -143,3 +145,45 @@ def test_the_log_says_what_to_do_about_an_end_that_is_somebodys_fault() -> None:
         desk.journal.note(call, "ended", state="ended", end_reason="caller_hung_up", fault="nobody")
     assert "Fault: carrier. With `rx_packets` 0" in logs[0]["advice"]
     assert "advice" not in logs[1]
+
+
+CALLED_IN: dict[str, Scalar] = {
+    **{"state": "routing", "created_at": 1.0, "direction": "inbound", "route": "sales", "caller": "+493012345678"},
+    **{"from_uri": "sip:+493012345678@192.0.2.7", "to_uri": "sip:desk@192.0.2.1", "source": "192.0.2.7:5060"},
+    **{"sip_call_id": "493012345678@x"},
+}
+HEARD: dict[str, Scalar] = {"item_id": "i1", "text": "This is 030 1234 5678, call desk.", "tool_call_id": "1234567890"}
+
+
+def test_numbers_are_shortened_in_whatever_a_call_notes_and_in_the_log() -> None:
+    desk = Desk(PrivacySettings(mode="shortened"))
+    with capture_logs() as logs:
+        desk.journal.note(CALL, "routing", **CALLED_IN)
+        desk.journal.note(CALL, "caller_spoke", **HEARD)
+        desk.journal.note(CALL, "ended", state="ended", end_reason="transferred", end_detail="sip:desk@192.0.2.1")
+    (_, _, first), (_, _, said), (_, _, end) = desk.store.notes
+    assert (first["caller"], first["from_uri"]) == ("+49301234****", "sip:+49301234****@192.0.2.7")
+    assert (first["to_uri"], first["sip_call_id"], first["source"]) == (
+        *("sip:d***@192.0.2.1", "49301234****@x"),
+        "192.0.2.7:5060",
+    )
+    assert (said["text"], said["tool_call_id"]) == ("This is 030 1234 ****, call d***.", "1234567890")
+    assert end["end_detail"] == logs[-1]["end_detail"] == "sip:d***@192.0.2.1"
+
+
+def test_of_a_route_of_which_only_counts_are_kept_nothing_is_noted() -> None:
+    desk = Desk(PrivacySettings(routes={"sales": "counts"}))
+    with capture_logs() as logs:
+        desk.journal.note(CALL, "routing", **CALLED_IN)
+        desk.journal.note(CALL, "caller_spoke", **HEARD)
+        desk.journal.note(CALL, "ended", state="ended", end_reason="transferred", end_detail="sip:desk@192.0.2.1")
+        desk.journal.note(CALL, "traced", sip_trace="x")  # too late to be of any use
+    assert desk.store.notes == []
+    assert "desk" not in str(logs)
+    assert logs[-1]["end_reason"] == "transferred"
+
+
+def test_other_routes_keep_what_the_settings_say_of_all() -> None:
+    desk = Desk(PrivacySettings(routes={"support": "counts"}))
+    desk.journal.note(CALL, "routing", **CALLED_IN)
+    assert desk.store.notes == [(CALL, "routing", CALLED_IN)]

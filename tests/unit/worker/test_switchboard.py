@@ -23,6 +23,7 @@ from gateway.dialplan.routing.index import compile_routes
 from gateway.errors import ConfigError
 from gateway.ids import CallId
 from gateway.settings.cost import CostSettings
+from gateway.settings.privacy import PrivacySettings
 from gateway.settings.sections import CallSettings
 from gateway.store.limits import Caps, OnBooked, RouteAdmission, RouteLimits
 from gateway.worker.live_plan import PreparedPlan
@@ -95,7 +96,7 @@ class Gate:
 class House:
     """A switchboard whose calls have fakes on all sides; it is its own builder, and listens."""
 
-    def __init__(self, **cost: float) -> None:
+    def __init__(self, privacy: PrivacySettings | None = None, **cost: float) -> None:
         self.store = FakeStore()
         self.gate = Gate()
         self.legs: dict[CallId, FakeLeg] = {}
@@ -117,6 +118,7 @@ class House:
             clock=self.clock,
             worker="w1",
             trunk_lines={"counted": 3},
+            privacy=privacy,
         )
 
     def begin(self, call_id: CallId, leg: SipLeg) -> None:
@@ -480,3 +482,11 @@ async def test_a_call_beyond_the_lines_of_its_trunk_is_turned_away() -> None:
     record = house.store.record(INVITE.call_id)
     assert (record["state"], record["end_reason"], record["sip_code"]) == ("ended", "rejected", 503)
     assert [call for call, _ in house.gate.released] == [f"{INVITE.call_id}:line", INVITE.call_id]
+
+
+async def test_a_call_of_which_only_counts_are_kept_is_not_recorded() -> None:
+    house = House(PrivacySettings(routes={"all": "counts"}))
+    house.switchboard.on_event(INVITE)
+    await until(lambda: house.store.record(INVITE.call_id).get("state") == "active")
+    await house.switchboard.stop("over")
+    assert "recording" not in house.store.record(INVITE.call_id)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from gateway.privacy import PrivacyMode
 from gateway.settings.sip import SipSettings
 from gateway.sip.core.message import parse_message
 from gateway.sip.core.source import Source
-from gateway.sip.screen.trace import _ANSWERED, _FIRST, _LAST, _WAITING, Tracer
+from gateway.sip.screen.trace import _ANSWERED, _FIRST, _LAST, _WAITING, Tracer, delete_old_traces
 
 pytestmark = pytest.mark.unit
 
@@ -84,3 +86,56 @@ def test_a_trace_is_for_nobody_else_on_the_machine_and_a_long_call_id_hides_no_c
         assert file.stat().st_mode & 0o137 == 0
     assert path.parent.stat().st_mode & 0o027 == 0
     assert call_id in path.read_text()
+
+
+CALLER = "4930111222333"
+
+
+def private(privacy: PrivacyMode, folder: Path) -> Path | None:
+    """Trace a call that names its caller wherever it can; return where it is."""
+    kept = Tracer(SipSettings.model_validate({"trace": "all", "trace_folder": folder}), privacy)
+    text = (
+        f"INVITE sip:+{CALLER}@h SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n"
+        f'From: "Alice" <sip:{CALLER}@b>;tag=1\r\nTo: <sip:x@h>\r\n'
+        f"Call-ID: {CALLER}@h\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+    )
+    kept.saw(1, False, Source.at("192.0.2.1:5060"), parse_message(text), text)
+    path = kept.finish(f"{CALLER}@h", keep=True)
+    kept.close()
+    return path
+
+
+def test_a_trace_has_no_whole_number_and_no_name_where_they_are_shortened(tmp_path: Path) -> None:
+    path = private("shortened", tmp_path)
+    assert path is not None
+    for file in (path, path.with_suffix(".pcap")):
+        assert CALLER not in file.name
+        told = file.read_bytes()
+        assert b"493011122****@b" in told
+        assert CALLER.encode() not in told
+        assert b"Alice" not in told
+
+
+def test_a_trace_is_whole_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
+    path = private("full", tmp_path)
+    assert path is not None
+    assert f'"Alice" <sip:{CALLER}@b>' in path.read_text()
+
+
+def test_there_is_no_trace_where_nothing_but_counts_is_kept(tmp_path: Path) -> None:
+    assert private("counts", tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_traces_are_deleted_and_nothing_else(tmp_path: Path) -> None:
+    old = ["20260101T000000.000Z-a@b.txt", "20260101T000000.000Z-a@b.pcap"]
+    others = ["20260102T000000.000Z-c.txt", "notes.txt", "20260101T000000.000Z-d.wav"]
+    for name in (*old, *others):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000) if name != others[0] else (90_000, 90_000))
+    (tmp_path / "20260101T000000.000Z-link.txt").symlink_to(tmp_path / "notes.txt")
+    delete_old_traces(tmp_path, 0, 1e9)
+    assert len(list(tmp_path.iterdir())) == 6
+    delete_old_traces(tmp_path, 1, 1000 + 86_401)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "20260101T000000.000Z-link.txt"])
+    delete_old_traces(tmp_path / "missing", 1, 1e9)
