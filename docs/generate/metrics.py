@@ -100,6 +100,8 @@ def _bounds(metric: Metric) -> str:
 
 
 def _values(label: Label) -> str:
+    if "](" in label.meaning:  # another page lists them
+        return label.meaning
     listed = ", ".join(f"`{value}`" for value in (*label.values, OTHER)) if label.values else ""
     return "; ".join(part for part in (label.meaning, listed) if part)
 

@@ -29,6 +29,7 @@ SECRET_FIELDS = frozenset(
     {
         *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
         *("realtime.safety_key", "redis.url", "web.tokens", "api.token", "secrets", "edge.key"),
+        *("tracing.endpoint", "tracing.headers"),
     }
 )
 """Values that are or may hold a secret: no message repeats them."""
@@ -70,6 +71,7 @@ SOURCES = SettingSources(
         "secrets": str.lower,
         "web.tokens": str.lower,
         "realtime.headers": _header_name,
+        "tracing.headers": _header_name,
         "prices": None,
         "privacy.routes": None,
         "trunks": str.lower,

@@ -39,6 +39,7 @@ from gateway.settings.section import (
 )
 from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.settings.sources import COMMAND_LINE
+from gateway.settings.tracing import TracingSettings
 from gateway.settings.web import WebSettings
 
 
@@ -214,6 +215,7 @@ class Settings(BaseModel):
     web: WebSettings = WebSettings()
     api: ApiSettings = ApiSettings()
     fleet: FleetSettings = FleetSettings()
+    tracing: TracingSettings = TracingSettings()
     edge: EdgeSettings = EdgeSettings()
     log: LogSettings = LogSettings()
     trunks: dict[Name, Annotated[TrunkSettings, BeforeValidator(tabled)]] = Field(

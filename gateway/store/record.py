@@ -84,6 +84,9 @@ class CallRecord(BaseModel):
     announcement: str | None = Field(
         None, description="whether the caller heard that the call is recorded: heard or not_heard; none without one"
     )
+    traceparent: str | None = Field(
+        None, description="W3C trace context of the call's trace; none without `tracing.endpoint`"
+    )
     sip_trace: str | None = Field(None, description="path of the SIP ladder; the capture is beside it (.pcap)")
     rx_packets: int | None = Field(None, description="RTP packets that came from the caller")
     rx_lost: int | None = Field(None, description="RTP packets of the caller that were lost")

@@ -40,7 +40,15 @@ CLOSE_LIMIT_S = 1.0
 SHORTEST_SENT = 4
 """A secret that a webhook is sent is taken out of its answer if it has as many characters."""
 
+TraceHeaders = Callable[[CallId, str], Mapping[str, str]]
+"""Returns the headers that say to which trace the request of a tool belongs, of a call and its use of the tool."""
+
 _log = structlog.get_logger(__name__)
+
+
+def no_headers(call_id: CallId, tool_call_id: str) -> Mapping[str, str]:
+    """Return none, where there are no traces."""
+    return {}
 
 
 def own_definitions(tool_set: ToolSet) -> tuple[ToolDefinition, ...]:
@@ -58,7 +66,8 @@ def own_definitions(tool_set: ToolSet) -> tuple[ToolDefinition, ...]:
 class _Tool:
     parameters: Parameters
     timeout_s: float
-    work: Callable[[dict[str, Any]], Awaitable[ToolAnswer]]
+    work: Callable[[dict[str, Any], Mapping[str, str]], Awaitable[ToolAnswer]]
+    """Takes arguments that fit, and headers for a request."""
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +93,7 @@ class OwnTools:
         facts: what tools get about the call besides its id, such as ``from`` and ``to``.
         http: the worker's client, open.
         redact: takes secrets out of what a tool answers, and of what is logged of it.
+        trace_headers: what a request says of its trace.
 
     Raises:
         ConfigError: a secret or a plugin is not there; ``check_tools`` finds that at start.
@@ -98,11 +108,13 @@ class OwnTools:
         facts: Mapping[str, str],
         http: WebhookClient,
         redact: Redactor,
+        trace_headers: TraceHeaders = no_headers,
     ) -> None:
         self._call_id = call_id
         self._facts = dict(facts)
         self._http = http
         self._redact = redact
+        self._trace_headers = trace_headers
         self._tools = {
             **{tool.name: self._webhook(tool, secrets) for tool in tool_set.webhooks},
             **{tool.name: self._plugin(tool) for tool in tool_set.plugins},
@@ -111,20 +123,24 @@ class OwnTools:
         self._closed = False
 
     def _webhook(self, webhook: Webhook, secrets: Mapping[str, SecretStr]) -> _Tool:
-        work = functools.partial(
+        ask = functools.partial(
             self._http.ask,
             webhook,
             call={**self._facts, "call_id": self._call_id},
-            headers=headers_of(webhook, secrets),
             signing_secret=secrets[webhook.signed_with.lower()] if webhook.signed_with else None,
             redact=self._redact.plus(secrets_sent(webhook, secrets), shortest=SHORTEST_SENT),
         )
+        own = headers_of(webhook, secrets)
+
+        async def work(arguments: dict[str, Any], trace: Mapping[str, str]) -> ToolAnswer:
+            return await ask(arguments, headers={**trace, **own})
+
         return _Tool(Parameters(webhook.parameters), webhook.timeout_s, work)
 
     def _plugin(self, plugin: Plugin) -> _Tool:
         loaded = load_plugin(plugin.name)
 
-        async def work(arguments: dict[str, Any]) -> ToolAnswer:
+        async def work(arguments: dict[str, Any], trace: Mapping[str, str]) -> ToolAnswer:
             return succeeded(await loaded.run(arguments, CallFacts(self._call_id, self._facts)), self._redact)
 
         return _Tool(Parameters(loaded.definition.parameters), plugin.timeout_s, work)
@@ -142,7 +158,7 @@ class OwnTools:
         tool = self._tools.get(name)
         loop = asyncio.get_running_loop()
         busy = len(self._runs) >= MAX_RUNNING
-        attempt = self._attempt(tool, name, arguments, busy=busy)
+        attempt = self._attempt(run, tool, arguments, busy=busy)
         run.task = asyncio.create_task(attempt, name=f"tool {name} {self._call_id}")
         run.task.add_done_callback(functools.partial(self._ended, run))
         if tool is not None:
@@ -167,14 +183,16 @@ class OwnTools:
             for task in left:
                 _log.error("tool_cannot_be_stopped", call_id=self._call_id, task=task.get_name())
 
-    async def _attempt(self, tool: _Tool | None, name: str, arguments: str, *, busy: bool) -> ToolAnswer:
+    async def _attempt(self, run: _Run, tool: _Tool | None, arguments: str, *, busy: bool) -> ToolAnswer:
         if tool is None:
             there = ", ".join(self._tools) or "none"
-            return failed(f"there is no tool {name[:64]!r}; there are: {there}")
+            return failed(f"there is no tool {run.name[:64]!r}; there are: {there}")
         if busy:
             return failed("too many tools are running; wait for their answers")
         read = tool.parameters.read(arguments)
-        return read if isinstance(read, ToolAnswer) else await tool.work(read)
+        if isinstance(read, ToolAnswer):
+            return read
+        return await tool.work(read, self._trace_headers(self._call_id, run.tool_call_id))
 
     def _timed_out(self, run: _Run, limit_s: float) -> None:
         self._tell(run, failed(f"the tool did not answer within {limit_s:g} s; go on without it or try again later"))

@@ -22,7 +22,7 @@ from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.redact import Redactor, secrets_in
 from gateway.settings.sections import Settings
 from gateway.sip.thread import SipThread
-from gateway.tools.runner import OwnTools
+from gateway.tools.runner import OwnTools, TraceHeaders, no_headers
 from gateway.tools.webhook import WebhookClient
 from gateway.upstream.agent import UpstreamAgent
 from gateway.upstream.core.breaker import Breakers
@@ -48,6 +48,7 @@ class CallBuilder:
         breakers: hold attempts to reach the model's service back while it is away.
         recordings: writes recordings.
         phone: format of a leg's audio.
+        trace_headers: what the requests of tools say of the trace they belong to.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class CallBuilder:
         breakers: Breakers,
         recordings: RecordingWriter,
         phone: PcmFormat,
+        trace_headers: TraceHeaders = no_headers,
     ) -> None:
         self._settings = settings
         self._sip = sip
@@ -70,6 +72,7 @@ class CallBuilder:
         self._breakers = breakers
         self._recordings = recordings
         self._phone = phone
+        self._trace_headers = trace_headers
         self._redact = Redactor(secrets_in(settings))
         self._prices = shipped_prices().with_own(settings.prices)
         self._tone = tone_filler(phone)  # for callers who wait before any agent came
@@ -138,6 +141,7 @@ class CallBuilder:
             facts={**facts, "route": line.route},
             http=self._webhooks,
             redact=self._redact,
+            trace_headers=self._trace_headers,
         )
         price = partial(self._prices.cost, model=profile.model, transcription=profile.transcription)
         return AgentSetup(agent, routed, tools, price, may_record=profile.recording.mode != "off")

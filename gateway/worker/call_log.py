@@ -60,13 +60,21 @@ class CallLog:
     A ``SessionStore`` in front of the one that writes to Redis. Thread: loop.
 
     Args:
-        store: where notes go that are kept.
+        store: where notes go that are kept, and what is counted.
         clock: time.
         privacy: what of the people in a call is written down.
+        notes: where notes go instead, on their way to the store.
     """
 
-    def __init__(self, store: CallStore, clock: Clock, privacy: PrivacySettings | None = None) -> None:
+    def __init__(
+        self,
+        store: CallStore,
+        clock: Clock,
+        privacy: PrivacySettings | None = None,
+        notes: SessionStore | None = None,
+    ) -> None:
         self._store = store
+        self._notes = store if notes is None else notes
         self._private = PrivateNotes(privacy or PrivacySettings())
         self._clock = clock
         self._calls: dict[CallId, _LoggedCall] = {}
@@ -135,7 +143,7 @@ class CallLog:
             fields = self._private.counts(fields)
         else:
             fields = fields if mode == "full" else self._private.shortened(call_id, fields)
-            self._store.note(call_id, event, **fields)
+            self._notes.note(call_id, event, **fields)
         if "state" in fields and event != Phase.ROUTING.value:
             _log.info("call_state", call_id=call_id, **fields, **_advice(fields))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -163,6 +163,7 @@ class Switchboard:
         worker: name of this worker, for the records.
         trunk_lines: trunks whose calls in are counted over all workers -> the most at once.
         privacy: of which routes no call is recorded.
+        traced_trunks: trunks whose INVITEs may say which trace they continue.
 
     Attributes:
         capacity: calls this worker holds at once; what the load is a share of.
@@ -184,6 +185,7 @@ class Switchboard:
         worker: str,
         trunk_lines: Mapping[str, int] = MappingProxyType({}),
         privacy: PrivacySettings | None = None,
+        traced_trunks: Container[str] = (),
     ) -> None:
         self._plan = plan
         self._limits = limits
@@ -197,6 +199,7 @@ class Switchboard:
         self._worker = worker
         self._trunk_lines = trunk_lines
         self._privacy = privacy or PrivacySettings()
+        self._traced_trunks = traced_trunks
         self._sessions: dict[CallId, CallSession] = {}
         self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
         self._answered: dict[CallId, float] = {}  # monotonic seconds
@@ -464,6 +467,7 @@ class Switchboard:
             "trunk": invite.trunk,
             "transport": invite.transport,
             "tls_name": invite.tls_name,
+            "traceparent": invite.headers.get("traceparent", "") if invite.trunk in self._traced_trunks else "",
         }
         return {**facts, **_known(known), **self._common_facts()}
 

@@ -5,7 +5,7 @@ One process that takes calls: builds every object once, runs until it is told to
 
     SipThread [sip] -- events --> Switchboard --> a CallSession per call --> leg, agent, tools, recorder
                                    |   |   |          (made by CallBuilder)
-                          LivePlan-+   |   +- CallLog --> RedisCallStore
+                          LivePlan-+   |   +- CallLog --> CallTraces --> RedisCallStore
                                    RedisLimits
 
 - ``LivePlan`` has the dialplan in force and replaces it when its files change, on SIGHUP, or on request through Redis.
@@ -14,6 +14,7 @@ One process that takes calls: builds every object once, runs until it is told to
 - ``Registrar`` has the SIP thread register at the trunks while this worker is the one of all that does, behind an edge.
 - ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
 - ``Listening`` publishes the sound and the levels of calls while anyone hears them.
+- ``CallTraces`` makes a trace of each call from that, where traces are asked for (``SpanExporter`` sends them).
 - ``GarbageCollection`` runs full collections between calls. A task, ``_reap``, ends records that dead workers left.
 
 Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
@@ -60,10 +61,13 @@ from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
-from gateway.store.registry import RegistryWriter
+from gateway.store.registry import RegistryWriter, own_version
 from gateway.store.reload_requests import ReloadRequests
 from gateway.threads import runs_on
+from gateway.tools.runner import TraceHeaders, no_headers
 from gateway.tools.webhook import WebhookClient
+from gateway.tracing.call_traces import CallTraces
+from gateway.tracing.exporter import SpanExporter, check_tracing
 from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.link import prepare_links
 from gateway.upstream.realtime.access.secrets import SecretMinter, prepare_minting
@@ -77,6 +81,7 @@ from gateway.worker.switchboard import DialOrder, Switchboard
 
 _log = structlog.get_logger(__name__)
 _STORE_CLOSE_S = 2.0
+SERVICE = "sip-voice-gateway"
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """The machine's own (``PROC_PID_INIT_INO`` of Linux); each container counts its processes for itself."""
 
@@ -134,6 +139,7 @@ class Worker:
     ) -> None:
         if settings.realtime.api_key is None:
             raise ConfigError(NO_KEY)
+        check_tracing(settings.tracing)
         self._settings = settings
         self._announce = announce
         self._phone = phone_format(settings.sip, settings.trunks)
@@ -248,6 +254,7 @@ class Worker:
         clock = LoopClock()
         losses = settings.realtime.breaker_losses
         listening = await self._open_listening(stack, clock)
+        call_log, trace_headers = await self._open_log(stack, store, clock)
         builder = CallBuilder(
             settings,
             sip=sip,
@@ -257,9 +264,8 @@ class Worker:
             breakers=Breakers(clock.monotonic, losses, partial(_note_upstream, store)),
             recordings=recordings,
             phone=self._phone,
+            trace_headers=trace_headers,
         )
-        call_log = CallLog(store, clock, settings.privacy)
-        stack.callback(call_log.close)
         switchboard = Switchboard(
             plan=lambda: self._plan.plan,
             limits=settings.call,
@@ -273,6 +279,7 @@ class Worker:
             worker=self.name,
             trunk_lines=_lines_of(settings) if register else {},
             privacy=settings.privacy,
+            traced_trunks=settings.tracing.trusted_trunks if settings.tracing.endpoint is not None else (),
         )
         stack.push_async_callback(sip.stop)
         return sip, switchboard
@@ -293,6 +300,19 @@ class Worker:
         listening = Listening(self.name, publisher, clock, rounds, self._phone)
         stack.callback(listening.close)
         return listening
+
+    async def _open_log(
+        self, stack: AsyncExitStack, store: RedisCallStore, clock: Clock
+    ) -> tuple[CallLog, TraceHeaders]:
+        """Return where calls are written down, and what the requests of tools say of their traces."""
+        tracing, traces = self._settings.tracing, None
+        if tracing.endpoint is not None:
+            of = {"service.name": SERVICE, "service.version": own_version(), "service.instance.id": self.name}
+            exporter = await stack.enter_async_context(SpanExporter(tracing, of))
+            traces = CallTraces(store, exporter.send, tracing.sample_ratio, clock)
+        call_log = CallLog(store, clock, self._settings.privacy, traces)
+        stack.callback(call_log.close)
+        return call_log, no_headers if traces is None else traces.headers_of
 
     async def _open_registrar(self, stack: AsyncExitStack, store: RedisCallStore, sip: SipThread) -> None:
         """Behind an edge, be one of the workers of which one registers each trunk."""
