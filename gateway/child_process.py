@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +106,7 @@ class ChildProcess:
         new_session: give it a session of its own, so that Ctrl-C in our terminal does not reach it.
         stop_signal: asks it to end.
         stop_limit_s: how long it may take to end before it is killed.
+        on_line: takes each line of its output as it comes.
 
     Attributes:
         lines: what it wrote, standard error too, without line ends.
@@ -123,6 +124,7 @@ class ChildProcess:
         new_session: bool = False,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_limit_s: float = 10.0,
+        on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.name = name or Path(command[0]).name
         self.lines: deque[str] = deque(maxlen=kept_lines)
@@ -132,6 +134,7 @@ class ChildProcess:
         self._new_session = new_session
         self._stop_signal = stop_signal
         self._stop_limit_s = stop_limit_s
+        self._on_line = on_line
         self._process: Running
         self._reader: asyncio.Task[None]
         self._news = asyncio.Event()
@@ -220,10 +223,14 @@ class ChildProcess:
         """
         try:
             async with asyncio.timeout(limit_s):
-                await asyncio.shield(self._reader)
-                return await self._process.wait()
+                return await self.ended()
         except TimeoutError:
             raise self.failure(f"still runs after {limit_s:g} s") from None
+
+    async def ended(self) -> int:
+        """Wait until it has ended by itself, however long that takes; return its exit code."""
+        await asyncio.shield(self._reader)
+        return await self._process.wait()
 
     async def stop(self) -> int:
         """Ask it to end, kill it if it does not in time; return its exit code."""
@@ -248,6 +255,7 @@ class ChildProcess:
         try:
             async for line in self._process.stdout:
                 self.lines.append(line.decode(errors="replace").rstrip())
+                self._on_line(self.lines[-1])
                 self._news.set()
         finally:
             self._news.set()

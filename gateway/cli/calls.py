@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 
 app = typer.Typer(help="Look at calls and steer them, over the HTTP API.", no_args_is_help=False)
 WATCH_S = 1.0
-COLUMNS = ("call", "from", "to", "route", "agent", "state", "time s", "cost $", "worker")
+COLUMNS = ("call", "from", "to", "route", "agent", "state", "time s", "cost $")
 _RETRY_S = 1.0
 _TALKING = ("agent_heard", "caller_spoke")
 _QUIET_FIELDS = frozenset({"call_id", "event", "at", "worker", "id"})
@@ -79,7 +79,6 @@ def live_table(found: list[dict[str, Any]], now: float) -> tuple[str, tuple[str,
             str(call.get("state", "")),
             f"{max(0.0, now - call.get('created_at', now)):.0f}",
             f"{call['cost_usd']:.4f}" if call.get("cost_usd") is not None else "",
-            str(call.get("worker", "")),
         )
         for call in found
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.render import fail, say, table
+from gateway.cli.api import AsJson
+from gateway.cli.render import as_json, fail, say, table
 from gateway.dialplan.model.agent import ToolSet
 from gateway.dialplan.read.files import folder_of, read_files
 from gateway.dialplan.read.loader import LoadedPlan
@@ -33,6 +34,7 @@ def check(
     dialplan: Annotated[
         Path | None, typer.Option(help="dialplan file or folder, instead of the configured one")
     ] = None,
+    json: AsJson = False,
 ) -> None:
     """
     Check the settings and the dialplan, and print what is in force with secrets masked.
@@ -43,8 +45,15 @@ def check(
     try:
         settings = load_settings(config=config, overrides={"dialplan": dialplan})
     except ConfigError as error:
-        fail(str(error))
+        if json:
+            as_json({"ok": False, "problems": str(error).splitlines()})
+        else:
+            fail(str(error))
         raise typer.Exit(1) from None
+    if json:
+        told = _found(settings)
+        as_json(told)
+        raise typer.Exit(0 if told["ok"] else 1)
     rows = [(name, shown.value, shown.origin) for name, shown in effective(settings).items()]
     table("Settings", ("setting", "value", "from"), rows)
     _say_trunks(settings)
@@ -64,6 +73,22 @@ def check(
         say("API key: not set. Set OPENAI_API_KEY, or try without a key: gateway serve --simulate")
     else:
         say("API key: set (not tested)")
+
+
+def _found(settings: Settings) -> dict[str, Any]:
+    """Return what is in force, and what is wrong with the dialplan, for programs."""
+    in_force = {name: {"value": shown.value, "from": shown.origin} for name, shown in effective(settings).items()}
+    try:
+        path = settings.dialplan
+        plan = load_plan(read_files(path), folder_of(path), settings, phone_format(settings.sip, settings.trunks))
+    except ConfigError as error:
+        return {"ok": False, "settings": in_force, "problems": str(error).splitlines()}
+    told = {
+        "version": plan.version,
+        "agents": [*plan.dialplan.agents],
+        "routes": [r.name for r in plan.dialplan.routes],
+    }
+    return {"ok": True, "settings": in_force, "dialplan": told, "notes": [str(each) for each in plan.remarks]}
 
 
 def _say_trunks(settings: Settings) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
 
+from gateway.cli.api import AsJson
 from gateway.cli.render import fail, say
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.plan import Dialplan
@@ -48,9 +49,7 @@ def _load(path: Path | None, config: Path | None) -> LoadedPlan:
 @app.command()
 def check(
     path: Annotated[Path | None, typer.Argument(help="file or folder; default: the configured dialplan")] = None,
-    form: Annotated[Literal["text", "json"], typer.Option("--format", help="text for people, json for programs")] = (
-        "text"
-    ),
+    as_json: AsJson = False,
     config: Config = None,
 ) -> None:
     """
@@ -66,13 +65,13 @@ def check(
         phone = phone_format(settings.sip, settings.trunks)
         plan = load_plan(files, folder, settings, phone, is_named_known=is_named_known)
     except DialplanError as error:
-        if form == "json":
+        if as_json:
             say(json.dumps({"ok": False, "mistakes": _plain(error.mistakes), "notes": []}, indent=2))
         else:
             fail(f"{error}\n{len(error.mistakes)} mistake{'s' if len(error.mistakes) > 1 else ''}")
         raise typer.Exit(1) from None
     agents, routes = len(plan.dialplan.agents), len(plan.dialplan.routes)
-    if form == "json":
+    if as_json:
         found = {"ok": True, "version": plan.version, "agents": agents, "routes": routes}
         say(json.dumps({**found, "mistakes": [], "notes": _plain(plan.remarks)}, indent=2))
         return
@@ -106,7 +105,7 @@ def explain(
     call_id: Annotated[str, typer.Option(help="the gateway's id of the call, which decides percentages")] = "",
     plan_path: Plan = None,
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show, route by route, why a call goes where it goes, and the exact ``session.update`` an agent would get."""
     plan = _load(plan_path, config)

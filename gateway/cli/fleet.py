@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.render import say, table
+from gateway.cli.api import AsJson
+from gateway.cli.render import as_json, say, table
 from gateway.errors import GatewayError
 from gateway.fleet.control import NoFleet, ask, control_path
 from gateway.settings.load import load_settings
@@ -25,9 +26,12 @@ Control = Annotated[Path | None, typer.Option(help="socket of the fleet, instead
 
 
 @app.command()
-def status(config: Config = None, control: Control = None) -> None:
+def status(config: Config = None, control: Control = None, json: AsJson = False) -> None:
     """Show the workers and their calls."""
     found = asyncio.run(ask(_path(config, control), "status"))
+    if json:
+        as_json(found)
+        return
     say(f"{found['where']}: {found['calls']} of {found['limit']} calls; supervisor {found['pid']}, {found['version']}")
     rows = [
         (

@@ -26,6 +26,12 @@ def fail(text: str) -> None:
     _err.print(text, style="red", markup=False)
 
 
+def log_line(text: str) -> None:
+    """Pass on a line of the log that another process wrote."""
+    _err.file.write(text + "\n")
+    _err.file.flush()
+
+
 def raw(text: str) -> None:
     """Print text exactly as it is: what goes into a file."""
     _out.file.write(text)
@@ -58,7 +64,8 @@ def _drawn(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
         numeric = column.rpartition(" ")[2] in ("ms", "s", "%", "MB", "$")
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        is_id = column in ("call", "worker")  # to be copied in one piece
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=is_id)
     for row in rows:
         drawn.add_row(*(_plain(cell) for cell in row))
     return drawn

@@ -3,7 +3,7 @@ What the workers of a fleet live on: Redis, the simulator, the edge. Opened here
 
 A private Redis and the edge are programs of their own; the simulator is forked by the nursery, since it is part of
 this program. All of them die with the supervisor. The edge is started again when it ends by itself: it keeps its
-addresses, and its calls go on.
+addresses, and its calls go on. The web process, which looks at all that, is started here as well.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -28,8 +29,10 @@ from gateway.fleet.child import Child, Watch
 from gateway.fleet.forked import SIMULATED_KEY, SIMULATOR
 from gateway.fleet.handover import ChildState, Handover
 from gateway.fleet.nursery import Nursery
+from gateway.fleet.web_process import WEB, WebProcess, run_variables
 from gateway.fleet.worker_settings import changed, media_address
 from gateway.settings.sections import RedisSettings, Settings
+from gateway.settings.sources import runtime_folder, service_environment
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
@@ -50,8 +53,9 @@ class FleetServices:
 
     Args:
         settings: the operator's.
+        config: file that they come from, if it was named.
         announce: takes the lines a person should see.
-        write_line: takes each line that the simulator writes, and its name.
+        write_line: takes each line that the simulator or the web process writes, and its name.
 
     Attributes:
         values: what workers are given of it: the arguments of ``run_worker``.
@@ -60,14 +64,20 @@ class FleetServices:
     """
 
     def __init__(
-        self, settings: Settings, announce: Callable[[str], None], write_line: Callable[[str, str], None]
+        self,
+        settings: Settings,
+        config: Path | None,
+        announce: Callable[[str], None],
+        write_line: Callable[[str, str], None],
     ) -> None:
         self._settings = settings
+        self._config = config
         self._announce = announce
         self._write_line = write_line
         self._redis: EmbeddedRedis | None = None
         self._registry: RegistryWriter | None = None
         self._simulator: Child | None = None
+        self._web: asyncio.Task[None] | None = None
         self._told: tuple[tuple[EdgeWorker, ...], bool] = ((), False)
         self._told_at = 0.0
         self._others: tuple[RegisteredWorker, ...] = ()
@@ -90,10 +100,13 @@ class FleetServices:
             await self._open_simulator(stack, nursery, before.simulator if before is not None else None)
         self.values["media_address"] = media_address(self._settings.sip)
         await self._open_edge(stack, before.edge if before is not None else None)
-        if self._settings.redis.url is not None:  # a private one has no other machines
+        is_shared = self._settings.redis.url is not None  # a private one has no other machines
+        if is_shared or self._settings.web.start:
             self._registry = await stack.enter_async_context(RegistryWriter(settings))
-            if self.edge is not None:
+            if is_shared and self.edge is not None:
                 _run_until_closed(stack, self._follow_others(settings), "registry")
+        if self._settings.web.start:
+            self._start_web(stack)
 
     def hand_over(self) -> dict[str, Any]:
         """Leave everything running for the program that this process becomes; the fields of a ``Handover``."""
@@ -157,6 +170,11 @@ class FleetServices:
             except EdgeError as error:
                 _log.error("certificates_not_reloaded", detail=str(error))
 
+    async def stop_web(self) -> None:
+        """End the web process: the program that this process becomes starts its own."""
+        if self._web is not None:
+            await end_task(self._web)
+
     # --- one after the other ---
 
     async def _open_redis(self, stack: AsyncExitStack, before: Handover | None) -> RedisSettings:
@@ -212,6 +230,21 @@ class FleetServices:
         stack.callback(setattr, self, "_closing", True)
         _run_until_closed(stack, self.edge.keep(), "edge")
 
+    def _start_web(self, stack: AsyncExitStack) -> None:
+        web = WebProcess(
+            self._settings,
+            run_variables(
+                self._settings,
+                config=self._config,
+                redis_url=self.values["redis_url"],
+                simulator=self.values["realtime"],
+            ),
+            announce=self._announce,
+            write_line=lambda line: self._write_line(line, WEB),
+            folder=runtime_folder(service_environment()),
+        )
+        self._web = _run_until_closed(stack, web.keep(), "web")
+
     async def _follow_others(self, settings: RedisSettings) -> None:
         async with aclosing(follow_workers(settings)) as lists:
             async for workers in lists:
@@ -223,7 +256,7 @@ def _steady(told: tuple[tuple[EdgeWorker, ...], bool]) -> object:
     return [(worker.sip, worker.capacity, worker.state) for worker in workers], growing
 
 
-def _run_until_closed(stack: AsyncExitStack, work: Any, name: str) -> None:
+def _run_until_closed(stack: AsyncExitStack, work: Any, name: str) -> asyncio.Task[None]:
     task = asyncio.create_task(work, name=name)
-
     stack.push_async_callback(end_task, task)
+    return task

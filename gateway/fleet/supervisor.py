@@ -38,6 +38,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -87,7 +88,13 @@ class FleetFailed(GatewayError):
 
 
 def run_fleet(
-    settings: Settings, size: FleetSize, announce: Callable[[str], None], *, simulate: bool, resume: int | None = None
+    settings: Settings,
+    size: FleetSize,
+    announce: Callable[[str], None],
+    *,
+    simulate: bool,
+    config: Path | None = None,
+    resume: int | None = None,
 ) -> None:
     """
     Take calls with many workers until SIGTERM or SIGINT.
@@ -97,6 +104,7 @@ def run_fleet(
         size: how large the fleet can become.
         announce: takes the lines a person should see.
         simulate: run the simulator and have all agents talk to it.
+        config: file that the settings come from, if it was named.
         resume: descriptor of what the supervisor left that this process was before, or ``handover.ONLY_CHECK``.
 
     Raises:
@@ -113,7 +121,8 @@ def run_fleet(
     nursery = open_nursery(
         {WORKER: partial(run_worker, settings, prepared), SIMULATOR: partial(run_simulator, settings)}
     )
-    uvloop.run(Supervisor(settings, size, nursery, announce, simulate=simulate, before=before).run())
+    fleet = Supervisor(settings, size, nursery, announce, config=config, simulate=simulate, before=before)
+    uvloop.run(fleet.run())
 
 
 def _prepared(settings: Settings, announce: Callable[[str], None], *, simulate: bool, may_fail: bool) -> Worker | None:
@@ -139,6 +148,7 @@ class Supervisor:
         size: how large the fleet can become.
         nursery: forked already.
         announce: takes the lines a person should see.
+        config: file that the settings come from, if it was named.
         simulate: run the simulator.
         before: what the supervisor left that this process was before.
     """
@@ -150,6 +160,7 @@ class Supervisor:
         nursery: NurseryProcess,
         announce: Callable[[str], None],
         *,
+        config: Path | None,
         simulate: bool,
         before: Handover | None,
     ) -> None:
@@ -163,7 +174,7 @@ class Supervisor:
         self._demand = Demand(capacity=size.capacity, spare=fleet.spare_workers, most=size.workers, idle_s=fleet.idle_s)
         self._restarts = Restarts()
         self._notifier = Notifier(service_environment(), os.getpid())
-        self._services = FleetServices(settings, announce, self._write_line)
+        self._services = FleetServices(settings, config, announce, self._write_line)
         self._crew = Crew(fleet, size.slices, CrewWatch(self._write_line, lambda: self._wake.set(), self._on_death))
         self._wake = asyncio.Event()
         self._stop_asked = False
@@ -424,6 +435,7 @@ class Supervisor:
         await asyncio.sleep(after_s)
         names = [member.name for member in self._crew]
         await self._services.keep_registered(names)
+        await self._services.stop_web()
         if self._stop_asked:
             return
         self._notifier.reloading()

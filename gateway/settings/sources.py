@@ -285,6 +285,11 @@ def runtime_folder(environment: Mapping[str, str]) -> Path:
     return folder
 
 
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment, settings of the gateway too, with ``variables`` over it."""
+    return {**os.environ, **variables}
+
+
 def environment_for_child(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without any setting of the gateway, and with ``variables``."""
     foreign = {

@@ -28,6 +28,7 @@ class TokenSettings(Section):
 class WebSettings(Section):
     """The HTTP API and the page (``gateway web``)."""
 
+    start: bool = Field(False, description="have `gateway serve` start `gateway web` beside itself, as with --web")
     host: str = Field(
         "127.0.0.1", description="IP address to listen on; another than loopback needs tokens; for TLS, use a proxy"
     )

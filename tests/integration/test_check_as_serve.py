@@ -237,7 +237,7 @@ class Readers:
 
     def commands(self) -> Iterator[Verdict]:
         plan = str(self.plan)
-        checked = self.runner.invoke(dialplan.app, ["check", plan, "--format", "json"])
+        checked = self.runner.invoke(dialplan.app, ["check", plan, "--json"])
         told = json.loads(checked.stdout)
         assert (checked.exit_code, told["ok"]) in ((0, True), (1, False)), checked.output
         places = (f"{each['file']}:{each['line']}:{each['column']}" for each in told["mistakes"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -49,16 +49,17 @@ class GatewayProcess(ChildProcess):
         variables: settings as environment variables; no other setting of this machine reaches it but the working
             directory's files.
         debug: run Python in development mode, with the checks of threads on.
+        flags: of `gateway serve`.
 
     Attributes:
         port: its SIP port.
     """
 
-    def __init__(self, variables: Mapping[str, str], *, debug: bool = False) -> None:
+    def __init__(self, variables: Mapping[str, str], *, debug: bool = False, flags: Sequence[str] = ()) -> None:
         checks = {"GATEWAY_LOG__DEBUG_THREADS": "true"} if debug else {}
-        flags = ("-X", "dev") if debug else ()
+        python = (sys.executable, "-X", "dev") if debug else (sys.executable,)
         environment = environment_for_child({**checks, **variables})
-        super().__init__(sys.executable, *flags, "-m", "gateway", "serve", name="the gateway", environment=environment)
+        super().__init__(*python, "-m", "gateway", "serve", *flags, name="the gateway", environment=environment)
         self.port = 0
 
     async def __aenter__(self) -> Self:

@@ -19,7 +19,6 @@ def test_live_calls_are_rows_with_who_where_and_how_long() -> None:
         "state": "talking",
         "created_at": 100.0,
         "cost_usd": 0.01234,
-        "worker": "w1",
     }
     title, columns, rows = live_table([call], 161.4)
     assert title == "1 live call"
@@ -32,7 +31,6 @@ def test_live_calls_are_rows_with_who_where_and_how_long() -> None:
         "state": "talking",
         "time s": "61",
         "cost $": "0.0123",
-        "worker": "w1",
     }
 
 

@@ -35,7 +35,7 @@ def test_a_good_plan_is_good_in_both_formats() -> None:
     code, out, err = run("check", PLANS / "reception.yaml")
     assert (code, err) == (0, "")
     assert out.startswith("ok: 2 agents, 3 routes, version ")
-    code, out, _ = run("check", PLANS / "reception.yaml", "--format", "json")
+    code, out, _ = run("check", PLANS / "reception.yaml", "--json")
     assert code == 0
     assert json.loads(out) == {**json.loads(out), "ok": True, "agents": 2, "routes": 3, "mistakes": []}
 
@@ -46,7 +46,7 @@ def test_mistakes_are_told_in_both_formats_with_exit_code_1(bare: Path) -> None:
     assert code == 1
     assert "plan.yaml:3:22: routes[0].agent: there is no agent 'c'" in err
     assert "plan.yaml:4:5: routes[1].name: is missing" in err
-    code, out, _ = run("check", "plan.yaml", "--format", "json")
+    code, out, _ = run("check", "plan.yaml", "--json")
     assert code == 1
     told = json.loads(out)
     assert told["ok"] is False
@@ -85,7 +85,7 @@ def test_trunks_and_secrets_that_nobody_could_look_for_are_notes(bare: Path) -> 
         "note: plan.yaml:8:52: routes[0].trunk: not checked: the trunk 'carier'; no settings are given",
     ]
     assert out.splitlines()[-1].startswith("ok: 1 agents, 1 routes")
-    notes = json.loads(run("check", "plan.yaml", "--format", "json")[1])["notes"]
+    notes = json.loads(run("check", "plan.yaml", "--json")[1])["notes"]
     assert [(note["line"], note["column"]) for note in notes] == [(6, 68), (6, 92), (7, 70), (8, 52)]
 
 
@@ -116,7 +116,7 @@ def test_trunks_and_secrets_must_be_among_settings_that_are_given(
 
 def test_a_plan_that_is_not_there_is_told_in_both_formats() -> None:
     assert run("check", "none.yaml")[2] == "none.yaml: no such file; correct the setting `dialplan`\n1 mistake\n"
-    assert json.loads(run("check", "none.yaml", "--format", "json")[1])["mistakes"][0]["line"] == 0
+    assert json.loads(run("check", "none.yaml", "--json")[1])["mistakes"][0]["line"] == 0
 
 
 def test_the_schema_is_printed() -> None:
