@@ -194,16 +194,17 @@ def parties_in(fields: Mapping[str, str | int | float]) -> frozenset[str]:
     found: set[str] = set()
     for name in _PARTIES & fields.keys():
         value = str(fields[name])
-        found.update(_users(value) or [value])
+        found.update(users_of(value) or [value])
     return _telling(found)
 
 
 def users_in(text: str) -> frozenset[str]:
     """Return the users of the SIP and tel URIs in a text that are long enough to be looked for."""
-    return _telling(_users(text))
+    return _telling(users_of(text))
 
 
-def _users(text: str) -> list[str]:
+def users_of(text: str) -> list[str]:
+    """Return the users of the SIP and tel URIs in a text."""
     return [found[2].partition(";")[0] for found in (*_SIP_USER.finditer(text), *_TEL_USER.finditer(text))]
 
 

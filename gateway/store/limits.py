@@ -381,7 +381,7 @@ class RedisLimits:
         stem = key_of(self._settings.prefix, "limits", _quoted(route))
         everywhere = key_of(self._settings.prefix, "limits", _quoted(ALL_CALLS))
         live_and_day = f"{stem}:live", f"{stem}:day:{_quoted(day)}"
-        who = _hashed(caller)
+        who = hashed(caller)
         pairs = {
             "": live_and_day,
             "per_caller.": tuple(f"{key}:{who}" for key in live_and_day),
@@ -407,10 +407,11 @@ async def free_places(store: RedisCallStore, prefix: str, record: CallRecord) ->
     """
     if record.route is not None:
         live = key_of(prefix, "limits", _quoted(record.route), "live")
-        await store.run(_FREE, [live, f"{live}:{_hashed(record.caller or '')}"], [record.call_id])
+        await store.run(_FREE, [live, f"{live}:{hashed(record.caller or '')}"], [record.call_id])
 
 
-def _hashed(caller: str) -> str:
+def hashed(caller: str) -> str:
+    """Return what stands for a caller in keys."""
     return hashlib.blake2b(caller.encode(errors="backslashreplace"), digest_size=16).hexdigest()
 
 
