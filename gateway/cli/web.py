@@ -114,7 +114,7 @@ def _services(
     web = settings.web
     return Services(
         web=web,
-        prefix=settings.redis.prefix,
+        redis=settings.redis,
         store=store,
         reader=StoreReader(store),
         tokens=Tokens(web.tokens),

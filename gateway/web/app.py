@@ -12,12 +12,15 @@ and ``stream_slots`` say how often and how many. Endpoints get what they work wi
 ::
 
     calls       live calls, one call, its events, streams of them
+    call_files  ladder, capture, recording, waveform, transcript, all in a zip
+    listen      the sound of a live call, over a WebSocket
     control     commands to workers: hang up, transfer, dial, drain, ...
     workers     workers and trunks
     dialplans   states, files, explanations, reloads
     secrets     client secrets
     session     log-in of the page
     health      of this process, of all
+    catalog     end reasons, audit, metrics
     page        the page's files
 """
 
@@ -30,12 +33,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from gateway.store.registry import own_version
-from gateway.web import calls, control, dialplans, health, secrets, session, workers
+from gateway.web import call_files, calls, catalog, control, dialplans, health, listen, secrets, session, workers
 from gateway.web.errors import Problem, answer_errors, problem_responses
 from gateway.web.page import mount_page
 from gateway.web.services import Services
 
-ROUTERS = tuple(each.router for each in (health, session, calls, control, workers, dialplans, secrets))
+SUBJECTS = (health, session, calls, call_files, listen, control, workers, dialplans, secrets, catalog)
 ANYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
 """Errors that any endpoint may answer with."""
 
@@ -59,8 +62,8 @@ def routed_app() -> FastAPI:
         responses=problem_responses(*ANYWHERE),
     )
     answer_errors(app)
-    for router in ROUTERS:
-        app.include_router(router)
+    for subject in SUBJECTS:
+        app.include_router(subject.router)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     mount_page(app)
     return app

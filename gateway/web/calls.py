@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.store.audio import follow_levels
 from gateway.store.record import CallRecord
 from gateway.web.auth import allowed
 from gateway.web.errors import ApiError, problem_responses
@@ -102,7 +103,7 @@ async def stream_calls(services: Served, last_event_id: LastEventId = None) -> A
     While this is open, an event `levels` has the levels of both sides of each call in dBFS, four times a second.
     """
     after = FROM_NOW if last_event_id is None else stream_id(last_event_id)
-    async with merged(_changes(services, after), stopping=services.stopping) as events:
+    async with merged(_changes(services, after), _levels(services), stopping=services.stopping) as events:
         async for event in events:
             yield event
 
@@ -111,6 +112,12 @@ async def _changes(services: Services, after: str) -> AsyncGenerator[ServerSentE
     async with aclosing(services.reader.follow_events(None, after)) as entries:
         async for entry in entries:
             yield _sent(entry, "call")
+
+
+async def _levels(services: Services) -> AsyncGenerator[ServerSentEvent]:
+    async with aclosing(follow_levels(services.redis)) as levels:
+        async for each in levels:
+            yield ServerSentEvent(data=each, event="levels")
 
 
 @router.get("/v1/calls/{call_id}", dependencies=READ, response_model_exclude_none=True)

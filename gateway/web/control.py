@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
 
 from gateway.ids import CallId, new_call_id
 from gateway.store.commands import CommandAnswer, CommandKind
@@ -80,7 +81,7 @@ class Dialled(BaseModel):
 
 async def command(
     services: Services,
-    request: Request,
+    connection: HTTPConnection,
     client: Client,
     worker: str,
     kind: CommandKind,
@@ -97,7 +98,7 @@ async def command(
         StoreError: Redis is away.
     """
     about = {"call_id": call_id} if call_id else {"worker_asked": worker}
-    async with audited(services, request, kind, client=client.name, **about) as story:
+    async with audited(services, connection, kind, client=client.name, **about) as story:
         given = {name: value for name, value in fields.items() if value}
         answer = await services.commands.send(
             worker, kind, call_id=call_id, fields=given, by=client.name, wait_s=wait_s

@@ -90,6 +90,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
+def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of an answer that is a file."""
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
 async def _of_ours(connection: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return await _answer(connection, error)

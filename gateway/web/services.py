@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from gateway.dialplan.read.loader import LoadedPlan
+from gateway.settings.sections import RedisSettings
 from gateway.settings.web import WebSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import CommandSender
@@ -40,7 +41,7 @@ class Services:
 
     Attributes:
         web: where the API listens, and its limits.
-        prefix: first part of every key in Redis.
+        redis: where Redis is, for streams, which have connections of their own.
         store: what reaches Redis; open.
         reader: reads calls.
         tokens: who may ask.
@@ -58,7 +59,7 @@ class Services:
     """
 
     web: WebSettings
-    prefix: str
+    redis: RedisSettings
     store: RedisCallStore
     reader: Reader
     tokens: Tokens

@@ -19,6 +19,11 @@ class StreamSlots:
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
+    @property
+    def open_now(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
     @contextmanager
     def taken_by(self, client: str) -> Iterator[None]:
         """

@@ -63,7 +63,7 @@ class Trunks(BaseModel):
 
 async def registered_workers(services: Services) -> list[RegisteredWorker]:
     """Return all workers, by name. Raises ``StoreError``."""
-    answer = await services.store.run(WORKERS, [names_key(services.prefix)], [])
+    answer = await services.store.run(WORKERS, [names_key(services.redis.prefix)], [])
     found, _ = read_answer(answer)
     return list(found.values())
 

@@ -22,13 +22,14 @@ from tests.rigs.web_api import TOKENS, WebApi, problem, serving
 
 pytestmark = pytest.mark.integration
 
-PUBLIC = {"/health/live", "/health/ready"}
+PUBLIC = {"/health/live", "/health/ready", "/metrics"}
 ANYONE_KNOWN = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 LOG_IN = ("POST", "/v1/session")
 NEEDED = {
     **dict.fromkeys([("POST", "/v1/calls")], "dial"),
     **dict.fromkeys([("POST", "/v1/client-secrets")], "mint"),
     **dict.fromkeys([("POST", "/v1/dialplan/explain")], "read"),
+    **dict.fromkeys([("GET", "/v1/audit"), ("DELETE", "/v1/callers/{number}")], "admin"),
 }
 """What differs from the rule: GET needs read, everything else control."""
 

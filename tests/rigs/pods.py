@@ -51,17 +51,22 @@ PODS: dict[str, dict[str, Any]] = {
 
 
 def variables(pod: Mapping[str, Any], host: str = NODE) -> dict[str, str]:
-    """Return the environment of a pod's container on a node with this address; all secrets are one text."""
+    """Return the environment of a pod's container on a node with this address; all secrets but tokens are one text."""
     container = pod["containers"][0]
     found: dict[str, str] = {}
     for each in container.get("envFrom", ()):
         found |= MAPS[each["configMapRef"]["name"]]
     for each in container.get("env", ()):
-        text = each.get("value", host if "fieldRef" in each.get("valueFrom", {}) else _SECRET)
+        text = each.get("value", host if "fieldRef" in each.get("valueFrom", {}) else _secret(each))
         for name, value in found.items():
             text = text.replace(f"$({name})", value)
         found[each["name"]] = text
     return found
+
+
+def _secret(variable: Mapping[str, Any]) -> str:
+    reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
+    return SOME_TOKEN if reference.get("key") == "web-tokens" else _SECRET
 
 
 def give_the_network_addresses() -> None:
@@ -91,7 +96,6 @@ async def _run(image: Image, folder: Path) -> None:
     elsewhere = CALLS_ON_A_BUSY_MACHINE | {
         "GATEWAY_REDIS__URL": f"redis://:{_SECRET}@{NODE}:6379",
         "GATEWAY_REALTIME__URL": f"ws://{NODE}:8090/v1/realtime",
-        "GATEWAY_WEB__TOKENS": SOME_TOKEN,
     }
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(ChildProcess(*words))

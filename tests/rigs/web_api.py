@@ -110,7 +110,7 @@ async def serving(
     ):
         services = Services(
             web=settings,
-            prefix=redis.settings().prefix,
+            redis=redis.settings(),
             store=store,
             reader=StoreReader(store),
             tokens=Tokens(settings.tokens),
