@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +16,6 @@ import uvloop
 
 from gateway.cli.render import say
 from gateway.dialplan.model.plan import Dialplan
-from gateway.dialplan.read.files import PlanFile
-from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.errors import ConfigError, StoreError
 from gateway.logs import configure_logs
 from gateway.settings.load import load_settings
@@ -35,6 +32,7 @@ from gateway.web.rates import Rates
 from gateway.web.reading import StoreReader
 from gateway.web.server import WebServer
 from gateway.web.services import Services
+from gateway.web.shown_plan import PlanReader, ShownPlan
 from gateway.web.tokens import Tokens
 from gateway.worker.live_plan import LivePlan
 
@@ -55,14 +53,9 @@ def web(
     configure_logs(settings.log, shorten=settings.privacy.in_log)
     if settings.log.debug_threads:
         check_threads()
-    keeper = LivePlan(settings.dialplan, partial(_load, settings), every_s=settings.dialplan_every_s)
+    keeper = LivePlan(settings.dialplan, PlanReader(settings.trunks).load, every_s=settings.dialplan_every_s)
     _check(settings, keeper.plan.dialplan)
     uvloop.run(_serve(settings, keeper))
-
-
-def _load(settings: Settings, files: list[PlanFile], folder: Path) -> LoadedPlan:
-    """Return the plan whose agents secrets are minted for; tools are not run here, so theirs are not asked for."""
-    return dialplan_of(files, folder, settings.trunks)
 
 
 def _check(settings: Settings, plan: Dialplan) -> None:
@@ -78,7 +71,7 @@ def _check(settings: Settings, plan: Dialplan) -> None:
         raise ConfigError(*problems)
 
 
-async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
+async def _serve(settings: Settings, keeper: LivePlan[ShownPlan]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -106,7 +99,7 @@ async def _serve(settings: Settings, keeper: LivePlan[LoadedPlan]) -> None:
 
 def _services(
     settings: Settings,
-    keeper: LivePlan[LoadedPlan],
+    keeper: LivePlan[ShownPlan],
     store: RedisCallStore,
     commands: CommandSender,
     minter: SecretMinter | None,

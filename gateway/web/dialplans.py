@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.dialplan.read.files import read_files
+from gateway.dialplan.read.files import PlanFile, read_files
 from gateway.dialplan.report.cases import parse_moment
 from gateway.dialplan.report.explain import Explanation, as_json, explain_call
 from gateway.dialplan.routing.call_facts import facts_of_call
@@ -51,16 +51,24 @@ class Plans(BaseModel):
 
 
 class SourceFile(BaseModel):
-    """A file of the dialplan as it is on disk now."""
+    """A file of the dialplan."""
 
     name: str
     text: str
+
+
+class LastReload(BaseModel):
+    """The files before and after the last reload that changed the plan in force."""
+
+    before: list[SourceFile]
+    after: list[SourceFile]
 
 
 class Source(BaseModel):
     """The files of the dialplan of this process."""
 
     files: list[SourceFile]
+    last_reload: LastReload | None = Field(None, description="null: none since this process began")
 
 
 class Asked(BaseModel):
@@ -92,6 +100,10 @@ class ConsideredRoute(BaseModel):
     name: str
     matched: bool
     why: str = Field(description="the first condition that does not hold")
+    key: str = Field(description="its key in the route's match")
+    file: str = Field("", description="where the route stands")
+    line: int = 0
+    key_line: int | None = Field(None, description="line of the key")
 
 
 class AgentTexts(BaseModel):
@@ -136,7 +148,13 @@ async def source(services: Served) -> Source:
         files = await run_in_pool(lambda: read_files(services.dialplan_path))
     except DialplanError:
         raise ApiError(404, "unreadable_dialplan", "the dialplan's files cannot be read; the log says why") from None
-    return Source(files=[SourceFile(name=file.name, text=file.data.decode("utf-8", "replace")) for file in files])
+    plan = services.dialplan.plan
+    changed = LastReload(before=_texts(plan.before), after=_texts(plan.files)) if plan.before else None
+    return Source(files=_texts(files), last_reload=changed)
+
+
+def _texts(files: Iterable[PlanFile]) -> list[SourceFile]:
+    return [SourceFile(name=file.name, text=file.data.decode("utf-8", "replace")) for file in files]
 
 
 @router.post("/reload", status_code=202)
@@ -167,7 +185,10 @@ async def explain(services: Served, call: ImaginedCall) -> ExplanationView:
         call_id=call.call_id,
     )
     explanation: Explanation = explain_call(plan.index, facts)
-    return ExplanationView.model_validate(as_json(plan.version, facts, explanation))
+    told = as_json(plan.version, facts, explanation)
+    for route, place in zip(told["routes"], plan.places, strict=True):
+        route |= {"file": place.file, "line": place.line, "key_line": place.match.get(route["key"])}
+    return ExplanationView.model_validate(told)
 
 
 def _view(state: Mapping[str, str]) -> PlanView:

@@ -10,7 +10,6 @@ from typing import Annotated, Protocol
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from gateway.dialplan.read.loader import LoadedPlan
 from gateway.settings.sections import RedisSettings
 from gateway.settings.web import WebSettings
 from gateway.store.calls import RedisCallStore
@@ -21,6 +20,7 @@ from gateway.store.web_sessions import WebSessions
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.rates import Rates
 from gateway.web.reading import Reader
+from gateway.web.shown_plan import ShownPlan
 from gateway.web.strangers import Strangers
 from gateway.web.stream_slots import StreamSlots
 from gateway.web.tokens import Tokens
@@ -30,7 +30,7 @@ class PlanInForce(Protocol):
     """The dialplan that this process follows."""
 
     @property
-    def plan(self) -> LoadedPlan:
+    def plan(self) -> ShownPlan:
         """The plan in force."""
 
 

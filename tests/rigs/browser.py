@@ -37,6 +37,10 @@ class Complaints:
         page.on("console", self._take)
         page.on("pageerror", self._raised)
 
+    def forgive(self, *words: str) -> None:
+        """Forget what was told with one of these words in it: a refusal that the test wanted."""
+        self.told = [told for told in self.told if not any(word in told for word in words)]
+
     def _take(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.told.append(f"{message.type}: {message.text}")

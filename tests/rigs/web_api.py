@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 
 from gateway.dialplan.read.files import folder_of, read_files
-from gateway.dialplan.read.loader import LoadedPlan, dialplan_of
 from gateway.settings.sections import RealtimeSettings
 from gateway.settings.web import SCOPES, WebSettings
 from gateway.store.calls import RedisCallStore
@@ -23,6 +22,7 @@ from gateway.web.rates import Rates
 from gateway.web.reading import StoreReader
 from gateway.web.server import WebServer
 from gateway.web.services import Services
+from gateway.web.shown_plan import PlanReader, ShownPlan
 from gateway.web.tokens import Tokens, hash_of
 from tests.rigs.redis_server import RedisServer
 
@@ -45,7 +45,7 @@ class PlanOnDisk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.plan: LoadedPlan = dialplan_of(read_files(path), folder_of(path), {})
+        self.plan: ShownPlan = PlanReader({}).load(read_files(path), folder_of(path))
 
 
 class WebApi:

@@ -8,7 +8,9 @@ import { callerOf } from "./format.js";
 import { may } from "./session.js";
 import { listen, listensTo } from "./listen.js";
 
-async function order(call, what, body, told) {
+/** `meanwhile`: said at once of what is answered only when somebody has picked up a telephone. */
+async function order(call, what, body, told, meanwhile = "") {
+  if (meanwhile) done(meanwhile);
   try {
     await post(callPath(call.call_id, what), body);
     done(told);
@@ -45,7 +47,7 @@ async function takeOver(call) {
     title: "Take the call over", action: "Call and take over",
     field: { label: "Your SIP address or number", placeholder: "sip:desk@pbx.example.com", hint: "The gateway calls it. When you answer, you talk to the caller, and the agent is silent." },
   });
-  if (target) await order(call, "take-over", { target }, "Your telephone is being called.");
+  if (target) await order(call, "take-over", { target }, "You have the call; the agent is silent.", "Your telephone is being called.");
 }
 
 async function transfer(call) {
@@ -53,7 +55,7 @@ async function transfer(call) {
     title: "Transfer the caller", action: "Transfer",
     field: { label: "SIP address or number", placeholder: "sip:sales@pbx.example.com", hint: "The caller is connected there, and the agent leaves the call." },
   });
-  if (target) await order(call, "transfer", { target }, "The caller is being transferred.");
+  if (target) await order(call, "transfer", { target }, "The caller was transferred.", "The target is being called.");
 }
 
 async function sendDigits(call) {

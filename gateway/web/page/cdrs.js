@@ -22,7 +22,7 @@ function filters(found) {
   const reason = el("select", { id: "f-end_reason", name: "end_reason" }, el("option", { value: "" }, "any"));
   get("/v1/end-reasons").then((answer) => {
     const list = answer.end_reasons ?? answer.reasons ?? [];
-    reason.append(...list.map((each) => each.name ?? each.reason ?? each.end_reason).filter(Boolean).map((name) => el("option", { value: name, selected: name === found.get("end_reason") }, words(name))));
+    reason.append(...list.map((each) => each.end_reason ?? each.name ?? each.reason).filter(Boolean).map((name) => el("option", { value: name, selected: name === found.get("end_reason") }, words(name))));
   }).catch(() => {});
   return [
     field("since", "From", { type: "date", value: found.get("since") ?? dayOf(from) }),
@@ -43,10 +43,10 @@ function drawRow(call) {
     [el("a", { class: "who-link", href: `#/calls/${encodeURIComponent(call.call_id)}` }, callerOf(call)), el("span", { class: "sub" }, `${call.direction === "outbound" ? "called by us" : "to"} ${calledOf(call)}`)],
     dayAndTime(call.created_at),
     [call.route ?? "-", el("span", { class: "sub" }, call.agent ?? "")],
-    answered ? length(secondsOf(call, 0)) : "-",
+    isKnown(call.talk_ms) ? length(call.talk_ms / 1000) : answered ? length(secondsOf(call, 0)) : "-",
     ms(call.setup_ms) || "-",
     money(call.cost_usd) || "-",
-    [pill(words(call.end_reason), call.end?.fault && !["nobody", "none", "caller"].includes(call.end.fault) ? "bad" : ""), answered ? null : el("span", { class: "sub" }, ` ${call.sip_code ?? ""}`)],
+    [pill(words(call.end_reason), ["nobody", "caller"].includes(call.fault ?? "nobody") ? "" : "bad"), answered ? null : el("span", { class: "sub" }, ` ${call.sip_code ?? ""}`)],
   ]);
 }
 

@@ -8,7 +8,7 @@ import { may } from "./session.js";
 import { problem, done, failed } from "./notices.js";
 import { diffLines, hunks } from "./diff.js";
 
-const AFTER_RELOAD_MS = 2500;
+const EVERY_MS = 3000;
 
 const baseOf = (path) => path.split("/").at(-1);
 
@@ -57,6 +57,9 @@ class Source {
 
 const field = (name, label, props = {}) => el("div", { class: "field" }, el("label", { for: `x-${name}` }, label), el("input", { id: `x-${name}`, name, autocomplete: "off", ...props }));
 
+/** What tells one state of all processes from another. */
+const signOf = (states) => JSON.stringify(states.map(({ worker, version, state, mistakes }) => [worker, version, state, mistakes]));
+
 class DialplanView {
   constructor(root) {
     this.sources = [];
@@ -73,6 +76,20 @@ class DialplanView {
         el("div", { class: "column" }, panel("Files", this.files)),
         el("div", { class: "column" }, panel("Where does a call go?", this.form, this.answer), panel("The last reload", this.changes))));
     this.load();
+    this.ticking = setInterval(() => this.look(), EVERY_MS);
+  }
+
+  /** Loads all anew when a process has another plan, or other mistakes. */
+  async look() {
+    try {
+      const { dialplans } = await get("/v1/dialplan");
+      if (!this.isOver && this.seen !== undefined && signOf(dialplans) !== this.seen) await this.load();
+    } catch { /* the next look may succeed; what is shown stays */ }
+  }
+
+  close() {
+    this.isOver = true;
+    clearInterval(this.ticking);
   }
 
   async load() {
@@ -82,15 +99,17 @@ class DialplanView {
     else this.files.replaceChildren(problem(source.reason, () => this.load()));
     if (states.status === "fulfilled") this.drawStates(states.value.dialplans);
     else this.states.replaceChildren(problem(states.reason, () => this.load()));
+    if (this.answer.hasChildNodes()) this.explain();
   }
 
-  drawFiles({ files, previous }) {
+  drawFiles({ files, last_reload: reloaded }) {
     this.sources = files.map((file) => new Source(file));
     this.files.replaceChildren(...(files.length ? this.sources.map(({ node }) => node) : [empty("There is no dialplan file.", "Name one in `dialplan` of the settings.")]));
-    this.changes.replaceChildren(...drawChanges(files, previous));
+    this.changes.replaceChildren(...drawChanges(reloaded));
   }
 
   drawStates(states) {
+    this.seen = signOf(states);
     const now = Date.now() / 1000;
     const refused = states.filter((state) => state.state === "refused");
     const versions = [...new Set(states.map(({ version }) => version))];
@@ -121,7 +140,6 @@ class DialplanView {
     try {
       await post("/v1/dialplan/reload");
       done("Every process was asked to read the files again.");
-      setTimeout(() => !this.isOver && this.load(), AFTER_RELOAD_MS);
     } catch (error) {
       failed(error);
     }
@@ -166,16 +184,16 @@ class DialplanView {
       source.show(route.line, false);
       return;
     }
-    const line = route.why_line ?? route.line;
+    const line = route.key_line ?? route.line;
     source.mark(line, line, "passed", route.why);
   }
 }
 
-function drawChanges(files, previous) {
-  if (!previous?.length) return [el("p", { class: "sub" }, "No reload has changed the plan since ", el("code", {}, "gateway web"), " began.")];
-  const names = [...new Set([...previous, ...files].map(({ name }) => name))];
+function drawChanges(reloaded) {
+  if (!reloaded) return [el("p", { class: "sub" }, "No reload has changed the plan since ", el("code", {}, "gateway web"), " began.")];
+  const names = [...new Set([...reloaded.before, ...reloaded.after].map(({ name }) => name))];
   const textOf = (list, name) => list.find((file) => file.name === name)?.text ?? "";
-  const made = names.map((name) => [name, hunks(diffLines(textOf(previous, name), textOf(files, name)))]).filter(([, lines]) => lines.some((line) => line && line.kind !== "same"));
+  const made = names.map((name) => [name, hunks(diffLines(textOf(reloaded.before, name), textOf(reloaded.after, name)))]).filter(([, lines]) => lines.some((line) => line && line.kind !== "same"));
   if (!made.length) return [el("p", { class: "sub" }, "The last reload changed nothing.")];
   const sign = { same: " ", added: "+", removed: "-" };
   return made.flatMap(([name, lines]) => [el("h3", {}, baseOf(name)), el("div", { class: "diff", tabindex: 0, role: "region", "aria-label": `Changes of ${name}` }, lines.map((line) => (line ? el("div", { class: line.kind }, `${sign[line.kind]} ${line.text}`) : el("div", { class: "gap" }, "..."))))]);
@@ -184,5 +202,5 @@ function drawChanges(files, previous) {
 /** Draws the view; returns what ends it. */
 export function dialplan(root) {
   const made = new DialplanView(root);
-  return () => { made.isOver = true; };
+  return () => made.close();
 }

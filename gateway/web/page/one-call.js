@@ -7,7 +7,7 @@ import { actionsOf, showListening } from "./call-actions.js";
 import { onListening } from "./listen.js";
 import { Levels, share, showStream } from "./live.js";
 import { problem, announce } from "./notices.js";
-import { delaysOf, sideOf, timelineOf, transcriptOf, usageOf } from "./story.js";
+import { delaysOf, sideOf, timelineOf, transcriptOf } from "./story.js";
 import { Timeline } from "./timeline.js";
 import { Player, momentOf } from "./player.js";
 import { ladder } from "./ladder.js";
@@ -17,7 +17,7 @@ const REDRAW_MS = 400;
 const LEVEL_S = 0.25;
 const NEW_S = 5;
 const LATE_FILES_MS = [500, 2000, 4000]; // the trace is written two seconds after the end
-const FAULT_WORDS = { caller: "the caller", carrier: "the carrier", upstream: "the model's service", configuration: "the configuration", gateway: "the gateway", nobody: "nobody", none: "nobody" };
+const FAULT_WORDS = { caller: "the caller", carrier: "the carrier", upstream: "the model's service", configuration: "the configuration", gateway: "the gateway" };
 const TRANSPORT_FIELDS = new Set(["id", "event", "at", "call_id", "worker", "state"]);
 
 class OneCall {
@@ -162,7 +162,7 @@ class OneCall {
     this.showTranscript();
     this.ending.replaceChildren(...endOf(this.call));
     this.delays.replaceChildren(...delaysShown(this.call, this.events));
-    this.figures.replaceChildren(figuresOf(this.call, this.events));
+    this.figures.replaceChildren(figuresOf(this.call));
     if (this.isLive()) this.sip.replaceChildren(el("p", { class: "sub" }, "The messages are drawn once the call has ended, if `sip.trace` keeps them, or if Trace was pressed."));
   }
 
@@ -277,7 +277,7 @@ function segmentsOf(call, events) {
 function endOf(call) {
   if (!isKnown(call.end_reason)) return [];
   const { fault = call.fault, meaning = "", cure = "" } = call.end ?? {};
-  const isFault = isKnown(fault) && !["nobody", "none"].includes(fault);
+  const isFault = isKnown(fault) && fault !== "nobody";
   return [el("section", { class: `end ${isFault ? `fault-${String(fault).replace(/\W/g, "")}` : ""}`, "aria-label": "Why the call ended" },
     el("p", { class: "end-title" }, `Ended: ${words(call.end_reason)}`, call.ended_by ? el("span", { class: "sub" }, ` by the ${call.ended_by}`) : null,
       isFault ? pill(`fault: ${FAULT_WORDS[fault] ?? fault}`, "fault") : null, isKnown(call.sip_code) ? pill(`SIP ${call.sip_code}`) : null),
@@ -293,19 +293,19 @@ function delaysShown(call, events) {
     chart ?? el("p", { class: "sub" }, "No turn has been answered yet.")];
 }
 
-function figuresOf(call, events) {
-  const usage = usageOf(events);
-  const kinds = Object.entries(usage).map(([name, value]) => [words(name), Number.isInteger(value) ? count(value) : value.toFixed(1)]);
+function figuresOf(call) {
   const lossOf = (lost, packets) => (number(packets) ? `${count(lost ?? 0)} of ${count(packets)} (${((100 * (number(lost) ?? 0)) / number(packets)).toFixed(1)} %)` : "");
+  const cached = (all, part) => (isKnown(all) ? `${count(all)}${Number(part) ? `, ${count(part)} cached` : ""}` : "");
   const group = (title, pairs) => {
     const made = facts(pairs);
     return made.children.length ? el("div", {}, el("h3", {}, title), made) : null;
   };
   return el("div", { class: "figures" },
-    group("Cost", [["cost", money(call.cost_usd)], ["tokens in", count(call.tokens_in)], ["tokens out", count(call.tokens_out)], ...kinds]),
+    group("Cost", [["cost", money(call.cost_usd)], ["tokens in", count(call.tokens_in)], ["tokens out", count(call.tokens_out)], ["text in", cached(call.text_tokens_in, call.cached_text_tokens_in)], ["audio in", cached(call.audio_tokens_in, call.cached_audio_tokens_in)], ["text out", count(call.text_tokens_out)], ["audio out", count(call.audio_tokens_out)]]),
+    group("Talk", [["talk", isKnown(call.talk_ms) ? length(call.talk_ms / 1000) : ""], ["interruptions", count(call.interruptions)], ["taken back", count(call.interruptions_taken_back)], ["keys pressed", count(call.keys_pressed)], ["tool calls", call.tool_calls && `${count(call.tool_calls)}${Number(call.tool_calls_failed) ? `, ${count(call.tool_calls_failed)} failed` : ""}`], ["answers missing", call.answers_missing && `${call.answers_missing}, last: ${words(call.answer_missing_why)}`], ["recording announced", words(call.announcement)]]),
     group("Sound quality", [["MOS (estimated)", number(call.mos)?.toFixed(2)], ["lost from the caller", lossOf(call.rx_lost, call.rx_packets)], ["lost to the caller", lossOf(call.tx_lost, call.tx_packets)], ["jitter", isKnown(call.rx_jitter_ms) ? `${number(call.rx_jitter_ms).toFixed(1)} ms` : ""], ["round trip", isKnown(call.rtt_ms) ? `${number(call.rtt_ms).toFixed(1)} ms` : ""], ["late frames", count(call.late_frames)], ["under-runs", count(call.underruns)], ["codec", call.codec]]),
     group("Parties", [["from", call.from_uri], ["to", call.to_uri], ["source", [call.source, call.transport].filter(isKnown).join(", ")], ["TLS name", call.tls_name], ["direction", call.direction]]),
-    group("Where", [["worker", call.worker], ["dialplan", call.dialplan], ["call", call.call_id], ["SIP Call-ID", call.sip_call_id], ["upstream session", call.upstream_session_id], ["limit exceeded", call.limit_exceeded], ["answers missing", call.answers_missing && `${call.answers_missing}, last: ${words(call.answer_missing_why)}`], ["metadata", call.metadata], ["recording announced", words(call.announcement)]]));
+    group("Where", [["worker", call.worker], ["dialplan", call.dialplan], ["call", call.call_id], ["SIP Call-ID", call.sip_call_id], ["upstream session", call.upstream_session_id], ["limit exceeded", call.limit_exceeded], ["metadata", call.metadata]]));
 }
 
 const COLUMNS = [["Time", "num"], ["Event", ""], ["What", "what"]];

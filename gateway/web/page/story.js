@@ -152,15 +152,3 @@ export function delaysOf(events) {
   const middle = Math.floor(sorted.length / 2);
   return { all, median: sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2, worst: sorted.at(-1) };
 }
-
-/** Tokens and seconds by kind, added up over the `usage` events. */
-export function usageOf(events) {
-  const sum = {};
-  for (const event of events) {
-    if (event.event !== "usage") continue;
-    for (const [name, value] of Object.entries(event)) {
-      if (/^(cached_)?(text|audio|image)_(in|out)$|^reasoning|_s$|_seconds$/.test(name) && number(value)) sum[name] = (sum[name] ?? 0) + number(value);
-    }
-  }
-  return sum;
-}
