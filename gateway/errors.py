@@ -9,6 +9,7 @@ Every error the gateway raises on purpose.
     +-- SipError             the SIP stack refused or is missing
     +-- AgentError           the upstream voice model
     |   +-- AgentRefused     it said no: trying again the same way is useless
+    |   |   +-- SessionsFull its model has as many sessions as the settings allow
     |   +-- AgentLost        it was there, or should be, and is not
     |   +-- WireError        it said something that is not its protocol
     +-- StoreError           Redis
@@ -94,6 +95,10 @@ class AgentError(GatewayError):
 
 class AgentRefused(AgentError):
     """The model's service said no (wrong key, unknown model, bad session): do not try the same again."""
+
+
+class SessionsFull(AgentRefused):
+    """Every model that may speak for the agent has as many sessions as the settings allow; nothing was asked for."""
 
 
 class AgentLost(AgentError):

@@ -39,9 +39,7 @@ OWNED = {
     "pjsua2": re.compile(r"gateway/sip/"),
     "websockets": re.compile(r"gateway/(upstream/link\.py|api_client/listen\.py|lab/simulator/)"),
     "dns": re.compile(r"gateway/sip/location/resolver\.py"),
-    "aiohttp": re.compile(
-        r"gateway/(tools/|webhooks/|tracing/exporter\.py|upstream/realtime/access/secrets\.py|lab/simulator/)"
-    ),
+    "aiohttp": re.compile(r"gateway/(tools/|webhooks/|tracing/exporter\.py|upstream/realtime/access/|lab/simulator/)"),
     "opentelemetry": re.compile(r"gateway/tracing/otlp\.py"),
     "jsonschema": re.compile(r"gateway/(dialplan/read/parameters|tools/arguments)\.py"),
     "phonenumbers": re.compile(r"gateway/phone_numbers\.py"),

@@ -29,6 +29,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`recording`", agent.RecordingRules),
     ("`on_loss`", agent.OnLoss),
     ("`on_no_answer`", agent.OnNoAnswer),
+    ("`when_full`", agent.WhenFull),
     ("`tools`", agent.ToolSet),
     ("`tools.transfer_targets.NAME`", agent.TransferTarget),
     ("`tools.webhooks[]`", agent.Webhook),

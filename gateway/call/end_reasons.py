@@ -120,6 +120,11 @@ END_REASONS: Mapping[EndReason, EndReasonInfo] = {
         "The model's service refused the session: key, model, quota or session settings.",
         "`end_detail` has its words. Check the API key, its quota and the name of the model (`gateway check`).",
     ),
+    _R.SESSIONS_FULL: EndReasonInfo(
+        _F.CONFIGURATION,
+        "The model had as many sessions as `realtime.sessions_max` allows, over all workers, and no other might speak.",
+        "Raise that number if the service allows more, or name another model in the agent's `when_full`.",
+    ),
     _R.AGENT_LOST: EndReasonInfo(
         _F.UPSTREAM,
         "The model's service could not be reached, or its session broke off and could not be replaced.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.errors import AgentError, AgentLost, AgentRefused, GatewayError, SipError
+from gateway.errors import AgentError, AgentLost, AgentRefused, GatewayError, SessionsFull, SipError
 
 
 class EndReason(StrEnum):
@@ -37,6 +37,7 @@ class EndReason(StrEnum):
     SESSION_EXPIRED = "session_expired"
     AGENT_CLOSED = "agent_closed"
     AGENT_REFUSED = "agent_refused"
+    SESSIONS_FULL = "sessions_full"
     AGENT_LOST = "agent_lost"
     SETUP_TIMEOUT = "setup_timeout"
     MAX_LENGTH = "max_length"
@@ -168,6 +169,8 @@ def outcome_of(error: GatewayError, *, sip_code: int = 503) -> Outcome:
         sip_code: SIP status for a caller who was not answered yet.
     """
     match error:
+        case SessionsFull():
+            return Outcome(EndReason.SESSIONS_FULL, str(error), sip_code)
         case AgentRefused():
             return Outcome(EndReason.AGENT_REFUSED, str(error), sip_code)
         case AgentLost() | AgentError():

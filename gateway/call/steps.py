@@ -33,6 +33,7 @@ class TalkTo(Step):
         prompt: what the agent says first instead of its greeting; empty keeps the greeting.
         keys: key -> the step taken when the caller presses it while the agent speaks with them.
         otherwise: the step taken if the agent cannot be had or is lost.
+        full: the step taken if its model has no session free; None: that of ``otherwise``.
     """
 
     agent: str
@@ -40,6 +41,7 @@ class TalkTo(Step):
     prompt: str = ""
     keys: Mapping[str, Step] = field(default_factory=dict)
     otherwise: Step | None = None
+    full: Step | None = None
 
     def story(self) -> Mapping[str, str]:
         """See ``Step``."""

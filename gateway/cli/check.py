@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +12,14 @@ import typer
 
 from gateway.cli.api import AsJson
 from gateway.cli.render import as_json, fail, say, table
+from gateway.cost.model_life import ModelLife, lives_of, models_of
+from gateway.cost.prices import shipped_prices
 from gateway.dialplan.model.agent import ToolSet
 from gateway.dialplan.read.files import folder_of, read_files
 from gateway.dialplan.read.loader import LoadedPlan
 from gateway.dialplan.report.explain import conditions_in_words
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import AgentError, ConfigError, StoreError
+from gateway.settings.cost import ModelPrices
 from gateway.settings.load import effective, load_settings
 from gateway.settings.sections import Settings
 from gateway.settings.sip import TrunkSettings
@@ -24,6 +29,7 @@ from gateway.sip.location.resolver import locate_trunks
 from gateway.sip.location.servers import Located, is_address
 from gateway.sip.location.trunk_names import next_hop
 from gateway.store.embedded import find_redis_server
+from gateway.upstream.realtime.access.models import list_models
 from gateway.worker.live_plan import load_plan
 
 
@@ -39,8 +45,8 @@ def check(
     """
     Check the settings and the dialplan, and print what is in force with secrets masked.
 
-    Exit code 0 if the gateway can start with them, otherwise 1. Plugins are imported, and DNS is queried for the
-    addresses of trunks; no other connection is opened and no call is placed.
+    Exit code 0 if the gateway can start with them, otherwise 1. Plugins are imported, DNS is queried for the addresses
+    of trunks, and with an API key the service is asked until when it offers the models; no call is placed.
     """
     try:
         settings = load_settings(config=config, overrides={"dialplan": dialplan})
@@ -68,11 +74,12 @@ def check(
     _say_dialplan(path, plan)
     for remark in plan.remarks:
         say(f"note: {remark}")
+    _say_models(settings, plan)
     say(f"Redis: {redis}")
     if settings.realtime.api_key is None:
         say("API key: not set. Set OPENAI_API_KEY, or try without a key: gateway serve --simulate")
     else:
-        say("API key: set (not tested)")
+        say("API key: set")
 
 
 def _found(settings: Settings) -> dict[str, Any]:
@@ -88,7 +95,10 @@ def _found(settings: Settings) -> dict[str, Any]:
         "agents": [*plan.dialplan.agents],
         "routes": [r.name for r in plan.dialplan.routes],
     }
-    return {"ok": True, "settings": in_force, "dialplan": told, "notes": [str(each) for each in plan.remarks]}
+    lives, _ = _looked_up(settings, plan)
+    notes = [str(each) for each in plan.remarks]
+    models = [life.fields() for life in lives]
+    return {"ok": True, "settings": in_force, "dialplan": told, "models": models, "notes": notes}
 
 
 def _say_trunks(settings: Settings) -> None:
@@ -134,6 +144,40 @@ def _say_dialplan(path: Path, loaded: LoadedPlan) -> None:
     table(f"Agents in {path}", ("agent", "model", "voice", "greeting", "tools"), agents)
     routes = ((rule.name, conditions_in_words(rule.match), rule.step.summary()) for rule in plan.routes)
     table(f"Routes, first match wins (version {loaded.version})", ("route", "match", "step"), routes)
+
+
+def _looked_up(settings: Settings, loaded: LoadedPlan) -> tuple[list[ModelLife], str]:
+    """Return until when the models of the agents are offered, and why the service was not asked; never fails."""
+    listed, why = None, "no API key is set"
+    if settings.realtime.api_key is not None:
+        try:
+            listed, why = asyncio.run(list_models(settings.realtime)), ""
+        except AgentError as error:
+            why = error.detail
+    return lives_of(models_of(loaded.dialplan), listed, time.time()), why
+
+
+def _say_models(settings: Settings, loaded: LoadedPlan) -> None:
+    """Show the models of the agents: what they cost, and until when they are offered."""
+    lives, why = _looked_up(settings, loaded)
+    prices, today = shipped_prices().with_own(settings.prices), datetime.now(UTC).date()
+    rows = [
+        (life.model, ", ".join(life.agents), _price_words(prices.of(life.model)), life.words(today)) for life in lives
+    ]
+    table("Models, US dollars per million tokens", ("model", "agents", "price", "goes"), rows)
+    if why:
+        say(f"Models: the service was not asked until when they are offered: {why}")
+    for life in lives:
+        if life.retires(today):
+            say(
+                f"note: the model {life.model} goes on {life.shutdown_date}: "
+                f"choose another for {', '.join(life.agents)}"
+            )
+
+
+def _price_words(prices: ModelPrices | None) -> str:
+    told = {} if prices is None else prices.model_dump(exclude_none=True)
+    return ", ".join(f"{name} {price:g}" for name, price in told.items()) or "not known: calls have no cost"
 
 
 def _tools_words(tools: ToolSet) -> str:

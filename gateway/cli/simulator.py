@@ -39,6 +39,12 @@ def simulator(
             "--require-safety-identifier", help="report connections without the OpenAI-Safety-Identifier header"
         ),
     ] = False,
+    sessions: Annotated[
+        int | None, typer.Option(min=0, help="sessions of one model at once; more get 429; default: any number")
+    ] = None,
+    shutdown: Annotated[
+        list[str] | None, typer.Option(help="MODEL=DATE: until when the list of models says it is offered; repeatable")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate; serves TLS (wss)")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate")] = None,
 ) -> None:
@@ -55,15 +61,22 @@ def simulator(
         script=script,
         context_tokens=context_tokens,
         require_safety_identifier=require_safety_identifier,
+        sessions=sessions,
+        shutdown=dict(each.partition("=")[::2] for each in shutdown or ()),
         tls_cert=tls_cert,
         tls_key=tls_key,
         keep_audio_s=RECORDED_S if record is not None else 0.0,
         keep_connections=20,
     )
+    _serve(options)
+
+
+def _serve(options: SimulatorOptions) -> None:
     try:
         uvloop.run(_run(options))
     except OSError as error:
-        raise ConfigError(f"simulator: cannot listen on {host}:{port}: {error}; try another --port") from None
+        where = f"{options.host}:{options.port}"
+        raise ConfigError(f"simulator: cannot listen on {where}: {error}; try another --port") from None
 
 
 async def _run(options: SimulatorOptions) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from gateway.settings.cost import ModelPrices
 
@@ -86,9 +87,15 @@ def family_of(model: str) -> str:
 
 
 @cache
+def shipped_table() -> dict[str, Any]:
+    """Return what ``prices.toml`` holds."""
+    return tomllib.loads(files(__package__).joinpath("prices.toml").read_text(encoding="utf-8"))
+
+
+@cache
 def shipped_prices() -> PriceList:
     """Return the prices that ship with the gateway."""
-    told = tomllib.loads(files(__package__).joinpath("prices.toml").read_text(encoding="utf-8"))
+    told = shipped_table()
     entries = {model: ModelPrices.model_validate(entry) for model, entry in told["prices"].items()}
     return PriceList(entries, told["as_of"], told["source"])
 

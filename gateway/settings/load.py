@@ -74,6 +74,7 @@ SOURCES = SettingSources(
         "tracing.headers": _header_name,
         "prices": None,
         "privacy.routes": None,
+        "realtime.sessions_max": None,
         "trunks": str.lower,
     },
     fallbacks=FALLBACKS,

@@ -100,6 +100,9 @@ class RealtimeSettings(Section):
         5,
         description="a service that sends nothing for this long after a ping, or acknowledges no data, counts as lost",
     )
+    sessions_max: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
+        {}, description="sessions that a model may have at once, over all workers: model -> number"
+    )
     uplink_ms: Literal[20, 40, 60, 100] = Field(20, description="milliseconds of caller audio per message to the model")
 
     @field_validator("uplink_ms", mode="before")

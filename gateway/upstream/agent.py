@@ -121,6 +121,7 @@ class UpstreamAgent:
         self._caller_voice = _caller_voice(uplink, settings, profile, phone)
         self._agent_voice = AgentVoice(playout, profile.audio_format, phone=phone)
         self._history, self._owed = connector.history, connector.owed
+        self._connector = connector
         me: UpstreamAgent = proxy(self)  # what is ours must not hold us: a full collection alone would free us
         self._tasks = Tasks(call_id, lambda fault, where: me._break_down(fault, where))
         self._sessions = Sessions(
@@ -246,8 +247,11 @@ class UpstreamAgent:
         self._set_alarm(Alarm(None))
         for timer in self._timers:
             timer.cancel()
-        await self._tasks.cancel_all()
-        await self._sessions.close()
+        try:
+            await self._tasks.cancel_all()
+            await self._sessions.close()
+        finally:
+            self._connector.close()
 
     async def _live(self) -> None:
         ending = await self._sessions.run()

@@ -7,6 +7,8 @@ breakers. The switchboard asks it for a ``PhoneSide`` when a call begins and for
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -15,9 +17,10 @@ from gateway.audio.pcm import PcmFormat
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkRounds, UplinkTap
 from gateway.call.events import IncomingInvite, Routed
-from gateway.call.ports import AgentSetup
+from gateway.call.ports import AgentSetup, SessionStore
 from gateway.cost.prices import shipped_prices
 from gateway.dialplan.model.agent import AgentProfile
+from gateway.ids import CallId
 from gateway.recording.recorder import CallRecorder, RecordingWriter
 from gateway.redact import Redactor, secrets_in
 from gateway.settings.sections import Settings
@@ -30,6 +33,7 @@ from gateway.upstream.realtime.access.connect import RealtimeConnector
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.upstream.realtime.config import end_of_speech_ms
 from gateway.worker.live_plan import PreparedPlan
+from gateway.worker.session_place import Gate, LimitedPlace
 from gateway.worker.switchboard import DialOrder, PhoneSide
 
 UPLINK_CAPACITY_MS = 2000
@@ -47,6 +51,8 @@ class CallBuilder:
         minter: ephemeral keys.
         breakers: hold attempts to reach the model's service back while it is away.
         recordings: writes recordings.
+        gate: counts the sessions of models, over all workers.
+        store: where calls are written down.
         phone: format of a leg's audio.
         trace_headers: what the requests of tools say of the trace they belong to.
     """
@@ -61,6 +67,8 @@ class CallBuilder:
         minter: SecretMinter,
         breakers: Breakers,
         recordings: RecordingWriter,
+        gate: Gate,
+        store: SessionStore,
         phone: PcmFormat,
         trace_headers: TraceHeaders = no_headers,
     ) -> None:
@@ -71,6 +79,8 @@ class CallBuilder:
         self._minter = minter
         self._breakers = breakers
         self._recordings = recordings
+        self._gate = gate
+        self._store = store
         self._phone = phone
         self._trace_headers = trace_headers
         self._redact = Redactor(secrets_in(settings))
@@ -114,6 +124,7 @@ class CallBuilder:
         else:
             facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
         line.playout.use_filler(plan.fillers[agent_name])
+        place = self._place(asked.call_id, profile)
         connector = RealtimeConnector(
             call_id=asked.call_id,
             settings=settings.realtime,
@@ -122,6 +133,7 @@ class CallBuilder:
             own_tools=plan.own_tools[agent_name],
             secrets=settings.secrets,
             minter=self._minter,
+            place=place,
         )
         agent = UpstreamAgent(
             call_id=asked.call_id,
@@ -143,8 +155,16 @@ class CallBuilder:
             redact=self._redact,
             trace_headers=self._trace_headers,
         )
-        price = partial(self._prices.cost, model=profile.model, transcription=profile.transcription)
+        price = partial(self._cost, place, profile.transcription)
         return AgentSetup(agent, routed, tools, price, may_record=profile.recording.mode != "off")
+
+    def _place(self, call_id: CallId, profile: AgentProfile) -> LimitedPlace:
+        most = self._settings.realtime.sessions_max
+        return LimitedPlace(call_id, profile.talking_models(), most, self._gate, self._store, time.time)
+
+    def _cost(self, place: LimitedPlace, transcription: str | None, used: Mapping[str, int | float]) -> float | None:
+        """Return what an agent's tokens cost; its model is known once it has a session."""
+        return self._prices.cost(used, place.model, transcription)
 
     def transfers(self, trunk: str) -> Literal["refer", "refer_or_bridge", "bridge"]:
         """Return how calls of a trunk are transferred."""

@@ -47,9 +47,11 @@ def _caps(limits: Limits) -> Iterator[PlanPath]:
 def _missing(agent: AgentProfile, prices: PriceList) -> dict[str, list[str]]:
     """Return the models of an agent, each with the prices that are missing."""
     found: dict[str, list[str]] = {}
-    for each in prices.missing(agent.model, agent.transcription):
-        model, _, price = each.rpartition(": ")
-        found.setdefault(model, []).append(price)
+    for talking in agent.talking_models():
+        for each in prices.missing(talking, agent.transcription):
+            model, _, price = each.rpartition(": ")
+            if price not in found.setdefault(model, []):
+                found[model].append(price)
     return found
 
 

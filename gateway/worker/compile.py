@@ -102,7 +102,8 @@ class _Compiler:
         match step:
             case AgentStep():
                 otherwise = self._perhaps(step.on_failure, fallback)
-                return self._talk(TalkTo(step.agent, step.answer_after_s, otherwise=otherwise), step)
+                full = self._when_full(step.agent)
+                return self._talk(TalkTo(step.agent, step.answer_after_s, otherwise=otherwise, full=full), step)
             case RejectStep():
                 return RefuseCall(step.code, step.phrase(self.route) or "", step.announcement or "")
             case RedirectStep():
@@ -131,7 +132,16 @@ class _Compiler:
         if step.prompt is not None:
             return Menu(step.prompt, keys, step.timeout_s, step.retries, otherwise)
         text = self.route.text(str(step.say))
-        return self._talk(TalkTo(str(step.agent), prompt=text, keys=keys, otherwise=otherwise), step)
+        agent = str(step.agent)
+        full = self._when_full(agent)
+        return self._talk(TalkTo(agent, prompt=text, keys=keys, otherwise=otherwise, full=full), step)
+
+    def _when_full(self, agent: str) -> Step | None:
+        """Return the step for a caller whose agent's model has no session free; None: as after any failure."""
+        rules = self.route.plan.agents[agent].when_full
+        if rules.code is None and rules.announcement is None:
+            return None
+        return RefuseCall(rules.code or 503, "", rules.announcement or "")
 
     def _perhaps(self, step: AnyStep | None, fallback: Step | None) -> Step | None:
         return fallback if step is None else self.step(step, fallback)

@@ -70,12 +70,14 @@ from gateway.tracing.call_traces import CallTraces
 from gateway.tracing.exporter import SpanExporter, check_tracing
 from gateway.upstream.core.breaker import Breakers, HeldBack, UpstreamAway, UpstreamBack
 from gateway.upstream.link import prepare_links
+from gateway.upstream.realtime.access.models import list_models
 from gateway.upstream.realtime.access.secrets import SecretMinter, prepare_minting
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
 from gateway.worker.garbage import GarbageCollection
 from gateway.worker.listening import BLOCK_MS, Listening
 from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
+from gateway.worker.model_watch import ModelWatch
 from gateway.worker.registrar import Registrar
 from gateway.worker.switchboard import DialOrder, Switchboard
 
@@ -191,6 +193,7 @@ class Worker:
             await stack.enter_async_context(self._plan)
             reaper = asyncio.create_task(self._reap(store), name="reaper")
             stack.push_async_callback(end_task, reaper)
+            self._watch_models(stack, store)
             sip, switchboard = await self._open(stack, store)
             info = await sip.start()
             switchboard.capacity = info.capacity
@@ -237,8 +240,6 @@ class Worker:
     ) -> tuple[SipThread, Switchboard]:
         """Make what calls are made of; the SIP thread is not started yet, and is stopped by ``stack``."""
         settings = self._settings
-        webhooks = await stack.enter_async_context(WebhookClient())
-        minter = await stack.enter_async_context(SecretMinter(settings.realtime))
         recordings = self._open_recordings(stack)
         sip = SipThread(
             settings.sip,
@@ -259,10 +260,12 @@ class Worker:
             settings,
             sip=sip,
             rounds=UplinkRounds(asyncio.get_running_loop(), settings.realtime.uplink_ms),
-            webhooks=webhooks,
-            minter=minter,
+            webhooks=await stack.enter_async_context(WebhookClient()),
+            minter=await stack.enter_async_context(SecretMinter(settings.realtime)),
             breakers=Breakers(clock.monotonic, losses, partial(_note_upstream, store)),
             recordings=recordings,
+            gate=gate,
+            store=call_log,
             phone=self._phone,
             trace_headers=trace_headers,
         )
@@ -319,6 +322,18 @@ class Worker:
         settings = self._settings
         if settings.sip.edge is not None and any(trunk.register_here for trunk in settings.trunks.values()):
             self._registrar = await stack.enter_async_context(Registrar(settings, store, sip, self.name))
+
+    def _watch_models(self, stack: AsyncExitStack, store: RedisCallStore) -> None:
+        """Be one of the workers of which one looks up until when the models are offered."""
+        settings = self._settings
+        watch = ModelWatch(
+            store,
+            settings.redis.prefix,
+            self.name,
+            plan=lambda: self._plan.plan.dialplan,
+            ask=partial(list_models, settings.realtime),
+        )
+        stack.push_async_callback(end_task, asyncio.create_task(watch.run(), name="model watch"))
 
     def stop(self) -> None:
         """Ask for a drain; a second time, for the end."""

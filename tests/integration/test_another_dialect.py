@@ -169,9 +169,13 @@ class PlainConnector:
         self.url = url
         self.history, self.owed, self.judge = History(), Owed(), PlainJudge()
         self.dialects: list[PlainDialect] = []
+        self.closes = 0
 
     def redact(self, text: str, /) -> str:
         return text
+
+    def close(self) -> None:
+        self.closes += 1
 
     async def prepare(self) -> Opening:
         self.dialects.append(PlainDialect(self.history.new_session(), self.owed))

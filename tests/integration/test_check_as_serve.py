@@ -36,6 +36,7 @@ host = "127.0.0.1"
 port = 0
 [realtime]
 api_key = "test-key"
+url = "ws://127.0.0.1:9/v1/realtime"
 [trunks.main]
 host = "127.0.0.1"
 [trunks.carrier]

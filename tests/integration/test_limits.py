@@ -14,6 +14,7 @@ import structlog
 from gateway.ids import new_call_id
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
+from gateway.store.connection import end_task
 from gateway.store.limits import ADMIT_LIMIT_S, Caps, RedisLimits, RouteAdmission, RouteLimits
 from tests.rigs.redis_server import RedisServer
 from tests.rigs.waiting import until
@@ -63,8 +64,7 @@ async def die(desk: Desk) -> None:
     """Stop the heartbeat as a killed process would: nothing is released."""
     task = desk.limits._task
     assert task is not None
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_task(task)
     desk.limits._live.clear()
 
 

@@ -140,7 +140,10 @@ def move_on(call: CallState, step: Step, cause: str) -> Orders:
 
 def without_agent(call: CallState, outcome: Outcome) -> Orders:
     """Take the step for a call whose agent is not there, or end it."""
-    step = call.ivr.agent.otherwise if call.ivr.agent is not None else None
+    agent = call.ivr.agent
+    step = agent.otherwise if agent is not None else None
+    if agent is not None and agent.full is not None and outcome.reason is EndReason.SESSIONS_FULL:
+        step = agent.full
     if step is None:
         return end(call, outcome)
     if call.leg.up and MAX_LENGTH not in call.timers:  # it ran out while a transfer was under way

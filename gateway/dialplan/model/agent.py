@@ -213,6 +213,22 @@ class ToolSet(PlanPart):
         return self
 
 
+class WhenFull(PlanPart):
+    """What happens when the model has as many sessions as the settings allow (`realtime.sessions_max`)."""
+
+    model: str | None = Field(None, min_length=1, description="the agent speaks with this model instead")
+    announcement: str | None = Field(
+        None,
+        min_length=1,
+        description="WAV file that the caller hears before the call ends, if that has no session free",
+    )
+    code: Annotated[int, Field(ge=400, le=699)] | None = Field(
+        None,
+        description="SIP status that refuses the caller, 503 after an announcement; with neither, what follows is the "
+        "step's `on_failure`, or the end of the call with `call.refusal_code`",
+    )
+
+
 class AgentProfile(PlanPart):
     """How one voice agent behaves."""
 
@@ -258,6 +274,7 @@ class AgentProfile(PlanPart):
     early_audio_ms: int = Field(2000, ge=0, le=10_000, description="hold: how much of it is kept, the most recent")
     on_loss: OnLoss = OnLoss()
     on_no_answer: OnNoAnswer = OnNoAnswer()
+    when_full: WhenFull = WhenFull()
     on_hold: Literal["pause", "silence"] = Field(
         "pause",
         description="while the caller has put the call on hold: pause sends the model nothing, silence sends silence",
@@ -274,6 +291,16 @@ class AgentProfile(PlanPart):
         """Yield the WAV files it names, each with its path; ``filler`` is not among them, as it may be a word."""
         if self.on_no_answer.sound is not None:
             yield ("on_no_answer", "sound"), self.on_no_answer.sound
+        if self.when_full.announcement is not None:
+            yield ("when_full", "announcement"), self.when_full.announcement
+
+    def talking_models(self) -> tuple[str, ...]:
+        """Return the models that may speak for it, the first choice first."""
+        return (self.model,) if self.when_full.model is None else (self.model, self.when_full.model)
+
+    def models(self) -> tuple[str, ...]:
+        """Return every model it uses, the one that transcribes the caller too."""
+        return (*self.talking_models(), *([self.transcription] if self.transcription is not None else []))
 
     def templates(self) -> Iterator[tuple[PlanPath, str]]:
         """Yield its texts that may be templates, each with its path."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from gateway.errors import ConfigError
@@ -27,6 +29,8 @@ class SimulatorOptions:
         script: what the agent does, response by response; a file, or what one would hold.
         context_tokens: the most input a model reads; None takes what the session's model has.
         require_safety_identifier: a connection without ``OpenAI-Safety-Identifier`` is a violation.
+        sessions: of one model at once; more are refused with HTTP 429. None takes any number.
+        shutdown: model -> the day on which it goes, as the list of models has it (YYYY-MM-DD, empty for none).
         tls_cert: PEM file of the certificate; with it and ``tls_key`` the simulator speaks TLS.
         tls_key: PEM file of its key.
         record_dir: where each connection's audio is written as WAV at its end.
@@ -48,6 +52,8 @@ class SimulatorOptions:
     script: Path | Script | None = None
     context_tokens: int | None = None
     require_safety_identifier: bool = False
+    sessions: int | None = None
+    shutdown: Mapping[str, str] = field(default_factory=dict)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     record_dir: Path | None = None
@@ -62,6 +68,13 @@ class SimulatorOptions:
             problems.append(f"delta_ms: {self.delta_ms} is too short; give 20 or more")
         if not self.speed > 0:
             problems.append(f"speed: {self.speed} would never send anything; give a number above 0")
+        if self.sessions is not None and self.sessions < 0:
+            problems.append(f"sessions: {self.sessions} is negative; give 0 or more")
+        problems += [
+            f"shutdown: {model}={day} has no date; write YYYY-MM-DD"
+            for model, day in self.shutdown.items()
+            if not _is_day(day)
+        ]
         if (self.tls_cert is None) != (self.tls_key is None):
             problems.append("tls_cert, tls_key: one of them is missing; give both")
         for fault in self.faults:
@@ -71,3 +84,10 @@ class SimulatorOptions:
                 problems.extend(error.problems)
         if problems:
             raise ConfigError(*problems)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return not text or bool(date.fromisoformat(text))
+    except ValueError:
+        return False

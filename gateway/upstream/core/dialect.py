@@ -309,6 +309,9 @@ class Connector(Protocol):
     def redact(self, text: str, /) -> str:
         """Return the text without secrets."""
 
+    def close(self) -> None:
+        """Let go of what the sessions had: no other is prepared any more; safe more than once."""
+
     async def prepare(self) -> Opening:
         """
         Get another session ready to be connected to.

@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli.check import check
+from gateway.free_port import free_port
 from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.sip.location.servers import Located, Server
 
@@ -39,10 +40,12 @@ def run(*words: str) -> tuple[int, str, str]:
 
 def test_what_is_in_force_is_shown_with_secrets_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("GATEWAY_REALTIME__URL", f"ws://127.0.0.1:{free_port()}/v1/realtime")  # no service is there
     monkeypatch.setenv("GATEWAY_REDIS__URL", "redis://:very-secret@127.0.0.1/0")
     code, out, err = run("--dialplan", str(HELLO))
     assert (code, err) == (0, "")
     assert "very-secret" not in out
+    assert "Models: the service was not asked until when they are offered: cannot ask for the models" in out
     for words in ("GATEWAY_REDIS__URL", "command line", "gpt-realtime", "everyone", "any call", "API key: set"):
         assert words in out
 
@@ -51,6 +54,8 @@ def test_without_a_key_the_ways_on_are_named() -> None:
     code, out, _ = run("--dialplan", str(HELLO))
     assert code == 0
     assert "API key: not set. Set OPENAI_API_KEY" in out
+    assert "was not asked until when they are offered: no API key is set" in out
+    assert "audio_in 32" in out
     assert "starts a private server" in out
 
 

@@ -75,6 +75,7 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "realtime.url": "ws://localhost:1/x",
         "realtime.api_key": "k",
         "realtime.uplink_ms": "40",
+        "realtime.sessions_max": '{"m": 2}',
         "redis.url": "redis://localhost/2",
         "redis.prefix": "p",
         "realtime.headers": '{"x-a": "1"}',

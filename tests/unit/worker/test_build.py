@@ -36,6 +36,8 @@ def test_a_caller_who_waits_before_any_agent_came_hears_the_tone() -> None:
         minter=unused,
         breakers=unused,
         recordings=unused,
+        gate=unused,
+        store=unused,
         phone=PHONE,
     )
     playout = builder.line(INVITE, may_record=False).playout

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.unit
 AGENTS = {
     "front": {"instructions": "You talk to {{ caller }}."},
     "reader": {"instructions": "Read it out.", "recording": {"mode": "on"}},
+    "booked": {"instructions": "Talk.", "when_full": {"announcement": "busy.wav"}},
+    "coded": {"instructions": "Talk.", "when_full": {"code": 486, "model": "other"}},
 }
 
 
@@ -39,6 +41,16 @@ def test_in_a_hunt_the_next_step_follows_where_nothing_else_is_said() -> None:
     steps = compiled({"action": "hunt", "steps": [{"agent": "front"}, {"action": "dial", "to": "sip:a@h"}, "486"]})
     busy = RefuseCall(486)
     assert steps.first == TalkTo("front", otherwise=DialTo("sip:a@h", 30, otherwise=busy))
+
+
+def test_an_agent_whose_model_is_full_takes_its_own_way_out() -> None:
+    full = RefuseCall(503, "", "busy.wav")
+    assert compiled({"agent": "booked"}).first == TalkTo("booked", full=full)
+    menu = compiled({"action": "menu", "say": "Press 1.", "agent": "booked", "keys": {"1": "front"}}).first
+    assert isinstance(menu, TalkTo)
+    assert menu.full == full
+    assert compiled({"agent": "coded"}).first == TalkTo("coded", full=RefuseCall(486))
+    assert compiled({"agent": "front"}).first == TalkTo("front")
 
 
 def test_a_step_that_cannot_be_filled_in_is_left_out_and_logged() -> None:

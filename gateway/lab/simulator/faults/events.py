@@ -63,6 +63,26 @@ class Twice(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class UsageFactor(Fault):
+    """``usage=1000``: every response says that it used so many times the tokens that it did."""
+
+    factor: int
+
+    def sent_as(self, event: dict[str, Any]) -> Sequence[dict[str, Any]]:
+        """Multiply what it used."""
+        if event["type"] != "response.done":
+            return (event,)
+        response = event["response"]
+        return ({**event, "response": {**response, "usage": _times(response["usage"], self.factor)}},)
+
+
+def _times(used: Any, factor: int) -> Any:
+    if isinstance(used, dict):
+        return {name: _times(each, factor) for name, each in used.items()}
+    return used * factor if isinstance(used, int) else used
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownEvents(Fault):
     """``unknown_events``: events of a type that no client knows come between the others."""
 
@@ -209,6 +229,11 @@ def late(value: str) -> Fault:
 def twice(value: str) -> Fault:
     """Read ``EVENT``."""
     return Twice(_server_event(value))
+
+
+def usage(value: str) -> Fault:
+    """Read ``FACTOR``."""
+    return UsageFactor(count(value, 1))
 
 
 def unknown_events(value: str) -> Fault:

@@ -40,6 +40,7 @@ FAULTS: dict[str, Callable[[str], Fault]] = {
     "hold": faults_events.hold,
     "late": faults_events.late,
     "twice": faults_events.twice,
+    "usage": faults_events.usage,
     "unknown_events": faults_events.unknown_events,
     "unknown_fields": faults_events.unknown_fields,
     "latency": faults_events.latency,

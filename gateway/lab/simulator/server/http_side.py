@@ -1,5 +1,5 @@
 """
-Plain HTTP beside the WebSocket, on the same port: client secrets, and control of the simulator.
+Plain HTTP beside the WebSocket, on the same port: client secrets, the list of models, and control of the simulator.
 
 Control takes JSON bodies only: a web page of another origin cannot send those without being asked first.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
+from gateway.cost.model_life import shipped_shutdown_dates
 from gateway.errors import ConfigError
 from gateway.lab.simulator.faults.fault import Fault
 from gateway.lab.simulator.faults.faults import faults_for, parse_fault
@@ -26,8 +27,20 @@ from gateway.lab.simulator.wire.schema import ClientMistake
 from gateway.lab.simulator.wire.validate import decode
 
 SECRETS_PATH = "/v1/realtime/client_secrets"
+MODELS_PATH = "/v1/models"
 CONTROL_PATH = "/control"
 MOST_FAULTS = 100
+MODELS = (
+    *(
+        "gpt-realtime-2.1",
+        "gpt-realtime-2.1-mini",
+        "gpt-realtime-2",
+        "gpt-realtime-1.5",
+        "gpt-realtime",
+        "gpt-realtime-mini",
+    ),
+    "gpt-realtime-whisper",
+)
 _STOP_S = 0.5
 
 
@@ -40,6 +53,7 @@ class HttpSide:
         secrets: where client secrets are kept.
         faults: for the connections to come, in the words of ``--fault``; ``PUT /control/faults`` changes them.
         connections: every connection so far.
+        shutdown: model -> the day on which it goes; empty for none.
         add_fault: lets a fault begin on the connection of that number; False where it has ended.
     """
 
@@ -50,16 +64,21 @@ class HttpSide:
         secrets: ClientSecrets,
         faults: list[str],
         connections: Iterable[Connection],
+        shutdown: Mapping[str, str],
         add_fault: Callable[[int, Fault], bool],
     ) -> None:
         self._key = key
         self._secrets = secrets
         self._faults = faults
         self._connections = connections
+        known = {model: str(day) for model, day in shipped_shutdown_dates().items()}
+        self._models = dict.fromkeys(MODELS, "") | known | dict(shutdown)
         self._add_fault = add_fault
         self._minted = 0
         app = web.Application(middlewares=[_told_as_json])
         app.router.add_post(SECRETS_PATH, self._mint)
+        app.router.add_get(MODELS_PATH, self._list_models)
+        app.router.add_get(MODELS_PATH + "/{model}", self._show_model)
         app.router.add_get(f"{CONTROL_PATH}/connections", self._list)
         app.router.add_get(CONTROL_PATH + r"/connections/{number:\d+}", self._show)
         app.router.add_post(CONTROL_PATH + r"/connections/{number:\d+}/fault", self._fault)
@@ -87,11 +106,8 @@ class HttpSide:
             status = fault.mint_status()
             if status is not None:
                 return _error(status, status.name.lower(), status.phrase, retry_after_s=fault.retry_after_s())
-        given = bearer(request.headers)
-        if given is None:
-            return _refusal(REFUSALS["no_authorization"])
-        if not is_key(given, self._key):
-            return _refusal(REFUSALS["invalid_api_key"])
+        if (refusal := self._not_let_in(request)) is not None:
+            return refusal
         text = await request.text()
         try:
             secret = self._secrets.mint(
@@ -102,6 +118,27 @@ class HttpSide:
         except ClientMistake as mistake:
             return _error(HTTPStatus.BAD_REQUEST, mistake.code, mistake.message, param=mistake.param)
         return web.json_response(secret.reply())
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        if (refusal := self._not_let_in(request)) is not None:
+            return refusal
+        return web.json_response({"object": "list", "data": [_model(*each) for each in self._models.items()]})
+
+    async def _show_model(self, request: web.Request) -> web.Response:
+        if (refusal := self._not_let_in(request)) is not None:
+            return refusal
+        model = request.match_info["model"]
+        if model not in self._models:
+            return _error(
+                HTTPStatus.NOT_FOUND, "model_not_found", f"The model '{model}' does not exist.", param="model"
+            )
+        return web.json_response(_model(model, self._models[model]))
+
+    def _not_let_in(self, request: web.Request) -> web.Response | None:
+        given = bearer(request.headers)
+        if given is None:
+            return _refusal(REFUSALS["no_authorization"])
+        return None if is_key(given, self._key) else _refusal(REFUSALS["invalid_api_key"])
 
     async def _list(self, request: web.Request) -> web.Response:
         return web.json_response({"connections": [each.summary() for each in self._connections]})
@@ -137,6 +174,16 @@ class HttpSide:
             parse_fault(told)
         self._faults[:] = wanted
         return web.json_response({"faults": self._faults})
+
+
+def _model(model: str, shutdown: str) -> dict[str, Any]:
+    return {
+        "id": model,
+        "object": "model",
+        "created": 1_750_000_000,
+        "owned_by": "system",
+        "shutdown_date": shutdown or None,
+    }
 
 
 @web.middleware

@@ -116,6 +116,7 @@ class Simulator:
             secrets=self.secrets,
             faults=self.faults,
             connections=self.connections,
+            shutdown=self.options.shutdown,
             add_fault=self.add_fault,
         )
 
@@ -236,6 +237,10 @@ class Simulator:
         delay_s = sum(fault.handshake_delay_s() for fault in faults)
         if delay_s:
             await asyncio.sleep(delay_s)
+        if self._is_full(connection.model):
+            connection.refused = "too many sessions"
+            many = f"No more than {self.options.sessions} sessions of {model} at once."
+            return _http_error(socket, HTTPStatus.TOO_MANY_REQUESTS, "session_limit_exceeded", many)
         for fault in faults:
             status = fault.http_status()
             if status is not None:
@@ -244,6 +249,11 @@ class Simulator:
                     socket, status, status.name.lower(), status.phrase, retry_after_s=fault.retry_after_s()
                 )
         return None
+
+    def _is_full(self, model: str) -> bool:
+        """Return whether a connection that is noted already is one too many of its model's."""
+        going = sum(each.open and each.refused is None and each.model == model for each in self.connections)
+        return self.options.sessions is not None and going > self.options.sessions
 
     def _give_up(self, connection: Connection) -> None:
         """End a connection that never became a WebSocket."""

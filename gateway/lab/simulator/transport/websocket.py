@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from gateway.lab.simulator.faults.fault import CloseReply, Fault
 from gateway.lab.simulator.transport.connection import Connection
 
-HTTP_PATHS = (b"GET /control",)
+HTTP_PATHS = (b"GET /control", b"GET /v1/models")
 _HEAD_BYTES = max(map(len, HTTP_PATHS))
 
 

@@ -64,6 +64,21 @@ class Minter(Protocol):
         """
 
 
+class SessionPlace(Protocol):
+    """The place of an agent among the sessions of its model (``worker/session_place.py``)."""
+
+    async def take(self) -> str:
+        """
+        Have a place, the same one each time, and return the model to talk with.
+
+        Raises:
+            SessionsFull: none of the models that may speak has one free.
+        """
+
+    def give_back(self) -> None:
+        """Let another agent have the place; safe more than once."""
+
+
 class RealtimeConnector:
     """
     The ``Connector`` of one call: what its sessions share, and what each is opened with.
@@ -76,6 +91,7 @@ class RealtimeConnector:
         own_tools: definitions of the profile's plugins.
         secrets: tokens of MCP servers, by name in lower case.
         minter: makes ephemeral keys; needed if the profile wants them.
+        place: among the sessions of the model, where those are limited.
 
     Attributes:
         history: what was said in the call.
@@ -94,7 +110,9 @@ class RealtimeConnector:
         own_tools: Sequence[OwnTool] = (),
         secrets: Mapping[str, SecretStr] | None = None,
         minter: Minter | None = None,
+        place: SessionPlace | None = None,
     ) -> None:
+        self._place = place
         self._call_id = call_id
         self._settings = settings
         self._profile = profile
@@ -116,12 +134,14 @@ class RealtimeConnector:
         Get another session ready to be connected to.
 
         Raises:
-            AgentRefused: the session is invalid, or no ephemeral key is available.
+            AgentRefused: the session is invalid, no ephemeral key is available, or no session is free.
             AgentLost: who mints the keys cannot be reached.
             WireError: the minted key makes no sense.
         """
-        config = session_config(self._profile, self._own_tools, self._secrets)
-        minted = await self._mint(config) if self._profile.client_secret else None
+        model = self._profile.model if self._place is None else await self._place.take()
+        profile = self._profile.model_copy(update={"model": model})
+        config = session_config(profile, self._own_tools, self._secrets)
+        minted = await self._mint(config, model) if profile.client_secret else None
         dialect = RealtimeDialect(
             self._call_id,
             config,
@@ -133,15 +153,18 @@ class RealtimeConnector:
             requests=self._requests,
             lay_out=lift if self._settings.session_layout == "xai" else lambda text: text,
         )
-        url = session_url(str(self._settings.url), self._profile.model, self._settings.model_parameter)
+        url = session_url(str(self._settings.url), model, self._settings.model_parameter)
         return Opening(url, handshake_headers(self._settings, minted=minted, caller=self._caller), dialect)
 
-    async def _mint(self, config: SessionConfig) -> SecretStr:
+    def close(self) -> None:
+        """Give the place back."""
+        if self._place is not None:
+            self._place.give_back()
+
+    async def _mint(self, config: SessionConfig, model: str) -> SecretStr:
         if self._minter is None:
             raise AgentRefused("the profile asks for ephemeral keys, but this process does not mint any")
         identifier = safety_identifier(self._settings, self._caller)
-        minted = await self._minter.mint(
-            config, model=self._profile.model, seconds=SECRET_LIFE_S, safety_identifier=identifier
-        )
+        minted = await self._minter.mint(config, model=model, seconds=SECRET_LIFE_S, safety_identifier=identifier)
         self.redact.add(minted.value)
         return minted.value

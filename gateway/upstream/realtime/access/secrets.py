@@ -85,12 +85,7 @@ class SecretMinter:
 
     async def open(self) -> None:
         """Get ready; nothing is connected yet."""
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_tls_context() if self._url.startswith("https:") else True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self._settings.connect_timeout_s),
-            trust_env=False,
-        )
+        self._http = http_session(self._settings, self._url)
 
     async def close(self) -> None:
         """Close the connections and forget the secrets; safe more than once."""
@@ -223,6 +218,18 @@ def secrets_url(settings: RealtimeSettings) -> str:
     """
     if settings.secrets_url is not None:
         return str(settings.secrets_url)
+    return url_beside(settings, "/client_secrets")
+
+
+def url_beside(settings: RealtimeSettings, path: str, *, instead_of: str = "") -> str:
+    """
+    Return an HTTP address of the service: its WebSocket's with another path, without the model.
+
+    Args:
+        settings: where the WebSocket is.
+        path: what follows its path.
+        instead_of: the end of its path that ``path`` takes the place of.
+    """
     parts = urlsplit(str(settings.url))
     unwanted = {"model", settings.model_parameter}
     query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in unwanted]
@@ -230,10 +237,20 @@ def secrets_url(settings: RealtimeSettings) -> str:
         (
             "https" if parts.scheme == "wss" else "http",
             parts.netloc.rpartition("@")[2],  # the key is the only login
-            parts.path.rstrip("/") + "/client_secrets",
+            parts.path.rstrip("/").removesuffix(instead_of) + path,
             urlencode(query),
             "",
         )
+    )
+
+
+def http_session(settings: RealtimeSettings, url: str) -> aiohttp.ClientSession:
+    """Return a client for requests to the service beside its WebSocket; nothing is connected yet."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=_tls_context() if url.startswith("https:") else True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=settings.connect_timeout_s),
+        trust_env=False,
     )
 
 

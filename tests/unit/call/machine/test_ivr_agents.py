@@ -10,11 +10,12 @@ from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine.ending import OVER_BUDGET
+from gateway.call.machine.ivr import RefuseCall
 from gateway.call.machine.machine import CallMachine
 from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Fault
 from gateway.call.steps import TalkTo
-from gateway.errors import AgentRefused
+from gateway.errors import AgentLost, AgentRefused, SessionsFull
 from tests.unit.call.machine.plans import (
     AGENT,
     BUSY,
@@ -54,6 +55,20 @@ def test_the_plan_says_how_a_caller_is_refused_whose_agent_cannot_be_had() -> No
     actions = machine.handle(LOST)
     assert do.HangUp(480, "Agent lost") in actions
     assert outcome_of(machine, actions).reason is EndReason.AGENT_LOST
+
+
+def test_a_model_without_a_free_session_takes_the_step_for_that() -> None:
+    full = ev.AgentFailed(CALL, SessionsFull("m has 2 sessions"))
+    machine = after(replace(AGENT, otherwise=SORRY, full=RefuseCall(486)), ROUTED)
+    actions = machine.handle(full)
+    assert told("reject", "486", "sessions_full: m has 2 sessions") in actions
+    assert do.HangUp(486, "") in actions
+    machine = after(replace(AGENT, otherwise=SORRY), ROUTED)
+    assert told("announce", "sorry.wav", "sessions_full: m has 2 sessions") in machine.handle(full)
+    machine = after(AGENT, ROUTED)
+    assert outcome_of(machine, machine.handle(full)).reason is EndReason.SESSIONS_FULL
+    machine = after(replace(AGENT, otherwise=SORRY, full=RefuseCall(486)), ROUTED)
+    assert told("announce", "sorry.wav", "agent_lost: gone") in machine.handle(ev.AgentFailed(CALL, AgentLost("gone")))
 
 
 def test_an_agent_that_cannot_be_made_refuses_the_caller() -> None:
