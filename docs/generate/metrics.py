@@ -35,8 +35,10 @@ scrape_configs:
       - targets: [127.0.0.1:8088]
 ```
 
-Scrape one `gateway web` of those that share a Redis: each has the same figures, and two would count everything twice.
-Without a Redis of its own (`GATEWAY_REDIS__URL`) the gateway keeps its figures in the private one, which ends with it.
+A token is needed because costs and names of trunks are not for everyone; `web.public_metrics` serves the metrics to
+whoever reaches the port. Scrape one `gateway web` of those that share a Redis: each has the same figures, and two would
+count everything twice. Without a Redis of its own (`GATEWAY_REDIS__URL`) the gateway keeps its figures in the private
+one, which ends with it.
 
 `docker/prometheus/` has a configuration and the alerts below, `docker/grafana/gateway.json` is a dashboard for Grafana
 (import it, and choose the Prometheus that scrapes).

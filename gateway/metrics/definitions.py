@@ -29,6 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.call.machine.phase import Phase
 from gateway.call.outcome import EndReason, Fault
 
 MICRO = 1_000_000
@@ -103,7 +104,9 @@ def _seconds(name: str, help: str, buckets: Iterable[float], *labels: Label) -> 
 
 
 DIRECTION = Label("direction", ("inbound", "outbound"))
-PHASE = Label("state", meaning="a phase of a call, as in [call-states.md](call-states.md)")
+PHASE = Label(
+    "state", tuple(phase for phase in Phase if phase is not Phase.ENDED), "as in [call-states.md](call-states.md)"
+)
 END_REASON = Label("end_reason", tuple(EndReason), "as in [end-reasons.md](end-reasons.md)")
 FAULT = Label("fault", tuple(Fault))
 WHY_MISSING = Label("why", ("failed", "incomplete", "empty", "text", "cancelled", "refused", "not_begun", "stalled"))

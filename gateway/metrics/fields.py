@@ -64,6 +64,11 @@ class Figures:
     sums: dict[tuple[str, ...], float] = field(default_factory=dict)
 
 
+def no_observations(metric: Metric) -> dict[str, int]:
+    """Return the buckets of a histogram that nothing was observed of."""
+    return dict.fromkeys((*(_bound(bound) for bound in metric.buckets), INFINITE), 0)
+
+
 def figures_of(flat: Mapping[str, str]) -> dict[Metric, Figures]:
     """Return what the hash says of each metric that is in it; unknown or malformed fields are left out."""
     found: dict[Metric, Figures] = {}
@@ -91,10 +96,9 @@ def _take_part(metric: Metric, figures: Figures, values: tuple[str, ...], part: 
     if part == SUM:
         figures.sums[values] = number / MICRO
         return
-    bounds = (*(_bound(bound) for bound in metric.buckets), INFINITE)
-    bound = part.removeprefix("le=")
-    if bound in bounds:
-        figures.buckets.setdefault(values, dict.fromkeys(bounds, 0))[bound] += number
+    bound, none = part.removeprefix("le="), no_observations(metric)
+    if bound in none:
+        figures.buckets.setdefault(values, none)[bound] += number
 
 
 def _accumulate(counts: dict[str, int]) -> None:

@@ -42,6 +42,7 @@ class WebSettings(Section):
     proxies: tuple[str, ...] = Field(
         (), description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed"
     )
+    public_metrics: bool = Field(False, description="serve /metrics without a token, to whoever reaches the port")
     requests_per_minute: int = Field(1200, ge=1, description="requests per token and minute; more get 429")
     refusals_per_minute: int = Field(
         20, ge=1, description="wrong tokens per address and minute; after that, the address gets 429"

@@ -101,6 +101,22 @@ def allowed(scope: Scope) -> Any:
     return Security(client_of, scopes=[scope])
 
 
+async def scraper_of(
+    connection: HTTPConnection,
+    services: Served,
+    needed: SecurityScopes,
+    token: Annotated[str | None, Depends(_Bearer())],
+    session_id: Annotated[str | None, Depends(_Cookie())],
+) -> None:
+    """Let a scrape pass as ``client_of`` does, or anyone where metrics are public. Raises the same."""
+    if not services.web.public_metrics:
+        await client_of(connection, services, needed, token, session_id)
+
+
+may_scrape: Any = Security(scraper_of, scopes=["read"])
+"""What ``/metrics`` asks for."""
+
+
 async def bearer_of(connection: HTTPConnection, services: Services, token: str) -> Client:
     """Return the client with a token. Raises ``ApiError``: 401 for an unknown one, 429 after too many of these."""
     address = address_of(connection)

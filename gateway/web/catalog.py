@@ -11,7 +11,7 @@ from starlette.responses import Response
 from gateway.call.end_reasons import END_REASONS
 from gateway.call.outcome import Outcome
 from gateway.store.keys import key_of
-from gateway.web.auth import allowed
+from gateway.web.auth import allowed, may_scrape
 from gateway.web.calls import stream_id
 from gateway.web.errors import file_response
 from gateway.web.metrics import metrics_page
@@ -100,7 +100,7 @@ def _fields(flat: list[str]) -> dict[str, Any]:
     return fields
 
 
-@router.get("/metrics", response_class=Response, responses=file_response("text/plain"))
+@router.get("/metrics", dependencies=[may_scrape], response_class=Response, responses=file_response("text/plain"))
 async def metrics(services: Served, request: Request) -> Response:
     """Return the metrics of all workers in the text format of Prometheus."""
     page = await metrics_page(services.store, request.headers.get("Accept", ""))

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import NamedTuple
 
 import structlog
@@ -22,15 +21,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 
+from gateway.call.end_reasons import END_REASONS
+from gateway.call.outcome import EndReason
 from gateway.errors import StoreError
 from gateway.metrics import definitions as of
-from gateway.metrics.fields import Figures, figures_of
+from gateway.metrics.fields import Figures, figures_of, no_observations
 from gateway.store.calls import RedisCallStore
 from gateway.store.record import CallRecord
 from gateway.store.registry import RegisteredWorker, own_version, read_workers
 
-MOST_EXPECTED = 12
-"""Label values of a counter that are there before anything was counted."""
 Labelled = Mapping[tuple[str, ...], float]
 """Values of the labels -> the gauge."""
 
@@ -109,7 +108,10 @@ def families_of(snapshot: Snapshot | None) -> Iterator[Family]:
 
 
 def _gauges(snapshot: Snapshot) -> Iterator[Family]:
-    calls: Counter[tuple[str, ...]] = Counter((call.state or "", call.direction or "") for call in snapshot.calls)
+    calls: Counter[tuple[str, ...]] = Counter(dict.fromkeys(_expected(of.LIVE_CALLS), 0))
+    calls.update(
+        (of.PHASE.known(call.state or ""), of.DIRECTION.known(call.direction or "")) for call in snapshot.calls
+    )
     yield _gauge(of.LIVE_CALLS, calls)
     none: dict[tuple[str, ...], int] = {(state,): 0 for state in of.WORKER_STATE.values}
     workers, live, capacity = Counter(none), Counter(none), Counter(none)
@@ -155,19 +157,23 @@ def _counter(metric: of.Metric, figures: Figures) -> Family:
 
 def _histogram(metric: of.Metric, figures: Figures) -> Family:
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.label_names)
-    for labels, buckets in sorted(figures.buckets.items()):
+    none = dict.fromkeys(_expected(metric), no_observations(metric))
+    for labels, buckets in sorted((none | figures.buckets).items()):
         family.add_metric(labels, [*buckets.items()], figures.sums.get(labels, 0.0))
     return family
 
 
 def _expected(metric: of.Metric) -> Iterator[tuple[str, ...]]:
     """
-    Give the labels that a counter has from the start, so that its first increase is one that ``rate()`` sees.
+    Give the labels that a counter or histogram has from the start, so that ``rate()`` sees its first increase.
 
-    Not those with more than a few values, most of which never come.
+    They are all that there can be. Of the ends of calls, each reason is given with the fault that it usually has.
     """
     values = [label.values for label in metric.labels]
-    if all(values) and prod(len(each) for each in values) <= MOST_EXPECTED:
+    if metric is of.CALLS_ENDED:
+        for reason, direction in product(EndReason, of.DIRECTION.values):
+            yield reason, END_REASONS[reason].fault, direction
+    elif all(values):
         yield from product(*values)
 
 

@@ -22,7 +22,7 @@ from tests.rigs.web_api import TOKENS, WebApi, problem, serving
 
 pytestmark = pytest.mark.integration
 
-PUBLIC = {"/health/live", "/health/ready", "/metrics"}
+PUBLIC = {"/health/live", "/health/ready"}
 ANYONE_KNOWN = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 LOG_IN = ("POST", "/v1/session")
 NEEDED = {
@@ -114,6 +114,12 @@ async def test_without_tokens_only_health_the_page_and_the_log_in_answer(redis: 
             response = await api.ask(method, filled_in(path), {"token": "x"}, token="any")
             assert (response.status_code == 401) != (path in PUBLIC), (method, path)
         assert (await api.ask("GET", "/")).status_code == 200
+
+
+async def test_metrics_are_for_anyone_where_the_settings_say_so(redis: RedisServer, tmp_path: Path) -> None:
+    async with serving(redis, tmp_path, public_metrics=True) as api:
+        assert (await api.ask("GET", "/metrics")).status_code == 200
+        assert (await api.ask("GET", "/v1/calls")).status_code == 401
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])

@@ -379,7 +379,7 @@ async def test_a_call_without_files_says_so_and_a_broken_recording_is_no_wavefor
 
 
 async def test_metrics_are_for_prometheus(api: WebApi) -> None:
-    response = await api.ask("GET", "/metrics")
+    response = await api.ask("GET", "/metrics", token="read")
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     assert "gateway_redis_up 1.0" in response.text
