@@ -120,24 +120,24 @@ def tail(
 
 
 def followed(api: Api, call_id: str) -> Iterator[ServerEvent]:
-    """Yield the events of a call, or of all; a connection that breaks is made again where it broke."""
-    path, last = ("calls", call_id, "events", "stream") if call_id else ("calls", "stream"), ""
-    tried_in_vain = False
-    while True:
+    """Yield the events of a call to its end, or of all calls; where a stream ends before that, it is opened again."""
+    path = ("calls", call_id, "events", "stream") if call_id else ("calls", "stream")
+    last, is_over, is_vain = "", False, False
+    while not is_over:
+        came = False
         try:
             for event in api.events(*path, after=last):
-                tried_in_vain = False
-                last = event.id or last
+                came, last = True, event.id or last
+                is_over = bool(call_id) and event.data.get("event") == "ended"
                 if event.event != "levels":
                     yield event
         except NoApi:
-            if tried_in_vain or not last:
+            if is_vain or not last:
                 raise
-            tried_in_vain = True
+        is_over = is_over or (bool(call_id) and is_vain)
+        is_vain = not came
+        if is_vain:
             time.sleep(_RETRY_S)
-        else:
-            if call_id:
-                return
 
 
 @app.command()
