@@ -41,7 +41,11 @@ async def examine(settings: Settings, api: ApiPlace, *, online: bool) -> AsyncIt
     own, seen = network.own_and_seen(settings.sip, online=online)
     yield network.address(settings.sip, own, seen)
     yield network.firewall(settings, await network.nftables_rules())
-    yield services.dialplan(settings)
+    finding, plan = services.dialplan(settings)
+    yield finding
+    if plan is not None:
+        for finding in await services.models(settings, plan, online=online):
+            yield finding
     for finding in await services.redis(settings.redis):
         yield finding
     for finding in await services.trunks(settings, online=online):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.api_client.client import Api, ApiRefused, NoApi
 from gateway.api_client.place import ApiPlace
+from gateway.cost.model_life import Listed, lives_of, models_of
+from gateway.dialplan.model.plan import Dialplan
 from gateway.dialplan.read.files import folder_of, read_files
 from gateway.doctor.finding import Finding, State
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import AgentLost, AgentRefused, ConfigError, StoreError, WireError
 from gateway.probe import options_over_tcp, options_over_udp
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings, Settings
@@ -22,6 +25,7 @@ from gateway.sip.location.resolver import locate_trunks
 from gateway.sip.location.servers import Located
 from gateway.store.connection import AWAY, COMMAND_LIMIT_S, ask, connect, in_words
 from gateway.store.embedded import find_redis_server
+from gateway.upstream.realtime.access.models import list_models
 from gateway.worker.live_plan import load_plan
 
 OLDEST_REDIS = (6, 2)
@@ -29,18 +33,58 @@ SKEW_S = 1.0
 SLOW_MS = 50.0
 
 
-def dialplan(settings: Settings) -> Finding:
-    """Load the dialplan as a worker does."""
+def dialplan(settings: Settings) -> tuple[Finding, Dialplan | None]:
+    """Load the dialplan as a worker does; return the plan too, if it can be used."""
     path = settings.dialplan
     try:
         phone = phone_format(settings.sip, settings.trunks)
         plan = load_plan(read_files(path), folder_of(path), settings, phone)
     except ConfigError as error:
-        return Finding(
-            "Dialplan", "failure", str(error), "mend the places that it names; `gateway dialplan check` says more"
-        )
+        cure = "mend the places that it names; `gateway dialplan check` says more"
+        return Finding("Dialplan", "failure", str(error), cure), None
     routes, agents = len(plan.dialplan.routes), len(plan.dialplan.agents)
-    return Finding("Dialplan", "ok", f"{path}: {routes} routes, {agents} agents, version {plan.version}")
+    detail = f"{path}: {routes} routes, {agents} agents, version {plan.version}"
+    return Finding("Dialplan", "ok", detail), plan.dialplan
+
+
+async def models(settings: Settings, plan: Dialplan, *, online: bool) -> list[Finding]:
+    """Try the key on the service, and look up until when it offers the models of the plan."""
+    wanted = models_of(plan)
+    if settings.realtime.api_key is None:
+        cure = "set OPENAI_API_KEY, or try without a key: gateway serve --simulate"
+        return [Finding("API key", "failure", "not set: no call can be answered", cure)]
+    if not online:
+        return [Finding("API key", "skipped", "set, and not tested"), *model_ends(wanted, None, time.time())]
+    try:
+        listed = await list_models(settings.realtime)
+    except AgentRefused as error:
+        return [Finding("API key", "failure", str(error), "make another at the service, and set OPENAI_API_KEY")]
+    except (AgentLost, WireError) as error:
+        cure = "see whether the firewall lets out HTTPS; realtime.proxy names a proxy"
+        return [Finding("Service", "failure", f"{settings.realtime.url}: {error}", cure)]
+    return [Finding("API key", "ok", "the service takes it"), *model_ends(wanted, listed, time.time())]
+
+
+def model_ends(wanted: Mapping[str, Iterable[str]], listed: Listed | None, now: float) -> Iterator[Finding]:
+    """
+    Judge the models of a plan by until when they are offered.
+
+    Args:
+        wanted: model -> the agents that use it.
+        listed: what the service offers; None when it was not asked.
+        now: Unix seconds.
+    """
+    today = datetime.fromtimestamp(now, UTC).date()
+    for life in lives_of(wanted, listed, now):
+        subject, agents, left = f"Model {life.model}", ", ".join(life.agents), life.days_left(today)
+        if listed is not None and life.model not in listed:
+            cure = f"choose another for {agents}: the service lists {', '.join(sorted(listed)[:5])}, ..."
+            yield Finding(subject, "warning", "the service does not list it for this key", cure)
+        elif life.retires(today):
+            state: State = "failure" if left is not None and left <= 0 else "warning"
+            yield Finding(subject, state, f"it goes: {life.words(today)}", f"choose another for {agents}")
+        else:
+            yield Finding(subject, "ok" if listed is not None else "skipped", f"its end: {life.words(today)}")
 
 
 async def redis(settings: RedisSettings) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,23 @@ def test_a_redis_that_removes_keys_when_it_is_full_would_remove_live_calls() -> 
 def test_without_an_append_only_file_records_go_with_redis() -> None:
     assert judged({"redis_version": "7.0.15", "aof_enabled": 0})["Redis persistence"].state == "note"
     assert "Redis persistence" not in judged({"redis_version": "7.0.15", "aof_enabled": 1})
+
+
+def ends(listed: dict[str, date | None] | None) -> dict[str, Finding]:
+    now = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
+    found = services.model_ends({"voice-9": ["hello"], "voice-8": ["night", "day"]}, listed, now)
+    return {finding.subject: finding for finding in found}
+
+
+def test_a_model_that_goes_soon_is_a_warning_and_one_that_has_gone_a_failure() -> None:
+    found = ends({"voice-9": date(2026, 4, 1), "voice-8": date(2026, 2, 1)})
+    assert found["Model voice-9"] == Finding(
+        "Model voice-9", "warning", "it goes: 2026-04-01 (in 31 days)", "choose another for hello"
+    )
+    assert (found["Model voice-8"].state, found["Model voice-8"].cure) == ("failure", "choose another for night, day")
+
+
+def test_a_model_that_the_service_does_not_list_is_a_warning_and_without_the_list_nothing_is_claimed() -> None:
+    assert ends({"voice-9": None})["Model voice-8"].state == "warning"
+    assert ends({"voice-9": None})["Model voice-9"].state == "ok"
+    assert {finding.state for finding in ends(None).values()} == {"skipped"}
