@@ -16,9 +16,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import AnyUrl, BaseModel, SecretStr
+from pydantic_core import MultiHostUrl
 
 MASK = "***"
 SHOWN_MASK = "********"
@@ -56,6 +57,10 @@ def secrets_in(value: object) -> Iterator[SecretStr]:
             yield value
         case AnyUrl() if value.password:
             yield SecretStr(value.password)
+        case MultiHostUrl():
+            given = (host["password"] for host in value.hosts())
+            asked = (text for name, text in parse_qsl(value.query or "") if "pass" in name)
+            yield from (SecretStr(password) for password in (*given, *asked) if password)
         case BaseModel():
             for _, inner in value:
                 yield from secrets_in(inner)
@@ -181,10 +186,10 @@ def shown(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:g}"
+            return f"{value:.10g}"
         case SecretStr():
             return SHOWN_MASK
-        case AnyUrl():
+        case AnyUrl() | MultiHostUrl():
             return _masked_url(urlsplit(str(value)))
         case BaseModel():
             return " ".join(f"{name}={shown(inner)}" for name, inner in value if inner is not None)

@@ -148,12 +148,12 @@ class Site:
     def live(self) -> tuple[int, int]:
         """Return how many calls are live by the records, and by the limits of the route."""
         with self.redis.client() as client:
-            return int(client.scard("{gateway}:calls:live")), int(client.zcard("{gateway}:limits:counted:live"))
+            return int(client.zcard("{gateway}:calls:live")), int(client.zcard("{gateway}:limits:counted:live"))
 
     def worker_with_calls(self) -> int:
         """Return the process id of a worker that has calls."""
         with self.redis.client() as client:
-            ids = client.smembers("{gateway}:calls:live")
+            ids = client.zrange("{gateway}:calls:live", 0, -1)
             workers = Counter(client.hget(f"{{gateway}}:call:{call_id}", "worker") for call_id in ids)
         return int(workers.most_common(1)[0][0].rpartition("-")[2])
 

@@ -33,8 +33,8 @@ from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.lab.speech import caller_wav
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
+from gateway.store.reader import CallReader
 from tests.rigs.ear import Ear
 from tests.rigs.sipp import Sipp
 from tests.rigs.sipp_steps import ANSWERED, BYE, CANCEL, WAIT_FOR_RINGING, invite, pause
@@ -326,14 +326,12 @@ async def run(minutes: float, seed: int, tell: Console) -> bool:
                     for number in range(CALLERS):
                         line = Line(number, simulator, gateway.port, folder, tell)
                         group.create_task(caller(soak, line, end, dice))
-                store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "soak")
-                await store.open()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(10):
-                        while await store.live_calls():
-                            await asyncio.sleep(0.1)
-                left = len(await store.live_calls())
-                await store.close()
+                async with CallReader(RedisSettings.model_validate({"url": redis})) as reader:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(10):
+                            while await reader.live_calls():
+                                await asyncio.sleep(0.1)
+                    left = len(await reader.live_calls())
                 soak.sample(0, pid)
             take_violations(soak, simulator)
             faults = [line for line in gateway.lines if "Traceback" in line or "[error" in line]

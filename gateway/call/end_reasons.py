@@ -176,10 +176,11 @@ END_REASONS: Mapping[EndReason, EndReasonInfo] = {
         "The worker was stopped before the call was over.",
         "Drain before you stop, and give calls longer to end with `call.drain_limit_s`.",
     ),
-    _R.WORKER_DIED: EndReasonInfo(
+    _R.WORKER_LOST: EndReasonInfo(
         _F.GATEWAY,
-        "The worker process of the call died.",
-        "The supervisor's log has its last lines (`worker_died`). Look for a kill for lack of memory, then report it.",
+        "The worker process of the call died, or could not reach Redis for `redis.expiry_s`.",
+        "If it died, the supervisor's log has its last lines (`worker_died`): look for a kill for lack of memory, then "
+        "report it. If it lives, its log says that Redis was away: look at the network between them.",
     ),
     _R.SIP_ERROR: EndReasonInfo(
         _F.GATEWAY,

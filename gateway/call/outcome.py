@@ -47,7 +47,7 @@ class EndReason(StrEnum):
     NO_COMMON_MEDIA = "no_common_media"
     NO_ROUTE = "no_route"
     SHUTDOWN = "shutdown"
-    WORKER_DIED = "worker_died"
+    WORKER_LOST = "worker_lost"
     SIP_ERROR = "sip_error"
     INTERNAL_ERROR = "internal_error"
 

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,27 +15,24 @@ import uvloop
 
 from gateway.cli.render import say
 from gateway.dialplan.model.plan import Dialplan
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import ConfigError
 from gateway.logs import configure_logs
 from gateway.settings.load import load_settings
 from gateway.settings.sections import Settings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import CommandSender
-from gateway.store.connection import end_task
 from gateway.store.dial_keys import DialKeys
+from gateway.store.reader import CallReader
 from gateway.store.reload_requests import ReloadRequests
 from gateway.store.web_sessions import WebSessions
 from gateway.threads import check_threads
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.rates import Rates
-from gateway.web.reading import StoreReader
 from gateway.web.server import WebServer
 from gateway.web.services import Services
 from gateway.web.shown_plan import PlanReader, ShownPlan
 from gateway.web.tokens import Tokens
 from gateway.worker.live_plan import LivePlan
-
-REAP_EVERY_S = 2.0
 
 
 def web(
@@ -82,13 +78,13 @@ async def _serve(settings: Settings, keeper: LivePlan[ShownPlan]) -> None:
         minter = None
         if settings.realtime.api_key is not None:
             minter = await stack.enter_async_context(SecretMinter(settings.realtime))
+        reader = await stack.enter_async_context(CallReader(settings.redis))
         commands = await stack.enter_async_context(CommandSender(settings.redis))
-        services = _services(settings, keeper, store, commands, minter)
+        services = _services(settings, keeper, store, reader, commands, minter)
         note = store.note_dialplan
         keeper.report(lambda state: note(**state.fields()), services.reloads.newest)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
-        await stack.enter_async_context(_reaping(store))
         server = await stack.enter_async_context(WebServer(services))
         if not settings.web.tokens:
             say("no one can log in yet; make a token with `gateway token NAME --scopes read,control`")
@@ -101,6 +97,7 @@ def _services(
     settings: Settings,
     keeper: LivePlan[ShownPlan],
     store: RedisCallStore,
+    reader: CallReader,
     commands: CommandSender,
     minter: SecretMinter | None,
 ) -> Services:
@@ -109,7 +106,7 @@ def _services(
         web=web,
         redis=settings.redis,
         store=store,
-        reader=StoreReader(store),
+        reader=reader,
         tokens=Tokens(web.tokens),
         sessions=WebSessions(settings.redis, store, web.session_s),
         commands=commands,
@@ -124,20 +121,3 @@ def _services(
         recordings=settings.recording.folder,
         traces=settings.sip.trace_folder,
     )
-
-
-@contextlib.asynccontextmanager
-async def _reaping(store: RedisCallStore) -> AsyncIterator[None]:
-    """End the records of calls whose worker died, whether or not another worker is there to look."""
-    task = asyncio.create_task(_reap(store), name="reaping dead calls")
-    try:
-        yield
-    finally:
-        await end_task(task)
-
-
-async def _reap(store: RedisCallStore) -> None:
-    while True:
-        with contextlib.suppress(StoreError):
-            await store.reap_dead_calls()
-        await asyncio.sleep(REAP_EVERY_S)

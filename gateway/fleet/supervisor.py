@@ -63,7 +63,6 @@ from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
 from gateway.sip.library.stun import with_public_address
 from gateway.store.connection import end_task
-from gateway.store.limits import free_places
 from gateway.store.registry import own_version
 from gateway.worker.worker import Worker
 
@@ -337,14 +336,9 @@ class Supervisor:
         self._wake.set()
 
     async def _mourn(self, worker: str) -> None:
-        """End the records of a dead worker's calls, and free their places in the limits of routes."""
-        store = self._services.store
+        """End the records of a dead worker's calls at once; their places in limits are free again then."""
         try:
-            for call_id in await store.reap_calls_of(worker):
-                _log.warning("call_orphaned", call_id=call_id, detail="its worker died")
-                record = await store.call(call_id)
-                if record is not None:
-                    await free_places(store, self._settings.redis.prefix, record)
+            await self._services.store.reap_calls_of(worker)
         except StoreError as error:
             _log.warning("records_expire_by_themselves", worker=worker, detail=str(error))
 

@@ -28,8 +28,8 @@ from gateway.lab.figures.picture import Mark, draw_call
 from gateway.lab.simulator import Connection, Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
 from gateway.settings.sources import environment_for_child
-from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
+from gateway.store.reader import CallReader
 
 CALL_LIMIT_S = 60.0
 _QUIET = frozenset({"input_audio_buffer.append"})
@@ -86,10 +86,8 @@ async def run_demo(out: Path, dialplan: Path, tell: Callable[[str], None]) -> De
             tell(f"gateway      sip:127.0.0.1:{gateway.port}")
             tell(f"robot        calls sip:1000@127.0.0.1:{gateway.port} (about 20 s)")
             report = await _robot_call(f"sip:1000@127.0.0.1:{gateway.port}", out)
-            store = RedisCallStore(RedisSettings.model_validate({"url": redis}), "demo")
-            await store.open()
-            noted = await store.events()
-            await store.close()
+            async with CallReader(RedisSettings.model_validate({"url": redis})) as reader:
+                noted = await reader.events()
         story = sorted(
             (*_told_by_robot(report), *_told_by_gateway(noted), *_told_by_simulator(simulator.connections)),
             key=lambda line: line.at,

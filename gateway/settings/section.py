@@ -6,12 +6,21 @@ import json
 from typing import Annotated
 
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, UrlConstraints
+from pydantic_core import MultiHostUrl
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 WebSocketUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["ws", "wss"])]
 WebUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["http", "https"])]
-RedisUrl = Annotated[AnyUrl, UrlConstraints(allowed_schemes=["redis", "rediss", "unix"])]
+RedisUrl = Annotated[
+    MultiHostUrl,
+    UrlConstraints(
+        allowed_schemes=[
+            *("redis", "rediss", "unix"),
+            *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+        ]
+    ),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$", to_lower=True)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", to_lower=True)]
 UsDollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]

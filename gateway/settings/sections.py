@@ -136,12 +136,16 @@ class RedisSettings(Section):
     url: RedisUrl | None = Field(
         None,
         repr=False,
-        description="redis://, rediss:// or unix:// URL; REDIS_URL is read as well; if not set, a private "
-        "server is started",
+        description="redis://, rediss:// or unix:// URL, or one with +sentinel or +cluster; REDIS_URL is read as well; "
+        "if not set, a private server is started",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authorities that may have signed Redis's certificate; if not set, the system's",
     )
     prefix: str = Field("gateway", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="first part of every key")
-    heartbeat_s: PositiveSeconds = Field(5, description="how often a worker renews its live calls")
-    expiry_s: PositiveSeconds = Field(20, description="how long after its last heartbeat a worker counts as dead")
+    heartbeat_s: PositiveSeconds = Field(2, description="how often a worker renews its live calls")
+    expiry_s: PositiveSeconds = Field(6, description="how long after its last heartbeat a worker counts as lost")
     worker_heartbeat_s: PositiveSeconds = Field(1, description="how often a worker renews its entry in the registry")
     worker_expiry_s: PositiveSeconds = Field(
         3, description="how long after its last entry a worker is taken off the registry, and gets no more calls"
@@ -150,10 +154,39 @@ class RedisSettings(Section):
     unanswered_retention_s: PositiveSeconds = Field(
         3600, description="how long the record of a call that was never answered is kept"
     )
-    stream_length: int = Field(10000, ge=100, description="approximate number of events kept in the stream")
+    cdr_retention_s: PositiveSeconds = Field(30 * 86400, description="how long the CDR of a call is kept")
+    stream_length: int = Field(
+        10000,
+        ge=100,
+        description="approximate number of events kept in the stream of all calls, and of requests audited",
+    )
+    call_stream_length: int = Field(
+        1000, ge=10, description="approximate number of events kept of one call, the newest ones"
+    )
     backlog: int = Field(
         10000, ge=100, description="writes kept while Redis is unreachable; when full, the oldest is dropped"
     )
+
+    @field_validator("url")
+    @classmethod
+    def _has_its_parts(cls, value: RedisUrl | None) -> RedisUrl | None:
+        if value is None:
+            return value
+        words = (value.path or "/").split("/")[1:]
+        if value.scheme.endswith("+sentinel"):
+            master, *words = words
+            if not master:
+                raise ValueError("should name the master after the Sentinels: redis+sentinel://host:26379/mymaster/0")
+        elif value.scheme == "unix":
+            return value
+        elif len(value.hosts()) > 1 and not value.scheme.endswith("+cluster"):
+            raise ValueError("has several hosts: redis+sentinel:// and redis+cluster:// take a list of them")
+        database = "/".join(words)
+        if database and not (database.isascii() and database.isdecimal()):
+            raise ValueError("should end with the number of a database, such as /0, or without one")
+        if value.scheme.endswith("+cluster") and database.strip("0"):
+            raise ValueError("names a database, but a cluster has only number 0")
+        return value
 
     @model_validator(mode="after")
     def _beats_before_expiry(self) -> Self:

@@ -1,13 +1,21 @@
 """
-The records of all calls in Redis: a hash per call, the set of live calls, a stream of events. See ``docs/redis.md``.
+Writes the records of all calls to Redis: hashes, live sets, events, CDRs, totals.
 
+``reader`` reads them; see ``docs/redis.md``.
+
+Theory of operation
+-------------------
 ``note`` and its siblings only remember, on the loop; they neither wait nor raise. One task writes, in batches, each a
-single script on the server (``lua.APPLY``). It always writes the whole newest state of a call, so a write that is
-repeated, or that finds its key expired, does no harm. The script numbers the attempts: one that got lost on the way
-and arrives late changes nothing, and no event is appended twice.
+single script on the server (``lua.APPLY``), so records, live sets, events and CDRs change together. A changed record is
+always written whole, so a write that is repeated, or that finds its key expired, does no harm. The script numbers the
+attempts: one that got lost on the way and arrives late changes nothing, and no event is appended twice. A call's CDR is
+written when its record ends, by the same script; the record remembers it, so there is never a second one.
 
-With each heartbeat the task renews the lease of every live call and the states of this worker (``worker_states``).
-What is not renewed expires, and any process may then end the records of a dead worker's calls (``reap_dead_calls``).
+With each heartbeat the task renews the live calls and the states of this worker (``worker_states``). The score of a
+call in the live set is the time, on Redis's clock, until which it counts as alive. What is not renewed belongs to a
+worker that is lost, and the first process to look ends it (``lua.REAP``): every store looks after each heartbeat. While
+Redis is away nobody can renew anything, so a store looks only when it has reached Redis for ``expiry_s`` without a gap
+(``BACK_WITHIN_S`` at least): by then every worker that lives has renewed its calls.
 
 While Redis is away calls go on: writes are kept, and when the backlog is full the oldest are dropped and counted. When
 it is back, everything that is live is written again, because its keys may have expired or the server may be a new one.
@@ -17,21 +25,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import AuthenticationError
 
+from gateway.call.end_reasons import END_REASONS
+from gateway.call.outcome import EndReason, Side
 from gateway.errors import StoreError
 from gateway.ids import CallId
-from gateway.metrics.definitions import JOURNAL_DROPPED, JOURNAL_LAG, REDIS_AWAY, REDIS_OUTAGES
+from gateway.metrics.definitions import CALLS_ENDED, JOURNAL_DROPPED, JOURNAL_LAG, REDIS_AWAY, REDIS_OUTAGES
 from gateway.metrics.fields import added, observed
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
@@ -44,12 +56,13 @@ from gateway.store.connection import (
     connect,
     end_task,
     in_words,
+    reading,
     whole_ms,
 )
 from gateway.store.keys import key_of
 from gateway.store.lua import APPLY, REAP
-from gateway.store.record import RECORD_FIELDS, CallRecord, as_text, readable
-from gateway.store.worker_states import WorkerStates, read_states
+from gateway.store.record import RECORD_FIELDS, as_text
+from gateway.store.worker_states import WorkerStates
 from gateway.threads import runs_on
 
 BATCH = 256
@@ -57,6 +70,17 @@ BATCH = 256
 COUNTS_KEPT_S = 2 * 86400.0
 REMEMBERED = 1024
 """Ended calls whose late events are known not to begin a new record."""
+BACK_WITHIN_S = LAST_RETRY_S + 2 * COMMAND_LIMIT_S
+"""In this time every store that lives has reached a Redis that is back: an attempt that fails, and the next one."""
+REAPED_AT_ONCE = 64
+"""Calls of lost workers that one script ends."""
+_LOST = {
+    "end_reason": EndReason.WORKER_LOST.value,
+    "end_detail": "its worker was lost",
+    "ended_by": Side.GATEWAY.value,
+    "fault": END_REASONS[EndReason.WORKER_LOST].fault.value,
+}
+"""How a call ends whose worker was lost."""
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -69,12 +93,43 @@ class _Once(NamedTuple):
     at: float  # monotonic seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one script writes: ``dirty`` are the calls whose records it has."""
+
+    events: list[_Once]
+    dirty: dict[str, None]
+    commands: list[tuple[int, tuple[str, ...]]]
+    beats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCondition:
+    """
+    How the writer is.
+
+    Attributes:
+        away_s: how long Redis has been away; None while it answers.
+        backlog: writes that wait.
+        dropped: writes given up since the process began because the backlog was full.
+    """
+
+    away_s: float | None
+    backlog: int
+    dropped: int
+
+    @property
+    def degraded(self) -> bool:
+        """Redis does not answer, or takes no writes."""
+        return self.away_s is not None
+
+
 class RedisCallStore:
     """
-    ``SessionStore`` on Redis, with the reading side for commands and the status page.
+    ``SessionStore`` on Redis.
 
-    Everything runs on the loop. ``note`` neither waits nor raises, whatever Redis does; the reading methods wait (at
-    most two seconds) and raise ``StoreError``.
+    Everything runs on the loop. ``note`` neither waits nor raises, whatever Redis does; what asks Redis waits (at
+    most two seconds) and raises ``StoreError``.
 
     Args:
         settings: names, limits and times; its ``url`` must be set.
@@ -108,6 +163,7 @@ class RedisCallStore:
         self._attempt = 0
         self._beat_at = 0.0
         self._lost_at: float | None = None
+        self._sure_at = math.inf  # from then on a call that is not renewed is one whose worker is lost
         self._closed = False
         self._wake = asyncio.Event()
         self._states = WorkerStates(self._prefix, worker, whole_ms(settings.expiry_s), now=now, wake=self._wake.set)
@@ -131,6 +187,12 @@ class RedisCallStore:
         """Events not yet in Redis."""
         return len(self._events)
 
+    @property
+    def condition(self) -> StoreCondition:
+        """How the writer is, for whoever reports health."""
+        away_s = None if self._lost_at is None else asyncio.get_running_loop().time() - self._lost_at
+        return StoreCondition(away_s, len(self._events) + len(self._dirty), self.dropped)
+
     # --- writing ---
 
     @runs_on("loop")
@@ -146,15 +208,19 @@ class RedisCallStore:
         at = as_text(self._now())
         flat = {name: as_text(value) for name, value in fields.items() if value is not None}
         self._merge(call_id, flat, at)
-        entry = {**flat, "call_id": call_id, "event": as_text(event), "at": at, "worker": self._worker}
-        self._append("events", entry)
+        entry = {**flat, "event": as_text(event), "at": at}
+        for name in ("call_id", "worker"):  # the script adds them
+            entry.pop(name, None)
+        self._do_once("TELL", call_id, *_words(entry))
 
     @runs_on("loop")
     def audit(self, **fields: str | int | float) -> None:
         """Append a request to the HTTP API to the audit stream; never waits or raises."""
         if not self._closed:
             flat = {name: as_text(value) for name, value in fields.items()}
-            self._append("audit", {**flat, "at": as_text(self._now()), "worker": self._worker})
+            entry = {**flat, "at": as_text(self._now()), "worker": self._worker}
+            length = str(self._settings.stream_length)
+            self._do_once("XADD", self._key("audit"), "MAXLEN", "~", length, "*", *_words(entry))
 
     @runs_on("loop")
     def note_trunk(self, trunk: str, /, **fields: str | int | float) -> None:
@@ -188,11 +254,6 @@ class RedisCallStore:
     def _in_metrics(self, amounts: Mapping[str, int]) -> dict[tuple[str, str], int]:
         return {(self._metrics, field): amount for field, amount in amounts.items()}
 
-    def _append(self, stream: str, entry: dict[str, str]) -> None:
-        trim = ("MAXLEN", "~", str(self._settings.stream_length), "*")
-        words = (word for pair in entry.items() for word in pair)
-        self._do_once("XADD", self._key(stream), *trim, *words)
-
     def _do_once(self, *words: str) -> None:
         if len(self._events) >= self._settings.backlog:
             self._events.popleft()
@@ -222,6 +283,7 @@ class RedisCallStore:
         self._dirty[call_id] = None
         if record.get("state") != "ended":
             return
+        record.pop("heartbeat_at", None)
         self._ended[call_id] = self._live.pop(call_id)
         self._gone[call_id] = None
         while len(self._gone) > REMEMBERED:
@@ -240,7 +302,7 @@ class RedisCallStore:
             StoreError: it does not; says where Redis was expected and what to do.
         """
         try:
-            await self._apply([], [])
+            await self._apply(_Batch([], {}, []))
         except AuthenticationError as error:
             await self._redis.aclose()
             raise StoreError(
@@ -252,6 +314,7 @@ class RedisCallStore:
                 f"Redis at {self._where} does not answer ({in_words(error)}): start it, fix GATEWAY_REDIS__URL "
                 "or REDIS_URL, or unset both for a private server"
             ) from None
+        self._sure_at = self._sure_from(asyncio.get_running_loop().time())
         self._task = asyncio.create_task(self._write(), name="session store")
 
     async def close(self, limit_s: float = 2.0) -> None:
@@ -276,17 +339,20 @@ class RedisCallStore:
         delay_s = FIRST_RETRY_S
         while not (self._closed and not self._events and not self._dirty and not self._counts):
             await self._work_or_beat()
-            events, dirty, commands = self._batch()
+            batch = self._batch()
             try:
-                await self._apply(events, commands)
+                missing = await self._apply(batch)
+                if batch.beats and not self.away:
+                    await self._look()
             except AWAY as error:
-                self._dirty = dirty | self._dirty
+                self._dirty = batch.dirty | self._dirty
                 self._noticed_loss(error)
                 # Workers that lost the same Redis must not all return in the same instant.
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, LAST_RETRY_S)
             else:
-                self._written(events, dirty)
+                self._written(batch)
+                self._dirty.update((call_id, None) for call_id in missing if call_id in self._live)
                 delay_s = FIRST_RETRY_S
 
     async def _work_or_beat(self) -> None:
@@ -297,74 +363,85 @@ class RedisCallStore:
             async with asyncio.timeout_at(self._beat_at):
                 await self._wake.wait()
 
-    def _batch(self) -> tuple[list[_Once], dict[str, None], list[tuple[int, tuple[str, ...]]]]:
-        """Return the events to append, the calls written, and the commands; takes the calls out of ``_dirty``."""
+    def _batch(self) -> _Batch:
+        """Return the next things to write; takes the calls out of ``_dirty``."""
         monotonic, at = asyncio.get_running_loop().time(), as_text(self._now())
         commands: list[tuple[int, tuple[str, ...]]] = []
-        dirty = dict.fromkeys(itertools.islice(self._dirty, BATCH))
-        for call_id in dirty:
-            del self._dirty[call_id]
-        # After a loss everything is written again: the keys may have expired, or the server be a new one.
         beats = monotonic >= self._beat_at or self.away
         if beats or self._states.changed:
             commands.extend((0, words) for words in self._states.commands())
+        if self.away:  # everything is written again: the keys may have expired, or the server be a new one
+            self._dirty.update(dict.fromkeys(self._live))
+        dirty = dict.fromkeys(itertools.islice(self._dirty, BATCH))
+        for call_id in dirty:
+            del self._dirty[call_id]
         if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
-            dirty |= dict.fromkeys(self._live)
-        commands.extend((0, words) for call_id in dirty for words in self._record_commands(call_id, at))
+            renewed = ((call_id, self._live[call_id]) for call_id in self._live if call_id not in dirty)
+            commands.extend((0, ("RENEW", call_id, self._kept_ms(record), at)) for call_id, record in renewed)
+        commands.extend((0, words) for call_id in dirty for words in self._record_command(call_id, at))
         self._count_up()
         events = list(itertools.islice(self._events, BATCH))
         commands.extend((event.number, event.words) for event in events)
-        return events, dirty, commands
+        return _Batch(events, dirty, commands, beats)
 
-    def _record_commands(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:
+    def _record_command(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:
         live = self._live.get(call_id)
-        record = self._ended.get(call_id, {}) if live is None else live
+        record = self._ended.get(call_id) if live is None else live
+        if record is None:  # given up meanwhile
+            return
         if live is not None:
             live["heartbeat_at"] = at
-        key, lease = self._key("call", call_id), self._key("lease", call_id)
-        yield ("DEL", key)  # what another worker wrote when it took ours for dead
-        yield ("HSET", key, *(word for pair in record.items() for word in pair))
-        yield ("PEXPIRE", key, whole_ms(self._kept_s(record)))
-        if live is None:
-            yield ("DEL", lease)
-            yield ("SREM", self._key("calls", "live"), call_id)
-        else:
-            yield ("SET", lease, self._worker, "PX", whole_ms(self._settings.expiry_s))
-            yield ("SADD", self._key("calls", "live"), call_id)
+        yield ("PUT", call_id, self._kept_ms(record), *_words(record))
 
-    def _kept_s(self, record: Mapping[str, str]) -> float:
+    def _kept_ms(self, record: Mapping[str, str]) -> str:
         """Return how long a record is kept: only briefly for an unanswered inbound call."""
         unanswered = record.get("state") == "ended" and "answered_at" not in record
         if unanswered and record.get("direction") != "outbound":
-            return min(self._settings.unanswered_retention_s, self._settings.retention_s)
-        return self._settings.retention_s
+            return whole_ms(min(self._settings.unanswered_retention_s, self._settings.retention_s))
+        return whole_ms(self._settings.retention_s)
 
-    async def _apply(self, events: list[_Once], commands: Iterable[tuple[int, tuple[str, ...]]]) -> None:
+    def _common_words(self) -> tuple[str, ...]:
+        """Return what the scripts about calls share."""
+        settings = self._settings
+        return (
+            self._key(""),
+            self._worker,
+            whole_ms(settings.expiry_s),
+            whole_ms(settings.retention_s),
+            str(settings.stream_length),
+            str(settings.call_stream_length),
+            whole_ms(settings.cdr_retention_s),
+        )
+
+    async def _apply(self, batch: _Batch) -> list[str]:
+        """Write a batch. Return the live calls that Redis has no live record of."""
         self._attempt += 1
-        last = str(events[-1].number) if events else "0"
-        words = [str(self._attempt), last, whole_ms(self._settings.retention_s)]
-        for number, command in commands:
+        last = str(batch.events[-1].number) if batch.events else "0"
+        words = [*self._common_words(), str(self._attempt), last]
+        for number, command in batch.commands:
             words += [str(len(command)), str(number), *command]
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
-            faults = await self._ask("EVAL", APPLY, "1", self._marks, *words)
+            faults, missing = await self._ask("EVAL", APPLY, "1", self._marks, *words)
         if faults:
             _log.error("redis refused commands", faults=faults[:5], count=len(faults))
+        return [str(call_id) for call_id in missing]
 
-    def _written(self, events: list[_Once], dirty: dict[str, None]) -> None:
-        last = events[-1].number if events else 0
-        appended = next((event.at for event in events if event.words[0] == "XADD"), None)
+    def _written(self, batch: _Batch) -> None:
+        last = batch.events[-1].number if batch.events else 0
+        appended = next((event.at for event in batch.events if event.words[0] == "TELL"), None)
         if appended is not None:
             lag = observed(JOURNAL_LAG, time.monotonic() - appended)
             self._own_counts.update(self._in_metrics(lag))
         while self._events and self._events[0].number <= last:
             self._events.popleft()
-        for call_id in dirty:
+        for call_id in batch.dirty:
             if call_id not in self._dirty:
                 self._ended.pop(call_id, None)
         if self._lost_at is not None:
-            away_s = round(asyncio.get_running_loop().time() - self._lost_at, 1)
-            self._lost_at = None
+            now = asyncio.get_running_loop().time()
+            away_s = round(now - self._lost_at, 1)
+            self._lost_at, self._sure_at = None, self._sure_from(now)
             outage = {**added(REDIS_OUTAGES), **added(REDIS_AWAY, amount=away_s)}
             outage |= added(JOURNAL_DROPPED, amount=self.dropped - self._dropped_counted)
             self._dropped_counted = self.dropped
@@ -376,113 +453,60 @@ class RedisCallStore:
             self._lost_at = asyncio.get_running_loop().time()
             _log.error("redis is away; calls go on, writes are kept", where=self._where, error=in_words(error))
 
-    # --- reading ---
-
-    async def live_calls(self) -> list[CallRecord]:
-        """Return the live calls of all workers, oldest first. Raises ``StoreError``."""
-        async with self._reading():
-            ids = sorted(await self._ask("SMEMBERS", self._key("calls", "live")))
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for call_id in ids:
-                    pipeline.execute_command("EXISTS", self._key("lease", call_id))
-                    pipeline.execute_command("HGETALL", self._key("call", call_id))
-                answers = await pipeline.execute()
-        hashes = (flat for leased, flat in zip(answers[::2], answers[1::2], strict=True) if leased)
-        records = [record for flat in hashes if (record := readable(flat)) is not None]
-        return sorted(records, key=lambda record: record.created_at or 0)
-
-    async def call(self, call_id: str) -> CallRecord | None:
-        """Return a call, live or ended within ``retention_s``; None when there is none. Raises ``StoreError``."""
-        async with self._reading():
-            flat = await self._ask("HGETALL", self._key("call", call_id))
-        return readable(flat)
-
-    async def events(self, newest: int = 1000) -> list[dict[str, str]]:
-        """
-        Return the newest events of all calls, oldest first, each with ``call_id``, ``event``, ``at`` and ``worker``.
-
-        Raises ``StoreError``.
-        """
-        async with self._reading():
-            entries = await self._ask("XREVRANGE", self._key("events"), "+", "-", "COUNT", str(newest))
-        return [fields for _, fields in reversed(entries)]
-
-    async def counts(self, what: str) -> dict[str, int]:
-        """Return how many of each kind ``count`` has counted today. Raises ``StoreError``."""
-        async with self._reading():
-            flat = await self._ask("HGETALL", self._key_of_today(what))
-        return {kind: int(number) for kind, number in flat.items()}
-
-    async def metrics(self) -> dict[str, str]:
-        """Return what all workers have counted, by ``add``, since the key is there. Raises ``StoreError``."""
-        async with self._reading():
-            return dict(await self._ask("HGETALL", self._metrics))
-
-    async def trunks(self) -> list[dict[str, str]]:
-        """Return the state of every worker's trunks, as noted by ``note_trunk``. Raises ``StoreError``."""
-        async with self._reading():
-            return await read_states(self._ask, self._prefix, "trunk")
-
-    async def dialplans(self) -> list[dict[str, str]]:
-        """Return the state of every worker's dialplan, as noted by ``note_dialplan``. Raises ``StoreError``."""
-        async with self._reading():
-            return await read_states(self._ask, self._prefix, "dialplan")
-
-    async def upstreams(self) -> list[dict[str, str]]:
-        """Return how every worker found the models' services, as noted by ``note_upstream``. Raises ``StoreError``."""
-        async with self._reading():
-            return await read_states(self._ask, self._prefix, "upstream")
-
-    async def call_keys(self) -> list[str]:
-        """Return the keys of all calls that Redis still holds, ended ones too. Raises ``StoreError``."""
-        async with self._reading():
-            return [key async for key in self._redis.scan_iter(match=self._key("call", "*"))]
+    # --- the calls of lost workers ---
 
     async def reap_dead_calls(self) -> list[str]:
         """
-        End the records of calls that are no longer renewed: their worker died.
+        End the records of calls that are no longer renewed: their worker is lost.
 
-        Each leaves the live set, is kept like any other that ended (``end_reason`` ``worker_died``, at the time of its
-        last heartbeat) and gets one event ``orphaned``, however many processes reap at once. Returns their ids. Raises
-        ``StoreError``.
+        Each leaves the live sets, is kept like any other that ended (``end_reason`` ``worker_lost``, at the time of
+        its last heartbeat), gets its CDR and one event ``orphaned``, and gives its places in limits back, however many
+        processes look at once. Nothing is done until this process has reached Redis for ``expiry_s`` without a gap.
+        Every store looks with each heartbeat, so nobody has to. Returns their ids. Raises ``StoreError``.
         """
-        live, stream, reaped = self._key("calls", "live"), self._key("events"), []
         async with self._reading():
-            for call_id in await self._ask("SMEMBERS", live):
-                if call_id in self._live:  # only late: the next heartbeat writes it again
-                    continue
-                keys = (live, self._key("call", call_id), stream, self._key("lease", call_id))
-                length, kept_ms = str(self._settings.stream_length), whole_ms(self._settings.retention_s)
-                words = (call_id, as_text(self._now()), self._worker, length, kept_ms)
-                if await self._ask("EVAL", REAP, "4", *keys, *words):
-                    reaped.append(call_id)
-        return reaped
+            return await self._look()
 
     async def reap_calls_of(self, worker: str) -> list[str]:
         """
-        End the records of the calls of a worker that is known to be dead, although their leases last yet.
+        End the calls of a worker that is known to be dead, although they do not count as lost yet.
 
-        Returns their ids, and those of all others that expired meanwhile. Raises ``StoreError``.
+        Returns their ids. Raises ``StoreError``.
         """
         async with self._reading():
-            for call_id in await self._ask("SMEMBERS", self._key("calls", "live")):
-                lease = self._key("lease", call_id)
-                if await self._ask("GET", lease) == worker:
-                    await self._ask("DEL", lease)
-        return await self.reap_dead_calls()
+            return await self._reap(worker)
+
+    def _sure_from(self, reached_at: float) -> float:
+        """Return from when on a call that nobody renews is one whose worker is lost."""
+        return reached_at + max(self._settings.expiry_s, BACK_WITHIN_S)
+
+    async def _look(self) -> list[str]:
+        reaped: list[str] = []
+        while asyncio.get_running_loop().time() >= self._sure_at:
+            some = await self._reap("")
+            reaped += some
+            if len(some) < REAPED_AT_ONCE:
+                break
+        return reaped
+
+    async def _reap(self, worker: str) -> list[str]:
+        words = (*self._common_words(), worker, str(REAPED_AT_ONCE), *_words(_LOST))
+        async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+            faults, reaped = await self._ask("EVAL", REAP, "1", self._key("calls", "live"), *words)
+        if faults:
+            _log.error("redis refused to end calls", faults=faults[:5], count=len(faults))
+        for call_id, lost, direction in reaped:
+            _log.warning("call_orphaned", call_id=call_id, lost=lost, detail=_LOST["end_detail"])
+            self.add(added(CALLS_ENDED, _LOST["end_reason"], _LOST["fault"], direction))
+        return [str(call_id) for call_id, *_ in reaped]
 
     async def run(self, script: str, keys: Sequence[str], words: Sequence[str]) -> Any:
         """Run a Lua script once on the server; return its answer. Raises ``StoreError``."""
         async with self._reading():
             return await self._ask("EVAL", script, str(len(keys)), *keys, *words)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(2 * COMMAND_LIMIT_S):
-                yield
-        except AWAY as error:
-            raise StoreError(f"Redis at {self._where} does not answer ({in_words(error)})") from None
+    def _reading(self) -> AbstractAsyncContextManager[None]:
+        return reading(self._where)
 
     async def _ask(self, *words: str) -> Any:
         return await ask(self._redis, *words)
@@ -492,3 +516,8 @@ class RedisCallStore:
 
     def _key(self, *parts: str) -> str:
         return key_of(self._prefix, *parts)
+
+
+def _words(fields: Mapping[str, str]) -> Iterator[str]:
+    """Give names and values in turn, as Redis takes them."""
+    return (word for pair in fields.items() for word in pair)

@@ -120,6 +120,7 @@ class EmbeddedRedis:
             "databases": "1",
             "maxmemory": f"{MEMORY_MB}mb",
             "maxmemory-policy": "noeviction",  # a full one says so; evictions would take live calls, silently
+            "hash-max-ziplist-value": "1024",  # a record with a long text in it still takes little memory
             "loglevel": "warning",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -2,8 +2,9 @@
 Limits of a route, counted in Redis over all workers: calls at once; calls, minutes and money in a day.
 
 ``docs/redis.md`` has the keys. A script on the server checks all limits of a call and books it, or books nothing. Each
-heartbeat renews the live places of this worker's calls and counts their time so far; the places of a worker that died
-expire. Only times of Redis's own clock are compared, so the workers' clocks do not matter.
+heartbeat renews the live places of this worker's calls and counts their time so far; the places of a lost worker,
+and the money they booked and did not spend, are given back when its calls are ended (``lua.REAP``), and places expire
+in any case. Only times of Redis's own clock are compared, so the workers' clocks do not matter.
 
 Money is booked ahead, because what a call costs is known only afterwards: a call that is admitted books ``reserve_usd``
 of the day, or what is left of it, and books more once half of that is spent (``spend``). What it booked and did not
@@ -30,7 +31,6 @@ from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.keys import key_of
 from gateway.store.lua import ADMIT, COUNT
-from gateway.store.record import CallRecord
 from gateway.threads import runs_on
 
 ADMIT_LIMIT_S = 0.3
@@ -387,27 +387,8 @@ class RedisLimits:
             "per_caller.": tuple(f"{key}:{who}" for key in live_and_day),
             "cost.": (f"{everywhere}:live", f"{everywhere}:day:{_quoted(day)}"),
         }
-        return (f"{stem}:call:{call_id}", *(key for name, _ in limits.scopes for key in pairs[name]))
-
-
-_FREE = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
-
-
-async def free_places(store: RedisCallStore, prefix: str, record: CallRecord) -> None:
-    """
-    Free the places that a call of a dead worker had in the limits of its route, before they expire.
-
-    Args:
-        store: open; what reaches Redis.
-        prefix: first part of every key.
-        record: of the call.
-
-    Raises:
-        StoreError: Redis does not answer.
-    """
-    if record.route is not None:
-        live = key_of(prefix, "limits", _quoted(record.route), "live")
-        await store.run(_FREE, [live, f"{live}:{hashed(record.caller or '')}"], [record.call_id])
+        mark = key_of(self._settings.prefix, "limits", "call", call_id)
+        return (mark, *(key for name, _ in limits.scopes for key in pairs[name]))
 
 
 def hashed(caller: str) -> str:

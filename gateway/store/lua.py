@@ -1,48 +1,226 @@
-"""What runs inside Redis: nine Lua scripts, each atomic there, its keys in one hash slot (``keys.key_of``)."""
+"""What runs inside Redis: Lua scripts, each atomic there, its keys in one hash slot (``keys.key_of``)."""
 
-# KEYS[1] the writer's own marks; ARGV: attempt, last event, expiry of the marks in ms, then the commands, each as
-# (count of words, number of the event or 0, words...). The first write uses redis.call: a server that takes no writes
-# (out of memory, read-only) refuses there, before anything was applied. Later ones use pcall: one key of a wrong type
-# must not block all others for ever.
-APPLY = """
+# What the scripts about calls share. ARGV begins with: what all keys begin with, the worker that runs the script, the
+# expiry of a live call, the retention of a record, the most entries of the stream of all events and of a call's own,
+# the retention of CDRs (all times in ms). Only Redis's own clock is compared with what is in Redis.
+_CALLS = """
+local STEM, WORKER, EXPIRY, RETENTION, EVENTS, OWN_EVENTS, CDRS_KEPT = unpack(ARGV, 1, 7)
+local LIVE, INDEXED = STEM .. 'calls:live', {'worker', 'trunk', 'route'}
+local TOTALS_KEPT = 400 * 86400000
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function fields_of(words)
+  local flat = {}
+  for i = 1, #words, 2 do flat[words[i]] = words[i + 1] end
+  return flat
+end
+
+-- The day of UTC of a time: the proleptic Gregorian calendar, counted in years that begin in March.
+local function day_of(ms)
+  local days = math.floor(ms / 86400000) + 719468
+  local era = math.floor(days / 146097)
+  local of_era = days - era * 146097
+  local skipped = math.floor(of_era / 1460) - math.floor(of_era / 36524) + math.floor(of_era / 146096)
+  local year = math.floor((of_era - skipped) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local day = of_year - math.floor((153 * month + 2) / 5) + 1
+  month = month < 10 and month + 3 or month - 9
+  return string.format('%04d-%02d-%02d', year + era * 400 + (month <= 2 and 1 or 0), month, day)
+end
+
+local function whole(number)
+  return number and number >= 0 and number < 1e15 and math.floor(number + 0.5) or 0
+end
+
+-- Adds an ended call to its day's totals.
+local function add_up(flat)
+  local day = STEM .. 'totals:' .. day_of(now)
+  local answered_at, ended_at = tonumber(flat.answered_at), tonumber(flat.ended_at)
+  local figures = {
+    calls = 1,
+    answered = answered_at and 1 or 0,
+    talk_ms = answered_at and ended_at and whole((ended_at - answered_at) * 1000) or 0,
+    cost_micro_usd = whole((tonumber(flat.cost_usd) or 0) * 1000000),
+  }
+  for name, figure in pairs(figures) do
+    if figure > 0 then
+      redis.call('HINCRBY', day, name, figure)
+      if flat.route then redis.call('HINCRBY', day, 'route:' .. flat.route .. ':' .. name, figure) end
+    end
+  end
+  if flat.end_reason then redis.call('HINCRBY', day, 'end_reason:' .. flat.end_reason, 1) end
+  redis.call('PEXPIRE', day, TOTALS_KEPT)
+end
+
+-- Puts a record in the place of the old one, and the call into the live sets or out of them. With its end comes its
+-- CDR, once: the record remembers it, also when a worker that was taken for lost brings the call back.
+local function put(id, kept, words)
+  local key, flat = STEM .. 'call:' .. id, fields_of(words)
+  local ended = flat.state == 'ended'
+  local cdr = redis.call('HGET', key, 'cdr')
+  local old = redis.call('HMGET', key, unpack(INDEXED))
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(words))
+  for i, by in ipairs(INDEXED) do
+    local was, is = old[i], not ended and flat[by]
+    if was and was ~= is then redis.call('SREM', LIVE .. ':' .. by .. ':' .. was, id) end
+    if is then redis.call('SADD', LIVE .. ':' .. by .. ':' .. is, id) end
+  end
+  if not ended then
+    redis.call('ZADD', LIVE, now + EXPIRY, id)
+  else
+    redis.call('ZREM', LIVE, id)
+    if not cdr then
+      cdr = redis.call('XADD', STEM .. 'cdrs', 'MINID', '~', math.max(0, now - CDRS_KEPT), '*', unpack(words))
+      add_up(flat)
+    end
+  end
+  if cdr then redis.call('HSET', key, 'cdr', cdr) end
+  redis.call('PEXPIRE', key, kept)
+end
+
+-- Appends an event to the stream of all calls and to the call's own, which expires with the record.
+local function tell(id, words)
+  redis.call('XADD', STEM .. 'events', 'MAXLEN', '~', EVENTS, '*', 'call_id', id, 'worker', WORKER, unpack(words))
+  local own = STEM .. 'call:' .. id .. ':events'
+  redis.call('XADD', own, 'MAXLEN', '~', OWN_EVENTS, '*', unpack(words))
+  local left = redis.call('PTTL', STEM .. 'call:' .. id)
+  redis.call('PEXPIRE', own, left > 0 and left or RETENTION)
+end
+
+-- One command of a wrong key must not block all others for ever.
+local faults = {}
+local function try(what, ...)
+  local done, fault = pcall(...)
+  if not done then faults[#faults + 1] = what .. ': ' .. (type(fault) == 'table' and fault.err or tostring(fault)) end
+end
+"""
+
+# KEYS[1] the writer's own marks; ARGV[8]: attempt, last event, then the commands, each as (count of words, number of
+# the event or 0, words...): a command of Redis or one of ours, PUT, RENEW or TELL. The first write is not tried: a
+# server that takes no writes (out of memory, read-only) refuses there, before anything was applied. Answers the
+# faults, and the calls to be renewed whose records are not there or not live.
+APPLY = (
+    _CALLS
+    + """
 local marks = redis.call('HMGET', KEYS[1], 'attempt', 'event')
-if tonumber(marks[1] or '0') >= tonumber(ARGV[1]) then return {} end
+if tonumber(marks[1] or '0') >= tonumber(ARGV[8]) then return {{}, {}} end
 local done = tonumber(marks[2] or '0')
-redis.call('HSET', KEYS[1], 'attempt', ARGV[1], 'event', math.max(done, tonumber(ARGV[2])))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-local faults, i = {}, 4
+redis.call('HSET', KEYS[1], 'attempt', ARGV[8], 'event', math.max(done, tonumber(ARGV[9])))
+redis.call('PEXPIRE', KEYS[1], RETENTION)
+local missing, i = {}, 10
+local ours = {
+  PUT = function(id, kept, ...) put(id, kept, {...}) end,
+  TELL = function(id, ...) tell(id, {...}) end,
+  RENEW = function(id, kept, at)
+    local key = STEM .. 'call:' .. id
+    local state = redis.call('HGET', key, 'state')
+    if not state or state == 'ended' then missing[#missing + 1] = id return end
+    redis.call('HSET', key, 'heartbeat_at', at)
+    redis.call('PEXPIRE', key, kept)
+    redis.call('ZADD', LIVE, now + EXPIRY, id)
+  end,
+}
 while i <= #ARGV do
-  local words, event = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local words, event, name = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), ARGV[i + 2]
   if event == 0 or event > done then
-    local answer = redis.pcall(unpack(ARGV, i + 2, i + 1 + words))
-    if type(answer) == 'table' and answer.err then
-      faults[#faults + 1] = ARGV[i + 2] .. ' ' .. ARGV[i + 3] .. ': ' .. answer.err
+    local what = name .. ' ' .. ARGV[i + 3]
+    if ours[name] then
+      try(what, ours[name], unpack(ARGV, i + 3, i + 1 + words))
+    else
+      try(what, redis.call, unpack(ARGV, i + 2, i + 1 + words))
     end
   end
   i = i + 2 + words
 end
-return faults
+return {faults, missing}
+"""
+)
+
+# Ends the calls whose workers stopped renewing them, and gives their places in limits back, and the money they booked
+# and did not spend. KEYS[1] the live set; ARGV[8]: a worker that is known to be dead, whose calls end at once, or '';
+# most calls at a time; then names and values of how they end. A call ends with the last sign of life in its record, on
+# its own worker's clock. Answers the faults, and id, worker and direction of each call that ended here.
+REAP = (
+    _CALLS
+    + """
+local reaped, ending = {}, {unpack(ARGV, 10)}
+local function give_back(id, spent)
+  local mark = STEM .. 'limits:call:' .. id
+  local places, booked = unpack(redis.call('HMGET', mark, 'places', 'micro'))
+  local unspent = math.max(0, (tonumber(booked or '0') or 0) - spent)
+  for live, day in string.gmatch(places or '', '(%S+) (%S+)') do
+    redis.call('ZREM', live, id)
+    if unspent > 0 then redis.call('HINCRBY', day, 'micro', -unspent) end
+  end
+  if places and unspent > 0 then redis.call('HINCRBY', mark, 'micro', -unspent) end
+end
+local function reap(id)
+  local flat = fields_of(redis.call('HGETALL', STEM .. 'call:' .. id))
+  local ended_at = flat.heartbeat_at or string.format('%.3f', now / 1000)
+  for name, value in pairs(fields_of(ending)) do flat[name] = value end
+  flat.call_id, flat.state, flat.ended_at, flat.heartbeat_at, flat.cdr = id, 'ended', ended_at, nil, nil
+  local words = {}
+  for name, value in pairs(flat) do
+    words[#words + 1] = name
+    words[#words + 1] = value
+  end
+  put(id, RETENTION, words)
+  tell(id, {'event', 'orphaned', 'at', ended_at, 'state', 'ended', 'ended_at', ended_at, unpack(ending)})
+  reaped[#reaped + 1] = {id, flat.worker or '', flat.direction or ''}
+  for _, booked in ipairs({id, id .. ':line'}) do give_back(booked, whole((tonumber(flat.cost_usd) or 0) * 1000000)) end
+end
+local of_worker = LIVE .. ':worker:' .. ARGV[8]
+local ids = ARGV[8] ~= '' and redis.call('SMEMBERS', of_worker)
+  or redis.call('ZRANGEBYSCORE', LIVE, '-inf', now, 'LIMIT', 0, ARGV[9])
+for _, id in ipairs(ids) do
+  if redis.call('ZREM', LIVE, id) == 1 then
+    try(id, reap, id)
+  elseif ARGV[8] ~= '' then
+    redis.call('SREM', of_worker, id)
+  end
+end
+return {faults, reaped}
+"""
+)
+
+# KEYS[1] the key of a call but for its id; ARGV: ids. Answers the records as JSON, a list of flat lists of names and
+# values: one text instead of thousands, which a client reads in a tenth of the time.
+RECORDS = """
+local found = {}
+for _, id in ipairs(ARGV) do found[#found + 1] = redis.call('HGETALL', KEYS[1] .. id) end
+return cjson.encode(found)
 """
 
-# KEYS: live set, the call's hash, stream, lease; ARGV: call id, Unix seconds, reaping worker, stream length, retention
-# in ms. The record ends with the last sign of life in it.
-REAP = """
-if redis.call('EXISTS', KEYS[4]) == 1 or redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-local ended_at = redis.call('HGET', KEYS[2], 'heartbeat_at') or ARGV[2]
-local ended = {'state', 'ended', 'end_reason', 'worker_died', 'end_detail', 'its worker died', 'ended_by', 'gateway',
-  'ended_at', ended_at}
-redis.call('HSET', KEYS[2], 'call_id', ARGV[1], unpack(ended))
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'call_id', ARGV[1], 'event', 'orphaned', 'at', ARGV[2],
-  'worker', ARGV[3], unpack(ended))
-return 1
+# KEYS[1] the stream of CDRs; ARGV: the newest and the oldest id, most entries to look at, most to find, then names and
+# values that all fit. Answers the last id looked at, how many were, and those found as JSON: lists of id and flat list.
+CDRS = """
+local found, last, entries = {}, '', redis.call('XREVRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])
+local function fits(words)
+  for i = 5, #ARGV, 2 do
+    local fit = false
+    for at = 1, #words, 2 do
+      if words[at] == ARGV[i] then fit = words[at + 1] == ARGV[i + 1] break end
+    end
+    if not fit then return false end
+  end
+  return true
+end
+for _, entry in ipairs(entries) do
+  last = entry[1]
+  if fits(entry[2]) then found[#found + 1] = entry end
+  if #found == tonumber(ARGV[4]) then break end
+end
+return {last, #entries, cjson.encode(found)}
 """
 
-# KEYS[1] the call's mark, then for each scope (the route, its caller, all calls) a live set and a day's hash. ARGV:
-# call id, expiry of a live place in ms, of the mark in ms, of a day in ms, micro-dollars to book where money is
-# limited, then for each scope the most calls at once, and calls, milliseconds and micro-dollars in a day; '' is no
-# limit. Answers {number of the limit that is reached or 0, milliseconds left or -1, micro-dollars booked}. A call that
-# has its mark has its place: it is asked about again, or ended meanwhile.
+# KEYS[1] the call's mark, then for each scope (the route, its caller, all calls) a live set and a day's hash, which the
+# mark remembers for REAP. ARGV: call id, expiry of a live place in ms, of the mark in ms, of a day in ms, micro-dollars
+# to book where money is limited, then for each scope the most calls at once, and calls, milliseconds and micro-dollars
+# in a day; '' is no limit. Answers {number of the limit that is reached or 0, milliseconds left or -1, micro-dollars
+# booked}. A call that has its mark has its place: it is asked about again, or ended meanwhile.
 ADMIT = """
 local time = redis.call('TIME')
 local now, left, money = time[1] * 1000 + math.floor(time[2] / 1000), -1, tonumber(ARGV[5])
@@ -60,7 +238,7 @@ for i = 2, #KEYS, 2 do
   end
 end
 if known then return {0, left, tonumber(known)} end
-redis.call('HSET', KEYS[1], 'ms', 0, 'micro', money)
+redis.call('HSET', KEYS[1], 'ms', 0, 'micro', money, 'places', table.concat(KEYS, ' ', 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 for i = 2, #KEYS, 2 do
   redis.call('ZADD', KEYS[i], now + ARGV[2], ARGV[1])
@@ -118,7 +296,12 @@ while i <= #ARGV do
       try('PEXPIRE', KEYS[each + 1], ARGV[3])
     end
     try('HSET', mark, 'ms', ms, 'micro', micro)
-    if ended then try('HSET', mark, 'ended', 1) end
+    if ended then
+      try('HSET', mark, 'ended', 1)
+      try('HDEL', mark, 'places')
+    elseif not seen[1] then
+      try('HSET', mark, 'places', table.concat(KEYS, ' ', at + 2, at + count))
+    end
     try('PEXPIRE', mark, ended and ms == 0 and ARGV[4] or ARGV[2])
   end
   booked[#booked + 1] = micro

@@ -38,7 +38,6 @@ from redis.asyncio.client import PubSub
 from gateway.condition import State, WorkerCondition
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
-from gateway.store.calls import RedisCallStore
 from gateway.store.connection import (
     AWAY,
     COMMAND_LIMIT_S,
@@ -276,12 +275,6 @@ def read_answer(answer: str) -> tuple[dict[str, RegisteredWorker], list[str]]:
         else:
             found[worker.condition.worker] = worker
     return dict(sorted(found.items())), sorted(unreadable)
-
-
-async def read_workers(store: RedisCallStore) -> tuple[RegisteredWorker, ...]:
-    """Return the workers that are in the registry now, by name, ended ones too. Raises ``StoreError``."""
-    answer = await store.run(WORKERS, [names_key(store.prefix)], [])
-    return tuple(read_answer(answer)[0].values())
 
 
 def believed(

@@ -33,7 +33,6 @@ from gateway.web.calls import STREAM, KnownCall
 from gateway.web.errors import ApiError, file_response, problem_responses
 from gateway.web.services import Served, Services
 from gateway.web.views import typed, view_of
-from gateway.web.workers import registered_workers
 
 READ = [allowed("read")]
 MOST_BUCKETS = 4000
@@ -150,7 +149,7 @@ async def _file(services: Services, record: CallRecord, told: str | None, folder
         raise ApiError(404, f"no_{what}", f"this call has no {what}")
     path = _found(told, folder)
     if path is None:
-        hosts = {worker.condition.worker: worker.host for worker in await registered_workers(services)}
+        hosts = {worker.condition.worker: worker.host for worker in await services.reader.workers()}
         host = hosts.get(record.worker or "") or f"the machine of worker {record.worker}"
         raise ApiError(404, f"{what}_elsewhere", f"the {what} is not on this machine; it is on {host}: {told}")
     return path

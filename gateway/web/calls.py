@@ -13,11 +13,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.store.audio import follow_levels
+from gateway.store.reader import Entry, checked_id
 from gateway.store.record import CallRecord
 from gateway.web.auth import allowed
 from gateway.web.errors import ApiError, problem_responses
 from gateway.web.follow import merged
-from gateway.web.reading import Entry
 from gateway.web.services import Served, Services
 from gateway.web.tokens import Client
 from gateway.web.views import CallView, typed, view_of
@@ -75,9 +75,10 @@ KnownCall = Annotated[CallRecord, Depends(call_of)]
 
 def stream_id(text: str) -> str:
     """Return an id of a stream's entry. Raises ``ApiError``, 422: anything else."""
-    if not _ID.fullmatch(text):
-        raise ApiError(422, "invalid_id", "an id of an event is digits-digits, such as 1712345678901-0")
-    return text
+    try:
+        return checked_id(text, "an id of an event")
+    except ValueError as error:
+        raise ApiError(422, "invalid_id", str(error)) from None
 
 
 @router.get("/v1/calls", dependencies=READ, response_model_exclude_none=True)
@@ -153,8 +154,6 @@ async def _events(services: Services, call_id: str, after: str) -> AsyncGenerato
     async with aclosing(services.reader.follow_events(call_id, after)) as entries:
         async for entry in entries:
             yield _sent(entry, "event")
-            if entry.fields.get("state") == ENDED:
-                return
 
 
 def _sent(entry: Entry, kind: str) -> ServerSentEvent:

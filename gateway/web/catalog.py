@@ -103,5 +103,5 @@ def _fields(flat: list[str]) -> dict[str, Any]:
 @router.get("/metrics", dependencies=[may_scrape], response_class=Response, responses=file_response("text/plain"))
 async def metrics(services: Served, request: Request) -> Response:
     """Return the metrics of all workers in the text format of Prometheus."""
-    page = await metrics_page(services.store, request.headers.get("Accept", ""))
+    page = await metrics_page(services.reader, request.headers.get("Accept", ""))
     return Response(page.body, headers={"Content-Type": page.content_type})

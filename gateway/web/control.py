@@ -23,7 +23,7 @@ from gateway.web.calls import ENDED, KnownCall
 from gateway.web.errors import ApiError, problem_responses
 from gateway.web.services import Served, Services
 from gateway.web.tokens import Client
-from gateway.web.workers import NamePath, registered_workers
+from gateway.web.workers import NamePath
 
 WAIT_S = 5.0
 TARGET_WAIT_S = 75.0
@@ -193,7 +193,7 @@ async def undrain(services: Served, request: Request, client: Controlling, worke
 @router.post("/v1/trunks/{trunk}/probe")
 async def probe(services: Served, request: Request, client: Controlling, trunk: NamePath) -> Done:
     """Have a worker that knows a trunk ask it whether it is there (OPTIONS)."""
-    known = [state["worker"] for state in await services.store.trunks() if state.get("trunk") == trunk]
+    known = [state["worker"] for state in await services.reader.trunks() if state.get("trunk") == trunk]
     if not known:
         raise ApiError(404, "unknown_trunk", "no worker has such a trunk")
     return await command(services, request, client, known[0], "probe_trunk", trunk=trunk)
@@ -213,7 +213,7 @@ async def dial(
     call_id = new_call_id(time.time_ns())
     if idempotency_key is not None:
         call_id = await _claimed(services, client, body, idempotency_key, call_id)
-    worker = least_loaded(await registered_workers(services))
+    worker = least_loaded(await services.reader.workers())
     await command(
         services,
         request,
@@ -256,5 +256,5 @@ def least_loaded(workers: list[RegisteredWorker]) -> RegisteredWorker:
 
 
 async def _known_worker(services: Services, name: str) -> None:
-    if name not in {each.condition.worker for each in await registered_workers(services)}:
+    if name not in {each.condition.worker for each in await services.reader.workers()}:
         raise ApiError(404, "unknown_worker", "there is no such worker")

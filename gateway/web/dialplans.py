@@ -132,7 +132,7 @@ class ExplanationView(BaseModel):
 
 async def plan_states(services: Services) -> list[PlanView]:
     """Return the state of each process's plan. Raises ``StoreError``."""
-    return [_view(state) for state in await services.store.dialplans()]
+    return [_view(state) for state in await services.reader.dialplans()]
 
 
 @router.get("", dependencies=READ)

@@ -13,7 +13,7 @@ from gateway.web.auth import allowed
 from gateway.web.dialplans import PlanView, plan_states
 from gateway.web.errors import RETRY_AFTER_S, ApiError, problem_responses
 from gateway.web.services import Served
-from gateway.web.workers import TrunkView, WorkerView, registered_workers, trunk_view, worker_view
+from gateway.web.workers import TrunkView, WorkerView, trunk_view, worker_view
 
 BAD_STATES = frozenset({"failed", "away", "refused"})
 """Of a trunk, an upstream, a dialplan."""
@@ -58,7 +58,7 @@ async def ready(services: Served) -> Alive:
     """Answer 200 while Redis answers and at least one worker takes calls; otherwise 503."""
     after = {"Retry-After": str(RETRY_AFTER_S)}
     try:
-        workers = await registered_workers(services)
+        workers = await services.reader.workers()
     except StoreError:
         raise ApiError(503, "redis_away", "Redis does not answer", headers=after) from None
     if not any(worker.condition.state == "ready" for worker in workers):
@@ -69,9 +69,9 @@ async def ready(services: Served) -> Alive:
 @router.get("/v1/health", dependencies=[allowed("read")])
 async def health(services: Served) -> Health:
     """Return the state of workers, trunks, upstreams and dialplans."""
-    workers = [worker_view(worker) for worker in await registered_workers(services)]
-    trunks = [trunk_view(state) for state in await services.store.trunks()]
-    upstreams = [_upstream(state) for state in await services.store.upstreams()]
+    workers = [worker_view(worker) for worker in await services.reader.workers()]
+    trunks = [trunk_view(state) for state in await services.reader.trunks()]
+    upstreams = [_upstream(state) for state in await services.reader.upstreams()]
     plans = await plan_states(services)
     states = {trunk.state for trunk in trunks} | {each.state for each in upstreams} | {plan.state for plan in plans}
     return Health(

@@ -26,9 +26,9 @@ from gateway.call.outcome import EndReason
 from gateway.errors import StoreError
 from gateway.metrics import definitions as of
 from gateway.metrics.fields import Figures, figures_of, no_observations
-from gateway.store.calls import RedisCallStore
+from gateway.store.reader import CallReader
 from gateway.store.record import CallRecord
-from gateway.store.registry import RegisteredWorker, own_version, read_workers
+from gateway.store.registry import RegisteredWorker, own_version
 
 Labelled = Mapping[tuple[str, ...], float]
 """Values of the labels -> the gauge."""
@@ -63,32 +63,32 @@ class Snapshot:
     upstreams: Iterable[Mapping[str, str]]
 
 
-async def metrics_page(store: RedisCallStore, accept: str = "") -> MetricsPage:
+async def metrics_page(reader: CallReader, accept: str = "") -> MetricsPage:
     """
     Answer one scrape. Never raises because of Redis.
 
     Args:
-        store: what reaches Redis; open.
+        reader: what reads Redis.
         accept: the request's header ``Accept``: OpenMetrics where that is asked for, else the text format 0.0.4.
     """
     encode, content_type = choose_encoder(accept)
     try:
-        snapshot: Snapshot | None = await read_snapshot(store)
+        snapshot: Snapshot | None = await read_snapshot(reader)
     except StoreError as error:
         _log.warning("metrics_without_redis", detail=str(error))
         snapshot = None
     return MetricsPage(encode(_Page(snapshot)), content_type)
 
 
-async def read_snapshot(store: RedisCallStore) -> Snapshot:
+async def read_snapshot(reader: CallReader) -> Snapshot:
     """Read everything that the metrics are made of. Raises ``StoreError``."""
     return Snapshot(
-        counted=await store.metrics(),
-        calls=await store.live_calls(),
-        workers=await read_workers(store),
-        trunks=await store.trunks(),
-        dialplans=await store.dialplans(),
-        upstreams=await store.upstreams(),
+        counted=await reader.metrics(),
+        calls=await reader.live_calls(),
+        workers=await reader.workers(),
+        trunks=await reader.trunks(),
+        dialplans=await reader.dialplans(),
+        upstreams=await reader.upstreams(),
     )
 
 

@@ -15,11 +15,11 @@ from gateway.settings.web import WebSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import CommandSender
 from gateway.store.dial_keys import DialKeys
+from gateway.store.reader import CallReader
 from gateway.store.reload_requests import ReloadRequests
 from gateway.store.web_sessions import WebSessions
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.rates import Rates
-from gateway.web.reading import Reader
 from gateway.web.shown_plan import ShownPlan
 from gateway.web.strangers import Strangers
 from gateway.web.stream_slots import StreamSlots
@@ -42,8 +42,8 @@ class Services:
     Attributes:
         web: where the API listens, and its limits.
         redis: where Redis is, for streams, which have connections of their own.
-        store: what reaches Redis; open.
-        reader: reads calls.
+        store: what writes to Redis; open.
+        reader: reads calls, and how workers and trunks are.
         tokens: who may ask.
         sessions: who logged in on the page.
         commands: has workers do things; open.
@@ -61,7 +61,7 @@ class Services:
     web: WebSettings
     redis: RedisSettings
     store: RedisCallStore
-    reader: Reader
+    reader: CallReader
     tokens: Tokens
     sessions: WebSessions
     commands: CommandSender

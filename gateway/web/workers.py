@@ -8,10 +8,9 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.condition import State
-from gateway.store.lua import WORKERS
-from gateway.store.registry import RegisteredWorker, names_key, read_answer
+from gateway.store.registry import RegisteredWorker
 from gateway.web.auth import allowed
-from gateway.web.services import Served, Services
+from gateway.web.services import Served
 
 READ = [allowed("read")]
 _NUMBERS = {"code": int, "expires_s": float, "retry_s": float, "at": float}
@@ -61,17 +60,10 @@ class Trunks(BaseModel):
     trunks: list[TrunkView]
 
 
-async def registered_workers(services: Services) -> list[RegisteredWorker]:
-    """Return all workers, by name. Raises ``StoreError``."""
-    answer = await services.store.run(WORKERS, [names_key(services.redis.prefix)], [])
-    found, _ = read_answer(answer)
-    return list(found.values())
-
-
 @router.get("/v1/workers", dependencies=READ)
 async def workers(services: Served) -> Workers:
     """Return the workers on all machines."""
-    return Workers(workers=[worker_view(worker) for worker in await registered_workers(services)])
+    return Workers(workers=[worker_view(worker) for worker in await services.reader.workers()])
 
 
 def worker_view(worker: RegisteredWorker) -> WorkerView:
@@ -92,7 +84,7 @@ def worker_view(worker: RegisteredWorker) -> WorkerView:
 @router.get("/v1/trunks", dependencies=READ)
 async def trunks(services: Served) -> Trunks:
     """Return the state of every worker's trunks."""
-    return Trunks(trunks=[trunk_view(state) for state in await services.store.trunks()])
+    return Trunks(trunks=[trunk_view(state) for state in await services.reader.trunks()])
 
 
 def trunk_view(state: dict[str, str]) -> TrunkView:

@@ -15,7 +15,7 @@ One process that takes calls: builds every object once, runs until it is told to
 - ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
 - ``Listening`` publishes the sound and the levels of calls while anyone hears them.
 - ``CallTraces`` makes a trace of each call from that, where traces are asked for (``SpanExporter`` sends them).
-- ``GarbageCollection`` runs full collections between calls. A task, ``_reap``, ends records that dead workers left.
+- ``GarbageCollection`` runs full collections between calls.
 
 Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
 SIGINT drains: new calls are refused, live ones may finish within the limit. The second one ends them at once. What was
@@ -47,7 +47,7 @@ from gateway.call.outcome import Outcome
 from gateway.call.ports import Clock, TimerHandle
 from gateway.condition import WorkerCondition
 from gateway.dialplan.read.files import PlanFile
-from gateway.errors import ConfigError, StoreError
+from gateway.errors import ConfigError
 from gateway.own_address import ANY, own_address_towards
 from gateway.recording.recorder import RecordingWriter
 from gateway.settings.sections import RedisSettings, Settings
@@ -191,8 +191,6 @@ class Worker:
                 ReloadRequests(self._settings.redis, store).newest,
             )
             await stack.enter_async_context(self._plan)
-            reaper = asyncio.create_task(self._reap(store), name="reaper")
-            stack.push_async_callback(end_task, reaper)
             self._watch_models(stack, store)
             sip, switchboard = await self._open(stack, store)
             info = await sip.start()
@@ -404,16 +402,6 @@ class Worker:
             self._condition = condition
             if self._on_condition is not None:
                 self._on_condition(condition)
-
-    async def _reap(self, store: RedisCallStore) -> None:
-        """Now and then end the records of calls whose worker died."""
-        while True:
-            try:
-                for call_id in await store.reap_dead_calls():
-                    _log.warning("call_orphaned", call_id=call_id, detail="its worker died")
-            except StoreError as error:
-                _log.debug("reaping_put_off", detail=str(error))
-            await asyncio.sleep(self._settings.redis.expiry_s)
 
     @asynccontextmanager
     async def _store(self) -> AsyncIterator[RedisCallStore]:

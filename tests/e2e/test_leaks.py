@@ -64,5 +64,5 @@ async def test_a_hundred_calls_leave_no_thread_socket_key_or_file(house: MakeHou
         assert {connection.close_code for connection in here.simulator.connections} == {1000}
         assert sum(event.get("state") == "ended" for event in await here.store.events()) == 8 + CALLS * ROUNDS
         async with asyncio.timeout(40):  # the retention of ended calls is one second here
-            while await here.store.call_keys():
+            while here.record_ttls():
                 await asyncio.sleep(0.1)

@@ -17,6 +17,7 @@ from gateway.lab.figures.measure import segment_correlation
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.speech import caller_speech
 from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisCallStore
 from gateway.store.reload_requests import ReloadRequests
 from gateway.worker.live_plan import PlanState
 from tests.rigs.house import House, MakeHouse
@@ -146,7 +147,10 @@ async def test_a_worker_that_does_not_look_loads_when_it_is_asked(house: MakeHou
         here.gateway.send_signal(signal.SIGHUP)
         await told_that(here, version=load_dialplan(plan).version)
         write(plan, PLAN.format(number=2), in_place=True)
-        await ReloadRequests(RedisSettings(), here.store).ask()
+        settings = RedisSettings.model_validate({"url": here.redis_url})
+        store = RedisCallStore(settings, "test")
+        await ReloadRequests(settings, store).ask()
+        await store.close()
         await told_that(here, version=load_dialplan(plan).version)
         write(plan, BROKEN[0].format(number=3), in_place=True)
         here.gateway.send_signal(signal.SIGHUP)

@@ -22,6 +22,7 @@ from gateway.settings.sections import RedisSettings
 from gateway.store import embedded
 from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis, find_redis_server
+from gateway.store.reader import CallReader
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -79,7 +80,8 @@ async def test_the_store_works_on_a_private_server_that_is_gone_afterwards(temp:
         call = new_call_id(time.time_ns())
         store.note(call, "routing", state="routing")
         await until(lambda: not store.backlog)
-        assert [record.call_id for record in await store.live_calls()] == [call]
+        async with CallReader(RedisSettings.model_validate({"url": url})) as reader:
+            assert [record.call_id for record in await reader.live_calls()] == [call]
         await store.close()
     assert server.pid == 0
     assert not runs(pid)

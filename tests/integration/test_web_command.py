@@ -113,7 +113,7 @@ async def test_dead_calls_are_ended_though_no_worker_is_left(redis: RedisServer,
     plan.write_text(TEXT.format(name="first"))
     with redis.client() as client:
         client.hset("{gateway}:call:c1", mapping={"call_id": "c1", "worker": "w1", "state": "talking"})
-        client.sadd("{gateway}:calls:live", "c1")
+        client.zadd("{gateway}:calls:live", {"c1": 1})
     async with command(plan, GATEWAY_REDIS__URL=redis.url) as (http, _):
         await until(lambda: not redis.live())
         call = (await http.get("/v1/calls/c1")).json()

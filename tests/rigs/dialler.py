@@ -14,8 +14,8 @@ from gateway.lab.callers.gateway_process import first_of_rtp_ports
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RedisSettings
 from gateway.settings.sources import environment_for_child
-from gateway.store.calls import RedisCallStore
 from gateway.store.embedded import EmbeddedRedis
+from gateway.store.reader import CallReader
 from gateway.store.record import CallRecord
 
 LIMIT_S = 60
@@ -47,7 +47,7 @@ class Desk:
     """From where people are called."""
 
     simulator: Simulator
-    store: RedisCallStore
+    store: CallReader
     given: dict[str, str] = field(default_factory=dict)
 
     def dial(self, *arguments: str, **variables: str) -> Dialling:
@@ -71,8 +71,6 @@ async def desk(folder: Path, plan: str, options: SimulatorOptions | None = None)
     path.write_text(plan, encoding="utf-8")
     redis = EmbeddedRedis()
     async with redis as url, Simulator(options or SimulatorOptions()) as simulator:
-        store = RedisCallStore(RedisSettings.model_validate({"url": url}), "test")
-        await store.open()
         given = {
             "GATEWAY_DIALPLAN": str(path),
             "GATEWAY_SIP__HOST": "127.0.0.1",
@@ -80,7 +78,5 @@ async def desk(folder: Path, plan: str, options: SimulatorOptions | None = None)
             "GATEWAY_REALTIME__API_KEY": "test-key",
             "GATEWAY_REDIS__URL": url,
         }
-        try:
+        async with CallReader(RedisSettings.model_validate({"url": url})) as store:
             yield Desk(simulator, store, given)
-        finally:
-            await store.close()

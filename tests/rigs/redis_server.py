@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from gateway.free_port import free_port
 from gateway.settings.sections import RedisSettings
 from gateway.store.embedded import find_redis_server
+from gateway.store.reader import CallReader
 
 
 class RedisServer:
@@ -40,6 +41,9 @@ class RedisServer:
     def settings(self, **changes: Any) -> RedisSettings:
         times = {"heartbeat_s": 0.2, "expiry_s": 1.0, "worker_heartbeat_s": 0.2, "worker_expiry_s": 3.0}
         return RedisSettings.model_validate({"url": self.url, **times, **changes})
+
+    def reader(self) -> CallReader:
+        return CallReader(self.settings())
 
     def client(self) -> Redis:
         return Redis.from_url(self.url, decode_responses=True)
@@ -94,7 +98,7 @@ class RedisServer:
 
     def live(self) -> set[str]:
         with self.client() as client:
-            return set(client.smembers("{gateway}:calls:live"))
+            return set(client.zrange("{gateway}:calls:live", 0, -1))
 
     def ttl_s(self, key: str) -> float:
         with self.client() as client:

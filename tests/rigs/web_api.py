@@ -15,11 +15,11 @@ from gateway.settings.web import SCOPES, WebSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import CommandSender
 from gateway.store.dial_keys import DialKeys
+from gateway.store.reader import CallReader
 from gateway.store.reload_requests import ReloadRequests
 from gateway.store.web_sessions import WebSessions
 from gateway.upstream.realtime.access.secrets import SecretMinter
 from gateway.web.rates import Rates
-from gateway.web.reading import StoreReader
 from gateway.web.server import WebServer
 from gateway.web.services import Services
 from gateway.web.shown_plan import PlanReader, ShownPlan
@@ -105,6 +105,7 @@ async def serving(
         path.write_text(PLAN)
     async with (
         opened(redis, "web-1") as store,
+        CallReader(redis.settings()) as reader,
         CommandSender(redis.settings()) as commands,
         minting(realtime) as minter,
     ):
@@ -112,7 +113,7 @@ async def serving(
             web=settings,
             redis=redis.settings(),
             store=store,
-            reader=StoreReader(store),
+            reader=reader,
             tokens=Tokens(settings.tokens),
             sessions=WebSessions(redis.settings(), store, settings.session_s),
             commands=commands,

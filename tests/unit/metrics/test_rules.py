@@ -25,7 +25,7 @@ PER_MINUTE = {  # alert -> figures that set it off, as (series, first value, gro
     "GatewayRedisAway": [("gateway_redis_up", 0, 0)],
     "GatewayNoWorkerReady": [('gateway_workers{state="ready"}', 0, 0), ('gateway_workers{state="draining"}', 2, 0)],
     "GatewayWorkerDied": [
-        ('gateway_calls_ended_total{end_reason="worker_died",fault="gateway",direction="inbound"}', 0, 1)
+        ('gateway_calls_ended_total{end_reason="worker_lost",fault="gateway",direction="inbound"}', 0, 1)
     ],
     "GatewayAlmostFull": [
         ('gateway_worker_calls{state="ready"}', 10, 0),
@@ -85,7 +85,7 @@ QUIET = [  # figures of a day on which none may go off
     ('gateway_calls_started_total{direction="inbound"}', 0, 60),
     ('gateway_calls_ended_total{end_reason="caller_hung_up",fault="nobody",direction="inbound"}', 0, 60),
     ('gateway_calls_ended_total{end_reason="sip_error",fault="gateway",direction="inbound"}', 0, 1),
-    ('gateway_calls_ended_total{end_reason="worker_died",fault="gateway",direction="inbound"}', 7, 0),
+    ('gateway_calls_ended_total{end_reason="worker_lost",fault="gateway",direction="inbound"}', 7, 0),
     ('gateway_upstream_workers{model="gpt-realtime",state="away"}', 0, 0),
     ('gateway_upstream_workers{model="gpt-realtime",state="back"}', 3, 0),
     ('gateway_upstream_errors_total{code="server_error"}', 0, 2),

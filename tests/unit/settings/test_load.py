@@ -78,6 +78,7 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "realtime.sessions_max": '{"m": 2}',
         "redis.url": "redis://localhost/2",
         "redis.prefix": "p",
+        "redis.ca_file": "ca.pem",
         "realtime.headers": '{"x-a": "1"}',
         "tracing.endpoint": "http://localhost:4318",
         "tracing.headers": '{"x-a": "1"}',
@@ -175,7 +176,7 @@ def test_every_mistake_is_told_at_once_with_its_place(bare: Path, monkeypatch: p
     monkeypatch.setenv("GATEWAY_SIP_PORT", "1")
     monkeypatch.setenv("Gateway_Sip__Udp", "1")
     monkeypatch.setenv("GATEWAY_XYZZY", "1")
-    assert sorted(problems_of(overrides={"sip.host": "here", "redis.expiry_s": 4})) == [
+    assert sorted(problems_of(overrides={"sip.host": "here", "redis.expiry_s": 3})) == [
         ".env: GATEWAY_CALL__REFUSAL_CODE: call.refusal_code: should be greater than or equal to 400, not '200' "
         "(SIP status sent when no agent is available)",
         ".env:2: not of the form NAME=value; fix or remove the line",
@@ -184,7 +185,7 @@ def test_every_mistake_is_told_at_once_with_its_place(bare: Path, monkeypatch: p
         "(SIP port for UDP and TCP; 0 picks a free one)",
         "GATEWAY_XYZZY: unknown setting, the settings are listed by `gateway check`",
         "Gateway_Sip__Udp: unknown setting, did you mean GATEWAY_SIP__UDP?",
-        "command line: redis: expiry_s 4 must be at least twice heartbeat_s 5",
+        "command line: redis: expiry_s 3 must be at least twice heartbeat_s 2",
         "command line: sip.host: 'here' is not an IP address; give one such as 192.0.2.10",
         "gateway.toml: log.level: should be 'debug', 'info', 'warning' or 'error', not 'loud' "
         "(lowest level that is logged)",
@@ -200,7 +201,11 @@ def test_every_mistake_is_told_at_once_with_its_place(bare: Path, monkeypatch: p
     [
         ("realtime.url", "http://u:very-secret@h", "should be 'ws' or 'wss'"),
         ("redis.url", "very-secret", "should be a valid URL"),
-        ("redis.url", "http://u:very-secret@h", "should be 'redis', 'rediss' or 'unix'"),
+        ("redis.url", "http://u:very-secret@h", "URL scheme should be 'redis', 'rediss', 'unix', 'redis+sentinel'"),
+        ("redis.url", "redis+sentinel://u:very-secret@h,h2", "should name the master after the Sentinels"),
+        ("redis.url", "redis://u:very-secret@h,h2/0", "has several hosts"),
+        ("redis.url", "redis+cluster://u:very-secret@h,h2/3", "a cluster has only number 0"),
+        ("redis.url", "redis://u:very-secret@h/name", "should end with the number of a database"),
         ("sip.host", "sk-very-secret", "is not an IP address"),
         ("sip.port", "sk-very-secret", "should be a valid integer"),
     ],
@@ -235,7 +240,7 @@ def test_a_secret_in_a_wrong_value_is_not_repeated(
         ({"call.setup_limit_s": 0}, "call.setup_limit_s: should be greater than 0, not '0'"),
         ({"call.max_length_s": "inf"}, "call.max_length_s: should be a finite number, not 'inf'"),
         ({"realtime.uplink_ms": "30"}, "realtime.uplink_ms: should be 20, 40, 60 or 100, not '30'"),
-        ({"redis.expiry_s": 9.5}, "redis: expiry_s 9.5 must be at least twice heartbeat_s 5"),
+        ({"redis.expiry_s": 3.5}, "redis: expiry_s 3.5 must be at least twice heartbeat_s 2"),
         ({"nothing": 1}, "nothing: unknown setting, the settings are listed by `gateway check`"),
         ({"sip": 5}, "sip: is a section; write [sip] and its settings below it"),
         ({"sip.port": {"a": 1}}, "sip.port: should be a valid integer, not \"{'a': 1}\""),

@@ -82,6 +82,8 @@ def test_the_fields_are_those_agreed_on() -> None:
         *("transport", "tls_name", "answers_missing", "answer_missing_why"),
         *("first_audio_ms", "end_reason", "end_detail", "ended_by", "sip_code", "tokens_in", "tokens_out", "cost_usd"),
         "fault",
+        "cdr",
+        "traceparent",
         *(
             "agents",
             "talk_ms",
