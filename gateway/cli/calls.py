@@ -282,6 +282,41 @@ def export(
     say(f"{written} bytes written to {out}")
 
 
+@app.command()
+def erase(
+    number: Annotated[str, typer.Argument(help="telephone number as E.164 or as it was written, or SIP user")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what there is")] = False,
+    config: Config = None,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """Erase what is kept of a person: records, transcripts, CDRs, recordings, traces."""
+    with open_api(config, url) as api:
+        erased = api.delete("callers", number, dry_run="true" if dry_run else "false")
+    if json:
+        as_json(erased)
+        return
+    for line in erasure(erased):
+        say(line)
+
+
+def erasure(erased: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Yield what was erased, a line each, and what was not.
+
+    Args:
+        erased: as ``DELETE /v1/callers/{number}`` has it.
+    """
+    yield f"{'there are' if erased['dry_run'] else 'erased'}: {len(erased['calls'])} calls"
+    for name in ("records", "events", "cdrs", "deliveries", "limits", "audit"):
+        yield f"  {name}: {erased[name]}"
+    yield f"  files: {len(erased['files'])}"
+    for path in erased["files_elsewhere"]:
+        yield f"not on the machine of the HTTP API, erase it there: {path}"
+    for call_id in erased["live"]:
+        yield f"still live, nothing of it was erased: {call_id}; ask again when it has ended"
+
+
 def moment(option: str, text: str) -> float:
     """
     Return a day or time as Unix seconds.

@@ -72,6 +72,8 @@ REMEMBERED = 1024
 """Ended calls whose late events are known not to begin a new record."""
 BACK_WITHIN_S = LAST_RETRY_S + 2 * COMMAND_LIMIT_S
 """In this time every store that lives has reached a Redis that is back: an attempt that fails, and the next one."""
+FORGET_EVERY_S = 3600.0
+"""How often entries of streams that are older than they may be are removed."""
 REAPED_AT_ONCE = 64
 """Calls of lost workers that one script ends."""
 _LOST = {
@@ -162,6 +164,7 @@ class RedisCallStore:
         self._last_event = 0
         self._attempt = 0
         self._beat_at = 0.0
+        self._forget_at = 0.0
         self._lost_at: float | None = None
         self._sure_at = math.inf  # from then on a call that is not renewed is one whose worker is lost
         self._closed = False
@@ -212,6 +215,20 @@ class RedisCallStore:
         for name in ("call_id", "worker"):  # the script adds them
             entry.pop(name, None)
         self._do_once("TELL", call_id, *_words(entry))
+
+    @runs_on("loop")
+    def keep_live(self, call_id: CallId, /, **fields: str | int | float) -> None:
+        """
+        Merge ``fields`` into the record of a live call of which nothing but counts is kept; never waits or raises.
+
+        No event is appended. With ``state="ended"`` the call is added to the totals of the day, gets no CDR, and its
+        record goes.
+        """
+        if self._closed:
+            return
+        flat = {name: as_text(value) for name, value in fields.items() if value is not None}
+        self._merge(call_id, {**flat, "privacy": "counts"}, as_text(self._now()))
+        self._wake.set()
 
     @runs_on("loop")
     def audit(self, **fields: str | int | float) -> None:
@@ -375,6 +392,9 @@ class RedisCallStore:
         dirty = dict.fromkeys(itertools.islice(self._dirty, BATCH))
         for call_id in dirty:
             del self._dirty[call_id]
+        if monotonic >= self._forget_at:
+            self._forget_at = monotonic + FORGET_EVERY_S
+            commands.append((0, ("FORGET", "old entries")))
         if beats:
             self._beat_at = monotonic + self._settings.heartbeat_s
             renewed = ((call_id, self._live[call_id]) for call_id in self._live if call_id not in dirty)

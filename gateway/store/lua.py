@@ -6,7 +6,7 @@
 _CALLS = """
 local STEM, WORKER, EXPIRY, RETENTION, EVENTS, OWN_EVENTS, CDRS_KEPT = unpack(ARGV, 1, 7)
 local LIVE, INDEXED = STEM .. 'calls:live', {'worker', 'trunk', 'route'}
-local TOTALS_KEPT = 400 * 86400000
+local TOTALS_KEPT, FORGOTTEN = 400 * 86400000, 600000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -55,7 +55,8 @@ local function add_up(flat)
 end
 
 -- Puts a record in the place of the old one, and the call into the live sets or out of them. With its end comes its
--- CDR, once: the record remembers it, also when a worker that was taken for lost brings the call back.
+-- CDR, once: the record remembers it, also when a worker that was taken for lost brings the call back. Of a call of
+-- which only counts are kept (field `privacy`) there is none, and the record goes but for a mark that it was counted.
 local function put(id, kept, words)
   local key, flat = STEM .. 'call:' .. id, fields_of(words)
   local ended = flat.state == 'ended'
@@ -72,10 +73,15 @@ local function put(id, kept, words)
     redis.call('ZADD', LIVE, now + EXPIRY, id)
   else
     redis.call('ZREM', LIVE, id)
-    if not cdr then
+    local counted, only_counts = cdr, flat.privacy == 'counts'
+    if only_counts then -- what stays for a while says that the call has ended and was counted
+      cdr, kept = '-', math.min(kept, FORGOTTEN)
+      redis.call('DEL', key)
+      redis.call('HSET', key, 'call_id', id, 'state', 'ended', 'privacy', 'counts')
+    elseif not cdr then
       cdr = redis.call('XADD', STEM .. 'cdrs', 'MINID', '~', math.max(0, now - CDRS_KEPT), '*', unpack(words))
-      add_up(flat)
     end
+    if not counted then add_up(flat) end
   end
   if cdr then redis.call('HSET', key, 'cdr', cdr) end
   redis.call('PEXPIRE', key, kept)
@@ -99,9 +105,9 @@ end
 """
 
 # KEYS[1] the writer's own marks; ARGV[8]: attempt, last event, then the commands, each as (count of words, number of
-# the event or 0, words...): a command of Redis or one of ours, PUT, RENEW or TELL. The first write is not tried: a
-# server that takes no writes (out of memory, read-only) refuses there, before anything was applied. Answers the
-# faults, and the calls to be renewed whose records are not there or not live.
+# the event or 0, words...): a command of Redis or one of ours, PUT, RENEW, TELL or FORGET. The first write is not
+# tried: a server that takes no writes (out of memory, read-only) refuses there, before anything was applied. Answers
+# the faults, and the calls to be renewed whose records are not there or not live.
 APPLY = (
     _CALLS
     + """
@@ -114,6 +120,11 @@ local missing, i = {}, 10
 local ours = {
   PUT = function(id, kept, ...) put(id, kept, {...}) end,
   TELL = function(id, ...) tell(id, {...}) end,
+  FORGET = function()
+    for stream, age in pairs({events = RETENTION, cdrs = CDRS_KEPT, audit = CDRS_KEPT}) do
+      redis.call('XTRIM', STEM .. stream, 'MINID', math.max(0, now - age))
+    end
+  end,
   RENEW = function(id, kept, at)
     local key = STEM .. 'call:' .. id
     local state = redis.call('HGET', key, 'state')
@@ -168,7 +179,9 @@ local function reap(id)
     words[#words + 1] = value
   end
   put(id, RETENTION, words)
-  tell(id, {'event', 'orphaned', 'at', ended_at, 'state', 'ended', 'ended_at', ended_at, unpack(ending)})
+  if flat.privacy ~= 'counts' then
+    tell(id, {'event', 'orphaned', 'at', ended_at, 'state', 'ended', 'ended_at', ended_at, unpack(ending)})
+  end
   reaped[#reaped + 1] = {id, flat.worker or '', flat.direction or ''}
   for _, booked in ipairs({id, id .. ':line'}) do give_back(booked, whole((tonumber(flat.cost_usd) or 0) * 1000000)) end
 end

@@ -43,6 +43,9 @@ class CallStore(SessionStore, Protocol):
     def count(self, what: str, kind: str) -> None:
         """Count one more of a kind today. Never blocks and never raises."""
 
+    def keep_live(self, call_id: CallId, /, **fields: Scalar) -> None:
+        """Keep fields of a record for as long as the call lasts. Never blocks and never raises."""
+
     def add(self, amounts: Mapping[str, int]) -> None:
         """Add to the metrics. Never blocks and never raises."""
 
@@ -141,6 +144,7 @@ class CallLog:
         mode = self._private.mode(call_id, fields)
         if mode == "counts":
             fields = self._private.counts(fields)
+            self._store.keep_live(call_id, **fields)
         else:
             fields = fields if mode == "full" else self._private.shortened(call_id, fields)
             self._notes.note(call_id, event, **fields)

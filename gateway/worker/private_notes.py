@@ -39,6 +39,7 @@ class PrivateNotes:
 
     def __init__(self, privacy: PrivacySettings) -> None:
         self._privacy = privacy
+        self._strictest = privacy.strictest
         self._calls: OrderedDict[CallId, _Known] = OrderedDict()
         self._shortener = Shortener(keep=True)
 
@@ -50,14 +51,14 @@ class PrivateNotes:
             call_id: whose note it is.
             fields: of the note; a call's first one has ``created_at`` and its route, if it has one.
         """
-        if self._privacy.strictest == "full":
+        if self._strictest == "full":
             return "full"
         if "created_at" in fields and call_id not in self._calls:
             self._calls[call_id] = _Known(self._privacy.of_route(str(fields.get("route", ""))))
             if len(self._calls) > REMEMBERED:
                 self._calls.popitem(last=False)
         known = self._calls.get(call_id)
-        return self._privacy.strictest if known is None else known.mode
+        return self._strictest if known is None else known.mode
 
     def shortened(self, call_id: CallId, fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Return a note with numbers and users shortened, wherever they are repeated."""

@@ -119,5 +119,8 @@ async def test_nothing_but_counts_is_kept_where_that_is_what_is_asked_for(
     assert left.finds(NUMBER, USER, DISPLAY, DISPLAY.split()[0], SPOKEN, NUMBER.removeprefix("49")) == set()
     assert left.files == {}
     assert ":events" not in left.redis
-    assert "{gateway}:call:" not in left.redis
+    assert ":cdrs" not in left.redis
+    (mark,) = [line for line in left.redis.splitlines() if line.startswith("{gateway}:call:")]
+    assert re.fullmatch(r"[^ ]+ {'call_id': '\w+', 'state': 'ended', 'privacy': 'counts', 'cdr': '-'}", mark), mark
+    assert "{gateway}:totals:" in left.redis
     assert "end_reason" in left.log

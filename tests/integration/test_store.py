@@ -386,3 +386,50 @@ async def test_trunks_are_written_when_redis_is_back(durable: RedisServer) -> No
 async def test_a_store_needs_a_url() -> None:
     with pytest.raises(ValueError, match="start a private server"):
         RedisCallStore(RedisSettings(), "w1")
+
+
+async def test_of_a_call_of_which_only_counts_are_kept_nothing_is_left_but_totals(redis: RedisServer) -> None:
+    call = new_call_id(time.time_ns())
+    async with opened(redis.settings()) as store:
+        store.keep_live(call, state="active", route="sales", answered_at=10.0)
+        await until(lambda: redis.record(call).get("state") == "active")
+        assert redis.live() == {call}
+        async with redis.reader() as reader:
+            (record,) = await reader.live_calls(route="sales")
+        assert (record.call_id, record.privacy) == (call, "counts")
+        store.keep_live(call, state="ended", end_reason="caller_hung_up", ended_at=12.0)
+        store.keep_live(call, sip_trace="too late")
+        await until(lambda: redis.record(call).get("state") == "ended")
+    assert redis.record(call) == {"call_id": call, "state": "ended", "privacy": "counts", "cdr": "-"}
+    assert redis.ttl_s(f"{{gateway}}:call:{call}") <= 600
+    day = datetime.now(UTC).date()
+    assert redis.keys() == {f"{{gateway}}:call:{call}", f"{{gateway}}:totals:{day}"}
+    async with redis.reader() as reader:
+        (totals,) = await reader.totals(day, day)
+    assert (totals.all.calls, totals.all.talk_s, totals.by_end_reason) == (1, 2.0, {"caller_hung_up": 1})
+
+
+async def test_a_lost_worker_leaves_no_more_of_such_a_call(redis: RedisServer) -> None:
+    call = new_call_id(time.time_ns())
+    async with opened(redis.settings(), "lost") as lost:
+        lost.keep_live(call, state="active", route="sales")
+        await until(lambda: bool(redis.live()))
+        async with opened(redis.settings(), "finder") as finder:
+            assert await finder.reap_calls_of("lost") == [call]
+            assert redis.record(call) == {"call_id": call, "state": "ended", "privacy": "counts", "cdr": "-"}
+            assert not redis.keys() & {"{gateway}:events", "{gateway}:cdrs"}
+            day = datetime.now(UTC).date()
+            async with redis.reader() as reader:
+                (totals,) = await reader.totals(day, day)
+            assert totals.by_end_reason == {"worker_lost": 1}
+
+
+async def test_old_entries_of_streams_are_removed_though_no_call_comes(redis: RedisServer) -> None:
+    with redis.client() as client:
+        for name in ("events", "cdrs", "audit"):
+            client.xadd(f"{{gateway}}:{name}", {"call_id": "old"}, id="1000-1")
+            client.xadd(f"{{gateway}}:{name}", {"call_id": "new"})
+        async with opened(redis.settings()):
+            await until(lambda: all(client.xlen(f"{{gateway}}:{name}") == 1 for name in ("events", "cdrs", "audit")))
+        for name in ("events", "cdrs", "audit"):
+            assert [told["call_id"] for _, told in client.xrange(f"{{gateway}}:{name}")] == ["new"], name

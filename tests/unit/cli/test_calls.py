@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.cli.calls import event_line, live_table, moment, spoken_line
+from gateway.cli.calls import erasure, event_line, live_table, moment, spoken_line
 from gateway.errors import GatewayError
 
 pytestmark = pytest.mark.unit
@@ -64,3 +64,16 @@ def test_a_day_is_one_of_utc_and_a_time_may_name_its_zone() -> None:
 def test_what_is_no_time_is_refused_with_its_option() -> None:
     with pytest.raises(GatewayError, match="--until: 'yesterday' is not a time; write 2026-01-31"):
         moment("--until", "yesterday")
+
+
+def test_an_erasure_says_what_went_and_what_did_not() -> None:
+    counts = {"records": 2, "events": 30, "cdrs": 2, "deliveries": 0, "limits": 1, "audit": 0}
+    gone: dict[str, object] = {"dry_run": False, "calls": ["a", "b"], "files": ["x.wav"], **counts}
+    assert list(erasure({**gone, "live": ["c"], "files_elsewhere": ["/r/y.wav"]})) == [
+        "erased: 2 calls",
+        *("  records: 2", "  events: 30", "  cdrs: 2", "  deliveries: 0", "  limits: 1", "  audit: 0", "  files: 1"),
+        "not on the machine of the HTTP API, erase it there: /r/y.wav",
+        "still live, nothing of it was erased: c; ask again when it has ended",
+    ]
+    tried = erasure({**gone, "dry_run": True, "live": [], "files_elsewhere": []})
+    assert next(tried) == "there are: 2 calls"

@@ -25,7 +25,11 @@ class CountingStore(FakeStore):
     def __init__(self) -> None:
         super().__init__()
         self.counts = Counter[tuple[str, str]]()
+        self.kept: list[tuple[CallId, dict[str, Scalar]]] = []
         self.metrics = Counter[str]()
+
+    def keep_live(self, call_id: CallId, /, **fields: Scalar) -> None:
+        self.kept.append((call_id, fields))
 
     def count(self, what: str, kind: str) -> None:
         self.counts[what, kind] += 1
@@ -171,7 +175,7 @@ def test_numbers_are_shortened_in_whatever_a_call_notes_and_in_the_log() -> None
     assert end["end_detail"] == logs[-1]["end_detail"] == "sip:d***@192.0.2.1"
 
 
-def test_of_a_route_of_which_only_counts_are_kept_nothing_is_noted() -> None:
+def test_a_call_of_which_only_counts_are_kept_is_live_without_people_and_has_no_events() -> None:
     desk = Desk(PrivacySettings(routes={"sales": "counts"}))
     with capture_logs() as logs:
         desk.journal.note(CALL, "routing", **CALLED_IN)
@@ -179,6 +183,8 @@ def test_of_a_route_of_which_only_counts_are_kept_nothing_is_noted() -> None:
         desk.journal.note(CALL, "ended", state="ended", end_reason="transferred", end_detail="sip:desk@192.0.2.1")
         desk.journal.note(CALL, "traced", sip_trace="x")  # too late to be of any use
     assert desk.store.notes == []
+    live, *_ = [fields for _, fields in desk.store.kept]
+    assert live == {"state": "routing", "created_at": 1.0, "direction": "inbound", "route": "sales"}
     assert "desk" not in str(logs)
     assert logs[-1]["end_reason"] == "transferred"
 
