@@ -143,6 +143,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 {
                     _minute("gateway_upstream_sessions_total"): "opened",
                     _minute("gateway_upstream_sessions_ended_total", "by"): "ended by {{by}}",
+                    _minute("gateway_upstream_sessions_full_total", "then"): "none free, then {{then}}",
                 },
             ),
             Panel(

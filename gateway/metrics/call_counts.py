@@ -59,7 +59,7 @@ class CallCounts:
             found.update(_of_the_call(call, fields))
             if fields.get("state") == Phase.ENDED.value:
                 del self._calls[call_id]
-        for each in _of_the_event(event, fields):
+        for each in (*_of_the_conversation(event, fields), *_of_the_service(event, fields)):
             found.update(each)
         return {name: amount for name, amount in found.items() if amount}
 
@@ -102,7 +102,7 @@ def _of_the_call(call: _CountedCall, fields: Fields) -> Increments:
     return found
 
 
-def _of_the_event(event: str, fields: Fields) -> list[Increments]:
+def _of_the_conversation(event: str, fields: Fields) -> list[Increments]:
     match event:
         case "turn" if (latency_ms := _number(fields, "turn_latency_ms")) is not None:
             return [observed(of.TURN_LATENCY, latency_ms / 1000)]
@@ -110,20 +110,27 @@ def _of_the_event(event: str, fields: Fields) -> list[Increments]:
             return [observed(of.INTERRUPTION, late_ms / 1000)]
         case "answer_missing":
             return [added(of.ANSWERS_MISSING, str(fields.get("why", "")))]
-        case "usage":
-            used = ((kind, _number(fields, kind) or 0) for kind in of.TOKENS.values)
-            return [added(of.UPSTREAM_TOKENS, kind, amount=count) for kind, count in used if count > 0]
-        case "session":
-            return [added(of.UPSTREAM_SESSIONS)]
-        case "session_ended":
-            by = str(fields.get("by", ""))
-            errors = [added(of.UPSTREAM_ERRORS, error_code(fields))] if by == "service" else []
-            return [added(of.UPSTREAM_SESSIONS_ENDED, by), *errors]
         case "tool_finished":
             took_s = (_number(fields, "took_ms") or 0) / 1000
             return [added(of.TOOL_CALLS, "failed" if fields.get("failed") else "ok"), observed(of.TOOL_SECONDS, took_s)]
         case "transfer_asked":
             return [added(of.TRANSFERS)]
+    return []
+
+
+def _of_the_service(event: str, fields: Fields) -> list[Increments]:
+    match event:
+        case "usage":
+            used = ((kind, _number(fields, kind) or 0) for kind in of.TOKENS.values)
+            return [added(of.UPSTREAM_TOKENS, kind, amount=count) for kind, count in used if count > 0]
+        case "session":
+            return [added(of.UPSTREAM_SESSIONS)]
+        case "sessions_full":
+            return [added(of.SESSIONS_FULL, "none" if fields.get("then") == "none" else "another_model")]
+        case "session_ended":
+            by = str(fields.get("by", ""))
+            errors = [added(of.UPSTREAM_ERRORS, error_code(fields))] if by == "service" else []
+            return [added(of.UPSTREAM_SESSIONS_ENDED, by), *errors]
         case _ if event in _ERRORS:
             return [added(of.UPSTREAM_ERRORS, error_code(fields))]
     return []

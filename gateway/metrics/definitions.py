@@ -191,6 +191,11 @@ RTP_LOST = _counter("rtp_lost_packets", "RTP packets that were lost, as RTCP say
 
 UPSTREAM_SESSIONS = _counter("upstream_sessions", "Sessions with the voice model that became ready.")
 UPSTREAM_SESSIONS_ENDED = _counter("upstream_sessions_ended", "Sessions that ended before their call.", SIDE)
+SESSIONS_FULL = _counter(
+    "upstream_sessions_full",
+    "Agents whose model had all its sessions, and whether another model took its place.",
+    Label("then", ("another_model", "none")),
+)
 UPSTREAM_ERRORS = _counter(
     "upstream_errors", "Errors of the service, failed attempts to get a session, sessions lost.", ERROR_CODE
 )

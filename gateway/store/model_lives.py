@@ -55,9 +55,13 @@ async def write_lives(store: Runner, prefix: str, lives: Sequence[ModelLife], *,
 
 async def read_lives(store: Runner, prefix: str) -> list[ModelLife]:
     """Return what is known of the models, by name; empty before the first look-up. Raises ``StoreError``."""
-    flat = await store.run("return redis.call('HGETALL', KEYS[1])", [key_of(prefix, "models")], [])
+    return lives_in(await store.run("return redis.call('HVALS', KEYS[1])", [key_of(prefix, "models")], []))
+
+
+def lives_in(texts: Iterable[str]) -> list[ModelLife]:
+    """Return the values of the hash as ``ModelLife``, by name; what cannot be read is left out."""
     found = []
-    for text in flat[1::2]:
+    for text in texts:
         try:
             found.append(ModelLife.from_json(text))
         except ValueError:

@@ -30,12 +30,14 @@ from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from gateway.cost.model_life import ModelLife
 from gateway.errors import StoreError
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.store.connection import AWAY, COMMAND_LIMIT_S, ask, connect, entries_of, in_words, reading, whole_ms
 from gateway.store.keys import key_of
 from gateway.store.lua import CDRS, RECORDS, WORKERS
+from gateway.store.model_lives import lives_in
 from gateway.store.record import CallRecord, readable
 from gateway.store.registry import RegisteredWorker, names_key, read_answer
 from gateway.store.worker_states import Kind, read_states
@@ -341,6 +343,11 @@ class CallReader:
     async def _states(self, kind: Kind) -> list[dict[str, str]]:
         async with self._reading():
             return await read_states(self._ask, self._settings.prefix, kind)
+
+    async def models(self) -> list[ModelLife]:
+        """Return until when the models of the dialplan are offered, by name; empty before the first look-up."""
+        async with self._reading():
+            return lives_in(await self._ask("HVALS", self._key("models")))
 
     # --- counts ---
 

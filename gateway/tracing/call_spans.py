@@ -48,6 +48,7 @@ _TOLD: Mapping[str, tuple[str, ...]] = {
     "session": ("open_ms", "ready_ms", "attempt"),
     "agent_retry": ("attempt", "delay_ms", "code", "http_status", "close_code"),
     "session_ended": ("by", "code", "close_code"),
+    "sessions_full": ("then",),
     "upstream_error": ("code", "client_event"),
     "response_failed": ("code",),
     "answer_missing": ("why", "owed_for", "tries", "then"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from itertools import product
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 
 from gateway.call.end_reasons import END_REASONS
 from gateway.call.outcome import EndReason
+from gateway.cost.model_life import ModelLife
 from gateway.errors import StoreError
 from gateway.metrics import definitions as of
 from gateway.metrics.fields import Figures, figures_of, no_observations
@@ -53,6 +55,7 @@ class Snapshot:
         calls: the live ones.
         workers: the registry.
         trunks, dialplans, upstreams: the states that workers noted.
+        models: until when those of the dialplan are offered.
     """
 
     counted: Mapping[str, str]
@@ -61,6 +64,7 @@ class Snapshot:
     trunks: Iterable[Mapping[str, str]]
     dialplans: Iterable[Mapping[str, str]]
     upstreams: Iterable[Mapping[str, str]]
+    models: Iterable[ModelLife]
 
 
 async def metrics_page(reader: CallReader, accept: str = "") -> MetricsPage:
@@ -89,6 +93,7 @@ async def read_snapshot(reader: CallReader) -> Snapshot:
         trunks=await reader.trunks(),
         dialplans=await reader.dialplans(),
         upstreams=await reader.upstreams(),
+        models=await reader.models(),
     )
 
 
@@ -130,6 +135,13 @@ def _gauges(snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge(of.PLAN_STATES, {("current",): len(plans) - refused, ("refused",): refused})
     yield _gauge(of.PLAN_VERSIONS, {(): len({plan.get("version") for plan in plans})})
     yield _gauge(of.UPSTREAM_STATES, _states(snapshot.upstreams, "upstream", of.UPSTREAM_STATE))
+    dated = ((life.model, life.shutdown_date) for life in snapshot.models)
+    yield _gauge(of.MODEL_SHUTDOWN, {(model,): _midnight(day) for model, day in dated if day is not None})
+
+
+def _midnight(day: date) -> float:
+    """Return when a day begins in UTC, Unix seconds."""
+    return datetime.combine(day, time(), UTC).timestamp()
 
 
 def _states(states: Iterable[Mapping[str, str]], name: str, label: of.Label) -> Labelled:

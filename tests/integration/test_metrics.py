@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import date
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -11,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from gateway.call.events import Scalar
 from gateway.condition import WorkerCondition
+from gateway.cost.model_life import ModelLife
 from gateway.ids import CallId
 from gateway.metrics import definitions as of
 from gateway.metrics.fields import added, observed
 from gateway.store.calls import RedisCallStore
+from gateway.store.model_lives import write_lives
 from gateway.store.registry import RegistryWriter
 from gateway.web.metrics import metrics_page
 from gateway.worker.call_log import CallLog
@@ -128,6 +131,8 @@ async def test_how_things_are_is_read_from_the_states_and_the_registry(redis: Re
         other.note_trunk("spare", state="of tomorrow", code=0)
         other.note_upstream("gpt-realtime", state="away", losses=5)
         other.note_dialplan(state="refused", version="v2")
+        lives = [ModelLife("gpt-realtime", date(2027, 1, 2), "service"), ModelLife("gpt-other")]
+        await write_lives(store, "gateway", lives, again_s=60)
         store.note(CallId("a"), "active", state="active", direction="inbound", created_at=1.0)
         store.note(CallId("b"), "active", state="active", direction="outbound", created_at=1.0)
         other.note(CallId("c"), "active", state="ringing", direction="inbound", created_at=1.0)
@@ -147,6 +152,8 @@ async def test_how_things_are_is_read_from_the_states_and_the_registry(redis: Re
     assert samples["gateway_upstream_workers{model=gpt-realtime,state=away}"] == 1
     assert samples["gateway_dialplan_workers{state=refused}"] == 1
     assert samples["gateway_dialplan_versions"] == 2
+    assert samples["gateway_model_shutdown_timestamp_seconds{model=gpt-realtime}"] == 1_798_848_000
+    assert "gateway_model_shutdown_timestamp_seconds{model=gpt-other}" not in samples
     assert samples["gateway_live_calls{direction=inbound,state=active}"] == 1
     assert samples["gateway_live_calls{direction=inbound,state=ringing}"] == 1
     assert samples["gateway_live_calls{direction=outbound,state=active}"] == 1

@@ -41,6 +41,7 @@ PER_MINUTE = {  # alert -> figures that set it off, as (series, first value, gro
         ('gateway_upstream_errors_total{code="server_error"}', 0, 3),
         ('gateway_calls_started_total{direction="inbound"}', 0, 10),
     ],
+    "GatewaySessionsFull": [('gateway_upstream_sessions_full_total{then="none"}', 0, 1)],
     "GatewaySlowTurns": [
         ('gateway_turn_latency_seconds_bucket{le="2"}', 0, 80),
         ('gateway_turn_latency_seconds_bucket{le="5"}', 0, 100),
@@ -90,6 +91,8 @@ QUIET = [  # figures of a day on which none may go off
     ('gateway_upstream_workers{model="gpt-realtime",state="back"}', 3, 0),
     ('gateway_upstream_errors_total{code="server_error"}', 0, 2),
     ('gateway_upstream_errors_total{code="invalid_api_key"}', 4, 0),
+    ('gateway_upstream_sessions_full_total{then="none"}', 5, 0),
+    ('gateway_upstream_sessions_full_total{then="another_model"}', 0, 9),
     ('gateway_turn_latency_seconds_bucket{le="0.8"}', 0, 300),
     ('gateway_turn_latency_seconds_bucket{le="+Inf"}', 0, 310),
     ("gateway_turn_latency_seconds_count", 0, 310),
@@ -121,7 +124,9 @@ def rules_test(folder: Path, figures: Sequence[tuple[str, float, float]], fires:
         expected = {"eval_time": "59m", "alertname": name}
         if name == fires:
             labels = dict(
-                re.findall(r'(model|trunk|code|state|job|end_reason|fault|direction|result)="([^"]*)"', figures[0][0])
+                re.findall(
+                    r'(model|trunk|code|state|job|then|end_reason|fault|direction|result)="([^"]*)"', figures[0][0]
+                )
             )
             expected["exp_alerts"] = [{"exp_labels": labels_of(rule, labels), "exp_annotations": rule["annotations"]}]
         if not fires or name == fires:
