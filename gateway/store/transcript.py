@@ -67,7 +67,7 @@ def _entries(events: Iterable[Mapping[str, str]], began: float) -> Iterator[Tran
         if "with" in event:
             continue
         at_s = float(event["at"]) - began
-        first_s = round(at_s - float(event.get("played_ms", 0)) / 1000, 2)
+        first_s = round(float(event.get("began_at", event["at"])) - began, 2)
         cut, item_id, text = event.get("cut") == "true", event.get("item_id", ""), event.get("text", "")
         match event.get("event"):
             case "agent_heard":

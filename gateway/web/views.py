@@ -21,6 +21,8 @@ NUMBER_FIELDS: Mapping[str, type[int] | type[float]] = {
 MORE_NUMBERS: Mapping[str, type[int] | type[float]] = {
     "at": float,
     "played_ms": int,
+    "began_at": float,
+    "over_at": float,
     "interruption_ms": int,
     "turn_latency_ms": int,
     "took_ms": int,

@@ -27,10 +27,14 @@ def happened(*events: tuple[float, str, dict[str, Any]]) -> list[dict[str, Any]]
     return [{"id": f"{n}-0", "at": T0 + at, "event": name, **more} for n, (at, name, more) in enumerate(events)]
 
 
+def heard(began: float, over: float) -> dict[str, float]:
+    return {"began_at": T0 + began, "over_at": T0 + over}
+
+
 TALK = happened(
     (0, "agent_spoke", {"item_id": "a", "text": "Good morning. How can"}),
     (0.1, "agent_spoke", {"item_id": "a", "text": "I help?"}),
-    (3, "agent_heard", {"item_id": "a", "text": "Good morning. How can I help?", "played_ms": 2500, "cut": "false"}),
+    (3, "agent_heard", {"item_id": "a", "text": "Good morning. How can I help?", **heard(0.5, 3), "cut": "false"}),
     (4, "speech_started", {}),
     (5, "speech_stopped", {}),
     (5.2, "caller_spoke", {"item_id": "c", "text": MARKUP}),
@@ -38,7 +42,7 @@ TALK = happened(
     (7, "tool_finished", {"tool_call_id": "t", "name": "look_up", "failed": "true", "took_ms": 1500}),
     (7, "agent_spoke", {"item_id": "b", "text": "It opens at nine tomorrow."}),
     (8, "interruption", {"item_id": "b", "played_ms": 800, "interruption_ms": 60}),
-    (8, "agent_heard", {"item_id": "b", "text": "It opens", "played_ms": 800, "cut": "true"}),
+    (8.7, "agent_heard", {"item_id": "b", "text": "It opens", **heard(7.2, 8), "cut": "true"}),
     (8, "turn", {"item_id": "b", "turn_latency_ms": 2200}),
     (9, "held", {}),
     (11, "resumed", {}),
@@ -49,6 +53,7 @@ TALK = happened(
 
 async def test_a_story_has_what_was_heard_and_what_was_not(files: Page) -> None:
     lines = await files.evaluate("async (e) => (await import('/story.js')).transcriptOf(e)", TALK)
+    assert [line["at"] - T0 for line in lines if line["who"] == "caller"] == [4], "when they began"
     said = [(line["who"], line["text"], line.get("unheard", ""), line.get("state", "")) for line in lines]
     assert said == [
         ("agent", "Good morning. How can I help?", "", "heard"),
@@ -66,7 +71,7 @@ async def test_a_story_lies_on_one_axis(files: Page) -> None:
     )
     assert (got["begin"], got["end"], got["answered"]) == (T0 - 1, T0 + 14, T0 - 0.2)
     assert [(s["from"] - T0, s["to"] - T0) for s in got["caller"]] == [(4, 5)]
-    assert [(round(s["from"] - T0, 1), s["to"] - T0, s["cut"]) for s in got["agent"]] == [
+    assert [(round(s["from"] - T0, 1), round(s["to"] - T0, 1), s["cut"]) for s in got["agent"]] == [
         (0.5, 3, False),
         (7.2, 8, True),
     ]

@@ -169,7 +169,8 @@ class Journal:
                 fields: dict[str, Scalar] = {"item_id": item.item_id, "played_ms": item.played_ms}
                 self._note("interruption", {**fields, "interruption_ms": late_ms})
             if (sound := self._sounds.pop(item.item_id, None)) is not None:
-                self._note("announced", {"sound": sound, "played_ms": item.played_ms, "cut": not item.complete})
+                fields = {"sound": sound, "played_ms": item.played_ms, "cut": not item.complete}
+                self._note("announced", {**fields, **self._when(item)})
             elif item.played_ms:
                 self._note_item(item)
             else:
@@ -255,7 +256,14 @@ class Journal:
         fields: dict[str, Scalar] = {"item_id": item.item_id, "text": said, "played_ms": item.played_ms, "cut": cut}
         if self._with_second:
             fields["with"] = "second"
-        self._note("agent_heard", fields)
+        self._note("agent_heard", {**fields, **self._when(item)})
+
+    def _when(self, item: PlayedItem) -> dict[str, Scalar]:
+        """Return when the first and the last frame of an item went out, Unix seconds: it is noted later than that."""
+        if item.first_at is None or item.last_at is None:
+            return {}
+        now = self._clock.now() - self._clock.monotonic()
+        return {"began_at": now + item.first_at, "over_at": now + item.last_at}
 
     def _fields_at(self, phase: Phase, event: ev.CallEvent, outcome: Outcome | None) -> dict[str, Scalar]:
         """Return what the record says about entering ``phase``."""

@@ -15,7 +15,7 @@ const CURES = {
   0: "Check that `gateway web` runs and that this machine reaches it; the page tries again by itself.",
   401: "Log in with a token; `gateway token` makes one.",
   403: "Your token lacks the scope for this; `gateway token` makes one that has it.",
-  404: "It may have ended and expired, or never been written down.",
+  404: "It may have expired, or never have been written down.",
   409: "Look at the call's state: it may have ended, or be in a state in which this cannot be done.",
   429: "Wait a moment and try again.",
   503: "Check Redis, and `gateway web`'s settings.",

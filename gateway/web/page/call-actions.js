@@ -73,8 +73,8 @@ export function actionsOf(stateOf, { all = false } = {}) {
     const who = callerOf(stateOf());
     return button(label, () => does(stateOf()), { "aria-label": `${label}: call from ${who}`, ...props });
   };
+  if (!may("control")) return [];
   const hears = named("Listen", listen, { class: "listen", "aria-pressed": String(listensTo() === id), data: { listen: id } });
-  if (!may("control")) return [hears];
   const more = !all ? [] : [
     named("Give back", (call) => order(call, "give-back", {}, "The agent has the call again.")),
     named("Transfer", transfer),

@@ -16,7 +16,7 @@ import { bars } from "./chart.js";
 const REDRAW_MS = 400;
 const LEVEL_S = 0.25;
 const NEW_S = 5;
-const LATE_FILES_MS = [500, 2000, 4000]; // the trace is written two seconds after the end
+const TRACE_S = 3; // the trace is written two seconds after the end
 const FAULT_WORDS = { caller: "the caller", carrier: "the carrier", upstream: "the model's service", configuration: "the configuration", gateway: "the gateway" };
 const TRANSPORT_FIELDS = new Set(["id", "event", "at", "call_id", "worker", "state"]);
 
@@ -163,7 +163,7 @@ class OneCall {
     this.ending.replaceChildren(...endOf(this.call));
     this.delays.replaceChildren(...delaysShown(this.call, this.events));
     this.figures.replaceChildren(figuresOf(this.call));
-    if (this.isLive()) this.sip.replaceChildren(el("p", { class: "sub" }, "The messages are drawn once the call has ended, if `sip.trace` keeps them, or if Trace was pressed."));
+    if (this.isLive()) this.sip.replaceChildren(el("p", { class: "sub" }, "The messages are drawn once the call has ended, if ", el("code", {}, "sip.trace"), " keeps them or Trace was pressed."));
   }
 
   showHead() {
@@ -209,31 +209,28 @@ class OneCall {
 
   loadFiles() {
     this.showDownloads();
-    this.loadLadder(0);
-    if (isKnown(this.call.recording)) this.loadSound(0);
+    const since = Date.now() / 1000 - (number(this.call.ended_at) ?? 0);
+    if (!isKnown(this.call.sip_trace)) this.sip.replaceChildren(empty("No SIP trace was kept.", el("code", {}, 'sip.trace = "all"'), " keeps the messages of every call, ", el("code", {}, '"failed"'), " those of calls that fail; Trace, on a live call, keeps that one's."));
+    else this.later(Math.min(TRACE_S, Math.max(0, TRACE_S - since)), () => this.loadLadder());
+    if (isKnown(this.call.recording)) this.loadSound();
     else this.playing.replaceChildren(el("p", { class: "sub" }, "This call was not recorded, so there is no waveform. ", el("code", {}, "recording: {mode: on}"), " in the agent's profile records the next ones."));
   }
 
-  later(tries, again) {
-    const timer = setTimeout(again, LATE_FILES_MS[tries]);
+  later(seconds, does) {
+    const timer = setTimeout(does, 1000 * seconds);
     this.endings.push(() => clearTimeout(timer));
   }
 
-  async loadLadder(tries) {
+  async loadLadder() {
     try {
       const trace = await getText(callPath(this.id, "ladder"));
       if (!this.isClosed) this.sip.replaceChildren(ladder(trace));
     } catch (error) {
-      if (this.isClosed) return;
-      if (tries < LATE_FILES_MS.length && Date.now() / 1000 - (number(this.call.ended_at) ?? 0) < 15) {
-        this.later(tries, () => this.loadLadder(tries + 1));
-        return;
-      }
-      this.sip.replaceChildren(error.status === 404 ? empty("No SIP trace was kept.", "`sip.trace = \"all\"` keeps the messages of every call; the default keeps those of calls that failed.") : problem(error));
+      if (!this.isClosed) this.sip.replaceChildren(problem(error, () => this.loadLadder()));
     }
   }
 
-  async loadSound(tries) {
+  async loadSound() {
     const segments = segmentsOf(this.call, this.events);
     try {
       const wave = await get(callPath(this.id, "waveform"));
@@ -244,16 +241,15 @@ class OneCall {
       this.playing.replaceChildren(this.player.node);
       this.draw();
     } catch (error) {
-      if (this.isClosed) return;
-      if (tries < LATE_FILES_MS.length && error.status === 404) this.later(tries, () => this.loadSound(tries + 1));
-      else this.playing.replaceChildren(problem(error));
+      if (!this.isClosed) this.playing.replaceChildren(problem(error, () => this.loadSound()));
     }
   }
 
   showDownloads() {
-    const link = (what, label, shown = true) => shown && el("a", { class: "download", href: callPath(this.id, what), download: "" }, label);
+    const link = (what, label, name) => el("a", { class: "download", href: callPath(this.id, what), download: `${this.id}${name}` }, label);
     this.buttons.replaceChildren(
-      link("bundle", "Download all"), link("recording", "Recording", isKnown(this.call.recording)) || "", link("transcript", "Transcript"), link("pcap", "SIP capture", isKnown(this.call.sip_trace)) || "");
+      link("bundle", "Download all", ".zip"), link("transcript?format=text", "Transcript", ".txt"),
+      isKnown(this.call.recording) ? link("recording", "Recording", ".wav") : "", isKnown(this.call.sip_trace) ? link("pcap", "SIP capture", ".pcap") : "");
   }
 
   close() {
@@ -296,16 +292,16 @@ function delaysShown(call, events) {
 function figuresOf(call) {
   const lossOf = (lost, packets) => (number(packets) ? `${count(lost ?? 0)} of ${count(packets)} (${((100 * (number(lost) ?? 0)) / number(packets)).toFixed(1)} %)` : "");
   const cached = (all, part) => (isKnown(all) ? `${count(all)}${Number(part) ? `, ${count(part)} cached` : ""}` : "");
-  const group = (title, pairs) => {
+  const group = (title, pairs, kind = "") => {
     const made = facts(pairs);
-    return made.children.length ? el("div", {}, el("h3", {}, title), made) : null;
+    return made.children.length ? el("div", { class: kind }, el("h3", {}, title), made) : null;
   };
   return el("div", { class: "figures" },
     group("Cost", [["cost", money(call.cost_usd)], ["tokens in", count(call.tokens_in)], ["tokens out", count(call.tokens_out)], ["text in", cached(call.text_tokens_in, call.cached_text_tokens_in)], ["audio in", cached(call.audio_tokens_in, call.cached_audio_tokens_in)], ["text out", count(call.text_tokens_out)], ["audio out", count(call.audio_tokens_out)]]),
     group("Talk", [["talk", isKnown(call.talk_ms) ? length(call.talk_ms / 1000) : ""], ["interruptions", count(call.interruptions)], ["taken back", count(call.interruptions_taken_back)], ["keys pressed", count(call.keys_pressed)], ["tool calls", call.tool_calls && `${count(call.tool_calls)}${Number(call.tool_calls_failed) ? `, ${count(call.tool_calls_failed)} failed` : ""}`], ["answers missing", call.answers_missing && `${call.answers_missing}, last: ${words(call.answer_missing_why)}`], ["recording announced", words(call.announcement)]]),
     group("Sound quality", [["MOS (estimated)", number(call.mos)?.toFixed(2)], ["lost from the caller", lossOf(call.rx_lost, call.rx_packets)], ["lost to the caller", lossOf(call.tx_lost, call.tx_packets)], ["jitter", isKnown(call.rx_jitter_ms) ? `${number(call.rx_jitter_ms).toFixed(1)} ms` : ""], ["round trip", isKnown(call.rtt_ms) ? `${number(call.rtt_ms).toFixed(1)} ms` : ""], ["late frames", count(call.late_frames)], ["under-runs", count(call.underruns)], ["codec", call.codec]]),
-    group("Parties", [["from", call.from_uri], ["to", call.to_uri], ["source", [call.source, call.transport].filter(isKnown).join(", ")], ["TLS name", call.tls_name], ["direction", call.direction]]),
-    group("Where", [["worker", call.worker], ["dialplan", call.dialplan], ["call", call.call_id], ["SIP Call-ID", call.sip_call_id], ["upstream session", call.upstream_session_id], ["limit exceeded", call.limit_exceeded], ["metadata", call.metadata]]));
+    group("Parties", [["from", call.from_uri], ["to", call.to_uri], ["source", [call.source, call.transport].filter(isKnown).join(", ")], ["TLS name", call.tls_name], ["direction", call.direction]], "long"),
+    group("Where", [["worker", call.worker], ["dialplan", call.dialplan], ["call", call.call_id], ["SIP Call-ID", call.sip_call_id], ["upstream session", call.upstream_session_id], ["limit exceeded", call.limit_exceeded], ["metadata", call.metadata]], "long"));
 }
 
 const COLUMNS = [["Time", "num"], ["Event", ""], ["What", "what"]];

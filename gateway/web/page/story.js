@@ -80,8 +80,8 @@ export function timelineOf(call, events, now) {
       start("caller", made.caller, { from: at, label: "the caller speaks" });
     } else if (name === "speech_stopped") close("caller", at);
     else if (name === "agent_heard" || name === "announced") {
-      const from = at - (number(event.played_ms) ?? 0) / 1000;
-      made.agent.push({ from, to: at, label: event.text || event.sound || "speech", cut: isTrue(event.cut) });
+      const from = number(event.began_at) ?? at;
+      made.agent.push({ from, to: number(event.over_at) ?? at, label: event.text || event.sound || "speech", cut: isTrue(event.cut) });
       if (event.item_id && !starts.has(event.item_id)) starts.set(event.item_id, from);
     } else if (name === "tool_asked") start(`tool ${event.tool_call_id}`, made.spans, { kind: "tool", from: at, label: `tool ${event.name}` });
     else if (name === "tool_finished") close(`tool ${event.tool_call_id}`, at, isTrue(event.failed) ? " failed" : "");
@@ -105,11 +105,17 @@ export function timelineOf(call, events, now) {
 export function transcriptOf(events) {
   const lines = [];
   const spoken = new Map(); // item -> its line
+  let began = null; // when the caller began to speak, of what is not transcribed yet
   for (const event of events) {
     const at = number(event.at);
     const second = event.with === "second";
-    if (event.event === "caller_spoke") lines.push({ who: "caller", at, text: event.text ?? "", second });
-    else if (event.event === "agent_spoke") {
+    if (event.event === "speech_started") began ??= at;
+    if (event.event === "false_start") began = null;
+    if (event.event === "caller_spoke") {
+      lines.push({ who: "caller", at: began ?? at, text: event.text ?? "", second });
+      began = null;
+    }
+    if (event.event === "agent_spoke") {
       const line = spoken.get(event.item_id);
       if (line) {
         if (line.state === "speaking") line.text = `${line.text} ${event.text ?? ""}`.trim();
@@ -135,7 +141,7 @@ function hear(lines, spoken, event, at, second) {
   const known = spoken.get(event.item_id);
   const said = known?.text ?? heard;
   const unheard = isTrue(event.cut) && said.startsWith(heard) ? said.slice(heard.length).trim() : "";
-  const line = { who: "agent", at: known?.at ?? at, text: heard, unheard, cut: isTrue(event.cut), state: "heard", second };
+  const line = { who: "agent", at: number(event.began_at) ?? at, text: heard, unheard, cut: isTrue(event.cut), state: "heard", second };
   if (!known) {
     lines.push(line);
     return;

@@ -140,7 +140,7 @@ export class Timeline {
     if (!this.wave) return [];
     const { bucketS, atOf } = this.wave;
     const xOf = (seconds) => this.x(atOf(seconds));
-    return ["caller", "agent"].map((side) => svg("path", { class: `wave ${side}`, d: wavePath(this.wave[side], bucketS, xOf, this.width, TOP[side]) }));
+    return ["caller", "agent"].map((side) => svg("path", { class: `wave ${side}`, "stroke-width": Math.max(1, 0.7 * (xOf(bucketS) - xOf(0))).toFixed(1), d: wavePath(this.wave[side], bucketS, xOf, this.width, TOP[side]) }));
   }
 
   drawDelay({ at, ms }) {

@@ -12,6 +12,8 @@ from gateway.store.record import RECORD_FIELDS
 from tests.fakes.stage import ROUTED, Stage
 
 STREAM_FIELDS = {
+    "began_at",
+    "over_at",
     *("text", "item_id", "played_ms", "cut", "interruption_ms", "turn_latency_ms", "detail", "left_s"),
     *("tool_call_id", "name", "arguments", "output", "failed", "took_ms", "target", "digits", "code", "reason"),
     *("digit", "warm", "refused", "second_codec", "with", "on", "seconds", "attempt", "sound"),

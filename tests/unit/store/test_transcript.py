@@ -8,14 +8,14 @@ pytestmark = pytest.mark.unit
 
 EVENTS = [
     {"event": "routing", "at": "100.0", "agent": "reception", "created_at": "100.0"},
-    {"event": "announced", "at": "101.0", "sound": "wait.wav", "played_ms": "500", "cut": "false"},
+    {"event": "announced", "at": "101.0", "sound": "wait.wav", "began_at": "100.5", "cut": "false"},
     {"event": "active", "at": "102.0", "answered_at": "102.0"},
     {"event": "agent_spoke", "at": "102.1", "item_id": "i1", "text": "Hello, and welcome to us."},
-    {"event": "agent_heard", "at": "104.0", "item_id": "i1", "text": "Hello, and", "played_ms": "1500", "cut": "true"},
+    {"event": "agent_heard", "at": "104.9", "item_id": "i1", "text": "Hello, and", "began_at": "102.5", "cut": "true"},
     {"event": "caller_spoke", "at": "106.5", "item_id": "i2", "text": "Sales, please."},
-    {"event": "agent_heard", "at": "107.0", "item_id": "i9", "text": "A caller.", "played_ms": "5", "with": "second"},
+    {"event": "agent_heard", "at": "107.0", "item_id": "i9", "text": "A caller.", "began_at": "106", "with": "second"},
     {"event": "step", "at": "108.0", "agent": "sales"},
-    {"event": "agent_heard", "at": "171.0", "item_id": "i3", "text": "", "played_ms": "1000", "cut": "false"},
+    {"event": "agent_heard", "at": "171.0", "item_id": "i3", "text": "", "began_at": "170.0", "cut": "false"},
 ]
 
 

@@ -166,7 +166,7 @@ async def test_what_was_said_to_the_second_leg_is_told_apart(stage: Stage) -> No
     stage.playout.play("item_2", 1000, of_ms=2000, first_at=stage.clock.monotonic())
     await stage.post(AgentSpoke(CALL, "item_2", "Hello desk"), SecondDigit(CALL, "2"))
     heard = {"item_id": "item_2", "text": "Hello", "played_ms": 1000, "cut": True, "with": "second"}
-    assert stage.store.fields_of("agent_heard") == heard
+    assert stage.store.fields_of("agent_heard").items() >= heard.items()
     assert stage.leg.orders[-2:] == [("talk_to_caller",), ("drop_second",)]
     await stage.post(CallerSpoke(CALL, "item_3", "Hello?"))
     assert "with" not in stage.store.fields_of("caller_spoke")

@@ -293,8 +293,10 @@ async def test_what_the_caller_heard_is_written_as_soon_as_it_was_heard(stage: S
     assert stage.store.events()[-1] == "agent_spoke"
     stage.playout.play_out()
     await settle()
+    began = stage.clock.now()
     heard = {"item_id": "item_1", "text": "Hello, how can I help?", "played_ms": 1500, "cut": False}
-    assert stage.store.fields_of("agent_heard") == heard
+    when = {"began_at": began, "over_at": began + 0.02}
+    assert stage.store.fields_of("agent_heard") == {**heard, **when}
     await hang_up(stage)
     assert stage.store.events().count("agent_heard") == 1
 
@@ -306,7 +308,7 @@ async def test_a_caller_who_hangs_up_leaves_the_part_that_was_heard(stage: Stage
     await emit(stage, AgentSpoke(CALL, "item_1", "four five six"))
     await hang_up(stage)
     heard = {"item_id": "item_1", "text": "one two three", "played_ms": 600, "cut": True}
-    assert stage.store.fields_of("agent_heard") == heard
+    assert stage.store.fields_of("agent_heard").items() >= heard.items()
     assert stage.store.events()[-2:] == ["agent_heard", "ended"]
 
 
