@@ -41,6 +41,7 @@ OWNED = {
     "dns": re.compile(r"gateway/sip/location/resolver\.py"),
     "aiohttp": re.compile(r"gateway/(tools/|webhooks/|tracing/exporter\.py|upstream/realtime/access/|lab/simulator/)"),
     "opentelemetry": re.compile(r"gateway/tracing/otlp\.py"),
+    "standardwebhooks": re.compile(r"gateway/tools/signing\.py"),
     "jsonschema": re.compile(r"gateway/(dialplan/read/parameters|tools/arguments)\.py"),
     "phonenumbers": re.compile(r"gateway/phone_numbers\.py"),
     "fastapi": re.compile(r"gateway/web/"),

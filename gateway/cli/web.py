@@ -32,6 +32,7 @@ from gateway.web.server import WebServer
 from gateway.web.services import Services
 from gateway.web.shown_plan import PlanReader, ShownPlan
 from gateway.web.tokens import Tokens
+from gateway.webhooks.delivery import delivering
 from gateway.worker.live_plan import LivePlan
 
 
@@ -72,7 +73,8 @@ async def _serve(settings: Settings, keeper: LivePlan[ShownPlan]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        store = RedisCallStore(settings.redis, f"web-{socket.gethostname()}-{os.getpid()}")
+        name = f"web-{socket.gethostname()}-{os.getpid()}"
+        store = RedisCallStore(settings.redis, name)
         await store.open()
         stack.push_async_callback(store.close)
         minter = None
@@ -85,6 +87,7 @@ async def _serve(settings: Settings, keeper: LivePlan[ShownPlan]) -> None:
         keeper.report(lambda state: note(**state.fields()), services.reloads.newest)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, keeper.ask)
         await stack.enter_async_context(keeper)
+        await stack.enter_async_context(delivering(settings, name, services.reader))
         server = await stack.enter_async_context(WebServer(services))
         if not settings.web.tokens:
             say("no one can log in yet; make a token with `gateway token NAME --scopes read,control`")

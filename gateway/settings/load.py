@@ -24,12 +24,13 @@ from gateway.settings.sections import Settings
 from gateway.settings.sip import TrunkSettings, trunk_mistakes
 from gateway.settings.sources import FALLBACKS, Given, SettingSources, add_secrets_of_folder, did_you_mean
 from gateway.settings.web import TokenSettings
+from gateway.settings.webhooks import WebhookEndpoint, webhook_mistakes
 
 SECRET_FIELDS = frozenset(
     {
         *("realtime.api_key", "realtime.url", "realtime.secrets_url", "realtime.headers", "realtime.proxy"),
         *("realtime.safety_key", "redis.url", "web.tokens", "api.token", "secrets", "edge.key"),
-        *("tracing.endpoint", "tracing.headers"),
+        *("tracing.endpoint", "tracing.headers", "webhooks.endpoints"),
     }
 )
 """Values that are or may hold a secret: no message repeats them."""
@@ -57,6 +58,7 @@ ENTRIES: Mapping[str, type[BaseModel]] = {
     "trunks": TrunkSettings,
     "prices": ModelPrices,
     "web.tokens": TokenSettings,
+    "webhooks.endpoints": WebhookEndpoint,
 }
 """What the entries of a mapping are made of, where they are more than a value."""
 
@@ -76,6 +78,7 @@ SOURCES = SettingSources(
         "privacy.routes": None,
         "realtime.sessions_max": None,
         "trunks": str.lower,
+        "webhooks.endpoints": str.lower,
     },
     fallbacks=FALLBACKS,
 )
@@ -117,7 +120,11 @@ def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | No
         return None
     is_edge = not settings.edge.start or settings.edge.inner_port > 0
     edge = is_edge or bool(settings.sip.edges) or settings.fleet.calls > 0
-    for name, message in trunk_mistakes(settings.sip, settings.trunks, settings.secrets, edge=edge):
+    mistakes = (
+        *trunk_mistakes(settings.sip, settings.trunks, settings.secrets, edge=edge),
+        *webhook_mistakes(settings.webhooks, settings.secrets),
+    )
+    for name, message in mistakes:
         place = next((found.place for at, found in given.items() if name == at or name.startswith(f"{at}.")), "default")
         problems.append(f"{place}: {name}: {message}")
     settings._origins.update({name: place for name, (_, place) in given.items()})

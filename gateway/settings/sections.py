@@ -41,6 +41,7 @@ from gateway.settings.sip import SipSettings, TrunkSettings
 from gateway.settings.sources import COMMAND_LINE
 from gateway.settings.tracing import TracingSettings
 from gateway.settings.web import WebSettings
+from gateway.settings.webhooks import WebhooksSettings
 
 
 class RealtimeSettings(Section):
@@ -250,6 +251,7 @@ class Settings(BaseModel):
     privacy: PrivacySettings = PrivacySettings()
     web: WebSettings = WebSettings()
     api: ApiSettings = ApiSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     fleet: FleetSettings = FleetSettings()
     tracing: TracingSettings = TracingSettings()
     edge: EdgeSettings = EdgeSettings()

@@ -17,7 +17,7 @@ from yarl import URL
 from gateway.dialplan.model.agent import Webhook
 from gateway.errors import ConfigError
 from gateway.tools.output import MAX_BYTES, ToolAnswer, failed, succeeded
-from gateway.tools.signing import sign
+from gateway.tools.signing import new_message_id, sign, signing_key
 
 MAX_CONNECTIONS = 100
 MAX_SECRET_BYTES = 4096
@@ -46,6 +46,7 @@ def headers_of(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> dict[str, 
     problems += [
         f"{'.'.join(path)}: {no_secret(name)}" for path, name in secrets_named(webhook) if name.lower() not in secrets
     ]
+    problems += [f"signed_with: {problem}" for problem in signature_problems(webhook, secrets)]
     if problems:
         raise ConfigError(*problems)
     return {name: _filled(template, secrets) for name, template in webhook.headers.items()}
@@ -54,11 +55,25 @@ def headers_of(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> dict[str, 
 def header_problems(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> Iterator[tuple[str, str]]:
     """Yield the headers that cannot be sent, each with why; secrets that are not there count as empty."""
     for name, template in webhook.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("gateway-"):
+        if (
+            not _HEADER_NAME.fullmatch(name)
+            or name.lower() in _OURS
+            or name.lower().startswith(("gateway-", "webhook-"))
+        ):
             yield name, "not a header of yours to set; leave it out"
         value = _filled(template, secrets)
         if "${" in _SECRET.sub("", template) or not value.isprintable() or not value.isascii():
             yield name, "no header can have this value; write ASCII text and ${NAME} for a secret"
+
+
+def signature_problems(webhook: Webhook, secrets: Mapping[str, SecretStr]) -> Iterator[str]:
+    """Yield why a secret cannot sign the webhook's requests; a secret that is not there is another matter."""
+    secret = secrets.get(webhook.signed_with.lower()) if webhook.signed_with is not None else None
+    if secret is not None:
+        try:
+            signing_key(secret)
+        except ValueError as error:
+            yield f"the secret {webhook.signed_with!r}: {error}"
 
 
 def secrets_named(webhook: Webhook) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -92,6 +107,22 @@ def _value_of(secrets: Mapping[str, SecretStr], name: str) -> str:
     return secret.get_secret_value() if secret else ""
 
 
+def http_session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """
+    Return a session for requests to places that an operator configured.
+
+    Cookies are not kept and proxy variables of the environment not obeyed; there is no limit of time, so the caller
+    sets one. Redirects are for the caller to refuse: ``allow_redirects=False``.
+    """
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        headers={"User-Agent": "sip-voice-gateway", "Accept": "application/json, text/*"},
+        trust_env=False,
+    )
+
+
 class WebhookClient:
     """
     The HTTP client of all webhooks of a worker: connections are kept and shared, cookies are not. Thread: loop.
@@ -105,13 +136,7 @@ class WebhookClient:
 
     async def open(self) -> None:
         """Get ready; nothing is connected yet."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # the tool's own limit counts
-            headers={"User-Agent": "sip-voice-gateway", "Accept": "application/json, text/*"},
-            trust_env=False,
-        )
+        self._session = http_session(aiohttp.TCPConnector(limit=MAX_CONNECTIONS))
 
     async def close(self) -> None:
         """Close all connections; safe more than once."""
@@ -159,7 +184,7 @@ class WebhookClient:
             sent["Content-Type"] = "application/json"
         if signing_secret is not None:
             signed = url.raw_path_qs.encode() if body is None else body
-            sent |= sign(signing_secret, signed, timestamp=int(time.time()))
+            sent |= sign(signing_secret, signed, message_id=new_message_id(), at=time.time())
         try:
             async with self._session.request(
                 webhook.method, url, data=body, headers=sent, allow_redirects=False

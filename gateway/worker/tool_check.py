@@ -15,7 +15,7 @@ from gateway.dialplan.read.parameters import parameter_mistakes, parameter_remar
 from gateway.errors import AgentRefused, ConfigError
 from gateway.tools.plugin import load_plugin
 from gateway.tools.runner import own_definitions
-from gateway.tools.webhook import header_problems, no_secret, secrets_named
+from gateway.tools.webhook import header_problems, no_secret, secrets_named, signature_problems
 from gateway.upstream.realtime.config import session_update
 
 MANY_TOOLS = 128
@@ -64,6 +64,8 @@ def _webhook_findings(webhook: Webhook, secrets: Secrets | None) -> Iterator[Fin
         yield Finding(("headers", name), problem)
     for path, secret in secrets_named(webhook):
         yield from _secret_findings(path, secret, secrets)
+    for problem in signature_problems(webhook, secrets or {}):
+        yield Finding(("signed_with",), problem)
     if webhook.url.username or webhook.url.password:
         yield Finding(("url",), "contains a user or password; use the header Authorization with ${NAME}")
 

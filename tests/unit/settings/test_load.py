@@ -95,6 +95,8 @@ def test_every_setting_can_be_given_as_a_variable(monkeypatch: pytest.MonkeyPatc
         "secrets": '{"crm": "s"}',
         "prices": '{"m": {"text_in": 1}}',
         "api.url": "http://localhost:1",
+        "webhooks.endpoints": '{"crm": {"url": "https://hooks.example.com/", "secret": "crm"}}',
+        "webhooks.allow_private": "10.0.0.0/8, fd12::/64",
         "cost.usd_per_day": "20",
         "cost.max_usd": "0.5",
         "log.level": "error",
