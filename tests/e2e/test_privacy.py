@@ -11,6 +11,8 @@ import pytest
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import SimulatorOptions
 from gateway.lab.simulator.script import Script
+from gateway.settings.sections import RedisSettings
+from gateway.store.erase import erase_caller
 from tests.rigs.house import House, MakeHouse
 from tests.rigs.redis_dump import dump_of
 from tests.rigs.sipp import Sipp
@@ -62,8 +64,8 @@ def named(step: str, caller: str) -> str:
     return step.replace("Call-ID: [call_id]", f"Call-ID: {caller}///[call_id]")  # SIPp skips what is before
 
 
-async def call(house: MakeHouse, folder: Path, caller: str, **settings: str) -> Left:
-    """Make a call in which the agent repeats the caller's number; return what it left."""
+async def call(house: MakeHouse, folder: Path, caller: str, *, erased: bool = False, **settings: str) -> Left:
+    """Make a call in which the agent repeats the caller's number; return what it left, once it was erased if asked."""
     files = folder / "files"
     words = f"Hello {DISPLAY.split()[0]}, your number is {SPOKEN}."
     script = Script.model_validate({"answers": [{"output": [{"say": words, "for_s": 1}]}]})
@@ -81,9 +83,25 @@ async def call(house: MakeHouse, folder: Path, caller: str, **settings: str) -> 
         if settings.get("GATEWAY_PRIVACY__MODE") != "counts":
             await here.ended_record()
             await until(lambda: len(list(files.rglob("*.pcap"))) == 1, what="the trace")
+        if erased:
+            await erase(here, files, caller)
         redis = dump_of(here.redis_url)
     left = {str(path.relative_to(files)): path.read_bytes() for path in files.rglob("*") if path.is_file()}
     return Left(redis, here.gateway.output, left)
+
+
+async def erase(here: House, files: Path, caller: str) -> None:
+    """Erase all that is kept of a caller; trying it first changes nothing."""
+    settings = RedisSettings.model_validate({"url": here.redis_url})
+    before = dump_of(here.redis_url)
+    for dry_run in (True, False):
+        found = await erase_caller(
+            settings, caller, recordings=files / "recordings", traces=files / "traces", dry_run=dry_run
+        )
+        assert (len(found.calls), found.records, found.cdrs, found.limits, len(found.files)) == (1, 1, 1, 1, 3)
+        assert found.events > 5
+        assert found.live == found.files_elsewhere == ()
+        assert not dry_run or "{gateway}:call:" in before
 
 
 def ended(here: House) -> bool:
@@ -124,3 +142,12 @@ async def test_nothing_but_counts_is_kept_where_that_is_what_is_asked_for(
     assert re.fullmatch(r"[^ ]+ {'call_id': '\w+', 'state': 'ended', 'privacy': 'counts', 'cdr': '-'}", mark), mark
     assert "{gateway}:totals:" in left.redis
     assert "end_reason" in left.log
+
+
+@pytest.mark.parametrize("caller", [f"+{NUMBER}", USER])
+async def test_nothing_of_a_person_is_left_once_it_was_erased(house: MakeHouse, tmp_path: Path, caller: str) -> None:
+    left = await call(house, tmp_path, caller, erased=True)
+    assert left.finds(NUMBER, USER, SPOKEN, NUMBER.removeprefix("49")) <= {"log"}
+    assert left.files == {}
+    assert "{gateway}:call:" not in left.redis
+    assert "{gateway}:totals:" in left.redis
