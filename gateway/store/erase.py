@@ -99,9 +99,10 @@ async def erase_caller(
     search = _Search(Person(number), key_of(settings.prefix, ""))
     async with _connected(settings) as redis:
         await search.run(redis)
-        delete = partial(_delete_files, sorted(search.files), recordings, traces, dry_run=dry_run)
-        files, elsewhere = await run_in_pool(delete)
-        if not dry_run:
+    delete = partial(_delete_files, sorted(search.files), recordings, traces, dry_run=dry_run)
+    files, elsewhere = await run_in_pool(delete)
+    if not dry_run:
+        async with _connected(settings) as redis:
             for words, arguments in search.removals():
                 for start in range(0, len(arguments), AT_ONCE):
                     await ask(redis, *words, *arguments[start : start + AT_ONCE])

@@ -198,3 +198,19 @@ async def test_a_redis_that_is_away_is_said_to_be(kept: Kept, tmp_path: Path) ->
     nobody = RedisSettings.model_validate({"url": f"unix://{tmp_path}/nobody.sock"})
     with pytest.raises(StoreError, match="does not answer"):
         await erase_caller(nobody, NUMBER, recordings=kept.recordings, traces=kept.traces)
+
+
+async def test_a_file_that_cannot_be_deleted_keeps_what_is_known_of_it(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    kept.call("a1", caller=NUMBER)
+    before = kept.dump()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        with pytest.raises(PermissionError):
+            await kept.erase(NUMBER)
+    assert kept.dump() == before
+    assert (await kept.erase(NUMBER)).calls == ("a1",)
