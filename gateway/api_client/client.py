@@ -12,6 +12,8 @@ import json
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
+from http.client import responses
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 from urllib.parse import quote
@@ -153,8 +155,7 @@ class Api:
                 method, path, params=given, json=body, headers=dict(headers or {}), timeout=limit_s
             ) as response:
                 if response.status_code >= 400:
-                    response.read()
-                    raise refusal(response)
+                    raise refusal(response.status_code, response.read())
                 yield response
         except httpx.TransportError as error:
             raise NoApi(no_api(self.place, error)) from None
@@ -186,20 +187,20 @@ def parsed_events(lines: Iterator[str]) -> Iterator[ServerEvent]:
             fields = {}
 
 
-def refusal(response: httpx.Response) -> ApiRefused:
-    """Return the error that an answer is, in the API's own words where it has some."""
+def refusal(status: int, body: bytes) -> ApiRefused:
+    """Return the error that an answer is, in the API's own words where it has some (RFC 9457)."""
+    phrase = responses.get(status, "unknown status")
     try:
-        problem = response.json()
+        problem = json.loads(body)
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        text = " ".join(response.text.split())[:_LONGEST_PLAIN_TEXT]
-        return ApiRefused(response.status_code, "", f"{response.status_code} {response.reason_phrase}: {text}")
-    words = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
-    text = ": ".join(words) or f"{response.status_code} {response.reason_phrase}"
-    if response.status_code == 401:
+        text = " ".join(body.decode(errors="replace").split())[:_LONGEST_PLAIN_TEXT]
+        return ApiRefused(status, "", f"{status} {phrase}: {text}")
+    text = ": ".join(str(problem[name]) for name in ("title", "detail") if problem.get(name)) or f"{status} {phrase}"
+    if status == HTTPStatus.UNAUTHORIZED:
         text += ". Give a token in GATEWAY_API__TOKEN; `gateway token NAME` makes one"
-    return ApiRefused(response.status_code, str(problem.get("code", "")), text)
+    return ApiRefused(status, str(problem.get("code", "")), text)
 
 
 def no_api(place: ApiPlace, error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from gateway.api_client.client import ApiRefused, NoApi, no_api
+from gateway.api_client.client import NoApi, no_api, refusal
 from gateway.api_client.place import ApiPlace
 
 WAV_RATE_HZ = 8000
@@ -47,7 +47,7 @@ def heard(place: ApiPlace, call_id: str, *, limit_s: float) -> Iterator[bytes]:
         with connect(url, additional_headers=headers, ssl=tls, proxy=None, open_timeout=_OPEN_LIMIT_S) as socket:
             yield from in_time((message for message in socket if isinstance(message, bytes)), limit_ms=limit_s * 1000)
     except InvalidStatus as error:
-        raise ApiRefused(error.response.status_code, "", _words(error.response.status_code)) from None
+        raise refusal(error.response.status_code, bytes(error.response.body or b"")) from None
     except ConnectionClosed as closed:
         reason = closed.rcvd.reason if closed.rcvd is not None else ""
         raise NoApi(f"the API broke off: {reason or closed}") from None
@@ -94,15 +94,3 @@ def wav_header(frames: int | None = None) -> bytes:
             struct.pack("<I", length),
         )
     )
-
-
-def _words(status: int) -> str:
-    match status:
-        case 401:
-            return "the API does not know this token; give one in GATEWAY_API__TOKEN, `gateway token NAME` makes one"
-        case 403:
-            return "this token may not listen to calls; it needs the scope control"
-        case 404:
-            return "there is no such live call; `gateway calls` shows them"
-        case _:
-            return f"the API answered {status}"

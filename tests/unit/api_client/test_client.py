@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import httpx
+import json
+
 import pytest
 
 from gateway.api_client.client import ServerEvent, parsed_events, refusal
@@ -24,16 +25,16 @@ def test_an_event_that_breaks_off_is_none() -> None:
 
 def test_a_refusal_says_what_the_problem_details_say() -> None:
     problem = {"title": "Conflict", "detail": "the call has no agent at the moment", "code": "refused"}
-    error = refusal(httpx.Response(409, json=problem))
+    error = refusal(409, json.dumps(problem).encode())
     assert (error.status, error.code, str(error)) == (409, "refused", "Conflict: the call has no agent at the moment")
 
 
 def test_who_is_not_known_learns_where_tokens_come_from() -> None:
-    error = refusal(httpx.Response(401, json={"title": "Unauthorized", "code": "unauthorized"}))
+    error = refusal(401, b'{"title": "Unauthorized", "code": "unauthorized"}')
     assert str(error) == "Unauthorized. Give a token in GATEWAY_API__TOKEN; `gateway token NAME` makes one"
 
 
 def test_what_is_no_api_is_shown_in_a_short_excerpt() -> None:
-    error = refusal(httpx.Response(502, text="<h1>Bad\n gateway</h1>" + 1000 * "x"))
+    error = refusal(502, b"<h1>Bad\n gateway</h1>" + 1000 * b"x")
     assert str(error).startswith("502 Bad Gateway: <h1>Bad gateway</h1>xxx")
     assert len(str(error)) < 400
