@@ -27,18 +27,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
 from pydantic_core import MultiHostUrl
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import StoreError
 from gateway.settings.sections import RedisSettings
@@ -49,8 +48,8 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
 CANCEL_AGAIN_S = 0.5
 AWAY = (RedisError, OSError, EOFError, TimeoutError)
 PORT, SENTINEL_PORT = 6379, 26379
-_ELSEWHERE = ("READONLY", "MOVED", "ASK ", "CLUSTERDOWN", "MASTERDOWN", "LOADING")
-"""Words in errors of a server that is not, or not yet, the one to ask. Scripts wrap them in text of their own."""
+_ELSEWHERE = (AskError, ReadOnlyError, ClusterDownError)
+"""Errors of a server that is not the one to ask: the slot moved, it was demoted, its cluster is not whole."""
 
 
 def connect(settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S, text: bool = True) -> Redis:
@@ -75,14 +74,16 @@ def connect(settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S,
     tls = url.scheme.startswith("rediss")
     if tls and settings.ca_file is not None:
         options["ssl_ca_certs"] = str(settings.ca_file)
+    asking = {**options, "decode_responses": True, "socket_timeout": COMMAND_LIMIT_S, "ssl": tls}
+    found: _Where
     if url.scheme.endswith("+sentinel"):
-        return _by_sentinels(url, options, tls=tls)
-    if url.scheme.endswith("+cluster"):
-        nodes = _Nodes(_places(url, PORT), key_slot(settings.prefix.encode()), _login(url) | options, tls=tls)
-        kind = _SlotConnectionOverTls if tls else _SlotConnection
-        pool: dict[str, Any] = {**_login(url), **options}
-        return Redis.from_pool(ConnectionPool(connection_class=kind, nodes=nodes, **pool))
-    return Redis.from_url(str(url), **options)
+        found = _sentinels(url, asking)
+    elif url.scheme.endswith("+cluster"):
+        found = _Nodes(_places(url, PORT), key_slot(settings.prefix.encode()), asking | _login(url))
+    else:
+        return Redis.from_url(str(url), **options)
+    talking: dict[str, Any] = {**options, **_login(url), "db": _database(url), "where": found}
+    return Redis.from_pool(ConnectionPool(connection_class=_FoundOverTls if tls else _Found, **talking))
 
 
 async def ask(redis: Redis, *words: str) -> Any:
@@ -90,7 +91,8 @@ async def ask(redis: Redis, *words: str) -> Any:
     try:
         return await redis.execute_command(*words)  # type: ignore[no-untyped-call]
     except ResponseError as error:
-        if any(word in str(error) for word in _ELSEWHERE):
+        # Before version 7 what a script runs into comes inside a text of the script's own.
+        if isinstance(error, _ELSEWHERE) or "READONLY" in str(error):
             await redis.connection_pool.disconnect(inuse_connections=False)
         raise
 
@@ -152,19 +154,47 @@ def _login(url: MultiHostUrl) -> dict[str, str]:
     return {name: unquote(value) for name, value in given.items() if value}
 
 
-def _by_sentinels(url: MultiHostUrl, options: Mapping[str, Any], *, tls: bool) -> Redis:
-    """Return a client of the master that Sentinels name: path ``/{master}/{database}``, their own login as a query."""
-    _, master, *database = (url.path or "/").split("/")
-    query = {name: values[-1] for name, values in parse_qs(url.query or "").items()}
-    own = {name.removeprefix("sentinel_"): value for name, value in query.items() if name.startswith("sentinel_")}
-    secure = {name: value for name, value in options.items() if name.startswith("ssl_")} | {"ssl": tls}
-    limits = {name: options[name] for name in ("socket_connect_timeout", "retry")}
-    asking = {**own, **secure, **limits, "socket_timeout": COMMAND_LIMIT_S, "decode_responses": True}
-    sentinels = Sentinel(_places(url, SENTINEL_PORT), sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    number = int(database[0]) if database and database[0] else 0
-    talking: dict[str, Any] = {**_login(url), **options, **secure, "db": number}
-    found: Redis = sentinels.master_for(unquote(master), **talking)
-    return found
+def _database(url: MultiHostUrl) -> int:
+    last = (url.path or "").rpartition("/")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+class _Where(Protocol):
+    """Knows who can say where the server is."""
+
+    async def find(self) -> tuple[str, int]:
+        """Return host and port. Raises redis-py's ``ConnectionError`` when nobody answers."""
+
+
+class _Sentinels:
+    """
+    The Sentinels that know a master.
+
+    Args:
+        places: their addresses.
+        master: its name.
+        options: how to connect to them.
+    """
+
+    def __init__(self, places: list[tuple[str, int]], master: str, options: Mapping[str, Any]) -> None:
+        self._places = places
+        self._master = master
+        self._options = options
+
+    async def find(self) -> tuple[str, int]:
+        """Ask one Sentinel after the other; the one that answered is asked first next time."""
+        fault: BaseException | None = None
+        for place in list(self._places):
+            try:
+                answer = await _ask_once(place, self._options, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
+            except AWAY as error:
+                fault = error
+                continue
+            if answer:
+                self._places = [place, *(other for other in self._places if other != place)]
+                return str(answer[0]), int(answer[1])
+        told = in_words(fault) if fault else f"they know no master {self._master}"
+        raise RedisConnectionError(f"no Sentinel names the master: {told}")
 
 
 class _Nodes:
@@ -174,48 +204,56 @@ class _Nodes:
     Args:
         places: addresses to begin with.
         slot: the gateway's.
-        options: how to connect.
-        tls: whether to.
+        options: how to connect to them.
     """
 
-    def __init__(self, places: list[tuple[str, int]], slot: int, options: Mapping[str, Any], *, tls: bool) -> None:
+    def __init__(self, places: list[tuple[str, int]], slot: int, options: Mapping[str, Any]) -> None:
         self._begin = places
         self._known: list[tuple[str, int]] = []
         self._slot = slot
-        self._options = {**options, "socket_timeout": COMMAND_LIMIT_S, "ssl": tls}
+        self._options = options
 
-    async def owner(self) -> tuple[str, int]:
-        """Ask one node after the other. Raises redis-py's ``ConnectionError`` when none of them knows."""
+    async def find(self) -> tuple[str, int]:
+        """Ask one node after the other who has the slot."""
         fault: BaseException | None = None
         for host, port in dict.fromkeys((*self._known, *self._begin)):
             try:
-                async with asyncio.timeout(COMMAND_LIMIT_S), Redis(host=host, port=port, **self._options) as node:
-                    ranges = await ask(node, "CLUSTER", "SLOTS")
+                ranges = await _ask_once((host, port), self._options, "CLUSTER", "SLOTS")
             except AWAY as error:
                 fault = error
                 continue
-            found = [nodes for first, last, *nodes in ranges if first <= self._slot <= last]
             # A node that does not know its own address leaves it empty.
-            self._known = [(address or host, own_port) for _, _, *nodes in ranges for address, own_port, *_ in nodes]
-            if found:
-                address, own_port = found[0][0][:2]
-                return address or host, own_port
-        raise RedisConnectionError(
-            f"no node of the cluster answers ({in_words(fault)})" if fault else f"no node has slot {self._slot}"
-        )
+            self._known = [(node[0] or host, node[1]) for _, _, *nodes in ranges for node in nodes]
+            for first, last, master, *_ in ranges:
+                if first <= self._slot <= last:
+                    return master[0] or host, master[1]
+        told = in_words(fault) if fault else f"nobody has slot {self._slot}"
+        raise RedisConnectionError(f"no node of the cluster has the keys: {told}")
 
 
-class _SlotConnection(Connection):
-    """A connection to the node that has the slot, looked for each time it connects."""
+async def _ask_once(place: tuple[str, int], options: Mapping[str, Any], *words: str) -> Any:
+    async with asyncio.timeout(COMMAND_LIMIT_S), Redis(host=place[0], port=place[1], **options) as redis:
+        return await ask(redis, *words)
 
-    def __init__(self, *, nodes: _Nodes, **options: Any) -> None:
-        self._nodes = nodes
+
+def _sentinels(url: MultiHostUrl, options: Mapping[str, Any]) -> _Sentinels:
+    """Return those of a URL: its path is ``/{master}/{database}``, a login of their own is in the query."""
+    query = {name: values[-1] for name, values in parse_qs(url.query or "").items()}
+    login = {name: query[f"sentinel_{name}"] for name in ("username", "password") if f"sentinel_{name}" in query}
+    return _Sentinels(_places(url, SENTINEL_PORT), unquote((url.path or "/").split("/")[1]), {**options, **login})
+
+
+class _Found(Connection):
+    """A connection to a server that is looked for each time it connects."""
+
+    def __init__(self, *, where: _Where, **options: Any) -> None:
+        self._where = where
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        self.host, self.port = await self._nodes.owner()
+        self.host, self.port = await self._where.find()
         await super()._connect()  # type: ignore[no-untyped-call]
 
 
-class _SlotConnectionOverTls(_SlotConnection, SSLConnection):
+class _FoundOverTls(_Found, SSLConnection):
     pass
