@@ -123,4 +123,5 @@ def _services(
         minter=minter,
         recordings=settings.recording.folder,
         traces=settings.sip.trace_folder,
+        sessions_max=settings.realtime.sessions_max,
     )

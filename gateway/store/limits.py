@@ -391,6 +391,11 @@ class RedisLimits:
         return (mark, *(key for name, _ in limits.scopes for key in pairs[name]))
 
 
+def live_key(prefix: str, route: str) -> str:
+    """Return the key of the set of a route's live calls: id -> until when it is live, ms on Redis's clock."""
+    return key_of(prefix, "limits", _quoted(route), "live")
+
+
 def hashed(caller: str) -> str:
     """Return what stands for a caller in keys."""
     return hashlib.blake2b(caller.encode(errors="backslashreplace"), digest_size=16).hexdigest()

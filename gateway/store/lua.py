@@ -184,6 +184,7 @@ local function reap(id)
   end
   reaped[#reaped + 1] = {id, flat.worker or '', flat.direction or ''}
   for _, booked in ipairs({id, id .. ':line'}) do give_back(booked, whole((tonumber(flat.cost_usd) or 0) * 1000000)) end
+  for agent = 1, 9 do give_back(id .. ':session:' .. agent, 0) end
 end
 local of_worker = LIVE .. ':worker:' .. ARGV[8]
 local ids = ARGV[8] ~= '' and redis.call('SMEMBERS', of_worker)
@@ -336,6 +337,14 @@ while i <= #ARGV do
   if message ~= '' then redis.call('PUBLISH', ARGV[2], message) end
   i = i + 3 + words
 end
+"""
+
+# KEYS: sets of live calls (limits). Answers how many places of each are taken now.
+PLACES_TAKEN = """
+local time, found = redis.call('TIME'), {}
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i, key in ipairs(KEYS) do found[i] = redis.call('ZCOUNT', key, '(' .. string.format('%.0f', now), '+inf') end
+return found
 """
 
 # KEYS[1] the set that names the hashes of workers. Answers them as JSON, a list of flat lists of names and values: one

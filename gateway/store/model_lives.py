@@ -20,6 +20,11 @@ TRY_AGAIN_S = 3600
 KEPT_S = 3 * 86_400
 
 
+def session_route(model: str) -> str:
+    """Return the name, in the place of a route, under which the sessions of a model are counted (``limits.py``)."""
+    return f"model:{model}"  # no name of a route has a colon
+
+
 class Runner(Protocol):
     """Runs a script in Redis: ``RedisCallStore``."""
 
@@ -51,11 +56,6 @@ async def write_lives(store: Runner, prefix: str, lives: Sequence[ModelLife], *,
     keys = [key_of(prefix, "models"), _lease(prefix, [each.model for each in lives])]
     words = [word for each in lives for word in (each.model, each.to_json())]
     await store.run(_WRITE, keys, [str(KEPT_S), str(again_s), *words])
-
-
-async def read_lives(store: Runner, prefix: str) -> list[ModelLife]:
-    """Return what is known of the models, by name; empty before the first look-up. Raises ``StoreError``."""
-    return lives_in(await store.run("return redis.call('HVALS', KEYS[1])", [key_of(prefix, "models")], []))
 
 
 def lives_in(texts: Iterable[str]) -> list[ModelLife]:

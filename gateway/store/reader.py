@@ -36,8 +36,9 @@ from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.store.connection import AWAY, COMMAND_LIMIT_S, ask, connect, entries_of, in_words, reading, whole_ms
 from gateway.store.keys import key_of
-from gateway.store.lua import CDRS, RECORDS, WORKERS
-from gateway.store.model_lives import lives_in
+from gateway.store.limits import live_key
+from gateway.store.lua import CDRS, PLACES_TAKEN, RECORDS, WORKERS
+from gateway.store.model_lives import lives_in, session_route
 from gateway.store.record import CallRecord, readable
 from gateway.store.registry import RegisteredWorker, names_key, read_answer
 from gateway.store.worker_states import Kind, read_states
@@ -339,6 +340,15 @@ class CallReader:
     async def upstreams(self) -> list[dict[str, str]]:
         """Return how every worker found the models' services, as noted by ``RedisCallStore.note_upstream``."""
         return await self._states("upstream")
+
+    async def sessions(self, models: Sequence[str]) -> dict[str, int]:
+        """Return how many sessions these models have now, over all workers; 0 where they are not limited."""
+        if not models:
+            return {}
+        keys = [live_key(self._settings.prefix, session_route(model)) for model in models]
+        async with self._reading():
+            numbers = await self._ask("EVAL", PLACES_TAKEN, str(len(keys)), *keys)
+        return dict(zip(models, map(int, numbers), strict=True))
 
     async def _states(self, kind: Kind) -> list[dict[str, str]]:
         async with self._reading():

@@ -33,12 +33,24 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from gateway.store.registry import own_version
-from gateway.web import call_files, calls, catalog, control, dialplans, health, listen, secrets, session, workers
+from gateway.web import (
+    call_files,
+    calls,
+    catalog,
+    control,
+    dialplans,
+    health,
+    listen,
+    models,
+    secrets,
+    session,
+    workers,
+)
 from gateway.web.errors import Problem, answer_errors, problem_responses
 from gateway.web.page import mount_page
 from gateway.web.services import Services
 
-SUBJECTS = (health, session, calls, call_files, listen, control, workers, dialplans, secrets, catalog)
+SUBJECTS = (health, session, calls, call_files, listen, control, workers, models, dialplans, secrets, catalog)
 ANYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
 """Errors that any endpoint may answer with."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -54,6 +55,7 @@ class Services:
         reloads: has dialplans loaded.
         dialplan: the plan in force, and the path it is loaded from.
         minter: open; None when there is no API key.
+        sessions_max: model -> the most sessions at once.
         recordings, traces: folders that files of calls may be served from.
         stopping: set when the server is about to stop, so that streams end.
     """
@@ -73,6 +75,7 @@ class Services:
     minter: SecretMinter | None
     recordings: Path
     traces: Path
+    sessions_max: Mapping[str, int] = field(default_factory=dict)
     strangers: Strangers = field(default_factory=Strangers)
     streams: StreamSlots = field(default_factory=StreamSlots)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -124,7 +124,8 @@ class CallBuilder:
         else:
             facts = {"from": asked.target, "to": asked.caller_id, "caller": asked.target, "called": asked.caller_id}
         line.playout.use_filler(plan.fillers[agent_name])
-        place = self._place(asked.call_id, profile)
+        line.agents += 1
+        place = self._place(asked.call_id, line.agents, profile)
         connector = RealtimeConnector(
             call_id=asked.call_id,
             settings=settings.realtime,
@@ -158,9 +159,9 @@ class CallBuilder:
         price = partial(self._cost, place, profile.transcription)
         return AgentSetup(agent, routed, tools, price, may_record=profile.recording.mode != "off")
 
-    def _place(self, call_id: CallId, profile: AgentProfile) -> LimitedPlace:
+    def _place(self, call_id: CallId, number: int, profile: AgentProfile) -> LimitedPlace:
         most = self._settings.realtime.sessions_max
-        return LimitedPlace(call_id, profile.talking_models(), most, self._gate, self._store, time.time)
+        return LimitedPlace(call_id, number, profile.talking_models(), most, self._gate, self._store, time.time)
 
     def _cost(self, place: LimitedPlace, transcription: str | None, used: Mapping[str, int | float]) -> float | None:
         """Return what an agent's tokens cost; its model is known once it has a session."""

@@ -2,22 +2,23 @@
 The place of one agent among the sessions of its model, counted over all workers that share a Redis.
 
 A place is booked like a call of a limited route (``store/limits.py``), under the route ``model:NAME``: in one atomic
-step, renewed by the worker's heartbeat, free when the agent closes or its worker dies, and admitted while Redis is
-away. It is taken before the agent's first session is opened and kept until the agent closes, so a session that is
-replaced, or lost and found again, counts once. Where the agent's model is full its ``when_full.model`` is asked for.
+step, renewed by the worker's heartbeat, free when the agent closes or the call of a lost worker is ended, and admitted
+while Redis is away. It is taken before the agent's first session is opened and kept until the agent closes, so a
+session that is replaced, or lost and found again, counts once. Where the agent's model is full, its
+``when_full.model`` is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from secrets import token_hex
 from typing import Protocol
 
 from gateway.call.ports import SessionStore
 from gateway.errors import SessionsFull
 from gateway.ids import CallId
 from gateway.store.limits import Caps, RouteAdmission, RouteLimits
+from gateway.store.model_lives import session_route
 
 Now = Callable[[], float]
 
@@ -32,17 +33,13 @@ class Gate(Protocol):
         """Free a place."""
 
 
-def session_route(model: str) -> str:
-    """Return the name, in the place of a route, under which the sessions of a model are counted."""
-    return f"model:{model}"  # no name of a route has a colon
-
-
 class LimitedPlace:
     """
     A ``SessionPlace`` of one agent. Thread: loop.
 
     Args:
         call_id: our id of the call.
+        number: of the agent among those of the call, from 1.
         wanted: models that may speak, the first choice first.
         most: model -> the most sessions at once; one that is not there has no limit.
         gate: counts.
@@ -56,6 +53,7 @@ class LimitedPlace:
     def __init__(
         self,
         call_id: CallId,
+        number: int,
         wanted: Sequence[str],
         most: Mapping[str, int],
         gate: Gate,
@@ -63,7 +61,7 @@ class LimitedPlace:
         now: Now,
     ) -> None:
         self._call_id = call_id
-        self._id = CallId(f"{call_id}:session:{token_hex(4)}")
+        self._id = CallId(f"{call_id}:session:{number}")
         self._wanted = tuple(wanted)
         self._most = most
         self._gate = gate

@@ -87,6 +87,7 @@ class PhoneSide:
         playout: speech and sounds on their way to the caller.
         recorder: None when nothing of the call may be recorded.
         route: name of the route that decided about the call; empty for a call that we place.
+        agents: how many agents have been made for it.
     """
 
     leg: SipLeg
@@ -94,6 +95,7 @@ class PhoneSide:
     playout: PlayoutBuffer
     recorder: Recorder | None = None
     route: str = ""
+    agents: int = 0
 
 
 class Builder(Protocol):

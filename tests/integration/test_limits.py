@@ -453,7 +453,7 @@ async def test_what_was_spent_while_redis_was_away_is_counted_when_it_is_back(re
         assert hash_of(redis)["micro"] == 950_000
 
 
-async def test_what_a_dead_worker_had_booked_stays_counted(redis: RedisServer) -> None:
+async def test_what_a_dead_worker_had_booked_stays_counted_until_its_calls_are_ended(redis: RedisServer) -> None:
     async with opened(redis.settings()) as desk, opened(redis.settings(), "w2") as other:
         await desk.ask(MONEY, "a")
         desk.limits.spend("a", 0.1, Purse())

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 import structlog
 
-from gateway.cost.model_life import Listed, lives_of
+from gateway.cost.model_life import Listed, ModelLife, lives_of
 from gateway.dialplan.model.plan import Dialplan
 from gateway.errors import AgentError, AgentLost, AgentRefused, WireError
 from gateway.free_port import free_port
+from gateway.ids import CallId
 from gateway.lab.simulator import Simulator, SimulatorOptions
 from gateway.settings.sections import RealtimeSettings
 from gateway.store.calls import RedisCallStore
-from gateway.store.model_lives import TRY_AGAIN_S, read_lives
+from gateway.store.limits import RedisLimits
+from gateway.store.model_lives import TRY_AGAIN_S
+from gateway.store.reader import CallReader
 from gateway.upstream.realtime.access.models import list_models
 from gateway.worker.model_watch import ModelWatch
+from gateway.worker.session_place import LimitedPlace
 from tests.rigs.redis_server import RedisServer
+from tests.rigs.web_api import problem, serving
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +60,11 @@ async def opened(redis: RedisServer, worker: str) -> AsyncIterator[RedisCallStor
         yield store
     finally:
         await store.close(limit_s=0.5)
+
+
+async def read_lives(redis: RedisServer) -> list[ModelLife]:
+    async with CallReader(redis.settings()) as reader:
+        return await reader.models()
 
 
 class Service:
@@ -115,7 +127,7 @@ async def test_one_worker_of_all_looks_up_and_all_see_what_it_found(redis: Redis
         (told,) = logs
         assert (told["event"], told["log_level"]) == ("model_retires", "warning")
         assert (told["model"], told["shutdown_date"], told["days_left"]) == (MODEL, str(SOON), 30)
-        (life,) = await read_lives(two, "gateway")
+        (life,) = await read_lives(redis)
         assert (life.model, life.shutdown_date, life.source, life.agents) == (MODEL, SOON, "service", ("front",))
         assert await watch(two, service.ask).look() == []
 
@@ -126,7 +138,7 @@ async def test_a_plan_with_other_models_is_looked_up_at_once(redis: RedisServer)
         await watch(store, service.ask).look()
         await watch(store, service.ask, "gpt-realtime").look()
         assert service.asked == 2
-        assert [life.model for life in await read_lives(store, "gateway")] == ["gpt-realtime"]
+        assert [life.model for life in await read_lives(redis)] == ["gpt-realtime"]
 
 
 async def test_where_the_service_cannot_be_asked_the_dates_that_ship_are_known_and_it_is_asked_again(
@@ -135,16 +147,37 @@ async def test_where_the_service_cannot_be_asked_the_dates_that_ship_are_known_a
     service = Service(AgentLost("no way"))
     async with opened(redis, "w1") as store:
         await watch(store, service.ask, "gpt-realtime").look()
-        lives = await read_lives(store, "gateway")
+        lives = await read_lives(redis)
         assert lives == lives_of({"gpt-realtime": ("front",)}, None, 0)
         assert lives[0].shutdown_date == date(2027, 1, 20)
         (lease,) = filter(lambda key: ":looked_up:" in key, redis.keys())
         assert redis.ttl_s(lease) <= TRY_AGAIN_S
 
 
+async def test_the_api_tells_the_models_with_their_sessions(redis: RedisServer, tmp_path: Path) -> None:
+    realtime = RealtimeSettings.model_validate({"sessions_max": {MODEL: 2, "another": 9}})
+    async with serving(redis, tmp_path, realtime=realtime) as api, opened(redis, "w1") as store:
+        assert (await api.ask("GET", "/v1/models", token="read")).json() == {"models": []}
+        await watch(store, Service({MODEL: SOON}).ask).look()
+        async with RedisLimits(store, redis.settings(), admit_limit_s=10) as limits:
+            place = LimitedPlace(CallId("c1"), 1, [MODEL], realtime.sessions_max, limits, store, time.time)
+            await place.take()
+            (told,) = (await api.ask("GET", "/v1/models", token="read")).json()["models"]
+            assert told.pop("looked_up_at") == pytest.approx(time.time(), abs=60)
+            assert told == {
+                "model": MODEL,
+                "agents": ["front"],
+                "shutdown_date": str(SOON),
+                "source": "service",
+                "sessions": 1,
+                "sessions_max": 2,
+            }
+            place.give_back()
+        assert problem(await api.ask("GET", "/v1/models", token="dial"))[0] == 403
+
+
 async def test_what_is_no_life_in_redis_is_passed_over(redis: RedisServer) -> None:
-    async with opened(redis, "w1") as store:
-        assert await read_lives(store, "gateway") == []
-        with redis.client() as client:
-            client.hset("{gateway}:models", "m", "not ours")
-        assert await read_lives(store, "gateway") == []
+    assert await read_lives(redis) == []
+    with redis.client() as client:
+        client.hset("{gateway}:models", "m", "not ours")
+    assert await read_lives(redis) == []

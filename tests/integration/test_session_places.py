@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.errors import SessionsFull
-from gateway.ids import new_call_id
+from gateway.ids import CallId, new_call_id
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import end_task
@@ -43,9 +43,11 @@ async def worker(settings: RedisSettings, name: str) -> AsyncIterator[tuple[Redi
         await store.close(limit_s=0.5)
 
 
-def place(opened: tuple[RedisCallStore, RedisLimits], *wanted: str) -> LimitedPlace:
+def place(opened: tuple[RedisCallStore, RedisLimits], *wanted: str, call: str = "") -> LimitedPlace:
     store, limits = opened
-    return LimitedPlace(new_call_id(time.time_ns()), wanted or ("big", "small"), MOST, limits, store, time.time)
+    return LimitedPlace(
+        CallId(call or new_call_id(time.time_ns())), 1, wanted or ("big", "small"), MOST, limits, store, time.time
+    )
 
 
 async def taken(mine: LimitedPlace) -> str:
@@ -90,6 +92,25 @@ async def test_the_places_of_a_dead_worker_are_free_again(redis: RedisServer) ->
             mine.give_back()
             assert time.monotonic() < began + 40
             await asyncio.sleep(0.1)
+
+
+async def test_the_places_of_a_lost_workers_calls_are_given_back_with_their_records(redis: RedisServer) -> None:
+    settings = redis.settings(expiry_s=60)
+    async with worker(settings, "w2") as two, worker(settings, "w1") as one:
+        mine = [place(one, "small", call=f"c{number}") for number in range(3)]
+        for number, each in enumerate(mine):
+            one[0].note(CallId(f"c{number}"), "active", state="active", direction="inbound", answered_at=1.0)
+            await each.take()
+        await until(lambda: not one[0].backlog)
+        await until(lambda: in_use(redis, "small") == 3)
+        assert await taken(place(two, "small")) == "none"
+        for task in (one[0]._task, one[1]._task):
+            assert task is not None
+            await end_task(task)
+        one[1]._live.clear()
+        assert sorted(await two[0].reap_calls_of("w1")) == ["c0", "c1", "c2"]
+        assert in_use(redis, "small") == 0
+        assert await taken(place(two, "small")) == "small"
 
 
 async def test_without_redis_every_agent_has_its_first_choice(redis: RedisServer) -> None:

@@ -129,6 +129,7 @@ async def serving(
             minter=minter,
             recordings=folder / "recordings",
             traces=folder / "traces",
+            sessions_max={} if realtime is None else realtime.sessions_max,
         )
         async with WebServer(services) as server, httpx.AsyncClient(base_url=server.url, timeout=40) as http:
             yield WebApi(http, services, server.url)

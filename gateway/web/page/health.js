@@ -54,12 +54,12 @@ function drawModels(models) {
   const columns = [["Model", "who"], ["Retires", ""], ["Agents", ""], ["Sessions", "num"]];
   const today = Date.now() / 86_400_000;
   return table("Models", columns, models.map((model) => {
-    const day = model.shutdown_date ?? model.retires;
+    const day = model.shutdown_date;
     const left = day ? Math.floor(Date.parse(day) / 86_400_000 - today) : null;
     const told = left === null ? "no date announced" : left < 0 ? [pill("retired", "bad"), ` ${day}`] : [pill(`in ${left} days`, left < SOON_DAYS ? "warn" : ""), ` ${day}`];
-    const agents = Array.isArray(model.agents) ? model.agents.join(", ") : model.agents ?? "";
-    const sessions = isKnown(model.sessions) ? `${count(model.sessions)}${isKnown(model.cap ?? model.max_sessions) ? ` of ${model.cap ?? model.max_sessions}` : ""}` : "-";
-    return row(columns, [el("span", { class: "who-link" }, model.model ?? model.name), el("span", {}, told, model.replacement ? ` use ${model.replacement}` : ""), agents, sessions]);
+    const agents = model.agents.join(", ");
+    const sessions = isKnown(model.sessions) ? `${count(model.sessions)}${isKnown(model.sessions_max) ? ` of ${model.sessions_max}` : ""}` : "-";
+    return row(columns, [el("span", { class: "who-link" }, model.model), el("span", {}, told), agents, sessions]);
   }));
 }
 

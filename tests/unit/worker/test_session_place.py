@@ -33,8 +33,8 @@ class Gate:
         self.released.append(call_id)
 
 
-def place(gate: Gate, *wanted: str, store: FakeStore | None = None, **most: int) -> LimitedPlace:
-    return LimitedPlace(CALL, wanted, most, gate, store or FakeStore(), lambda: 0.0)
+def place(gate: Gate, *wanted: str, number: int = 1, store: FakeStore | None = None, **most: int) -> LimitedPlace:
+    return LimitedPlace(CALL, number, wanted, most, gate, store or FakeStore(), lambda: 0.0)
 
 
 async def test_a_model_without_a_limit_is_not_counted() -> None:
@@ -54,13 +54,12 @@ async def test_a_place_is_taken_once_however_often_a_session_is_opened() -> None
 
 async def test_two_agents_of_a_call_have_places_of_their_own() -> None:
     gate = Gate(a=2)
-    first, second = place(gate, "a", a=2), place(gate, "a", a=2)
+    first, second = place(gate, "a", a=2), place(gate, "a", number=2, a=2)
     await first.take()
     await second.take()
     first.give_back()
     second.give_back()
-    assert len(set(gate.released)) == 2
-    assert all(released.startswith("call:session:") for released in gate.released)
+    assert gate.released == ["call:session:1", "call:session:2"]
 
 
 async def test_where_a_model_is_full_the_other_one_speaks() -> None:
