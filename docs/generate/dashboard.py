@@ -187,8 +187,8 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel("Webhooks, per minute", {_minute("gateway_webhooks_total", "result"): "{{result}}"}),
             Panel(
-                "Webhooks that wait, dead letters",
-                {"max(gateway_webhook_backlog_entries)": "wait", "max(gateway_webhook_dead_entries)": "dead letters"},
+                "Dead letters of webhooks",
+                {"max(gateway_webhook_dead_entries)": "dead letters"},
             ),
             Panel("Memory of gateway web", {"process_resident_memory_bytes": "{{instance}}"}, "bytes"),
         ),

@@ -219,7 +219,6 @@ TOOL_SECONDS = _seconds("tool", "How long the profiles' own tools took.", (0.05,
 WEBHOOKS = _counter(
     "webhooks", "Attempts to deliver an event to a webhook; given_up: the event became a dead letter.", DELIVERY
 )
-WEBHOOK_BACKLOG = _gauge("webhook_backlog_entries", "Events that wait for their delivery.")
 WEBHOOKS_DEAD = _gauge("webhook_dead_entries", "Dead letters: events that could not be delivered.")
 
 # --- Redis ---

@@ -359,6 +359,11 @@ class CallReader:
         async with self._reading():
             return lives_in(await self._ask("HVALS", self._key("models")))
 
+    async def dead_letters(self) -> int:
+        """Return how many messages to webhooks were given up and are kept."""
+        async with self._reading():
+            return int(await self._ask("ZCARD", self._key("webhooks", "dead")))
+
     # --- counts ---
 
     async def counts(self, what: str, day: date | None = None) -> dict[str, int]:

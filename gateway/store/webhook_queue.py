@@ -52,15 +52,19 @@ ORPHANED_S = 30.0
 CONSUMER_KEPT_S = 3600.0
 """A process that has read nothing for so long, and owes nothing, is no consumer any more."""
 
-# KEYS[1] the stream. What this and the other scripts share: the time, and the names of keys.
+# KEYS[1] the stream. What this and the other scripts share: the time, the names of keys, and what is counted for the
+# metrics in the same step, so that it is counted once.
 _COMMON = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local STEM, KEEP, MOST = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local DEAD = STEM .. 'dead'
+local METRICS = string.gsub(STEM, 'webhooks:$', 'metrics')
+local function count(field) redis.call('HINCRBY', METRICS, field, 1) end
 local function due(endpoint) return STEM .. 'due:' .. endpoint end
 local function hash(id) return STEM .. 'delivery:' .. id end
 local function bury(id, endpoint, detail)
+  count('gateway_webhooks_total given_up')
   redis.call('ZREM', due(endpoint), id)
   redis.call('HSET', hash(id), 'dead_at', now / 1000, 'detail', detail)
   redis.call('PEXPIRE', hash(id), KEEP)
@@ -119,7 +123,13 @@ return {found, first[2] and math.max(0, first[2] - now) or -1}
 )
 
 # KEYS[1] the delivery. ARGV from 4: id, endpoint.
-_DONE = _COMMON + "redis.call('ZREM', due(ARGV[5]), ARGV[4]) return redis.call('DEL', KEYS[1])"
+_DONE = (
+    _COMMON
+    + """
+redis.call('ZREM', due(ARGV[5]), ARGV[4])
+if redis.call('DEL', KEYS[1]) == 1 then count('gateway_webhooks_total delivered') end
+"""
+)
 
 # KEYS[1] the delivery. ARGV from 4: id, endpoint, why it failed, ms until the next turn.
 _AGAIN = (
@@ -130,6 +140,7 @@ redis.call('HSET', KEYS[1], 'detail', ARGV[6], 'last_at', now / 1000)
 redis.call('PEXPIRE', KEYS[1], KEEP + ARGV[7])
 redis.call('ZADD', due(ARGV[5]), now + ARGV[7], ARGV[4])
 redis.call('PEXPIRE', due(ARGV[5]), KEEP + ARGV[7])
+count('gateway_webhooks_total failed')
 return 1
 """
 )

@@ -56,6 +56,7 @@ class Snapshot:
         workers: the registry.
         trunks, dialplans, upstreams: the states that workers noted.
         models: until when those of the dialplan are offered.
+        dead_letters: messages to webhooks that were given up.
     """
 
     counted: Mapping[str, str]
@@ -65,6 +66,7 @@ class Snapshot:
     dialplans: Iterable[Mapping[str, str]]
     upstreams: Iterable[Mapping[str, str]]
     models: Iterable[ModelLife]
+    dead_letters: int
 
 
 async def metrics_page(reader: CallReader, accept: str = "") -> MetricsPage:
@@ -94,6 +96,7 @@ async def read_snapshot(reader: CallReader) -> Snapshot:
         dialplans=await reader.dialplans(),
         upstreams=await reader.upstreams(),
         models=await reader.models(),
+        dead_letters=await reader.dead_letters(),
     )
 
 
@@ -126,6 +129,7 @@ def _gauges(snapshot: Snapshot) -> Iterator[Family]:
             workers[state] += 1
             live[state] += condition.live_calls
             capacity[state] += condition.capacity
+    yield _gauge(of.WEBHOOKS_DEAD, {(): snapshot.dead_letters})
     yield _gauge(of.WORKERS, workers)
     yield _gauge(of.WORKER_CALLS, live)
     yield _gauge(of.WORKER_CAPACITY, capacity)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from gateway.audio.pcm import PHONE
+from gateway.audio.wav import read_wav
 from gateway.lab.callers.rtp_peer import RtpPeer
 from gateway.lab.simulator import Script, SimulatorOptions
+from gateway.lab.speech import caller_wav
 from tests.rigs.house import MakeHouse
 from tests.rigs.otlp_receiver import OtlpReceiver
-from tests.rigs.sipp import play
-from tests.rigs.sipp_steps import ANSWERED, BYE, invite, pause
+from tests.rigs.sipp import Sipp, play
+from tests.rigs.sipp_steps import ANSWERED, BYE, expect_refer, invite, pause
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -97,3 +101,37 @@ async def test_a_receiver_that_is_away_is_no_matter_to_a_call(house: MakeHouse, 
         await play(here.port, tmp_path / "sipp", invite(phone.port), ANSWERED, pause(1500), BYE)
         assert (await here.ended_record())["end_reason"] == "caller_hung_up"
         await until(lambda: "trace_receiver_away" in here.gateway.output)
+
+
+async def test_turns_an_interruption_and_a_failed_transfer_are_seen_in_a_trace(
+    house: MakeHouse, tmp_path: Path
+) -> None:
+    profile = "tools: {builtin: [transfer_call], transfer_targets: {reception: 'sip:reception@127.0.0.1:9'}}"
+    transfer: dict[str, object] = {"call": "transfer_call", "arguments": {"target": "reception"}}
+    outputs: list[dict[str, object]] = [{"sentence": 0}, {"sentence": 3}, transfer, {"sentence": 2}]
+    script = Script.model_validate({"answers": [{"output": [output]} for output in outputs]})
+    steps = (ANSWERED, expect_refer("486 Busy Here"), pause(4000), BYE)
+    _, pcm = read_wav(caller_wav())
+    speech = pcm[: PHONE.bytes_of(2500)]
+    async with OtlpReceiver() as receiver:
+        given = {"GATEWAY_TRACING__ENDPOINT": receiver.url}
+        async with (
+            house(simulator=SimulatorOptions(script=script), profile=profile, **given) as here,
+            RtpPeer() as phone,
+            Sipp(here.port, (invite(phone.port, payloads="0"), *steps), tmp_path / "sipp") as sipp,
+        ):
+            phone.talk()
+            await here.happened("session")
+            await asyncio.sleep(1)
+            for turn in (1, 2):  # the first one interrupts the greeting
+                phone.say(speech)
+                await here.happened("turn", times=turn)
+            assert await sipp.finish() == 0, sipp.output
+            await here.ended_record()
+    spans = receiver.spans
+    turns = sorted((span for span in spans if span.name == "turn"), key=lambda span: span.start_time_unix_nano)
+    assert len(turns) >= 3, receiver.tree()
+    assert receiver.attributes_of(turns[0])["gateway.turn.cut"] is True
+    assert any("gateway.turn.latency_ms" in receiver.attributes_of(turn) for turn in turns[1:])
+    (transfer_span,) = (span for span in spans if span.name == "transfer")
+    assert receiver.attributes_of(transfer_span)["error.type"] == "sip_486"

@@ -32,8 +32,6 @@ NOT_SEEN = {  # by whoever has no carrier, no webhooks, no outage, no model that
     "gateway_trunk_workers",
     "gateway_upstream_workers",
     "gateway_model_shutdown_timestamp_seconds",
-    "gateway_webhook_backlog_entries",
-    "gateway_webhook_dead_entries",
 }
 
 

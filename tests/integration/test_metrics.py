@@ -16,9 +16,11 @@ from gateway.cost.model_life import ModelLife
 from gateway.ids import CallId
 from gateway.metrics import definitions as of
 from gateway.metrics.fields import added, observed
+from gateway.settings.webhooks import WebhooksSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.model_lives import write_lives
 from gateway.store.registry import RegistryWriter
+from gateway.store.webhook_queue import Delivery, WebhookQueue
 from gateway.web.metrics import metrics_page
 from gateway.worker.call_log import CallLog
 from gateway.worker.worker import LoopClock
@@ -175,6 +177,31 @@ async def test_promtool_finds_no_fault_in_the_text_and_a_parser_none_in_openmetr
     families = {family.name for family in read_openmetrics(opened.body.decode())}  # type: ignore[no-untyped-call]
     assert {name.removesuffix("_total") for name in re.findall(r"# HELP (gateway_\w+)", text.body.decode())} <= families
     assert "process_resident_memory_bytes" in text.body.decode()
+
+
+async def test_attempts_with_webhooks_are_counted_as_they_are_settled_once(redis: RedisServer) -> None:
+    store = await open_store(redis, "one")
+    async with WebhookQueue(redis.settings(), WebhooksSettings()) as queue:
+        reading = asyncio.create_task(queue.entries("web"))
+        async with asyncio.timeout(40):
+            while not reading.done():  # the group reads what comes after it was made
+                store.note(CallId("a"), "ended", state="ended", created_at=1.0)
+                await asyncio.sleep(0.05)
+        entry, *_ = await reading
+        told = [Delivery(f"m{each}.shop", "shop", f"m{each}", "call.ended", "a", "{}") for each in range(4)]
+        assert await queue.put(entry, told)
+        arrived, late, lost, _ = (await queue.claim("shop", 8, 30))[0]
+        for _ in range(2):  # the answer of the first may have got lost
+            await queue.done(arrived)
+            await queue.bury(arrived, "too late")
+        await queue.again(late, "503", 60)
+        await queue.bury(lost, "410")
+    samples = await scrape(redis)
+    await store.close()
+    assert samples["gateway_webhooks_total{result=delivered}"] == 1
+    assert samples["gateway_webhooks_total{result=failed}"] == 1
+    assert samples["gateway_webhooks_total{result=given_up}"] == 1
+    assert samples["gateway_webhook_dead_entries"] == 1
 
 
 async def test_a_scrape_without_redis_says_so_and_succeeds(redis: RedisServer) -> None:
