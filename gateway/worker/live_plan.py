@@ -45,6 +45,7 @@ from gateway.threads import run_in_pool
 from gateway.tools.runner import own_definitions
 from gateway.worker.cap_check import cap_findings
 from gateway.worker.garbage import thaw
+from gateway.worker.private_notes import route_findings
 from gateway.worker.tool_check import tool_findings
 
 ASKED_EVERY_S = 2.0
@@ -171,6 +172,7 @@ def load_plan(
     def look(plan: Dialplan) -> Iterator[Finding]:
         yield from tool_findings(plan, secrets)
         yield from cap_findings(plan, prices, settings.cost)
+        yield from route_findings(plan, settings.privacy, is_remark=not is_named_known)
 
     loaded = dialplan_of(files, folder, trunks, look)
     plan = loaded.dialplan

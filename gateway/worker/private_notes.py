@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.call.events import Scalar
+from gateway.dialplan.model.plan import Dialplan
+from gateway.dialplan.read.messages import Finding, did_you_mean
 from gateway.ids import CallId
 from gateway.privacy import PrivacyMode, Shortener, parties_in
 from gateway.settings.privacy import PrivacySettings
@@ -21,6 +23,24 @@ _TELLING = frozenset(
     }
 )
 """Fields of a record that a call has not even while it lasts, where nothing but counts is kept."""
+
+
+def route_findings(dialplan: Dialplan, privacy: PrivacySettings, *, is_remark: bool) -> Iterator[Finding]:
+    """
+    Yield each route of the settings that the plan does not have: its calls would be written down as all others.
+
+    Args:
+        dialplan: the plan.
+        privacy: the settings.
+        is_remark: the plan can be used all the same.
+    """
+    names = [rule.name for rule in dialplan.routes]
+    for route in privacy.routes:
+        if route not in names:
+            problem = (
+                f"privacy.routes names the route {route!r}, which the plan does not have: {did_you_mean(route, names)}"
+            )
+            yield Finding(("routes",), problem, is_remark)
 
 
 @dataclass(slots=True)
