@@ -29,6 +29,7 @@ from gateway.sip.location.resolver import locate_trunks
 from gateway.sip.location.servers import Located, is_address
 from gateway.sip.location.trunk_names import next_hop
 from gateway.store.embedded import find_redis_server
+from gateway.tracing.exporter import check_tracing
 from gateway.upstream.realtime.access.models import list_models
 from gateway.worker.live_plan import load_plan
 
@@ -68,6 +69,7 @@ def check(
         phone = phone_format(settings.sip, settings.trunks)
         plan = load_plan(read_files(path), folder_of(path), settings, phone)
         redis = _redis_words(settings)
+        check_tracing(settings.tracing)
     except (ConfigError, StoreError) as error:
         fail(str(error))
         raise typer.Exit(1) from None
@@ -88,6 +90,7 @@ def _found(settings: Settings) -> dict[str, Any]:
     try:
         path = settings.dialplan
         plan = load_plan(read_files(path), folder_of(path), settings, phone_format(settings.sip, settings.trunks))
+        check_tracing(settings.tracing)
     except ConfigError as error:
         return {"ok": False, "settings": in_force, "problems": str(error).splitlines()}
     told = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -141,3 +142,17 @@ def test_a_wrong_dialplan_is_told_with_its_line_and_exit_code_1(bare: Path) -> N
     assert code == 1
     assert "plan.yaml:9:19: agents.hello.audio_format: 'pcmm' is not among the values; did you mean 'pcm" in err
     assert "sip.port" in out
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=str)
+def test_traces_without_their_extra_are_told_with_what_to_install(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_TRACING__ENDPOINT", "http://user:very-secret@127.0.0.1:4318")
+    monkeypatch.setenv("GATEWAY_TRACING__HEADERS__AUTHORIZATION", "Bearer very-secret")
+    monkeypatch.delitem(sys.modules, "gateway.tracing.otlp", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.proto.collector.trace.v1.trace_service_pb2", None)
+    code, out, err = run("--dialplan", str(HELLO), *words)
+    assert code == 1
+    assert "pip install 'sip-voice-gateway[otel]'" in out + err
+    assert "very-secret" not in out + err
