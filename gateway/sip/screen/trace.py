@@ -188,7 +188,7 @@ class Tracer:
         """Return the Call-ID, without the people in it where they are shortened."""
         if self._shortener is None:
             return kept.call_id
-        return self._shortener.text(kept.call_id, users_in(kept.first[0].text))
+        return self._shortener.text(kept.call_id, users_in(kept.first[0].text if kept.first else ""))
 
     def _write(self, kept: _TracedCall) -> None:
         messages = [*kept.first, *kept.last]
