@@ -24,6 +24,8 @@ from gateway.api_client.place import ApiPlace
 from gateway.errors import GatewayError
 
 LIMIT_S = 15.0
+PICK_UP_LIMIT_S = 90.0
+"""For what is answered when somebody has picked up a telephone, or was given up."""
 QUIET_LIMIT_S = 60.0
 """A stream of events sends a comment more often than that."""
 _LONGEST_PLAIN_TEXT = 300
@@ -104,10 +106,10 @@ class Api:
         """
         return self._ask("GET", parts, query=query)
 
-    def post(self, *parts: str, body: Mapping[str, Any] | None = None, key: str = "") -> Any:
+    def post(self, *parts: str, body: Mapping[str, Any] | None = None, key: str = "", limit_s: float = LIMIT_S) -> Any:
         """Return the JSON of a POST of ``body``; ``key`` makes repeating it harmless. Raises as ``get`` does."""
         headers = {"Idempotency-Key": key} if key else {}
-        return self._ask("POST", parts, body=body or {}, headers=headers)
+        return self._ask("POST", parts, body=body or {}, headers=headers, limit_s=limit_s)
 
     def delete(self, *parts: str, **query: str | int | float | None) -> Any:
         """Return the JSON of a DELETE. Raises as ``get`` does."""

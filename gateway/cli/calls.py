@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.api_client.client import Api, NoApi, ServerEvent
+from gateway.api_client.client import LIMIT_S, PICK_UP_LIMIT_S, Api, NoApi, ServerEvent
 from gateway.api_client.listen import WAV_RATE_HZ, heard, wav_header
 from gateway.cli.api import AsJson, Config, LiveCall, Url, open_api
 from gateway.cli.render import as_json, binary, live_tables, say, table
@@ -246,7 +246,8 @@ def _steer(
     config: Path | None, url: str | None, call_id: str, what: str, fields: Mapping[str, str], *, json: bool
 ) -> None:
     with open_api(config, url) as api:
-        answer = api.post("calls", call_id, what, body=fields)
+        limit_s = PICK_UP_LIMIT_S if what in ("transfer", "take-over") else LIMIT_S
+        answer = api.post("calls", call_id, what, body=fields, limit_s=limit_s)
     if json:
         as_json(answer)
     else:

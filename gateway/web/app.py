@@ -47,7 +47,7 @@ from gateway.web import (
     workers,
 )
 from gateway.web.errors import Problem, answer_errors, problem_responses
-from gateway.web.page import mount_page
+from gateway.web.page import add_page
 from gateway.web.services import Services
 
 SUBJECTS = (health, session, calls, call_files, listen, control, workers, models, dialplans, secrets, catalog)
@@ -77,7 +77,7 @@ def routed_app() -> FastAPI:
     for subject in SUBJECTS:
         app.include_router(subject.router)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
-    mount_page(app)
+    add_page(app)
     return app
 
 

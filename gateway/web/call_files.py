@@ -112,7 +112,7 @@ async def waveform(services: Served, record: KnownCall) -> Waveform:
         raise ApiError(404, "unreadable_recording", "the recording is no stereo WAV file of 16 bits") from None
 
 
-@router.get("/transcript", dependencies=READ)
+@router.get("/transcript", dependencies=READ, responses=file_response("text/plain"))
 async def transcript(
     services: Served,
     record: KnownCall,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -26,7 +25,8 @@ READ = [allowed("read")]
 ENDED = "ended"
 FIRST = "0"
 FROM_NOW = "$"
-_ID = re.compile(r"[0-9]{1,15}(-[0-9]{1,10})?")
+EVENT_ID = r"^[0-9]{1,15}(-[0-9]{1,19})?$"
+"""Of an entry of a stream in Redis."""
 
 CallPath = Annotated[
     str,
@@ -73,14 +73,6 @@ async def call_of(services: Served, call_id: CallPath) -> CallRecord:
 KnownCall = Annotated[CallRecord, Depends(call_of)]
 
 
-def stream_id(text: str) -> str:
-    """Return an id of a stream's entry. Raises ``ApiError``, 422: anything else."""
-    try:
-        return checked_id(text, "an id of an event")
-    except ValueError as error:
-        raise ApiError(422, "invalid_id", str(error)) from None
-
-
 @router.get("/v1/calls", dependencies=READ, response_model_exclude_none=True)
 async def live_calls(services: Served) -> LiveCalls:
     """Return the live calls of all workers."""
@@ -93,7 +85,9 @@ async def _slot(services: Served, client: Annotated[Client, allowed("read")]) ->
 
 
 STREAM = [Depends(_slot)]
-LastEventId = Annotated[str | None, Header(description="id of the last event that came, to go on after it")]
+LastEventId = Annotated[
+    str | None, Header(description="id of the last event that came, to go on after it", pattern=EVENT_ID)
+]
 
 
 @router.get("/v1/calls/stream", dependencies=STREAM, response_class=EventSourceResponse)
@@ -103,8 +97,9 @@ async def stream_calls(services: Served, last_event_id: LastEventId = None) -> A
 
     While this is open, an event `levels` has the levels of both sides of each call in dBFS, four times a second.
     """
-    after = FROM_NOW if last_event_id is None else stream_id(last_event_id)
-    async with merged(_changes(services, after), _levels(services), stopping=services.stopping) as events:
+    async with merged(
+        _changes(services, last_event_id or FROM_NOW), _levels(services), stopping=services.stopping
+    ) as events:
         async for event in events:
             yield event
 
@@ -131,10 +126,10 @@ async def one_call(record: KnownCall) -> CallView:
 async def events_of_call(
     services: Served,
     record: KnownCall,
-    after: Annotated[str, Query(description="id of the last event that is known", max_length=32)] = FIRST,
+    after: Annotated[str, Query(description="id of the last event that is known", pattern=EVENT_ID)] = FIRST,
 ) -> Events:
     """Return what happened in a call so far, oldest first."""
-    entries = await services.reader.events_of(record.call_id, stream_id(after))
+    entries = await services.reader.events_of(record.call_id, after)
     views = [EventView(id=entry.id, **typed(entry.fields)) for entry in entries]
     return Events(events=views, next=entries[-1].id if entries else after)
 
@@ -144,8 +139,7 @@ async def stream_events_of_call(
     services: Served, record: KnownCall, last_event_id: LastEventId = None
 ) -> AsyncIterable[ServerSentEvent]:
     """Follow a call from its beginning, or after `Last-Event-ID`, to its end: one event for each that happens."""
-    after = FIRST if last_event_id is None else stream_id(last_event_id)
-    async with merged(_events(services, record.call_id, after), stopping=services.stopping) as events:
+    async with merged(_events(services, record.call_id, last_event_id or FIRST), stopping=services.stopping) as events:
         async for event in events:
             yield event
 

@@ -6,7 +6,6 @@ The answer is what became of it: 200 ``done``; 409, the worker refused and did n
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Literal
 
@@ -26,9 +25,11 @@ from gateway.web.tokens import Client
 from gateway.web.workers import NamePath
 
 WAIT_S = 5.0
-TARGET_WAIT_S = 75.0
+PROBE_WAIT_S = 12.0
+PICK_UP_WAIT_S = 75.0
 """For what is answered when somebody has picked up a telephone, or was given up."""
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEY = r"^[!-~]{1,255}$"
+"""An idempotency key: visible ASCII characters."""
 
 router = APIRouter(tags=["control"], responses=problem_responses(404, 409, 504))
 Controlling = Annotated[Client, allowed("control")]
@@ -122,7 +123,7 @@ async def on_call(
     """Have the worker of a live call do something with it. Raises as ``command`` does."""
     if record.state == ENDED or record.worker is None:
         raise ApiError(409, "call_ended", "the call has ended")
-    wait_s = TARGET_WAIT_S if kind in ("transfer", "take_over") else WAIT_S
+    wait_s = PICK_UP_WAIT_S if kind in ("transfer", "take_over") else WAIT_S
     return await command(
         services, request, client, record.worker, kind, call_id=record.call_id, wait_s=wait_s, **fields
     )
@@ -196,7 +197,7 @@ async def probe(services: Served, request: Request, client: Controlling, trunk: 
     known = [state["worker"] for state in await services.reader.trunks() if state.get("trunk") == trunk]
     if not known:
         raise ApiError(404, "unknown_trunk", "no worker has such a trunk")
-    return await command(services, request, client, known[0], "probe_trunk", trunk=trunk)
+    return await command(services, request, client, known[0], "probe_trunk", wait_s=PROBE_WAIT_S, trunk=trunk)
 
 
 @router.post("/v1/calls", status_code=202)
@@ -206,7 +207,8 @@ async def dial(
     body: Dial,
     client: Annotated[Client, allowed("dial")],
     idempotency_key: Annotated[
-        str | None, Header(description="the same key is the same call, for a day, however often it is sent")
+        str | None,
+        Header(description="the same key is the same call, for a day, however often it is sent", pattern=KEY),
     ] = None,
 ) -> Dialled:
     """Call somebody. A request that is repeated with its `Idempotency-Key` calls nobody twice."""
@@ -230,8 +232,6 @@ async def dial(
 
 
 async def _claimed(services: Services, client: Client, body: Dial, key: str, call_id: CallId) -> CallId:
-    if not _KEY.fullmatch(key):
-        raise ApiError(422, "invalid_key", "Idempotency-Key: give 1 to 255 visible ASCII characters")
     claimed = await services.dial_keys.claim(client.name, key, body.model_dump_json(), call_id)
     if not claimed.same:
         raise ApiError(422, "key_used", "this Idempotency-Key was used for another call; make a new one")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from gateway.errors import StoreError
 
@@ -116,11 +117,22 @@ async def _of_the_routes(connection: HTTPConnection, error: Exception) -> Respon
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
-    return await _answer(connection, ApiError(error.status_code, code, phrase, headers=error.headers))
+    headers = {**(error.headers or {})}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_of(connection)):
+        headers["Allow"] = methods  # the routes know one method each
+    return await _answer(connection, ApiError(error.status_code, code, phrase, headers=headers))
+
+
+def _methods_of(connection: HTTPConnection) -> str:
+    """Return the methods that the endpoints at a path have, for ``Allow`` (RFC 9110 section 10.2.1)."""
+    paths = connection.app.openapi()["paths"]
+    fitting = [told for path, told in paths.items() if compile_path(path)[0].match(connection.url.path)]
+    return ", ".join(sorted({method.upper() for told in fitting for method in told}))
 
 
 async def _unexpected(connection: HTTPConnection, error: Exception) -> Response:
-    _log.error("request_failed", path=connection.url.path, exc_info=error)
+    # Not the path: it may have a telephone number.
+    _log.error("request_failed", endpoint=getattr(connection.scope.get("route"), "path", ""), exc_info=error)
     detail = "an internal error; the gateway's log says more"
     return await _answer(connection, ApiError(500, "internal_error", detail))
 

@@ -85,7 +85,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the boundary of a request: its fault must not touch another
             # Starlette raises it again after the answer; a fault before that would leave the client waiting.
             if not begun:
-                _log.error("request_failed", path=scope["path"], exc_info=error)
+                _log.error("request_failed", endpoint=getattr(scope.get("route"), "path", ""), exc_info=error)
                 detail = "an internal error; the gateway's log says more"
                 await _refuse(ApiError(500, "internal_error", detail), scope, receive, send_guarded)
 

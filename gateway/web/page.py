@@ -6,21 +6,24 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 FOLDER = Path(__file__).parent / "page"
 
 
-class _PageFiles(StaticFiles):
-    """The browser asks each time whether a file changed (ETag), so that a new version is seen at once."""
+def add_page(app: FastAPI) -> None:
+    """
+    Serve the page's files, which lie side by side: a path with a slash inside is an endpoint's or none.
 
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+    The browser asks each time whether a file changed (ETag), so that a new version is seen at once.
+    """
+    files = StaticFiles(directory=FOLDER)
+
+    async def page(request: Request) -> Response:
+        response = await files.get_response(request.path_params.get("name", "index.html"), request.scope)
         response.headers["Cache-Control"] = "no-cache"
         return response
 
-
-def mount_page(app: FastAPI) -> None:
-    """Serve the page where no endpoint is; after all endpoints were added."""
-    app.mount("/", _PageFiles(directory=FOLDER, html=True), name="page")
+    app.add_route("/", page, include_in_schema=False)
+    app.add_route("/{name}", page, include_in_schema=False)

@@ -38,7 +38,7 @@ class MintRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    profile: str = Field(min_length=1, max_length=128, description="an agent of the dialplan")
+    profile: str = Field(min_length=1, max_length=128, description="an agent of the dialplan", examples=["hello"])
     seconds: int | None = Field(None, description=f"from {SHORTEST_S} to web.mint_seconds_max; default {DEFAULT_S}")
 
 

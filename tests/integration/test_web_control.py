@@ -215,7 +215,7 @@ async def test_a_call_that_is_asked_for_again_with_its_key_is_placed_once(api: W
         assert len(worker.seen) == 3
         for wrong in ("", "a b", "x" * 256):
             response = await api.ask("POST", "/v1/calls", body, token="dial", headers={"Idempotency-Key": wrong})
-            assert problem(response) == (422, "invalid_key")
+            assert problem(response) == (422, "invalid_request")
     (expiry,) = {round(redis.ttl_s(name) / 3600) for name in sorted(redis.keys()) if ":web:dial:" in name}
     assert expiry == 24
     assert not [name for name in sorted(redis.keys()) if "order" in name]
