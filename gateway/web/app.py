@@ -20,6 +20,7 @@ and ``stream_slots`` say how often and how many. Endpoints get what they work wi
     secrets     client secrets
     session     log-in of the page
     health      of this process, of all
+    cdrs        records of ended calls, totals, export, erasing a caller
     catalog     end reasons, audit, metrics
     page        the page's files
 """
@@ -37,6 +38,7 @@ from gateway.web import (
     call_files,
     calls,
     catalog,
+    cdrs,
     control,
     dialplans,
     health,
@@ -50,7 +52,7 @@ from gateway.web.errors import Problem, answer_errors, problem_responses
 from gateway.web.page import add_page
 from gateway.web.services import Services
 
-SUBJECTS = (health, session, calls, call_files, listen, control, workers, models, dialplans, secrets, catalog)
+SUBJECTS = (health, session, calls, call_files, listen, control, workers, models, dialplans, secrets, cdrs, catalog)
 ANYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
 """Errors that any endpoint may answer with."""
 

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.store.audio import follow_levels
-from gateway.store.reader import Entry, checked_id
+from gateway.store.reader import Entry
 from gateway.store.record import CallRecord
 from gateway.web.auth import allowed
 from gateway.web.errors import ApiError, problem_responses

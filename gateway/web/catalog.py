@@ -1,10 +1,8 @@
-"""What is for those who watch over it: end reasons, models, the audit, metrics."""
+"""What is for those who watch over it: end reasons, the audit, metrics."""
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,9 +10,7 @@ from starlette.responses import Response
 
 from gateway.call.end_reasons import END_REASONS
 from gateway.call.outcome import Outcome
-from gateway.cost.model_life import lives_of, models_of
 from gateway.store.keys import key_of
-from gateway.store.model_lives import read_lives
 from gateway.web.auth import allowed, may_scrape
 from gateway.web.calls import EVENT_ID
 from gateway.web.errors import file_response
@@ -42,23 +38,6 @@ class EndReasons(BaseModel):
     """All of them."""
 
     end_reasons: list[EndReasonView]
-
-
-class ModelView(BaseModel):
-    """A model that the dialplan names, and until when it is offered."""
-
-    model: str
-    shutdown_date: date | None = Field(description="null: no end is announced, or it is not known")
-    source: Literal["service", "table", "unknown"] = Field(description="who says so")
-    agents: list[str]
-    looked_up_at: float = Field(description="when the service was asked, Unix seconds; 0: it was not, or in vain")
-    retires: bool = Field(description="it goes so soon that another should be chosen")
-
-
-class Models(BaseModel):
-    """All of them, by name."""
-
-    models: list[ModelView]
 
 
 class AuditEntry(BaseModel):
@@ -96,16 +75,6 @@ async def end_reasons() -> EndReasons:
             for reason, info in END_REASONS.items()
         ]
     )
-
-
-@router.get("/v1/models", dependencies=[allowed("read")])
-async def models(services: Served) -> Models:
-    """Return the models of the dialplan and when they are shut down, as a worker last looked up."""
-    lives = await read_lives(services.store, services.redis.prefix)
-    if not lives:
-        lives = lives_of(models_of(services.dialplan.plan.dialplan), None, time.time())
-    today = datetime.now(UTC).date()
-    return Models(models=[ModelView(**each.fields(), retires=each.retires(today)) for each in lives])
 
 
 @router.get("/v1/audit", dependencies=[allowed("admin")])

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gateway.dialplan.model.agent import AgentProfile
 from gateway.dialplan.model.templates import TemplateFailed
@@ -33,13 +33,20 @@ _log = structlog.get_logger(__name__)
 router = APIRouter(tags=["client secrets"], responses=problem_responses(404, 409, 502))
 
 
+def _whole(value: object) -> object:
+    """Return 60.0 as 60: JSON knows one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class MintRequest(BaseModel):
     """Which agent the secret is for, and how long it lives."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     profile: str = Field(min_length=1, max_length=128, description="an agent of the dialplan", examples=["hello"])
-    seconds: int | None = Field(None, description=f"from {SHORTEST_S} to web.mint_seconds_max; default {DEFAULT_S}")
+    seconds: Annotated[int | None, BeforeValidator(_whole)] = Field(
+        None, ge=SHORTEST_S, le=LONGEST_S, description=f"at most web.mint_seconds_max; default {DEFAULT_S}"
+    )
 
 
 class Secret(BaseModel):
@@ -65,7 +72,7 @@ async def _grant(services: Services, wanted: MintRequest, story: Story) -> Secre
     profile = _profile(services, wanted.profile)
     longest_s = min(LONGEST_S, services.web.mint_seconds_max)
     seconds = min(DEFAULT_S, longest_s) if wanted.seconds is None else wanted.seconds
-    if not SHORTEST_S <= seconds <= longest_s:
+    if seconds > longest_s:
         raise ApiError(422, "seconds_out_of_range", f"seconds must be from {SHORTEST_S} to {longest_s}")
     story["seconds"] = seconds
     try:

@@ -12,6 +12,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,10 @@ CALL = CallId("0197c0ffee0a1b2c3d4e5f")  # the example of the description
 EXAMPLES = 8
 LIMIT_S = 240
 SETTINGS = """
-# What no schema can say: how many days a month has, and which idempotency keys were used before.
+# What no schema can say: how many days a month has, which idempotency keys were used before, that one time is later
+# than another, what is a telephone number.
 [[operations]]
-include-path = ["/v1/dialplan/explain", "/v1/calls"]
-include-method = "POST"
+include-path-regex = "^/v1/(dialplan/explain|calls|cdrs|cdrs/totals|cdrs/export|callers/.*)$"
 [operations.checks]
 positive_data_acceptance.enabled = false
 """
@@ -67,15 +68,15 @@ async def test_what_the_description_says_is_what_the_api_does(
         return done(command)
 
     url = f"ws://127.0.0.1:{service.server.port}/v1/realtime"
-    many = dict.fromkeys(("requests_per_minute", "refusals_per_minute", "mint_limit_per_minute"), 1_000_000)
+    given = {"url": url, "api_key": "sk-simulated"}
+    many: dict[str, Any] = {"mint_seconds_max": 7200}
+    many |= dict.fromkeys(("requests_per_minute", "refusals_per_minute", "mint_limit_per_minute"), 1_000_000)
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     async with (
         opened(redis, "w1") as store,
         RegistryWriter(redis.settings()) as registry,
         CommandInbox(redis.settings(), "w1", carry_out),
-        serving(
-            redis, tmp_path, realtime=RealtimeSettings.model_validate({"url": url, "api_key": "sk-simulated"}), **many
-        ) as api,
+        serving(redis, tmp_path, realtime=RealtimeSettings.model_validate(given), **many) as api,
     ):
         store.note(CALL, "answered", state="talking", setup_ms=7, **files_of_a_call(tmp_path))
         store.note_trunk("main", state="registered", code=200)
