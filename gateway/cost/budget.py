@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+LEAST_USD = 1e-6
+"""Money is booked in whole micro-dollars (``store/limits.py``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -28,5 +31,6 @@ def own_ceiling(of_route: float | None, of_settings: float | None) -> Ceiling | 
 
 def reached(spent_usd: float, ceilings: Iterable[Ceiling | None], share: float = 1.0) -> Ceiling | None:
     """Return the lowest ceiling of which at least this share is spent; None if there is none."""
+    spent_usd += LEAST_USD / 2  # sums of dollars are a little less than whole micro-dollars at times
     low = [each for each in ceilings if each is not None and spent_usd >= share * each.usd]
     return min(low, key=lambda each: each.usd, default=None)

@@ -216,7 +216,9 @@ class ToolSet(PlanPart):
 class WhenFull(PlanPart):
     """What happens when the model has as many sessions as the settings allow (`realtime.sessions_max`)."""
 
-    model: str | None = Field(None, min_length=1, description="the agent speaks with this model instead")
+    model: str | None = Field(
+        None, min_length=1, description="the agent speaks with this model instead; the rest of its profile stays"
+    )
     announcement: str | None = Field(
         None,
         min_length=1,

@@ -23,3 +23,10 @@ def test_the_lowest_ceiling_is_reached_first() -> None:
     assert reached(0.45, (OWN,), 0.9) == OWN
     assert reached(0.0, (Ceiling(0, "max_usd 0"),)) == Ceiling(0, "max_usd 0")
     assert reached(9.0, (None,)) is None
+
+
+def test_a_ceiling_in_whole_micro_dollars_is_reached_although_sums_are_not_exact() -> None:
+    spent = sum([0.01] * 11)
+    assert spent < 0.11
+    assert reached(spent, (Ceiling(0.11, "usd_per_day 1"),)) is not None
+    assert reached(0.109999, (Ceiling(0.11, "usd_per_day 1"),)) is None

@@ -139,9 +139,8 @@ class RealtimeConnector:
             WireError: the minted key makes no sense.
         """
         model = self._profile.model if self._place is None else await self._place.take()
-        profile = self._profile.model_copy(update={"model": model})
-        config = session_config(profile, self._own_tools, self._secrets)
-        minted = await self._mint(config, model) if profile.client_secret else None
+        config = session_config(self._profile, self._own_tools, self._secrets)
+        minted = await self._mint(config, model) if self._profile.client_secret else None
         dialect = RealtimeDialect(
             self._call_id,
             config,
