@@ -114,6 +114,8 @@ class _ImpatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            return  # a WebSocket has taken the connection over
         if self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()  # a part of a head; uvicorn has stopped its own timer
 

@@ -2,7 +2,7 @@
 
 import { el, panel, table, row, button, empty, pill } from "./dom.js";
 import { get, query } from "./api.js";
-import { callerOf, calledOf, dayAndTime, length, money, ms, number, secondsOf, words, count, isKnown } from "./format.js";
+import { callerOf, calledOf, dayAndTime, length, money, ms, secondsOf, words, count, isKnown } from "./format.js";
 import { problem } from "./notices.js";
 import { bars } from "./chart.js";
 
@@ -21,8 +21,7 @@ function filters(found) {
   const from = new Date(Date.now() - DAYS_BACK * 86_400_000);
   const reason = el("select", { id: "f-end_reason", name: "end_reason" }, el("option", { value: "" }, "any"));
   get("/v1/end-reasons").then((answer) => {
-    const list = answer.end_reasons ?? answer.reasons ?? [];
-    reason.append(...list.map((each) => each.end_reason ?? each.name ?? each.reason).filter(Boolean).map((name) => el("option", { value: name, selected: name === found.get("end_reason") }, words(name))));
+    reason.append(...answer.end_reasons.map(({ end_reason: name }) => el("option", { value: name, selected: name === found.get("end_reason") }, words(name))));
   }).catch(() => {});
   return [
     field("since", "From", { type: "date", value: found.get("since") ?? dayOf(from) }),
@@ -69,8 +68,7 @@ export function cdrs(root, found) {
     try {
       const page = await get(`/v1/cdrs${query({ ...chosen(), cursor, limit: PAGE })}`);
       if (mine !== turn) return;
-      const list = page.cdrs ?? page.records ?? [];
-      const next = page.next_cursor ?? page.next ?? "";
+      const { cdrs: list, next_cursor: next } = page;
       grid.tBodies[0].append(...list.map(drawRow));
       grid.hidden = grid.tBodies[0].rows.length === 0;
       if (next) after.replaceChildren(button("Load more", () => more(next, mine)));
@@ -84,7 +82,7 @@ export function cdrs(root, found) {
     const { since, until } = chosen();
     try {
       const answer = await get(`/v1/cdrs/totals${query({ since, until })}`);
-      if (mine === turn) totals.replaceChildren(...drawTotals(answer.totals ?? answer.days ?? []));
+      if (mine === turn) totals.replaceChildren(...drawTotals(answer.totals));
     } catch (error) {
       if (mine === turn) totals.replaceChildren(problem(error, () => sum(mine)));
     }
@@ -107,13 +105,15 @@ export function cdrs(root, found) {
 }
 
 function drawTotals(days) {
-  if (!days.length) return [el("p", { class: "sub" }, "No call ended on these days.")];
-  const of = (name, other) => days.map((day) => ({ value: number(day[name] ?? day[other]) ?? 0, label: day.day }));
-  const all = of("calls");
-  const minutes = days.map((day) => ({ value: (number(day.seconds ?? day.talk_s ?? day.duration_s) ?? (number(day.ms) ?? 0) / 1000) / 60, label: day.day }));
+  const of = (read) => days.map((day) => ({ value: read(day), label: day.day }));
   const sumOf = (list) => list.reduce((sum, { value }) => sum + value, 0);
-  const cost = of("cost_usd");
-  return [
-    el("div", { class: "charts" }, bars(`Calls: ${count(sumOf(all))}`, all, count), bars(`Minutes: ${sumOf(minutes).toFixed(1)}`, minutes, (value) => value.toFixed(1)), bars(`Cost: ${money(sumOf(cost))}`, cost, money)),
-  ];
+  const calls = of((day) => day.calls);
+  const minutes = of((day) => day.talk_s / 60);
+  const cost = of((day) => day.cost_usd);
+  const inMinutes = (value) => value.toFixed(value < 10 ? 1 : 0);
+  return [el("div", { class: "charts" },
+    bars(`Calls: ${count(sumOf(calls))}`, calls, count),
+    bars(`Answered: ${count(sumOf(of((day) => day.answered)))}`, of((day) => day.answered), count),
+    bars(`Minutes: ${inMinutes(sumOf(minutes))}`, minutes, inMinutes),
+    bars(`Cost: ${money(sumOf(cost))}`, cost, money))];
 }

@@ -2,7 +2,7 @@
 
 import { el, panel, table, row, button, empty, pill, facts } from "./dom.js";
 import { get, post } from "./api.js";
-import { ago, dayAndTime, count, isKnown, number, words } from "./format.js";
+import { ago, count, dayAndTime, isKnown, number, words } from "./format.js";
 import { may } from "./session.js";
 import { problem, done, failed } from "./notices.js";
 import { ask } from "./dialog.js";
@@ -51,15 +51,17 @@ function drawWorkers(workers) {
 }
 
 function drawModels(models) {
-  const columns = [["Model", "who"], ["Retires", ""], ["Agents", ""], ["Sessions", "num"]];
-  const today = Date.now() / 86_400_000;
+  const columns = [["Model", "who"], ["Retires", ""], ["Agents", ""], ["Sessions", "num"], ["Looked up", ""]];
+  const now = Date.now() / 1000;
+  const sources = { table: "not yet; the date ships with the gateway", unknown: "nobody says" };
   return table("Models", columns, models.map((model) => {
-    const day = model.shutdown_date;
-    const left = day ? Math.floor(Date.parse(day) / 86_400_000 - today) : null;
-    const told = left === null ? "no date announced" : left < 0 ? [pill("retired", "bad"), ` ${day}`] : [pill(`in ${left} days`, left < SOON_DAYS ? "warn" : ""), ` ${day}`];
-    const agents = model.agents.join(", ");
+    const left = model.shutdown_date ? Math.floor((Date.parse(model.shutdown_date) / 1000 - now) / 86_400) + 1 : null;
+    const told = left === null ? (model.source === "service" ? "no date announced" : "not known")
+      : [pill(left < 1 ? "retired" : `in ${left} days`, left < 1 ? "bad" : left <= SOON_DAYS ? "warn" : ""), ` ${model.shutdown_date}`];
     const sessions = isKnown(model.sessions) ? `${count(model.sessions)}${isKnown(model.sessions_max) ? ` of ${model.sessions_max}` : ""}` : "-";
-    return row(columns, [el("span", { class: "who-link" }, model.model), el("span", {}, told), agents, sessions]);
+    return row(columns, [el("span", { class: "who-link" }, model.model),
+      el("span", {}, told, left !== null && left <= SOON_DAYS ? el("span", { class: "sub" }, "Name another `model` in the agents' profiles before that day.") : null),
+      model.agents.join(", "), sessions, el("span", { class: "sub" }, model.looked_up_at ? ago(model.looked_up_at, now) : sources[model.source] ?? "")]);
   }));
 }
 

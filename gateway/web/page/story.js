@@ -61,6 +61,7 @@ export function timelineOf(call, events, now) {
   const made = { begin, end: Math.max(end, begin + 1), answered: number(call.answered_at), caller: [], agent: [], spans: [], points: [], delays: [] };
   const open = new Map();
   const starts = new Map(); // item -> when its first frame went out
+  const cuts = new Map(); // item -> when its last frame did, cut off
   const close = (key, at, more = "") => {
     const span = open.get(key);
     if (span) Object.assign(span, { to: at, label: span.label + more });
@@ -83,17 +84,19 @@ export function timelineOf(call, events, now) {
       const from = number(event.began_at) ?? at;
       made.agent.push({ from, to: number(event.over_at) ?? at, label: event.text || event.sound || "speech", cut: isTrue(event.cut) });
       if (event.item_id && !starts.has(event.item_id)) starts.set(event.item_id, from);
+      if (isTrue(event.cut)) cuts.set(event.item_id, number(event.over_at) ?? at);
     } else if (name === "tool_asked") start(`tool ${event.tool_call_id}`, made.spans, { kind: "tool", from: at, label: `tool ${event.name}` });
     else if (name === "tool_finished") close(`tool ${event.tool_call_id}`, at, isTrue(event.failed) ? " failed" : "");
     else if (name === "mcp_call_began") start(`mcp ${event.item_id}`, made.spans, { kind: "tool", from: at, label: `tool ${event.name} of ${event.server_label}` });
     else if (name === "mcp_call_ended") close(`mcp ${event.item_id}`, at, isTrue(event.failed) ? " failed" : "");
     else if (SPANS[name]) start(SPANS[name][0], made.spans, { kind: SPANS[name][1], from: at, label: SPANS[name][2] });
-    else if (POINTS[name]) made.points.push({ kind: POINTS[name][0], from: at, to: at, label: POINTS[name][1](event) });
+    else if (POINTS[name]) made.points.push({ kind: POINTS[name][0], from: at, to: at, label: POINTS[name][1](event), item: event.item_id });
     else if (name === "command") made.points.push({ kind: "operator", from: at, to: at, label: commandIn(event) });
     else close(name, at);
     if (name === "turn") made.delays.push({ at, ms: number(event.turn_latency_ms) ?? 0, item: event.item_id });
   }
   for (const delay of made.delays) delay.at = starts.get(delay.item) ?? delay.at;
+  for (const point of made.points) if (point.kind === "interruption") point.from = point.to = cuts.get(point.item) ?? point.from;
   if (number(call.ended_at) === null) close("never", 0);
   return made;
 }
