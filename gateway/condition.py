@@ -19,6 +19,7 @@ class WorkerCondition:
         live_calls: calls that it has.
         capacity: calls that it can have.
         sip: ``host:port`` where the edge reaches it.
+        paused: it is ``draining`` because an operator wants it, and may take calls again.
     """
 
     worker: str
@@ -26,3 +27,4 @@ class WorkerCondition:
     live_calls: int
     capacity: int
     sip: str
+    paused: bool = False

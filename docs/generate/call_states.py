@@ -20,7 +20,7 @@ from gateway.call.machine.machine import IGNORED, RULES, CallMachine
 from gateway.call.machine.phase import ENDING_LIMIT_S, CallStage, Phase
 from gateway.errors import IllegalEvent
 
-CALLS, SEED = 30_000, 2
+CALLS, SEED = 45_000, 2
 """The random calls that the edges are drawn from."""
 
 _HEAD = f"""\
@@ -70,6 +70,8 @@ What the call waits for inside its phase. The first picture shows which events l
 | last_words | the agent's words were heard; then the caller is transferred |
 | briefing | the target of a warm transfer takes the call or declines |
 | goodbye | the agent's words were heard; then the call ends |
+| summoning | a person who is to take the call over answers; caller and agent talk meanwhile |
+| taken_over | that person leaves, or gives the call back |
 | none | nothing of that: caller and agent talk |
 """
 
@@ -238,12 +240,17 @@ def _order(phase: Phase, action: do.CallAction) -> str:
             return f"{name}({note} {fields.get('action', '')})"
         case do.HangUp(code=code):
             return f"{name}({code})"
-        case do.Finish() if phase is Phase.ENDING:
-            return f"{name}(first cause)"
-        case do.Finish(outcome=outcome):
-            return f"{name}({outcome.reason})"
+        case do.Finish() | do.AnswerCommand():
+            return f"{name}({_end(phase, action)})"
         case _:
             return name
+
+
+def _end(phase: Phase, action: do.Finish | do.AnswerCommand) -> str:
+    """Return how a call ended, or what a command came to."""
+    if isinstance(action, do.AnswerCommand):
+        return ": ".join(filter(None, ("done" if action.done else "refused", action.detail)))
+    return "first cause" if phase is Phase.ENDING else str(action.outcome.reason)
 
 
 if __name__ == "__main__":

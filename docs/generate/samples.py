@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gateway.audio.played import PlayoutPosition
 from gateway.call import builtin_tools as tool
+from gateway.call import commands as given
 from gateway.call import events as ev
 from gateway.call.machine.ivr import DialTo, Menu, PlaySounds
 from gateway.call.machine.phase import (
@@ -151,6 +152,15 @@ SAMPLES: Mapping[str, ev.CallEvent] = {
     "TimerFired, second": ev.TimerFired(CALL, SECOND),
     "TimerFired, briefing": ev.TimerFired(CALL, BRIEFING, at=PlayoutPosition("item", 100)),
     "TimerFired, filler": ev.TimerFired(CALL, FILLER),
+    "HangUpCommanded, at once": given.HangUpCommanded(CALL, "hang up", "ann"),
+    "HangUpCommanded, with a goodbye": given.HangUpCommanded(CALL, "goodbye", "ann", goodbye=True),
+    "TransferCommanded": given.TransferCommanded(CALL, "transfer", "ann", "sip:desk@192.0.2.1"),
+    "DigitsCommanded": given.DigitsCommanded(CALL, "digits", "ann", "1"),
+    "SayCommanded": given.SayCommanded(CALL, "say", "ann", "One moment."),
+    "WhisperCommanded": given.WhisperCommanded(CALL, "whisper", "ann", "Offer a discount."),
+    "TakeOverCommanded": given.TakeOverCommanded(CALL, "take over", "ann", "sip:ann@192.0.2.1"),
+    "GiveBackCommanded": given.GiveBackCommanded(CALL, "give back", "ann"),
+    "TraceCommanded": given.TraceCommanded(CALL, "trace", "ann"),
     "StopAsked": _STOP,
     "OrderFailed": ev.OrderFailed(CALL, ""),
     "Noted": ev.Noted(CALL, "usage", {}),

@@ -117,6 +117,36 @@ TURNS: Mapping[str, tuple[tuple[CallEvent, ...], tuple[Told, ...]]] = {
             ("ToolFinished, the other", _SECOND_DONE),
         ),
     ),
+    "An operator takes the call over and gives it back": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "SecondRinging", "SecondUp", "GiveBackCommanded", "SecondClosed"),
+    ),
+    "The person who took the call over hangs up": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "SecondUp", "SecondClosed"),
+    ),
+    "Nobody is there to take the call over": (WAYS[Phase.ACTIVE], ("TakeOverCommanded", "SecondClosed")),
+    "The agent is lost while a person has the call": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "SecondUp", "AgentFailed, lost", "SecondClosed"),
+    ),
+    "The agent is lost while a person is called": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "AgentFailed, lost", "SecondUp", "GiveBackCommanded", "LegClosed, caller"),
+    ),
+    "The call gets too long while a person is called": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "TimerFired, max_length", "SecondUp", "SecondClosed"),
+    ),
+    "The agent has no time left while a person has the call": (
+        WAYS[Phase.ACTIVE],
+        ("TakeOverCommanded", "SecondUp", "AgentExpiring", "SecondClosed", "PlayedOut"),
+    ),
+    "An operator speaks through the agent": (
+        WAYS[Phase.ACTIVE],
+        ("WhisperCommanded", "SayCommanded", "HangUpCommanded, with a goodbye", "PlayedOut"),
+    ),
+    "An operator transfers the caller in vain": (WAYS[Phase.ACTIVE], ("TransferCommanded", "TransferEnded, other")),
     "A quick tool": (WAYS[Phase.ACTIVE], ("ToolAsked", "ToolFinished")),
     "The service calls a slow MCP server": (WAYS[Phase.ACTIVE], ("McpCallBegan", "TimerFired, filler", "McpCallEnded")),
 }

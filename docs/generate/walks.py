@@ -13,6 +13,7 @@ from docs.generate.samples import BRIDGED, CALL, SAMPLES, WAYS, planned
 from docs.generate.scenes import STEPS, TURNS, Told
 from gateway.audio.played import PlayoutPosition
 from gateway.call import builtin_tools as tool
+from gateway.call import commands as given
 from gateway.call import events as ev
 from gateway.call.machine.ivr import DialTo, Menu, PlaySounds, Redirect, RefuseCall
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
@@ -29,12 +30,18 @@ EVENTS: tuple[ev.CallEvent, ...] = (
     ev.TimerFired(CALL, "never started"),
     ev.SpeechStarted(CALL, responding=True),
 )
-_ENDINGS = (ev.LegClosed, ev.LegFailed, ev.StopAsked, ev.OrderFailed, ev.MediaLost, ev.AgentFailed, ev.AgentClosed)
+_COMMANDS = tuple(e for e in EVENTS if isinstance(e, given.CommandGiven))
+_ENDINGS = (
+    *(given.HangUpCommanded, ev.LegClosed, ev.LegFailed, ev.StopAsked, ev.OrderFailed, ev.MediaLost),
+    *(ev.AgentFailed, ev.AgentClosed),
+)
 
 
 def _likely(phase: Phase) -> tuple[ev.CallEvent, ...]:
     """Return the events that have a rule in this phase, with fewer endings, so that calls go on for a while."""
     with_rule = [e for e in EVENTS if RULES.get((phase, type(e)), IGNORED) is not IGNORED]
+    if phase is not Phase.ACTIVE:  # an operator may do something at any time, and seldom does
+        with_rule = [e for e in with_rule if not isinstance(e, given.CommandGiven)]
     return (*with_rule, *(e for e in with_rule * 2 if not isinstance(e, _ENDINGS))) or EVENTS
 
 
@@ -60,6 +67,7 @@ _MENU = Menu(
     keys={"5": _AGENT, "0": _DESK, "#": Redirect(("sip:a@192.0.2.1", "sip:b@192.0.2.1"))},
     otherwise=_REFUSAL,
 )
+_SHORT_MENU = Menu("choices.wav", keys={"5": RefuseCall(486), "0": _BELL, "#": _SORRY}, retries=0)
 PLANS: tuple[Step, ...] = (
     _AGENT,
     _DESK,
@@ -70,7 +78,7 @@ PLANS: tuple[Step, ...] = (
     PlaySounds(("hello.wav",), early=True),
     RefuseCall(603, "", "sorry.wav"),
     Redirect(("sip:a@192.0.2.1",)),
-    Menu("choices.wav", keys={"5": RefuseCall(486), "0": _BELL, "#": _SORRY}, retries=0),
+    _SHORT_MENU,
     PlaySounds(("hello.wav",), then=TalkTo("day", otherwise=TalkTo("night"))),
     PlaySounds(("hello.wav",), then=TalkTo("day")),
     TalkTo("day", otherwise=TalkTo("night", keys={"5": RefuseCall(486), "#": _AGENT}, otherwise=_REFUSAL)),
@@ -87,14 +95,18 @@ _AGENTS = (
     TalkTo("day", otherwise=_REFUSAL),
     TalkTo("day", answer_after_s=3),
 )
+_REPLACED = PlaySounds(("hello.wav",), then=TalkTo("day", otherwise=_SORRY))
 _SECOND_WISH = tool.TransferAsked(CALL, "once more", "sip:desk@192.0.2.1")
 _IN_VAIN = ("TransferAsked", "PlayedOut", "TimerFired, second", ("TransferAsked", _SECOND_WISH))
 """A second transfer is asked for before the second leg of the first is over."""
 
 _RARE: tuple[tuple[tuple[ev.CallEvent, ...], tuple[Told, ...]], ...] = (
+    (WAYS[Phase.JOINED], ("DigitsCommanded", "SayCommanded", "TakeOverCommanded", "HangUpCommanded, at once")),
+    (WAYS[Phase.ACTIVE], ("TakeOverCommanded", "AgentFailed, lost", "GiveBackCommanded")),
     (WAYS[Phase.WAITING], ("LegHeld", "MediaLost")),
+    ((planned(_REPLACED), *WAYS[Phase.WAITING][1:]), ("AgentClosed",)),
     (WAYS[Phase.WAITING], ()),
-    ((planned(_MENU), SAMPLES["MediaUp"], SAMPLES["PlayedOut, sounds"]), ()),
+    ((planned(_SHORT_MENU), SAMPLES["MediaUp"], SAMPLES["PlayedOut, sounds"]), ("TimerFired, menu",)),
     ((planned(_MENU), SAMPLES["MediaUp"], SAMPLES["PlayedOut, sounds"]), ()),
     ((BRIDGED, *ON_THE_WAY), (*_IN_VAIN, "AgentFailed, lost", "TimerFired, goodbye")),
     ((BRIDGED, *ON_THE_WAY), (*_IN_VAIN, "AgentFailed, lost", "PlayedOut")),
@@ -152,6 +164,9 @@ def _one_call(dice: Dice) -> Iterator[Edge]:
             yield Edge(before, name, (machine.phase, machine.stage))
         if rest < 0:
             return
+    late = dice.random.choice(_COMMANDS)
+    machine.handle(late)
+    yield Edge((machine.phase, machine.stage), name_of(late, machine), (machine.phase, machine.stage))
 
 
 class Dice:
@@ -189,7 +204,8 @@ class Dice:
             return ev.LegResumed(CALL)
         if call.agent.recording.announcing and chance < 0.5:
             return self.random.choice((ev.AnnouncementSaid(CALL), ev.PlayedOut(CALL)))
-        event = self.random.choice(EVENTS if chance > 0.9 else _LIKELY[call.phase])
+        seldom = _COMMANDS if chance > 0.97 else EVENTS
+        event = self.random.choice(seldom if chance > 0.9 else _LIKELY[call.phase])
         return self._with_ids(event, machine)
 
     def _with_ids(self, event: ev.CallEvent, machine: CallMachine) -> ev.CallEvent:
@@ -198,6 +214,8 @@ class Dice:
             return replace(event, mark=call.ivr.mark)
         if isinstance(event, tool.BuiltinToolAsked | ev.ToolAsked) and self.random.random() < 0.9:
             return replace(event, tool_call_id=f"call_{next(self._ids)}")
+        if isinstance(event, given.CommandGiven):
+            return replace(event, command_id=f"command_{next(self._ids)}")
         tools = sorted(call.agent.running & call.agent.tool_calls)
         if isinstance(event, ev.ToolFinished) and tools:
             return replace(event, tool_call_id=self.random.choice(tools))

@@ -179,6 +179,34 @@ class SendDigits(CallAction):
 
 
 @dataclass(frozen=True, slots=True)
+class Say(CallAction):
+    """Let the agent say this sentence, word for word."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whisper(CallAction):
+    """Give the agent an operator's instruction; it does not answer to that."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCommand(CallAction):
+    """Answer an operator's command, once: it is ``done``, or refused because of ``detail``."""
+
+    command_id: str
+    done: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCall(CallAction):
+    """Keep the SIP messages of this call from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class MuteCaller(CallAction):
     """Let the agent hear nothing of the caller from now on; its turn detection pauses meanwhile."""
 

@@ -52,7 +52,13 @@ END_REASONS: Mapping[EndReason, EndReasonInfo] = {
         "takes long to be ready.",
     ),
     _R.AGENT_HUNG_UP: EndReasonInfo(_F.NOBODY, "The agent ended the call with its tool, after its goodbye."),
-    _R.TRANSFERRED: EndReasonInfo(_F.NOBODY, "The agent transferred the caller; `end_detail` has the target."),
+    _R.OPERATOR_HUNG_UP: EndReasonInfo(
+        _F.NOBODY, "An operator ended the call, on the page or by a command; `end_detail` says who."
+    ),
+    _R.TRANSFERRED: EndReasonInfo(
+        _F.NOBODY,
+        "The agent, or an operator (`ended_by`), transferred the caller; `end_detail` has the target.",
+    ),
     _R.MESSAGE_LEFT: EndReasonInfo(_F.NOBODY, "The agent left its message on a voicemail."),
     _R.CONNECTED: EndReasonInfo(
         _F.NOBODY, "The dialplan joined the caller with somebody else, and one of them hung up."

@@ -21,6 +21,7 @@ class EndReason(StrEnum):
     CALLER_HUNG_UP = "caller_hung_up"
     CALLER_CANCELLED = "caller_cancelled"
     AGENT_HUNG_UP = "agent_hung_up"
+    OPERATOR_HUNG_UP = "operator_hung_up"
     TRANSFERRED = "transferred"
     MESSAGE_LEFT = "message_left"
     CONNECTED = "connected"
@@ -58,6 +59,7 @@ class Side(StrEnum):
     CALLER = "caller"
     AGENT = "agent"
     GATEWAY = "gateway"
+    OPERATOR = "operator"
 
 
 class Fault(StrEnum):
@@ -76,6 +78,7 @@ _SIDES = {
     EndReason.CALLER_CANCELLED: Side.CALLER,
     EndReason.NO_RTP: Side.CALLER,
     EndReason.AGENT_HUNG_UP: Side.AGENT,
+    EndReason.OPERATOR_HUNG_UP: Side.OPERATOR,
     EndReason.TRANSFERRED: Side.AGENT,
     EndReason.MESSAGE_LEFT: Side.AGENT,
     EndReason.BUSY: Side.CALLER,
@@ -96,6 +99,7 @@ _SIDES = {
 _ORDINARY = frozenset(
     {
         EndReason.AGENT_HUNG_UP,
+        EndReason.OPERATOR_HUNG_UP,
         EndReason.TRANSFERRED,
         EndReason.MESSAGE_LEFT,
         EndReason.CONNECTED,

@@ -52,6 +52,9 @@ class SipLeg(Protocol):
         A leg that we place is ended by CANCEL before its answer; one that was not dialled yet just closes.
         """
 
+    def trace(self) -> None:
+        """Keep the SIP messages of both legs from now on, whatever the settings say."""
+
     def dial(self) -> None:
         """Place the call, for a leg made with a target; ``LegRinging``, ``MediaUp``, ``LegClosed`` follow."""
 
@@ -119,6 +122,9 @@ class Agent(Protocol):
 
     def tell(self, text: str, *, respond: bool) -> None:
         """Give the model a message of the gateway (a system item); with ``respond`` it answers."""
+
+    def say(self, text: str) -> None:
+        """Let the agent say this sentence, word for word, as soon as it says nothing else."""
 
     def mute_caller(self) -> None:
         """Send nothing of the caller (or silence, as the profile says) and pause turn detection."""

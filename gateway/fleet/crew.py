@@ -89,8 +89,9 @@ class Member:
 
     @property
     def in_service(self) -> bool:
-        """It takes calls, or is about to."""
-        return not self.leaving and (self.condition is None or self.condition.state in ("ready", "overloaded"))
+        """It takes calls, is about to, or may again: no other is started for one that an operator has drain."""
+        now = self.condition
+        return not self.leaving and (now is None or now.paused or now.state in ("ready", "overloaded"))
 
     @property
     def now(self) -> WorkerCondition | None:

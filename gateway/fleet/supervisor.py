@@ -317,7 +317,7 @@ class Supervisor:
     # --- ends of workers ---
 
     def _on_death(self, member: Member, how: str) -> None:
-        asked = member.leaving or (member.condition is not None and member.condition.state in ("draining", "ended"))
+        asked = member.leaving or not member.in_service
         if asked and how == "exit code 0":
             _log.info("worker_ended", worker=member.name)
         else:

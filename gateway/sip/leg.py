@@ -108,6 +108,10 @@ class PjLeg:
         """Let ``tap`` have each frame of what the caller says and hears, whoever talks with them; None: no longer."""
         self._order(lambda call: call.listen(tap))
 
+    def trace(self) -> None:
+        """Keep the SIP messages of both legs from now on, whatever the settings say."""
+        self._order(PjCall.trace)
+
     def _after(self, seconds: float, order: Callable[[PjCall], None]) -> None:
         if seconds:
             asyncio.get_running_loop().call_later(seconds, self._order, order)

@@ -85,6 +85,7 @@ _POLL_FOR_KEYS_S = 0.02  # where a key found by the thread of the media does not
 _POLL_FOR_ORDERS_S = 0.01  # where nothing can end it
 _TICK_S = 1.0  # housekeeping: registrations, RTP, connections
 _IDLE_TICK_S = 5.0  # the same where there is none of these
+_GRACE_S = 0.5  # for the library to say that it has waited long enough
 _GOODBYE_S = 2.0  # for the answers to our BYEs at the end
 
 
@@ -167,6 +168,33 @@ class SipThread:
     def drain(self) -> None:
         """Take no more calls: from now on new ones get 503, and so does OPTIONS."""
         self._draining.set()
+
+    def undrain(self) -> None:
+        """Take calls again."""
+        self._draining.clear()
+
+    async def probe_trunk(self, trunk: str, limit_s: float) -> tuple[int, str]:
+        """
+        Send OPTIONS to a trunk's server; return the status and reason phrase of its answer.
+
+        Without an answer within ``limit_s`` the status is 0, and the text says why.
+        """
+        answer: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+
+        def settle(code: int, reason: str) -> None:
+            if not answer.done():
+                answer.set_result((code, reason))
+
+        def told(code: int, reason: str) -> None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(settle, code, reason)
+
+        self._with_accounts(lambda accounts: accounts.probe(trunk, limit_s, told))
+        try:
+            async with asyncio.timeout(limit_s + _GRACE_S):
+                return await answer
+        except TimeoutError:
+            return 0, f"no answer within {limit_s:g} s"
 
     def submit(self, order: Order) -> None:
         """Have ``order`` carried out on ``sip``, at once."""

@@ -71,7 +71,7 @@ class CallRecord(BaseModel):
     )
     end_reason: str | None = Field(None, description="why it ended, one of a fixed list: caller_hung_up, no_rtp, ...")
     end_detail: str | None = Field(None, description="the same in words")
-    ended_by: str | None = Field(None, description="caller, agent or gateway")
+    ended_by: str | None = Field(None, description="caller, agent, operator or gateway")
     privacy: str | None = Field(None, description="counts where nothing of the call is kept but counts; else none")
     cdr: str | None = Field(None, description="id of its CDR in the stream of CDRs; set by Redis when the call ends")
     fault: str | None = Field(

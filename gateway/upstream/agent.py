@@ -165,6 +165,11 @@ class UpstreamAgent:
             self._owed.owe(Cause.ANNOUNCEMENT, ask)
             self._go_on()
 
+    def say(self, text: str) -> None:
+        """Let the agent say this sentence, word for word, as soon as it says nothing else."""
+        self._owed.owe(Cause.PROMPT, prompts.sentence(text))
+        self._go_on()
+
     def truncate(self, item_id: str, played_ms: int) -> None:
         """Tell the upstream how much was heard of the item that was cut off, and of those that waited behind it."""
         heard_ms = {item_id: played_ms} | self._agent_voice.cut_off()

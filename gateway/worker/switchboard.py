@@ -6,6 +6,9 @@ rejects it, gets a task of its own, which asks the limits of its route (Redis, s
 and runs its session to the end. What happens to the call before it has a session is kept and handed over then.
 ``dial`` does the same for a call that we place, which has an agent instead of a route.
 
+``command`` hands an operator's command to the call it is about and waits for the answer; a call that ends first refuses
+what is not answered.
+
 ``_run`` is where every call ends, however it ends: it catches what a session raises, so that one call's fault does not
 touch another, forgets the call, and gives its place in the limits back. A call that gets no session is refused with a
 SIP status, and written down as refused.
@@ -26,6 +29,8 @@ import structlog
 
 from gateway.audio.playout import PlayoutBuffer
 from gateway.audio.uplink import UplinkTap
+from gateway.call.actions import AnswerCommand
+from gateway.call.commands import CommandGiven
 from gateway.call.end_reasons import fault_of
 from gateway.call.events import CallEvent, IncomingInvite, MediaUp, Planned, Routed, Scalar, StopAsked
 from gateway.call.outcome import EndReason, Outcome
@@ -169,6 +174,7 @@ class Switchboard:
 
     Attributes:
         capacity: calls this worker holds at once; what the load is a share of.
+        paused: no new calls are taken for the moment, because an operator wants it.
         on_calls: takes the number of calls, those on their way to a session too, whenever it changes.
     """
 
@@ -206,7 +212,9 @@ class Switchboard:
         self._waiting: dict[CallId, list[CallEvent]] = {}  # calls that wait for the gate, and what happened to them
         self._answered: dict[CallId, float] = {}  # monotonic seconds
         self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._commands: dict[str, tuple[CallId, asyncio.Future[AnswerCommand]]] = {}  # that wait for their answers
         self._draining = False
+        self.paused = False
         self.capacity = 1
         self.on_calls: Callable[[int], None] = lambda calls: None
 
@@ -219,6 +227,46 @@ class Switchboard:
     def is_busy(self) -> bool:
         """Whether any call is up, or on its way to a session."""
         return bool(self._tasks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no line for another call."""
+        return len(self._tasks) >= self.capacity
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether new calls are taken, if there is a line for them."""
+        return not (self._draining or self.paused)
+
+    def knows(self, call_id: CallId) -> bool:
+        """Return whether a call is here, or on its way to a session."""
+        return call_id in self._sessions or call_id in self._waiting
+
+    async def command(self, event: CommandGiven) -> AnswerCommand:
+        """Give a call an operator's command; return the answer when the call has it."""
+        session = self._sessions.get(event.call_id)
+        if session is None:
+            begins = event.call_id in self._waiting
+            words = "the call is only beginning" if begins else "there is no such call here: it has ended"
+            return AnswerCommand(event.command_id, done=False, detail=words)
+        answer: asyncio.Future[AnswerCommand] = asyncio.get_running_loop().create_future()
+        self._commands[event.command_id] = event.call_id, answer
+        session.post(event)
+        try:
+            return await answer
+        finally:
+            self._commands.pop(event.command_id, None)
+
+    def _answer(self, order: AnswerCommand) -> None:
+        _, answer = self._commands.get(order.command_id, (None, None))
+        if answer is not None and not answer.done():
+            answer.set_result(order)
+
+    def _refuse_commands(self, ended: CallId) -> None:
+        """Answer what a call that has ended left unanswered."""
+        for command_id, (call_id, _) in [*self._commands.items()]:
+            if call_id == ended:
+                self._answer(AnswerCommand(command_id, done=False, detail="the call has ended"))
 
     def on_event(self, event: CallEvent) -> None:
         """Take an event from the SIP thread."""
@@ -242,6 +290,15 @@ class Switchboard:
         """
         if self._draining:
             return Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503)
+        placed = await self.place(order)
+        return placed if isinstance(placed, Outcome) else await asyncio.shield(placed)
+
+    async def place(self, order: DialOrder) -> asyncio.Task[Outcome] | Outcome:
+        """
+        Place a call; return the task that runs it, or why a limit forbids it. Raises as ``dial`` does.
+
+        It goes out even if the worker takes no calls or has no line for it: who orders it asks first.
+        """
         plan = self._plan()
         profile = plan.dialplan.agents.get(order.agent_name)
         if profile is None:
@@ -260,7 +317,7 @@ class Switchboard:
         except BaseException:
             self._gate.release(order.call_id, 0)
             raise
-        return await asyncio.shield(self._begin(order.call_id, session.run()))
+        return self._begin(order.call_id, session.run())
 
     def _placed(self, order: DialOrder, plan: PreparedPlan, profile: AgentProfile) -> CallSession:
         """Make the session of a call that we place."""
@@ -289,8 +346,9 @@ class Switchboard:
             await asyncio.wait(self._tasks)
 
     def _receive(self, invite: IncomingInvite) -> None:
-        if self._draining:
-            self._turn_away(invite, Outcome(EndReason.SHUTDOWN, "the worker is shutting down", 503))
+        if not self.takes_calls:
+            why = "the worker is shutting down" if self._draining else "the worker takes no calls at the moment"
+            self._turn_away(invite, Outcome(EndReason.SHUTDOWN, why, 503))
             return
         plan = self._plan()
         facts = facts_of(invite, at=self._time(), load=len(self._sessions) / self.capacity)
@@ -392,6 +450,7 @@ class Switchboard:
             choose=choose,
             sounds=sounds,
             spend=CallBudget(call_id, own, self._cost.warn_at, self._gate.spend).spend,
+            answer=self._answer,
         )
         self._sessions[call_id] = session
         self._listeners.begin(call_id, line.leg)
@@ -435,6 +494,7 @@ class Switchboard:
                 self._sessions.pop(call_id, None)
                 self._listeners.end(call_id)
                 self._waiting.pop(call_id, None)
+                self._refuse_commands(call_id)
                 answered = self._answered.pop(call_id, None)
                 self._gate.release(call_id, 0 if answered is None else self._clock.monotonic() - answered)
         return outcome

@@ -15,6 +15,7 @@ One process that takes calls: builds every object once, runs until it is told to
 - ``CallLog`` passes on what sessions write down, so that a flood of unanswered calls fills neither Redis nor the log.
 - ``Listening`` publishes the sound and the levels of calls while anyone hears them.
 - ``CallTraces`` makes a trace of each call from that, where traces are asked for (``SpanExporter`` sends them).
+- ``WorkerCommands`` carries out what operators order, as ``CommandInbox`` reads it from Redis.
 - ``GarbageCollection`` runs full collections between calls.
 
 Everything here runs on the loop. The SIP thread is started last, when all it leads to is there. The first SIGTERM or
@@ -45,7 +46,7 @@ import structlog
 from gateway.audio.uplink import UplinkRounds
 from gateway.call.outcome import Outcome
 from gateway.call.ports import Clock, TimerHandle
-from gateway.condition import WorkerCondition
+from gateway.condition import State, WorkerCondition
 from gateway.dialplan.read.files import PlanFile
 from gateway.errors import ConfigError
 from gateway.own_address import ANY, own_address_towards
@@ -58,6 +59,7 @@ from gateway.sip.screen.trace import delete_old_traces
 from gateway.sip.thread import SipThread
 from gateway.store.audio import AudioPublisher
 from gateway.store.calls import RedisCallStore
+from gateway.store.commands import CommandInbox
 from gateway.store.connection import end_task
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.limits import RedisLimits
@@ -74,6 +76,7 @@ from gateway.upstream.realtime.access.models import list_models
 from gateway.upstream.realtime.access.secrets import SecretMinter, prepare_minting
 from gateway.worker.build import CallBuilder
 from gateway.worker.call_log import CallLog
+from gateway.worker.commands import Control, WorkerCommands
 from gateway.worker.garbage import GarbageCollection
 from gateway.worker.listening import BLOCK_MS, Listening
 from gateway.worker.live_plan import LivePlan, PreparedPlan, load_plan
@@ -155,6 +158,7 @@ class Worker:
         self._on_condition = on_condition
         self._condition: WorkerCondition | None = None
         self._registrar: Registrar | None = None
+        self._overloaded = self._paused = False
         self._redis = settings.redis  # with the private server's URL, once that runs
         self._stop_asked = asyncio.Event()
         self._drain_changed = asyncio.Event()
@@ -192,7 +196,7 @@ class Worker:
             )
             await stack.enter_async_context(self._plan)
             self._watch_models(stack, store)
-            sip, switchboard = await self._open(stack, store)
+            sip, switchboard, commands = await self._open(stack, store)
             info = await sip.start()
             switchboard.capacity = info.capacity
             await self._open_registrar(stack, store, sip)
@@ -203,6 +207,7 @@ class Worker:
                 self._on_condition = partial(_register, registry, self._settings.sip)
             self._note(WorkerCondition(self.name, "ready", 0, info.capacity, f"{info.host}:{info.port}"))
             switchboard.on_calls = lambda calls: self._now(live_calls=calls)
+            await stack.enter_async_context(CommandInbox(self._redis, self.name, commands.carry_out))
             await self._until_stopped(sip, switchboard)
         self._now(state="ended")
 
@@ -220,9 +225,10 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._store())
-            sip, switchboard = await self._open(stack, store, register=False)
+            sip, switchboard, commands = await self._open(stack, store, register=False)
             await sip.start()
             await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
+            await stack.enter_async_context(CommandInbox(self._redis, self.name, commands.carry_out))
             call = asyncio.ensure_future(switchboard.dial(order))
             asked = asyncio.ensure_future(self._stop_asked.wait())
             await asyncio.wait((call, asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
@@ -235,7 +241,7 @@ class Worker:
 
     async def _open(
         self, stack: AsyncExitStack, store: RedisCallStore, *, register: bool = True
-    ) -> tuple[SipThread, Switchboard]:
+    ) -> tuple[SipThread, Switchboard, WorkerCommands]:
         """Make what calls are made of; the SIP thread is not started yet, and is stopped by ``stack``."""
         settings = self._settings
         recordings = self._open_recordings(stack)
@@ -283,7 +289,16 @@ class Worker:
             traced_trunks=settings.tracing.trusted_trunks if settings.tracing.endpoint is not None else (),
         )
         stack.push_async_callback(sip.stop)
-        return sip, switchboard
+        return sip, switchboard, WorkerCommands(switchboard, call_log, self._control_of(sip, switchboard, listening))
+
+    def _control_of(self, sip: SipThread, switchboard: Switchboard, listening: Listening) -> Control:
+        return Control(
+            pause=partial(self._pause, sip, switchboard),
+            leaves=self._stop_asked.is_set,
+            reload=self._plan.reload,
+            probe_trunk=sip.probe_trunk,
+            listen=listening.listen,
+        )
 
     def _open_recordings(self, stack: AsyncExitStack) -> RecordingWriter:
         """Return what writes recordings, and deletes old files."""
@@ -362,7 +377,7 @@ class Worker:
         await asyncio.wait((asked, sip.ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if self._stop_asked.is_set():
-            self._now(state="draining")
+            self._now(state="draining", paused=False)
             sip.drain()
             leaving = asyncio.create_task(self._registrar.leave()) if self._registrar is not None else None
             if switchboard.live_calls:
@@ -389,8 +404,21 @@ class Worker:
         drained.cancel()
 
     def _note_overload(self, overloaded: bool) -> None:
+        self._overloaded = overloaded
+        self._note_state()
+
+    def _pause(self, sip: SipThread, switchboard: Switchboard, paused: bool) -> None:
+        """Take no new calls for the moment, or again: calls, SIP, registry and edges follow."""
+        if self._stop_asked.is_set():
+            return
+        self._paused = switchboard.paused = paused
+        (sip.drain if paused else sip.undrain)()
+        self._note_state()
+
+    def _note_state(self) -> None:
         if not self._stop_asked.is_set():
-            self._now(state="overloaded" if overloaded else "ready")
+            taking: State = "overloaded" if self._overloaded else "ready"
+            self._now(state="draining" if self._paused else taking, paused=self._paused)
 
     def _now(self, **changed: Any) -> None:
         """Tell what has changed of the condition; before the worker takes calls there is none."""

@@ -38,6 +38,7 @@ class FakeAgent:
         self.goodbyes: list[str] = []
         self.told: list[tuple[str, bool]] = []
         """Text, respond."""
+        self.sentences: list[str] = []
         self.muted = False
         self.responding = False
         self.close_gate: asyncio.Event | None = None
@@ -74,6 +75,9 @@ class FakeAgent:
 
     def tell(self, text: str, *, respond: bool) -> None:
         self.told.append((text, respond))
+
+    def say(self, text: str) -> None:
+        self.sentences.append(text)
 
     def mute_caller(self) -> None:
         self.muted = True

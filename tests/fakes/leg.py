@@ -53,6 +53,9 @@ class FakeLeg:
     def send_digits(self, digits: str) -> None:
         self._obey("send_digits", digits)
 
+    def trace(self) -> None:
+        self._obey("trace")
+
     def dial(self) -> None:
         self._obey("dial")
 

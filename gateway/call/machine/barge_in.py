@@ -64,7 +64,8 @@ def end_turn(call: CallState) -> Orders:
 def settle(call: CallState) -> Orders:
     """Order what follows from what is true now, unless it was ordered already."""
     unheard = call.leg.on_hold and not call.with_second
-    deaf = call.calls_blind or call.message_left  # a ringing tone, or a voicemail that goes on talking
+    # A ringing tone, a voicemail that goes on talking, what is not meant for the agent.
+    deaf = call.calls_blind or call.message_left or call.taken_over
     return (*_mute(call, muted=unheard or deaf), *pause(call, paused=unheard or GUARD in call.timers))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
-from gateway.call.machine import legs, recording, transfer
+from gateway.call.machine import legs, recording, take_over, transfer
 from gateway.call.machine.barge_in import end_turn
 from gateway.call.machine.ending import OVER_BUDGET, await_anew, await_words, end, leave, parting, say_goodbye
 from gateway.call.machine.ivr import bridge_silence, without_agent
@@ -58,7 +58,7 @@ def dial(call: CallState, _event: ev.AgentReady) -> Orders:
     return (*stopped, do.Dial(), *start_timer(call, RINGING, call.agent.routed.ring_limit_s))
 
 
-def take_over(call: CallState, _event: ev.AgentReady) -> Orders:
+def join_in(call: CallState, _event: ev.AgentReady) -> Orders:
     """Let the agent speak with a caller who was answered before."""
     if not call.leg.up:
         enter(call, Phase.ANSWERING)
@@ -159,12 +159,31 @@ def _refusal(call: CallState, tool_call_id: str) -> Orders | None:
     return None if words is None else (do.AnswerTool(tool_call_id, words, respond=False),)
 
 
+# The second leg
+
+
+def second_up(call: CallState, event: ev.SecondUp) -> Orders:
+    """Go on with whoever was called: a transfer's target, or a person who takes the call over."""
+    return take_over.second_up(call, event) if call.agent.taker else transfer.second_up(call, event)
+
+
+def second_closed(call: CallState, event: ev.SecondClosed) -> Orders:
+    """Go on without them."""
+    return take_over.second_closed(call, event) if call.agent.taker else transfer.second_closed(call, event)
+
+
+def second_overdue(call: CallState, event: ev.TimerFired) -> Orders:
+    """Give up somebody who does not answer."""
+    return take_over.second_overdue(call, event) if call.agent.taker else transfer.second_overdue(call, event)
+
+
 # To the end of the conversation
 
 
 def played_out(call: CallState, event: ev.PlayedOut) -> Orders:
     """Go on: the agent's words were heard."""
-    if event.mark or call.agent.caller_speaks:  # of sounds from before the agent came; or too early
+    # Of sounds from before the agent came; or too early; or it speaks with nobody now.
+    if event.mark or call.agent.caller_speaks or call.taken_over:
         return ()
     if call.leaving is not None:
         return end(call, call.leaving)
@@ -210,9 +229,11 @@ def agent_closed(call: CallState, event: ev.AgentClosed) -> Orders:
 
 def _lose_agent(call: CallState, outcome: Outcome) -> Orders:
     """Go on without the agent, but let last words that are on their way to the caller be heard."""
-    if call.leaving is None and call.agent.transfer is None:
+    if call.leaving is None and call.agent.transfer is None and not call.agent.taker:
         return without_agent(call, outcome)
     call.agent.lost = outcome
+    if call.agent.taker:
+        return (*end_turn(call), *settle_filler(call))
     return transfer.agent_lost(call) or (*end_turn(call), *await_anew(call))
 
 

@@ -21,7 +21,7 @@ MOST_KEYS: Final = 64
 
 def digit_pressed(call: CallState, event: ev.DigitPressed) -> Orders:
     """Take a key of the caller's, unless it cannot be meant for the agent: hold music has tones too."""
-    elsewhere = call.leg.on_hold or call.with_second
+    elsewhere = call.leg.on_hold or call.with_second or call.taken_over
     if call.leaving is not None or call.agent.lost is not None or elsewhere:
         return ()
     if (step := _chosen(call, event.digit)) is not None:

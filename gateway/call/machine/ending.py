@@ -13,7 +13,7 @@ from gateway.call.machine import legs, recording
 from gateway.call.machine.phase import ENDING, ENDING_LIMIT_S, GOODBYE, MAX_LENGTH, OF_THE_CALL, CallStage, Phase
 from gateway.call.machine.playback import fall_silent, flush
 from gateway.call.machine.state import CallState, Orders, cancel_timer, enter, start_timer
-from gateway.call.outcome import Outcome
+from gateway.call.outcome import EndReason, Outcome
 
 OVER_BUDGET = "the time for this call is used up"
 """Why an agent says goodbye whose call is over its budget: money is nothing for the caller to hear of."""
@@ -25,9 +25,9 @@ def leave(call: CallState, outcome: Outcome, detail: str) -> Orders:
     """
     End the call once the agent has said goodbye; ``detail`` tells it why.
 
-    A hang-up or a transfer under way goes first. A caller on hold would not hear a goodbye.
+    A hang-up, a transfer or a take-over under way goes first. A caller on hold would not hear a goodbye.
     """
-    if call.leaving is not None or call.agent.transfer is not None:
+    if call.leaving is not None or call.agent.transfer is not None or call.agent.taker:
         call.agent.overdue = call.agent.overdue or (outcome, detail)
         return ()
     return end(call, outcome) if call.leg.on_hold else say_goodbye(call, outcome, detail)
@@ -57,7 +57,18 @@ def parting(call: CallState) -> str | None:
     """Return why the call cannot be ended or transferred once more; None when it can."""
     if call.leaving is not None:
         return "Error: the call is ending already."
+    if call.agent.taker:
+        return "Error: a person of the staff takes this call over."
     return "Error: a transfer is under way already." if call.agent.transfer is not None else None
+
+
+# Commands that wait for what becomes of them
+
+
+def answer_command(call: CallState, *, done: bool, detail: str = "") -> Orders:
+    """Answer the command for a transfer or a take-over, if one waits for that."""
+    command_id, call.command = call.command, ""
+    return (do.AnswerCommand(command_id, done, detail),) if command_id else ()
 
 
 # Joined with the second leg
@@ -76,7 +87,7 @@ def join(call: CallState, outcome: Outcome) -> Orders:
     # A call that got too long while it was being joined has the same time once more.
     limit = () if MAX_LENGTH in call.timers else start_timer(call, MAX_LENGTH, call.limits.max_length_s)
     enter(call, Phase.JOINED)
-    return (*cancelled, *limit, do.JoinLegs(), *close_agent(call))
+    return (*cancelled, *limit, do.JoinLegs(), *close_agent(call), *answer_command(call, done=True))
 
 
 def close_agent(call: CallState) -> Orders:
@@ -98,7 +109,9 @@ def end(call: CallState, outcome: Outcome, *, leg_open: bool = True) -> Orders:
         leg_open: the SIP side has to be hung up; the call waits until it is over.
     """
     call.outcome = outcome
-    closed = (*close_agent(call), *cancel_timer(call, *call.timers))
+    transferred = outcome.reason is EndReason.TRANSFERRED and not call.agent.taker
+    answered = answer_command(call, done=transferred, detail="" if transferred else "the call ended before")
+    closed = (*answered, *close_agent(call), *cancel_timer(call, *call.timers))
     unheard = flush(call) if call.phase is Phase.ACTIVE else ()  # what was not heard by now never will be
     orders = (*closed, *unheard, *fall_silent(call), *legs.drop_second(call))
     if not leg_open:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from gateway.call import actions as do
 from gateway.call import events as ev
 from gateway.call.machine import legs
-from gateway.call.machine.ending import close_agent, end, join
+from gateway.call.machine.ending import answer_command, close_agent, end, join
 from gateway.call.machine.phase import MAX_LENGTH, MENU, SECOND, SETUP, TRANSFER, TRANSFER_LIMIT_S, CallStage, Phase
 from gateway.call.machine.playback import fall_silent, fill, flush, pause
 from gateway.call.machine.state import CallState, Orders, SecondLegState, cancel_stage_timers, enter, start_timer
@@ -134,7 +134,8 @@ def take(call: CallState, step: Step, cause: str = "") -> Orders:
 def move_on(call: CallState, step: Step, cause: str) -> Orders:
     """Leave the agent, if there is one, and take the next step: nothing of this agent is heard, or recorded, there."""
     left = _part(call) if call.phase is Phase.ACTIVE else ()
-    orders = (*left, *fall_silent(call), *close_agent(call), *cancel_stage_timers(call))
+    answered = answer_command(call, done=False, detail=f"the call went on without this agent: {cause}")
+    orders = (*answered, *left, *fall_silent(call), *close_agent(call), *cancel_stage_timers(call))
     return (*orders, *take(call, step, cause))
 
 

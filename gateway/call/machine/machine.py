@@ -37,8 +37,10 @@ The rules by subject; each module imports only those above it:
     barge_in      interruptions: who is heard by whom
     ivr           the dialplan's steps, and what follows an agent that was lost
     transfer      by REFER or over a second leg, blind or warm
+    take_over     a person speaks in the agent's place
     dtmf          the caller's keys beside an agent
     conversation  from the agent's choice to its end
+    control       what an operator orders
     rules         media, hold, ends and limits, in any phase
 
 ``docs/call-states.md`` shows it all, drawn from this table and from random calls.
@@ -51,8 +53,20 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from gateway.call import builtin_tools as tool
+from gateway.call import commands as given
 from gateway.call import events as ev
-from gateway.call.machine import barge_in, conversation, dtmf, ending, ivr, recording, rules, tool_calls, transfer
+from gateway.call.machine import (
+    barge_in,
+    control,
+    conversation,
+    dtmf,
+    ending,
+    ivr,
+    recording,
+    rules,
+    tool_calls,
+    transfer,
+)
 from gateway.call.machine import phase as timer
 from gateway.call.machine.phase import CallStage, Phase
 from gateway.call.machine.state import CallState, Orders
@@ -187,7 +201,7 @@ RULES = _table(
         _on(ev.Routed, conversation.routed, Phase.ROUTING, Phase.ATTENDING),
         _on(ev.AgentReady, conversation.answer, Phase.RINGING),
         _on(ev.AgentReady, conversation.dial, Phase.PREPARING),
-        _on(ev.AgentReady, conversation.take_over, Phase.WAITING),
+        _on(ev.AgentReady, conversation.join_in, Phase.WAITING),
         _on(ev.AgentExpiring, conversation.expires_early, *_READY),
         _on(ev.MediaUp, conversation.media_up, *_READY),
         _fired(timer.SETUP, conversation.agent_overdue, *_OPENING),
@@ -230,12 +244,22 @@ RULES = _table(
         _on(ev.PlayedOut, conversation.played_out, Phase.ACTIVE),
         _fired(timer.GOODBYE, conversation.goodbye_fired, Phase.ACTIVE),
         _on(ev.TransferEnded, transfer.refer_ended, Phase.ACTIVE),
-        _on(ev.SecondUp, transfer.second_up, Phase.ACTIVE),
+        _on(ev.SecondUp, conversation.second_up, Phase.ACTIVE),
         _on(ev.SecondDigit, transfer.second_digit, Phase.ACTIVE),
-        _on(ev.SecondClosed, transfer.second_closed, Phase.ACTIVE),
+        _on(ev.SecondClosed, conversation.second_closed, Phase.ACTIVE),
         _fired(timer.TRANSFER, transfer.refer_overdue, Phase.ACTIVE),
-        _fired(timer.SECOND, transfer.second_overdue, Phase.ACTIVE),
+        _fired(timer.SECOND, conversation.second_overdue, Phase.ACTIVE),
         _fired(timer.BRIEFING, transfer.briefing_overdue, Phase.ACTIVE),
+        # Commands of an operator
+        _on(given.HangUpCommanded, control.hang_up, *_OPEN),
+        _on(given.TransferCommanded, control.transfer, *_OPEN),
+        _on(given.DigitsCommanded, control.send_digits, *_OPEN),
+        _on(given.SayCommanded, control.say, *_OPEN),
+        _on(given.WhisperCommanded, control.whisper, *_OPEN),
+        _on(given.TakeOverCommanded, control.take_over_call, *_OPEN),
+        _on(given.GiveBackCommanded, control.give_back, *_OPEN),
+        _on(given.TraceCommanded, control.trace, *_OPEN),
+        *(_on(kind, control.too_late, Phase.ENDING, Phase.ENDED) for kind in given.EVENTS),
         # Media and hold
         _on(ev.MediaUp, rules.media_up, Phase.ATTENDING, Phase.WAITING),
         _on(ev.EarlyMediaUp, rules.early_media_up, Phase.ATTENDING, *_AFTER_STEPS),

@@ -54,6 +54,10 @@ class CallStage(StrEnum):
     """The agent speaks with the target of a warm transfer."""
     GOODBYE = "goodbye"
     """The agent's words are to be heard, then the call ends."""
+    SUMMONING = "summoning"
+    """A person who is to take the call over is being called; caller and agent talk meanwhile."""
+    TAKEN_OVER = "taken_over"
+    """That person talks with the caller; the agent neither hears nor speaks."""
 
 
 SETUP: Final = "setup"

@@ -37,7 +37,7 @@ def recording_asked(call: CallState, event: tool.RecordingAsked) -> Orders:
     """Do as the agent wants."""
     if not is_new(call, event.tool_call_id):
         return ()
-    if not _possible(call):
+    if not _possible(call) or (event.on and call.taken_over):
         return (do.AnswerTool(event.tool_call_id, "Error: this call cannot be recorded."),)
     return _start(call, event.tool_call_id) if event.on else _pause(call, event.tool_call_id)
 
@@ -77,6 +77,21 @@ def quiet(call: CallState) -> Orders:
     if recording.count < MOST_ANNOUNCEMENTS:
         return _announce(call)
     return _close(call, f"said {recording.count} times and never heard to its end")
+
+
+def interrupt(call: CallState) -> Orders:
+    """Record nothing of what a person says who takes the call over; an announcement that was not heard is given up."""
+    recording = call.agent.recording
+    paused = (do.PauseRecording(),) if recording.runs else ()
+    if not recording.announcing:
+        return paused
+    recording.announcing, recording.greet, recording.asked = False, None, False
+    return (*paused, do.Note("recording_withheld", {"detail": "a person took the call over"}))
+
+
+def resume(call: CallState) -> Orders:
+    """Record again what the agent says and hears, if it was recorded before."""
+    return (do.StartRecording(),) if call.agent.recording.runs else ()
 
 
 def await_quiet(call: CallState) -> Orders:

@@ -161,5 +161,7 @@ def budget_used_up(call: CallState, event: ev.BudgetUsedUp) -> Orders:
 
 
 def talked_too_long(call: CallState, _event: ev.TimerFired) -> Orders:
-    """Let the agent say goodbye."""
+    """Let the agent say goodbye, if it speaks with the caller."""
+    if call.taken_over:
+        return end(call, too_long(call))
     return leave(call, too_long(call), "the call has reached its longest permitted length")

@@ -150,7 +150,8 @@ class AgentState:
         transfer: the transfer under way.
         given_up: a transfer by REFER that was not heard of in time.
         overdue: what else ends the call, and its words for the agent, if the hang-up or transfer under way is off.
-        lost: the agent is gone, its last words or its transfer are not.
+        lost: the agent is gone, its last words, its transfer or the person who takes over are not.
+        taker: who takes the call over, or is to: SIP or tel URI.
         recording: of this conversation.
     """
 
@@ -170,6 +171,7 @@ class AgentState:
     given_up: tool.TransferAsked | None = None
     overdue: tuple[Outcome, str] | None = None
     lost: Outcome | None = None
+    taker: str = ""
     recording: RecordingState = field(default_factory=RecordingState)
 
 
@@ -192,6 +194,7 @@ class CallState:
         playback: what the caller hears of us.
         ivr: the dialplan's steps.
         agent: the agent and the conversation with it.
+        command: id of the command whose answer is what becomes of a transfer or a take-over; empty without one.
     """
 
     phase: Phase = Phase.ROUTING
@@ -206,6 +209,7 @@ class CallState:
     playback: PlaybackState = field(default_factory=PlaybackState)
     ivr: IvrState = field(default_factory=IvrState)
     agent: AgentState = field(default_factory=AgentState)
+    command: str = ""
 
     @property
     def leaving(self) -> Outcome | None:
@@ -225,19 +229,29 @@ class CallState:
     @property
     def calls_warm(self) -> bool:
         """A transfer's target is being called while the caller stays with the agent."""
-        return self._transfers(CallStage.CALLING) and self.agent.transfer is not None and self.agent.transfer.warm
+        return self._at(CallStage.CALLING) and self.agent.transfer is not None and self.agent.transfer.warm
 
     @property
     def calls_blind(self) -> bool:
         """A transfer's target is being called and the caller hears that it rings."""
-        return self._transfers(CallStage.CALLING) and self.agent.transfer is not None and not self.agent.transfer.warm
+        return self._at(CallStage.CALLING) and self.agent.transfer is not None and not self.agent.transfer.warm
+
+    @property
+    def summoning(self) -> bool:
+        """A person who is to take the call over is being called."""
+        return self._at(CallStage.SUMMONING)
+
+    @property
+    def taken_over(self) -> bool:
+        """A person talks with the caller in the agent's place."""
+        return self._at(CallStage.TAKEN_OVER)
 
     @property
     def with_second(self) -> bool:
         """The agent is connected with the second leg."""
-        return self.calls_blind or self._transfers(CallStage.BRIEFING)
+        return self.calls_blind or self._at(CallStage.BRIEFING)
 
-    def _transfers(self, stage: CallStage) -> bool:
+    def _at(self, stage: CallStage) -> bool:
         return self.phase is Phase.ACTIVE and self.stage is stage
 
 

@@ -35,7 +35,8 @@ def tool_finished(call: CallState, event: ev.ToolFinished) -> Orders:
     """Hand on what a tool found."""
     if event.tool_call_id not in call.agent.running:
         return ()
-    return (do.AnswerTool(event.tool_call_id, event.output), *_over(call, event.tool_call_id))
+    answered = do.AnswerTool(event.tool_call_id, event.output, respond=not call.taken_over)
+    return (answered, *_over(call, event.tool_call_id))
 
 
 def mcp_call_began(call: CallState, event: ev.McpCallBegan) -> Orders:
@@ -80,13 +81,15 @@ def answer_came(call: CallState, _event: ev.AnswerCame) -> Orders:
 def apology_asked(call: CallState, event: ev.ApologyAsked) -> Orders:
     """Let the caller hear that the agent cannot answer; not a second leg, and not a caller on hold."""
     stopped = _late(call, late=False)
-    elsewhere = call.leg.on_hold or call.with_second
+    elsewhere = call.leg.on_hold or call.with_second or call.taken_over
     return stopped if elsewhere else (*stopped, do.Play((event.sound,)))
 
 
 def settle_filler(call: CallState) -> Orders:
     """Let the caller hear the filler while there is a reason for it."""
-    return fill(call, on=call.agent.away or call.agent.late or call.calls_warm or _slow(call))
+    waits = call.calls_warm or (call.summoning and call.agent.lost is not None)
+    silent = call.agent.away or call.agent.late or _slow(call)
+    return fill(call, on=(waits or silent) and not call.taken_over)
 
 
 def _late(call: CallState, *, late: bool) -> Orders:

@@ -16,7 +16,7 @@ from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
 from gateway.call.machine import legs, recording
 from gateway.call.machine.barge_in import end_turn, stop
-from gateway.call.machine.ending import end, join, say_goodbye
+from gateway.call.machine.ending import answer_command, end, join, say_goodbye
 from gateway.call.machine.ivr import without_agent
 from gateway.call.machine.phase import (
     BRIEFING,
@@ -30,7 +30,7 @@ from gateway.call.machine.phase import (
 from gateway.call.machine.playback import fill, flush
 from gateway.call.machine.state import CallState, Orders, SecondLegState, cancel_timer, start_timer
 from gateway.call.machine.tool_calls import settle_filler
-from gateway.call.outcome import EndReason, Outcome
+from gateway.call.outcome import EndReason, Outcome, Side
 
 TAKE, DECLINE = "1", "2"
 _TIMERS: Final = (GOODBYE, TRANSFER, SECOND, BRIEFING)
@@ -73,11 +73,11 @@ def refer_ended(call: CallState, event: ev.TransferEnded) -> Orders:
     """Take the end of a REFER or of the transfer it began, however late."""
     asked, given_up = call.agent.transfer, call.agent.given_up
     if asked is None and given_up is not None and 200 <= event.code < 300:
-        return end(call, _transferred(given_up))
+        return end(call, _transferred(call, given_up))
     if asked is None or call.stage is not CallStage.REFERRED:
         return ()
     if 200 <= event.code < 300:
-        return end(call, _transferred(asked))
+        return end(call, _transferred(call, asked))
     # A target that was called and is busy would be busy for us, too.
     if event.refused and call.agent.routed.transfers == "refer_or_bridge":
         return _call(call, asked)
@@ -154,7 +154,7 @@ def _call(call: CallState, asked: tool.TransferAsked, at: PlayoutPosition | None
 
 def _join(call: CallState, asked: tool.TransferAsked) -> Orders:
     quiet = (*_stop_timer(call), *fill(call, on=False), *flush(call))
-    return (*quiet, *join(call, _transferred(asked)))
+    return (*quiet, *join(call, _transferred(call, asked)))
 
 
 # Back
@@ -165,9 +165,10 @@ def _fail(call: CallState, cause: str, event: ev.StampedEvent | None = None) -> 
     asked, spoke = call.agent.transfer, call.stage is CallStage.BRIEFING
     if asked is None:
         return ()
+    answered = answer_command(call, done=False, detail=cause)
     if call.agent.lost is not None:
-        return without_agent(call, call.agent.lost)
-    orders = _turn_back(call, event)
+        return (*answered, *without_agent(call, call.agent.lost))
+    orders = (*answered, *_turn_back(call, event))
     overdue, call.agent.overdue = call.agent.overdue, None
     here = "You speak with the caller again." if spoke else "The caller is still here."
     told = _tell(asked, f"The transfer failed: {cause}. {here}", respond=overdue is None)
@@ -199,8 +200,8 @@ def _stop_timer(call: CallState) -> Orders:
     return cancel_timer(call, *_TIMERS)
 
 
-def _transferred(asked: tool.TransferAsked) -> Outcome:
-    return Outcome(EndReason.TRANSFERRED, asked.target, 200)
+def _transferred(call: CallState, asked: tool.TransferAsked) -> Outcome:
+    return Outcome(EndReason.TRANSFERRED, asked.target, 200, by=Side.OPERATOR if call.command else None)
 
 
 def _briefing(asked: tool.TransferAsked) -> str:

@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 
 from gateway.audio.played import PlayedItem
 from gateway.call import actions as do
+from gateway.call import commands as given
 from gateway.call import events as ev
 from gateway.call.end_reasons import fault_of
 from gateway.call.events import Scalar
@@ -126,6 +127,8 @@ class Journal:
         """
         if isinstance(event, ev.Routed) and event.keypad.masked and self._mask is None:
             self._mask = KeyMask()  # from now on, whoever speaks
+        if isinstance(event, given.CommandGiven):
+            self._note_command(event)
         said = {**self._fields_of(event, orders), **self._answered_by(event, before)}
         if after is not before:
             if after in (Phase.ENDING, Phase.ENDED):
@@ -142,7 +145,7 @@ class Journal:
             self._note_rest()  # the agent was heard before
         if isinstance(event, ev.Noted):
             self._note(event.name, {**said, **self._add_up(event)})
-        elif event.note is not None:
+        elif event.note is not None and not isinstance(event, given.CommandGiven):
             self._note(event.note, said)
         self._note_orders(orders)
         self._follow(event, at, orders)
@@ -176,11 +179,22 @@ class Journal:
             else:
                 self._texts.pop(item.item_id, None)
 
+    def _note_command(self, command: given.CommandGiven) -> None:
+        """Write down what an operator wants, before what it changes; the phase that follows has a note of its own."""
+        said = command.fields()
+        if isinstance(command, given.DigitsCommanded) and self._mask is not None:
+            said["digits"] = "*" * len(command.digits)
+        self._note("command", said)
+
     def _note_orders(self, orders: Sequence[do.CallAction]) -> None:
         """Write down what the machine itself wants written."""
         for order in orders:
             if isinstance(order, do.Note):
                 self._note(order.name, {**order.fields, **self._announced(order.fields)})
+            elif isinstance(order, do.AnswerCommand):
+                answered = "command_done" if order.done else "command_refused"
+                detail = {"detail": order.detail} if order.detail else {}
+                self._note(answered, {"command_id": order.command_id, **detail})
 
     def _announced(self, fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """Return whether the caller heard that the call is recorded; one agent's announcement is enough."""
@@ -300,7 +314,7 @@ class Journal:
 
     def _fields_of(self, event: ev.CallEvent, orders: Sequence[do.CallAction]) -> dict[str, Scalar]:
         """Return the fields of an event, and what the record says because of it."""
-        said = event.fields()
+        said = {} if isinstance(event, given.CommandGiven) else event.fields()
         rings = isinstance(event, ev.LegRinging) or any(isinstance(order, do.Ring) for order in orders)
         if rings and not self._rang:
             self._rang = True

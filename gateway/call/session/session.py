@@ -129,6 +129,7 @@ class CallSession:
         choose: makes the agents that the steps name. A ``GatewayError`` ends the step alone.
         sounds: gives the sounds that the steps name.
         spend: is told what the call costs.
+        answer: takes the answer to each command of an operator.
 
     Attributes:
         call_id: our id of the call.
@@ -150,11 +151,13 @@ class CallSession:
         choose: Choose = no_agents,
         sounds: Sounds = no_sounds,
         spend: Spend = no_budget,
+        answer: Callable[[do.AnswerCommand], None] = lambda order: None,
     ) -> None:
         self.call_id = call_id
         self._spend = spend
         self._choose = choose
         self._sounds = sounds
+        self._answer = answer
         self._recorder = recorder
         self._playout = playout
         self._clock = clock
@@ -190,6 +193,7 @@ class CallSession:
                 _on(do.TalkToCaller, lambda _: leg.talk_to_caller()),
                 _on(do.JoinLegs, lambda _: leg.join()),
                 _on(do.DropSecond, lambda _: leg.drop_second()),
+                _on(do.TraceCall, lambda _: leg.trace()),
             )
         )
 
@@ -208,6 +212,8 @@ class CallSession:
                 _on(do.RunTool, agents.run_tool),
                 _on(do.AnswerTool, self._answer_tool),
                 _on(do.TellAgent, lambda order: agents.current.tell(order.text, respond=order.respond)),
+                _on(do.Say, lambda order: agents.current.say(order.text)),
+                _on(do.Whisper, lambda order: agents.current.tell(order.text, respond=False)),
                 _on(do.MuteCaller, lambda _: agents.current.mute_caller()),
                 _on(do.UnmuteCaller, lambda _: agents.current.unmute_caller()),
             )
@@ -228,6 +234,7 @@ class CallSession:
                 _on(do.PauseRecording, lambda _: recorder.pause() if recorder is not None else None),
                 _on(do.StartTimer, self._start_timer),
                 _on(do.CancelTimer, lambda order: self._cancel_timer(order.name)),
+                _on(do.AnswerCommand, self._answer),
                 _on(do.Note, lambda _: None),  # the journal writes it, with the event that led to it
                 _on(do.Finish, self._finish),
             )

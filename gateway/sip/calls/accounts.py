@@ -33,10 +33,11 @@ from gateway.sip.core.addressing import domain_of, user_called
 from gateway.sip.core.message import Message
 from gateway.sip.core.registration import RegistrationRetry, contact_at, refresh_after_s, retry_after_in
 from gateway.sip.core.source import Source
-from gateway.sip.library.account_config import account_config, edge_contact
+from gateway.sip.library.account_config import account_config, edge_contact, server_uri
 from gateway.sip.library.pj import pj
 from gateway.sip.location.failover import Failover, RequestAttempt
 from gateway.sip.native.guard import describe
+from gateway.sip.native.options import OptionsAnswer, OptionsSender
 from gateway.sip.native.register_id import RegisterIds
 from gateway.threads import runs_on
 
@@ -127,6 +128,7 @@ class Accounts:
         self._accounts: dict[str, GatewayAccount] = {}
         self._registrations: dict[str, _Registration] = {}
         self._leaving = False
+        self._options: OptionsSender | None = None
 
     @runs_on("sip")
     def open(self, table: Calls, *, register: bool) -> None:
@@ -189,6 +191,26 @@ class Accounts:
             if domain_of(sibling) == host and sibling.username is not None and sibling.username == called:
                 trunk = name
         return int(self.of(trunk).getId())
+
+    @runs_on("sip")
+    def probe(self, trunk: str, limit_s: float, told: OptionsAnswer) -> None:
+        """Ask a trunk's server whether it is there, the way its calls go; ``told`` takes what it says."""
+        account, settings = self._accounts.get(trunk), self._trunks.get(trunk)
+        if account is None or settings is None:
+            told(0, f"there is no trunk {trunk!r}")
+            return
+        try:
+            self._options = self._options or OptionsSender(pj.SipRxData)
+        except AttributeError as error:
+            told(0, f"this build of pjsua2 cannot send OPTIONS: {error} is missing")
+            return
+        with self._failover.attempt(None) as attempt:
+            self._options.send(
+                account.getId(),
+                server_uri(settings),
+                limit_s,
+                lambda code, reason: told(code, reason if code else attempt.problem or reason),
+            )
 
     @property
     def waits(self) -> bool:

@@ -239,6 +239,8 @@ class PjCall(Dialog):
         written = {name.lower() for name in order.headers}
         ours = (header for header in where.headers if header[0].lower() not in written)
         where = replace(where, headers=(*ours, *order.headers.items()))
+        if self._traced:
+            self._table.order_second(self.call_id, PjSecondLeg.follow_trace)
         self._table.order_second(self.call_id, lambda second: second.place(where, self.hops))
 
     def _own_trunk_for(self, target: str) -> str:
@@ -260,6 +262,12 @@ class PjCall(Dialog):
     def drop_second(self) -> None:
         """End the second leg; nothing happens when there is none."""
         self._table.order_second(self.call_id, lambda second: second.end(pj.PJSIP_SC_OK, ""))
+
+    @runs_on("sip")
+    def trace(self) -> None:
+        """Keep the messages of this call from now on, and those of its second legs."""
+        self.follow_trace()
+        self._table.order_second(self.call_id, PjSecondLeg.follow_trace)
 
     def _respond(self, code: int) -> None:
         parameters = pj.CallOpParam()

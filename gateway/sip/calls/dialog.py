@@ -110,6 +110,7 @@ class Dialog(RefusingCall):
         self._answered = False
         self._cancelled_by: Message | None = None
         self._told_over = False
+        self._traced = False
         self._referred = False  # NOTIFYs about a transfer are expected
         self._where: OutboundInvite | None = None
         self._hops = DEFAULT_HOPS
@@ -191,12 +192,21 @@ class Dialog(RefusingCall):
         for name, value in where.headers:
             _add_header(parameters, name, value)
         self._where, self._hops = where, hops
-        with self._table.failover.attempt(after) as self._attempt, max_forwards(hops):
+        tracer = self._table.tracer
+        followed = contextlib.nullcontext() if tracer is None or not self._traced else tracer.follow_new()
+        with self._table.failover.attempt(after) as self._attempt, max_forwards(hops), followed:
             try:
                 # In brackets, or To would have the URI's parameters for its own (RFC 3261 section 20.10).
                 self.makeCall(f"<{where.uri}>", parameters)
             except pj.Error as error:
                 self._end(DialogEnding(pj.PJSIP_SC_SERVICE_UNAVAILABLE, self._attempt.problem or describe(error)))
+
+    @runs_on("sip")
+    def follow_trace(self) -> None:
+        """Keep the messages of this dialog from now on, whatever the settings say."""
+        self._traced = True
+        if self._table.tracer is not None and self.getId() >= 0:
+            self._table.tracer.follow(self._own_call_id())
 
     @runs_on("sip")
     def end(self, code: int, reason: str, contacts: tuple[str, ...] = (), cause: int = 0) -> None:
@@ -410,6 +420,7 @@ class Dialog(RefusingCall):
         self._told_over = True
         self._finish_trace(code)
         successor = self._successor()
+        successor._traced = self._traced
 
         def place() -> None:
             if self._standing.get(self.call_id) is successor:  # else it was given up meanwhile
@@ -434,8 +445,12 @@ class Dialog(RefusingCall):
         tracer = self._table.tracer
         if tracer is None or self.getId() < 0:
             return None
-        path = tracer.finish(self.sip_call_id or self.getInfo().callIdString, keep=code // 100 != 2)
+        path = tracer.finish(self._own_call_id(), keep=code // 100 != 2)
         return None if path is None else str(path)
+
+    def _own_call_id(self) -> str:
+        """Return the Call-ID header; there is none before the call was placed."""
+        return self.sip_call_id or str(self.getInfo().callIdString)
 
     def _end(self, ending: DialogEnding) -> None:
         if self._told_over:

@@ -60,6 +60,11 @@ def edge_contact(settings: SipSettings, trunk: TrunkSettings) -> tuple[str, str]
     return at, _over(trunk)
 
 
+def server_uri(trunk: TrunkSettings) -> str:
+    """Return the address of a trunk's server: its registrar, if it has one."""
+    return f"sip:{trunk.host}{_over(trunk)}"
+
+
 def media_bound_to(settings: SipSettings) -> str:
     """Return the address that RTP sockets are bound to; empty for any, as where ``media_address`` is a router's."""
     if settings.media_address is None:
@@ -131,7 +136,7 @@ def _set_trunk(config: pj.AccountConfig, trunk: TrunkSettings, password: str | N
     if not register:
         return
     registration = config.regConfig
-    registration.registrarUri = f"sip:{trunk.host}{_over(trunk)}"
+    registration.registrarUri = server_uri(trunk)
     registration.registerOnAdd = False  # the first REGISTER goes out when everything else stands
     registration.timeoutSec = trunk.register_expires_s
     # accounts.py decides when to try again and when to refresh: the library knows no growing waits and no Retry-After,

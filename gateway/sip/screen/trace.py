@@ -7,6 +7,8 @@ import re
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +67,8 @@ class Tracer:
         self._local = (settings.public_address or settings.host, settings.port)
         self._waiting: OrderedDict[str, _TracedCall] = OrderedDict()
         self._answered: OrderedDict[str, _TracedCall] = OrderedDict()
+        self._followed: OrderedDict[str, _TracedCall] = OrderedDict()  # wanted, whatever the settings say
+        self._follows_new = False
         self._ending: OrderedDict[str, _TracedCall] = OrderedDict()
         self._unanswered = TokenBuckets(_UNANSWERED_A_MINUTE / 60, _UNANSWERED_A_MINUTE)
         self._queue: deque[tuple[float, _TracedCall]] = deque()
@@ -72,11 +76,6 @@ class Tracer:
         self._closing = False
         self._failing = False
         self._thread: threading.Thread | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any call is traced at all."""
-        return self._mode != "off"
 
     @runs_on("sip")
     def listens_on(self, port: int) -> None:
@@ -95,15 +94,9 @@ class Tracer:
             message: what it says.
             text: all of it.
         """
-        if not self.wanted:
-            return
-        kept = self._find(message.call_id)
+        kept = self._find(message.call_id) or self._begin(message, sent=sent)
         if kept is None:
-            if message.method != "INVITE":
-                return
-            kept = self._waiting[message.call_id] = _TracedCall(message.call_id)
-            if len(self._waiting) > _WAITING:
-                self._waiting.popitem(last=False)
+            return
         if not other.edge:
             kept.peer = str(other)
         peer = (kept.peer if other.edge else "") or str(other)
@@ -114,6 +107,26 @@ class Tracer:
             self._answered[message.call_id] = kept
             if len(self._answered) > _ANSWERED:
                 self._answered.popitem(last=False)
+
+    @runs_on("sip")
+    def follow(self, sip_call_id: str) -> None:
+        """Keep the messages of a call from now on, and have them written at its end, whatever the settings say."""
+        if sip_call_id in self._ending:
+            return
+        known = self._waiting.pop(sip_call_id, None) or self._answered.pop(sip_call_id, None)
+        self._followed.setdefault(sip_call_id, known or _TracedCall(sip_call_id))
+        if len(self._followed) > _ANSWERED:
+            self._followed.popitem(last=False)
+
+    @runs_on("sip")
+    @contextmanager
+    def follow_new(self) -> Iterator[None]:
+        """Follow the calls that we place inside the block, from their INVITE on."""
+        self._follows_new = True
+        try:
+            yield
+        finally:
+            self._follows_new = False
 
     @runs_on("sip")
     def finish(self, sip_call_id: str, keep: bool) -> Path | None:
@@ -127,13 +140,14 @@ class Tracer:
         Returns:
             The text file that a thread writes soon, its capture beside it; None when there will be none.
         """
-        unanswered = self._waiting.pop(sip_call_id, None)
-        kept = unanswered or self._answered.pop(sip_call_id, None)
-        if self._keeps_none or kept is None or not kept.first or not (keep or self._mode == "all"):
+        unanswered, followed = self._waiting.pop(sip_call_id, None), self._followed.pop(sip_call_id, None)
+        kept = followed or unanswered or self._answered.pop(sip_call_id, None)
+        if self._keeps_none or kept is None or not (followed or (kept.first and (keep or self._mode == "all"))):
             return None
         if unanswered and not self._unanswered.take("", time.monotonic()):
             return None
-        kept.path = self._folder / f"{_stamp(kept.first[0].at)}-{_file_part(self._name_of(kept))}.txt"
+        began = kept.first[0].at if kept.first else time.time()  # our BYE goes out only now
+        kept.path = self._folder / f"{_stamp(began)}-{_file_part(self._name_of(kept))}.txt"
         with self._changed:
             if len(self._queue) >= _QUEUED:
                 return None
@@ -160,8 +174,22 @@ class Tracer:
         if self._thread is not None:
             self._thread.join()
 
+    def _begin(self, message: Message, *, sent: bool) -> _TracedCall | None:
+        """Return a call that begins with this message, if it is to be kept."""
+        if message.method != "INVITE":
+            return None
+        if sent and self._follows_new:
+            self.follow(message.call_id)
+            return self._followed[message.call_id]
+        if self._mode == "off":
+            return None
+        kept = self._waiting[message.call_id] = _TracedCall(message.call_id)
+        if len(self._waiting) > _WAITING:
+            self._waiting.popitem(last=False)
+        return kept
+
     def _find(self, call_id: str) -> _TracedCall | None:
-        for table in (self._waiting, self._answered, self._ending):
+        for table in (self._waiting, self._answered, self._followed, self._ending):
             if call_id in table:
                 return table[call_id]
         return None
@@ -194,6 +222,8 @@ class Tracer:
         messages = [*kept.first, *kept.last]
         path = kept.path
         assert path is not None
+        if not messages:  # followed from a moment on at which all was over
+            return
         if self._shortener is not None:
             messages = [replace(each, text=self._shortener.message(each.text)) for each in messages]
         text = draw(self._name_of(kept), messages, left_out=kept.count - len(messages))

@@ -36,6 +36,11 @@ def announcement(profile: AgentProfile) -> Ask | None:
     return Ask(f"Say exactly this sentence, word for word, and nothing else: {words}", tools=False, alone=True)
 
 
+def sentence(text: str) -> Ask:
+    """Return what an operator wants said."""
+    return Ask(f"Say exactly this, word for word, and nothing else: {text}", tools=False, alone=True)
+
+
 def goodbye(profile: AgentProfile, detail: str) -> Ask:
     """Return the last words; ``detail`` is why the call must end."""
     return Ask(f"The call has to end now ({detail}). {profile.goodbye}", tools=False)

@@ -11,6 +11,7 @@ from gateway.audio.played import PlayoutPosition
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
 from gateway.call import events as ev
+from gateway.call.commands import CommandGiven
 from gateway.call.end_reasons import fault_of
 from gateway.call.machine import machine as machine_module
 from gateway.call.machine.machine import RULES, CallMachine
@@ -301,7 +302,11 @@ def test_an_event_that_cannot_happen_is_refused_and_changes_nothing(
 @pytest.mark.parametrize("event", SAMPLES.values(), ids=SAMPLES)
 def test_nothing_follows_the_end(event: ev.CallEvent) -> None:
     machine = machine_after(*WAYS[Phase.ENDED])
-    assert machine.handle(event) == ()
+    actions = machine.handle(event)
+    if isinstance(event, CommandGiven):  # somebody waits for an answer
+        assert [(type(each), getattr(each, "done", None)) for each in actions] == [(do.AnswerCommand, False)]
+    else:
+        assert actions == ()
     assert machine.phase is Phase.ENDED
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gateway.call import actions as do
 from gateway.call import builtin_tools as tool
+from gateway.call import commands as given
 from gateway.call import events as ev
 from gateway.call.machine.machine import RULES, CallMachine
 from gateway.call.machine.phase import Phase
@@ -22,6 +23,7 @@ TO_THE_AGENT = (
         do.Truncate,
         do.CancelResponse,
         do.SayGoodbye,
+        do.Say,
         do.AnswerTool,
         do.TellAgent,
         do.RunTool,
@@ -67,6 +69,9 @@ class Walk:
         self.with_second = False
         self.filling = False
         self.transferring = False
+        self.commands: list[str] = []  # and whether each was answered once
+        self.command_answers: list[str] = []
+        self.person = False  # has taken the call over
         self.apologizes = False  # a sound takes the agent's place
 
     def take(self, event: ev.CallEvent) -> None:
@@ -77,6 +82,12 @@ class Walk:
             key = event.name if isinstance(event, ev.TimerFired) and event.name in self.running else type(event)
             assert (before, key) not in RULES
             assert self.machine.phase is before
+            return
+        if isinstance(event, given.CommandGiven):
+            self.commands.append(event.command_id)
+        if before is Phase.ENDED and isinstance(event, given.CommandGiven):
+            assert actions == (do.AnswerCommand(event.command_id, done=False, detail="the call is ending already"),)
+            self.command_answers.append(event.command_id)
             return
         if before is Phase.ENDED:
             assert actions == ()
@@ -104,6 +115,11 @@ class Walk:
             assert not self.recording, "the dialplan's steps are recorded"
             assert self.agent_open is (self.machine.phase is Phase.WAITING)
             assert not self.with_second
+        if self.machine.phase is Phase.ACTIVE and self.person:
+            assert self.muted, "the agent hears what a person says"
+            assert not self.filling
+            assert not self.recording
+            assert "max_length" in self.running
         if self.machine.phase is Phase.JOINED:
             assert {"max_length"} <= self.running <= {"max_length", "hold"}
             assert self.second == "open"
@@ -151,6 +167,7 @@ class Walk:
         assert not self.counts[do.Finish], "an order after Finish"
         assert self.agent_open or not isinstance(action, TO_THE_AGENT), "an order to a closed agent"
         assert self.up or not isinstance(action, ANSWERED_ONLY), "talk in no talk"
+        self._check_command(action)
         self.ordered.append(action)
         self.counts[type(action)] += 1
         if isinstance(action, do.StartTimer):
@@ -182,6 +199,14 @@ class Walk:
         else:
             self._check_sound(action)
 
+    def _check_command(self, action: do.CallAction) -> None:
+        assert self.agent_open or not isinstance(action, do.Whisper), "an instruction to a closed agent"
+        if self.person:
+            assert not isinstance(action, do.Say | do.Greet | do.SayGoodbye | do.UnmuteCaller), "the agent interferes"
+            assert not isinstance(action, do.StartRecording | do.AnnounceRecording), "a person is recorded"
+        if isinstance(action, do.AnswerCommand):
+            self.command_answers.append(action.command_id)
+
     def _check_second(self, action: do.CallAction) -> None:
         if isinstance(action, do.CallSecond):
             assert self.second is None
@@ -191,10 +216,11 @@ class Walk:
             self.second = "dropped"
         elif isinstance(action, do.TalkToCaller):
             assert self.with_second
-            self.with_second = self.speaks = False
+            self.with_second = self.speaks = self.person = False
         else:
             assert self.second == "open"
             self.with_second, self.speaks = True, False
+            self.person = isinstance(action, do.JoinLegs) and self.agent_open
 
     def _check_sound(self, action: do.CallAction) -> None:
         if isinstance(action, do.Play):
@@ -250,6 +276,7 @@ class Walk:
         assert self.counts[do.OpenAgent] <= 1 or self.planned
         assert self.counts[do.CloseAgent] == self.counts[do.OpenAgent]
         assert self.counts[do.HangUp] == (0 if self.leg_closed_first else 1)
+        assert sorted(self.command_answers) == sorted(self.commands), "a command is answered once"
         assert not self.running
         assert not self.filling
         assert not self.held

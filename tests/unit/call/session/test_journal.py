@@ -6,6 +6,7 @@ import pytest
 
 from docs.generate.samples import SAMPLES
 from gateway.call.builtin_tools import TransferAsked
+from gateway.call.commands import CommandGiven
 from gateway.call.events import CallEvent, EarlyMediaUp, MediaUp, Noted, Scalar, SecondClosed, SecondUp
 from gateway.call.machine.phase import Phase
 from gateway.call.session.journal import Journal, heard_text
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.unit
 CALL = CallId("call")
 
 FORMS: dict[str, CallEvent] = {
-    **SAMPLES,
+    **{name: event for name, event in SAMPLES.items() if not isinstance(event, CommandGiven)},
     "MediaUp, no stream": MediaUp(CALL, ""),
     "EarlyMediaUp, no stream": EarlyMediaUp(CALL, ""),
     "SecondUp, no stream": SecondUp(CALL, ""),
@@ -29,7 +30,7 @@ FORMS: dict[str, CallEvent] = {
     "TransferAsked, key": TransferAsked(CALL, "", "sip:desk@192.0.2.1"),
     "Noted, fields": Noted(CALL, "rate_limits", {"name": "tokens", "left_s": 0.5, "failed": True}),
 }
-"""Each event in each form that is written differently."""
+"""Each event in each form that is written differently; for operators' commands see test_session_commands.py."""
 
 WRITTEN: dict[str, tuple[str | None, dict[str, Scalar]]] = {
     "Planned, an agent": (None, {}),

@@ -18,7 +18,7 @@ from docs.generate.call_states import (
 )
 from docs.generate.samples import SAMPLES, WAYS
 from docs.generate.walks import walked
-from gateway.call import builtin_tools
+from gateway.call import builtin_tools, commands
 from gateway.call.events import EVENTS, IncomingInvite
 from gateway.call.machine.machine import IGNORED, RULES, CallMachine
 from gateway.call.machine.phase import Phase
@@ -40,7 +40,9 @@ def test_run_as_a_module_it_prints_the_page(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_event_is_tried_but_the_switchboards_own() -> None:
-    assert {type(event) for event in SAMPLES.values()} == {*EVENTS, *builtin_tools.EVENTS} - {IncomingInvite}
+    assert {type(event) for event in SAMPLES.values()} == {*EVENTS, *builtin_tools.EVENTS, *commands.EVENTS} - {
+        IncomingInvite
+    }
 
 
 @pytest.mark.parametrize("phase", Phase)

@@ -34,9 +34,56 @@ def tracer(mode: str, folder: Path = Path("traces")) -> Tracer:
 def test_nothing_is_kept_while_it_is_off() -> None:
     off = tracer("off")
     see(off, 1, False, "a")
-    assert not off.wanted
     assert off.finish("a", keep=True) is None
     off.close()
+
+
+@pytest.mark.parametrize("mode", ["off", "failed", "all"])
+def test_a_call_that_is_followed_is_kept_from_then_on_whatever_the_settings_say(mode: str, tmp_path: Path) -> None:
+    traces = tracer(mode, tmp_path)
+    see(traces, 1, False, "a")
+    see(traces, 1, False, "b")
+    traces.follow("a")
+    traces.follow("a")
+    see(traces, 2, False, "a", "BYE sip:x SIP/2.0", "2 BYE")
+    path = traces.finish("a", keep=False)
+    see(traces, 3, True, "a", "SIP/2.0 200 OK", "2 BYE")
+    traces.follow("a")  # too late
+    assert path is not None
+    assert traces.finish("b", keep=False) is None or mode == "all"
+    traces.close()
+    text = path.read_text()
+    assert f"{2 if mode == 'off' else 3} messages" in text
+    assert "BYE sip:x SIP/2.0" in text
+    assert not traces._followed
+
+
+def test_a_call_that_was_followed_too_late_to_hear_anything_leaves_no_file(tmp_path: Path) -> None:
+    traces = tracer("off", tmp_path)
+    traces.follow("a")
+    assert traces.finish("a", keep=False) is not None  # what follows its end may still come
+    traces.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_of_ours_is_followed_from_its_invite_on(tmp_path: Path) -> None:
+    traces = tracer("off", tmp_path)
+    with traces.follow_new():
+        see(traces, 1, False, "theirs")
+        see(traces, 1, True, "ours")
+    see(traces, 1, True, "later")
+    assert traces.finish("ours", keep=False) is not None
+    assert traces.finish("theirs", keep=True) is None
+    assert traces.finish("later", keep=True) is None
+    traces.close()
+
+
+def test_followed_calls_whose_end_is_never_told_are_forgotten() -> None:
+    traces = tracer("off")
+    for number in range(500):
+        traces.follow(f"call{number}")
+    assert len(traces._followed) == _ANSWERED
+    traces.close()
 
 
 def test_only_calls_are_kept_and_those_that_ended_well_are_not_written() -> None:
