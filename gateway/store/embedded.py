@@ -30,6 +30,8 @@ START_LIMIT_S = 20.0
 STOP_LIMIT_S = 2.0
 MEMORY_MB = 256
 """Ten times what a day of calls of a full worker takes."""
+SMALL = {"hash-max-ziplist-value": "1024"}
+"""Settings of a server with which a record that has a long text in it still takes little memory."""
 LONGEST_SOCKET_PATH = 100
 """``sockaddr_un`` holds 107 bytes."""
 _PREFIX = "gateway-redis-"
@@ -120,7 +122,7 @@ class EmbeddedRedis:
             "databases": "1",
             "maxmemory": f"{MEMORY_MB}mb",
             "maxmemory-policy": "noeviction",  # a full one says so; evictions would take live calls, silently
-            "hash-max-ziplist-value": "1024",  # a record with a long text in it still takes little memory
+            **SMALL,
             "loglevel": "warning",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
