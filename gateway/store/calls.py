@@ -13,7 +13,7 @@ written when its record ends, by the same script; the record remembers it, so th
 
 With each heartbeat the task renews the live calls and the states of this worker (``worker_states``). The score of a
 call in the live set is the time, on Redis's clock, until which it counts as alive. What is not renewed belongs to a
-worker that is lost, and the first process to look ends it (``lua.REAP``): every store looks after each heartbeat. While
+worker that is lost, and the first process to look ends it (``lua.REAP``): each write says whether there is any. While
 Redis is away nobody can renew anything, so a store looks only when it has reached Redis for ``expiry_s`` without a gap
 (``BACK_WITHIN_S`` at least): by then every worker that lives has renewed its calls.
 
@@ -102,7 +102,6 @@ class _Batch:
     events: list[_Once]
     dirty: dict[str, None]
     commands: list[tuple[int, tuple[str, ...]]]
-    beats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,8 +357,8 @@ class RedisCallStore:
             await self._work_or_beat()
             batch = self._batch()
             try:
-                missing = await self._apply(batch)
-                if batch.beats and not self.away:
+                missing, overdue = await self._apply(batch)
+                if overdue and not self.away:
                     await self._look()
             except AWAY as error:
                 self._dirty = batch.dirty | self._dirty
@@ -403,7 +402,7 @@ class RedisCallStore:
         self._count_up()
         events = list(itertools.islice(self._events, BATCH))
         commands.extend((event.number, event.words) for event in events)
-        return _Batch(events, dirty, commands, beats)
+        return _Batch(events, dirty, commands)
 
     def _record_command(self, call_id: str, at: str) -> Iterator[tuple[str, ...]]:
         live = self._live.get(call_id)
@@ -434,18 +433,18 @@ class RedisCallStore:
             whole_ms(settings.cdr_retention_s),
         )
 
-    async def _apply(self, batch: _Batch) -> list[str]:
-        """Write a batch. Return the live calls that Redis has no live record of."""
+    async def _apply(self, batch: _Batch) -> tuple[list[str], int]:
+        """Write a batch. Return the live calls that Redis has no live record of, and how many calls nobody renews."""
         self._attempt += 1
         last = str(batch.events[-1].number) if batch.events else "0"
         words = [*self._common_words(), str(self._attempt), last]
         for number, command in batch.commands:
             words += [str(len(command)), str(number), *command]
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
-            faults, missing = await self._ask("EVAL", APPLY, "1", self._marks, *words)
+            faults, missing, overdue = await self._ask("EVAL", APPLY, "1", self._marks, *words)
         if faults:
             _log.error("redis refused commands", faults=faults[:5], count=len(faults))
-        return [str(call_id) for call_id in missing]
+        return [str(call_id) for call_id in missing], overdue
 
     def _written(self, batch: _Batch) -> None:
         last = batch.events[-1].number if batch.events else 0

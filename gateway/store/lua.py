@@ -107,12 +107,12 @@ end
 # KEYS[1] the writer's own marks; ARGV[8]: attempt, last event, then the commands, each as (count of words, number of
 # the event or 0, words...): a command of Redis or one of ours, PUT, RENEW, TELL or FORGET. The first write is not
 # tried: a server that takes no writes (out of memory, read-only) refuses there, before anything was applied. Answers
-# the faults, and the calls to be renewed whose records are not there or not live.
+# the faults, the calls to be renewed whose records are not there or not live, and how many calls nobody renews.
 APPLY = (
     _CALLS
     + """
 local marks = redis.call('HMGET', KEYS[1], 'attempt', 'event')
-if tonumber(marks[1] or '0') >= tonumber(ARGV[8]) then return {{}, {}} end
+if tonumber(marks[1] or '0') >= tonumber(ARGV[8]) then return {{}, {}, 0} end
 local done = tonumber(marks[2] or '0')
 redis.call('HSET', KEYS[1], 'attempt', ARGV[8], 'event', math.max(done, tonumber(ARGV[9])))
 redis.call('PEXPIRE', KEYS[1], RETENTION)
@@ -146,7 +146,8 @@ while i <= #ARGV do
   end
   i = i + 2 + words
 end
-return {faults, missing}
+local overdue = redis.pcall('ZCOUNT', LIVE, '-inf', now)
+return {faults, missing, type(overdue) == 'number' and overdue or 0}
 """
 )
 

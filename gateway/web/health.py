@@ -40,7 +40,7 @@ class Health(BaseModel):
     """All that is known of the gateway's state; ``degraded`` while something is not as it should be."""
 
     status: Literal["ok", "degraded"]
-    redis: Literal["ok"] = "ok"
+    redis: Literal["ok", "refuses_writes"] = "ok"
     workers: list[WorkerView]
     trunks: list[TrunkView]
     upstreams: list[UpstreamView]
@@ -75,7 +75,8 @@ async def health(services: Served) -> Health:
     plans = await plan_states(services)
     states = {trunk.state for trunk in trunks} | {each.state for each in upstreams} | {plan.state for plan in plans}
     return Health(
-        status="degraded" if BAD_STATES & states else "ok",
+        status="degraded" if BAD_STATES & states or services.store.away else "ok",
+        redis="refuses_writes" if services.store.away else "ok",
         workers=workers,
         trunks=trunks,
         upstreams=upstreams,

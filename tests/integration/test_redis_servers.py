@@ -24,6 +24,7 @@ from gateway.store.registry import RegistryWriter, follow_workers
 from tests.rigs.redis_server import RedisServer, Sentinels, cluster, servers
 from tests.rigs.tls import self_signed
 from tests.rigs.waiting import until
+from tests.rigs.web_api import serving
 
 pytestmark = pytest.mark.integration
 
@@ -245,6 +246,27 @@ async def test_a_server_that_takes_no_writes_is_waited_for(binary: str) -> None:
     finally:
         server.close()
     assert names == [*(f"REPLICAOF {n}" for n in range(20)), *(f"CONFIG {n}" for n in range(20)), "ended"]
+
+
+async def test_health_is_degraded_while_redis_takes_no_writes(tmp_path: Path) -> None:
+    server = RedisServer(tcp=True)
+    try:
+        async with serving(server, tmp_path) as api:
+
+            async def told() -> tuple[str, str]:
+                health = (await api.ask("GET", "/v1/health", token="read")).json()
+                return health["status"], health["redis"]
+
+            assert await told() == ("ok", "ok")
+            with server.client() as client:
+                client.config_set("maxmemory", 1)
+                await until(lambda: api.services.store.away)
+                assert await told() == ("degraded", "refuses_writes")
+                client.config_set("maxmemory", 0)
+            await until(lambda: not api.services.store.away)
+            assert await told() == ("ok", "ok")
+    finally:
+        server.close()
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
