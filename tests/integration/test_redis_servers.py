@@ -18,6 +18,7 @@ from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import Command, CommandAnswer, CommandInbox, CommandSender, done
 from gateway.store.connection import ask, connect
+from gateway.store.erase import erase_caller
 from gateway.store.limits import Caps, RedisLimits, RouteLimits
 from gateway.store.reader import CallReader, CdrQuery
 from gateway.store.registry import RegistryWriter, follow_workers
@@ -81,6 +82,7 @@ async def test_everything_works_on_each_kind_of_server(kind: str, tmp_path: Path
             await calls_are_written_and_read(store, reader)
             await lost_calls_are_ended(settings, reader)
             await limits_are_counted(store, settings)
+            await a_person_is_erased(store, reader, settings, tmp_path)
         await workers_are_followed(settings)
         await commands_are_answered(settings)
         await messages_are_heard(settings)
@@ -120,6 +122,20 @@ async def limits_are_counted(store: RedisCallStore, settings: RedisSettings) -> 
         asked = {"route": "sales", "caller": "+49", "day": "2026-01-31"}
         assert (await limits.admit("c", **asked, limits=caps)).minutes_left == 5
         assert (await limits.admit("d", **asked, limits=caps)).exceeded == "max_calls 1"
+
+
+async def a_person_is_erased(store: RedisCallStore, reader: CallReader, settings: RedisSettings, folder: Path) -> None:
+    called: dict[str, str | float] = {"state": "ended", "direction": "inbound", "caller": "+493012345678"}
+    store.note(CallId("e"), "ended", created_at=time.time(), **called)
+    store.keep_live(CallId("f"), state="ended")
+    async with asyncio.timeout(40):
+        while await reader.call("e") is None or await reader.call("f") is None:
+            await asyncio.sleep(0.05)
+    assert [cdr.call_id for cdr in (await reader.cdrs(CdrQuery(caller="+493012345678"))).records] == ["e"]
+    erased = await erase_caller(settings, "+493012345678", recordings=folder, traces=folder)
+    assert (erased.calls, erased.records, erased.events, erased.cdrs) == (("e",), 1, 1, 1)
+    assert await reader.call("e") is None
+    assert (await reader.cdrs(CdrQuery(caller="+493012345678"))).records == ()
 
 
 async def workers_are_followed(settings: RedisSettings) -> None:
