@@ -91,7 +91,7 @@ _EXAMPLES = {
     "worker": "host-4711",
     "trunk": "carrier",
     "number": "+4930123456",
-    "dead_id": "1764000000000-0",
+    "dead_id": "msg_1764000000000-0_ended.crm",
 }
 _BODIES: Mapping[str, dict[str, Any]] = {
     "transfer": {"target": "+4930123456"},

@@ -124,4 +124,5 @@ def _services(
         recordings=settings.recording.folder,
         traces=settings.sip.trace_folder,
         sessions_max=settings.realtime.sessions_max,
+        webhooks=settings.webhooks,
     )

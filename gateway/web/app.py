@@ -21,6 +21,7 @@ and ``stream_slots`` say how often and how many. Endpoints get what they work wi
     session     log-in of the page
     health      of this process, of all
     cdrs        records of ended calls, totals, export, erasing a caller
+    webhooks    messages that were given up, sent again
     catalog     end reasons, audit, metrics
     page        the page's files
 """
@@ -46,13 +47,28 @@ from gateway.web import (
     models,
     secrets,
     session,
+    webhooks,
     workers,
 )
 from gateway.web.errors import Problem, answer_errors, problem_responses
 from gateway.web.page import add_page
 from gateway.web.services import Services
 
-SUBJECTS = (health, session, calls, call_files, listen, control, workers, models, dialplans, secrets, cdrs, catalog)
+SUBJECTS = (
+    health,
+    session,
+    calls,
+    call_files,
+    listen,
+    control,
+    workers,
+    models,
+    dialplans,
+    secrets,
+    cdrs,
+    webhooks,
+    catalog,
+)
 ANYWHERE = (400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
 """Errors that any endpoint may answer with."""
 

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from gateway.settings.sections import RedisSettings
 from gateway.settings.web import WebSettings
+from gateway.settings.webhooks import WebhooksSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.commands import CommandSender
 from gateway.store.dial_keys import DialKeys
@@ -56,6 +57,7 @@ class Services:
         dialplan: the plan in force, and the path it is loaded from.
         minter: open; None when there is no API key.
         sessions_max: model -> the most sessions at once.
+        webhooks: who is told what happens to calls.
         recordings, traces: folders that files of calls may be served from.
         stopping: set when the server is about to stop, so that streams end.
     """
@@ -76,6 +78,7 @@ class Services:
     recordings: Path
     traces: Path
     sessions_max: Mapping[str, int] = field(default_factory=dict)
+    webhooks: WebhooksSettings = field(default_factory=WebhooksSettings)
     strangers: Strangers = field(default_factory=Strangers)
     streams: StreamSlots = field(default_factory=StreamSlots)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

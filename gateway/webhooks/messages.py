@@ -8,7 +8,6 @@ twice is the same one.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from gateway.call.outcome import EndReason
 from gateway.settings.webhooks import WebhookEvent
 from gateway.store.record import RECORD_FIELDS, readable
 from gateway.store.transcript import TranscriptEntry, transcript_json
+from gateway.tracing.context import read_traceparent
 
 MOST_TRANSCRIPT_CHARACTERS = 200_000
 """Of a transcript's words; the rest is left out, and ``complete`` is false."""
@@ -26,7 +26,6 @@ MOST_TRANSCRIPT_CHARACTERS = 200_000
 _TRANSFER_STATES = {"transfer_asked": "asked", "transfer_ended": "ended", "joined": "joined"}
 _TRANSFER_FIELDS = ("target", "warm", "code", "reason", "refused")
 _NOT_SENT = frozenset({"heartbeat_at"})
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,13 @@ def message_of(
         "timestamp": _moment(fields.get("at", "0")),
         "data": {"call_id": call_id, "call": _call({**fields, **record}), **more},
     }
-    traceparent = fields.get("traceparent", "")
+    trace = read_traceparent(fields.get("traceparent") or record.get("traceparent", ""))
     return Message(
         f"msg_{entry_id}_{kind.partition('.')[2]}",
         kind,
         call_id,
         json.dumps(body, ensure_ascii=False, separators=(",", ":")),
-        traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
+        trace.header() if trace is not None else "",
     )
 
 

@@ -30,6 +30,7 @@ NEEDED = {
     **dict.fromkeys([("POST", "/v1/client-secrets")], "mint"),
     **dict.fromkeys([("POST", "/v1/dialplan/explain")], "read"),
     **dict.fromkeys([("GET", "/v1/audit"), ("DELETE", "/v1/callers/{number}")], "admin"),
+    **dict.fromkeys([("POST", "/v1/webhooks/dead/{dead_id}/resend")], "admin"),
 }
 """What differs from the rule: GET needs read, everything else control."""
 

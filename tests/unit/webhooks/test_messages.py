@@ -102,9 +102,10 @@ def test_a_transcript_that_is_too_long_is_cut_and_says_so() -> None:
     [(PARENT, PARENT), ("", ""), ("00-x", ""), (f"{PARENT}\r\nX: y", ""), (PARENT.upper(), "")],
 )
 def test_a_trace_is_handed_on_if_it_is_one(given: str, sent: str) -> None:
-    message = message_of("call.ended", ENTRY, {**BASE, "event": "ended", "traceparent": given}, {})
-    assert message is not None
-    assert message.traceparent == sent
+    for fields, record in (({"traceparent": given}, {}), ({}, {"traceparent": given})):
+        message = message_of("call.ended", ENTRY, {**BASE, "event": "ended", **fields}, record)
+        assert message is not None
+        assert message.traceparent == sent
 
 
 def test_every_payload_stands_in_the_docs_as_it_is_made() -> None:
