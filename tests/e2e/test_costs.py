@@ -50,12 +50,14 @@ def has_spoken(connection: Connection, answers: int) -> bool:
         ("{max_usd: 1.4}", "max_usd 1.4"),
         ("{usd_per_day: 1.4, over: {action: reject, code: 486}}", "usd_per_day 1.4"),
         ("{per_caller: {usd_per_day: 1.4}}", "per_caller.usd_per_day 1.4"),
+        ("{}", "cost.usd_per_day 1.4"),
     ],
 )
 async def test_a_call_is_warned_and_ended_as_its_money_runs_out_and_the_next_is_refused(
     house: MakeHouse, tmp_path: Path, limits: str, limit: str
 ) -> None:
-    async with house(simulator=simulator(), dialplan=plan(limits), GATEWAY_PRICES=ONLY_SPEECH) as here:
+    overall = {} if limits != "{}" else {"GATEWAY_COST__USD_PER_DAY": "1.4"}
+    async with house(simulator=simulator(), dialplan=plan(limits), GATEWAY_PRICES=ONLY_SPEECH, **overall) as here:
         async with RtpPeer() as phone, Sipp(here.port, (invite(phone.port), ANSWERED, EXPECT_BYE), tmp_path) as sipp:
             phone.talk()
             connection = await here.simulator.connection(1)
