@@ -108,20 +108,24 @@ class _Server(uvicorn.Server):
 class _ImpatientProtocol(H11Protocol):
     """HTTP/1.1 of uvicorn, which waits for ever for the first request of a connection, and for the rest of a head."""
 
+    _head_due: float | None = None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.transport.get_protocol() is not self:
-            return  # a WebSocket has taken the connection over
-        if self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_head()  # a part of a head; uvicorn has stopped its own timer
+        super().data_received(data)  # stops the timer
+        is_upgraded = self.transport.get_protocol() is not self  # a WebSocket has taken the connection over
+        if is_upgraded or (self.cycle is not None and not self.cycle.response_complete):
+            self._head_due = None
+        elif self.timeout_keep_alive_task is None:  # a part of a head; more of it earns no more time
+            self._await_head()
 
     def _await_head(self) -> None:
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(HEAD_LIMIT_S, self.timeout_keep_alive_handler)
+        if self._head_due is None:
+            self._head_due = self.loop.time() + HEAD_LIMIT_S
+        self.timeout_keep_alive_task = self.loop.call_at(self._head_due, self.timeout_keep_alive_handler)
 
 
 class _Malformed(logging.Filter):

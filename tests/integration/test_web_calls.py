@@ -269,8 +269,9 @@ async def test_who_may_not_listen_or_hears_nothing_is_told_before_the_handshake(
 
 
 async def test_a_listener_that_goes_or_a_server_that_stops_leaves_nothing(
-    redis: RedisServer, tmp_path: Path, worker: RedisCallStore
+    redis: RedisServer, tmp_path: Path, worker: RedisCallStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateway.web.server.HEAD_LIMIT_S", 0.3)  # which a socket that was accepted must outlast
     worker.note(CALL, "answered", state="talking")
     async with obeying(redis), serving(redis, tmp_path) as api:
         await written(api, CALL)
@@ -278,6 +279,7 @@ async def test_a_listener_that_goes_or_a_server_that_stops_leaves_nothing(
             assert api.services.streams.open_now == 1
         await until(lambda: api.services.streams.open_now == 0)
         socket = await listening(api, CALL, CONTROL)
+        await asyncio.sleep(1)
         api.services.stopping.set()
         with pytest.raises(ConnectionClosed):
             await socket.recv()
