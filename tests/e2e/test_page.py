@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.lab.callers.phones import phones
+from tests.rigs.browser import is_wider_than_the_window
 from tests.rigs.desk import LIMIT_MS, TOKEN, log_in, open_desk
 from tests.rigs.house import MakeHouse
 
 pytestmark = pytest.mark.e2e
 
 expect.set_options(timeout=LIMIT_MS)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+VIEWS = ("calls", "cdrs", "dialplan", "trunks", "health")
+
+
+async def test_every_view_fits_a_telephone_in_light_and_dark(
+    house: MakeHouse, browser: Browser, tmp_path: Path
+) -> None:
+    async with house() as here, open_desk(here, browser, tmp_path, width=360) as desk, phones([here.port]) as people:
+        calls = await people.ramp(2, 0.2)
+        await people.all_heard(calls, LIMIT_MS / 1000)
+        page = desk.page
+        ids = [record.call_id for record in await here.store.live_calls()]
+        for view in (*VIEWS, f"calls/{ids[0]}"):
+            for scheme in SCHEMES:
+                await page.emulate_media(color_scheme=scheme)
+                await desk.look_at(view)
+                await expect(page.locator("main h1")).to_be_visible()
+                await asyncio.sleep(0.5)  # what it asks for has come
+                assert not await is_wider_than_the_window(page), view
+                await expect(page.locator("main .problem")).to_have_count(0)
+        await people.hang_up(calls)
 
 
 async def test_a_number_is_explained_with_the_lines_that_decide(
