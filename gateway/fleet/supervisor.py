@@ -62,6 +62,7 @@ from gateway.logs import configure_logs
 from gateway.settings.sections import Settings
 from gateway.settings.sources import service_environment
 from gateway.sip.library.stun import with_public_address
+from gateway.store.commands import forget_reader
 from gateway.store.connection import end_task
 from gateway.store.registry import own_version
 from gateway.worker.worker import Worker
@@ -336,9 +337,11 @@ class Supervisor:
         self._wake.set()
 
     async def _mourn(self, worker: str) -> None:
-        """End the records of a dead worker's calls at once; their places in limits are free again then."""
+        """End the records of a dead worker's calls at once, and their places in limits; it gets no command any more."""
+        store = self._services.store
         try:
-            await self._services.store.reap_calls_of(worker)
+            await forget_reader(store, self._settings.redis.prefix, worker)
+            await store.reap_calls_of(worker)
         except StoreError as error:
             _log.warning("records_expire_by_themselves", worker=worker, detail=str(error))
 

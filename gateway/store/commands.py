@@ -44,6 +44,7 @@ import structlog
 from gateway.errors import StoreError
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
+from gateway.store.calls import RedisCallStore
 from gateway.store.connection import (
     AWAY,
     COMMAND_LIMIT_S,
@@ -446,6 +447,11 @@ class CommandInbox:
         key = key_of(self._prefix, "command", command.command_id)
         async with asyncio.timeout(2 * COMMAND_LIMIT_S):
             return str(await ask(self._redis, "EVAL", script, "2", key, self._stream, *words))
+
+
+async def forget_reader(store: RedisCallStore, prefix: str, worker: str) -> None:
+    """Take the sign of a worker's inbox away: the worker is known to be dead. Raises ``StoreError``."""
+    await store.run("return redis.call('DEL', KEYS[1])", [sign_key(prefix, worker)], [])
 
 
 def stream_key(prefix: str, worker: str) -> str:

@@ -19,11 +19,12 @@ from gateway.child_process import ChildFailed, ChildProcess
 from gateway.errors import GatewayError
 from gateway.fleet.control import NoFleet, ask
 from gateway.settings.sections import RedisSettings
+from gateway.store.commands import CommandKind, CommandSender
 from gateway.store.embedded import EmbeddedRedis
 from gateway.store.reader import CallReader
 from tests.rigs.fleet import Fleet, is_running, open_fleet, pid_of
 from tests.rigs.sipp import Sipp, play
-from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, invite, pause
+from tests.rigs.sipp_steps import ANSWERED, BYE, EXPECT_BYE, invite, pause, refused
 from tests.rigs.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -244,3 +245,26 @@ async def test_a_restart_is_refused_while_the_plan_on_disk_cannot_be_used(tmp_pa
         with pytest.raises(GatewayError, match=r"(?s)nothing was restarted.*plan\.yaml:1"):
             await ask(fleet.control, "restart")
         assert (await fleet.workers()).keys() == before.keys()
+
+
+async def test_an_operator_drains_workers_and_lets_them_take_calls_again(tmp_path: Path) -> None:
+    async with EmbeddedRedis() as url, CommandSender(RedisSettings.model_validate({"url": url})) as sender:
+
+        async def order(kind: CommandKind, worker: str, wait_s: float = 20) -> str:
+            return (await sender.send(worker, kind, by="ann", wait_s=wait_s)).state
+
+        async with open_fleet(tmp_path, {"GATEWAY_REDIS__URL": url}) as fleet:
+            await ready_workers(fleet, 2)
+            workers = [*(await fleet.workers())]
+            assert [await order("drain", worker) for worker in workers] == ["done", "done"]
+            await ready_workers(fleet, 0)
+            await play(fleet.port, tmp_path / "drained", invite(), refused(503))
+            assert {*(await fleet.workers())} == {*workers}, "a worker was started for one that an operator drains"
+            assert await order("undrain", workers[0]) == "done"
+            await ready_workers(fleet, 1)
+            await play(fleet.port, tmp_path / "again", invite(), ANSWERED, BYE)
+            os.kill(pid_of(workers[1]), signal.SIGKILL)
+            await fleet.find(rf"worker_died .*worker={workers[1]}\b", 20)
+            async with asyncio.timeout(20):
+                while await order("undrain", workers[1], wait_s=1) != "refused":  # nobody reads its commands any more
+                    await asyncio.sleep(0.05)
