@@ -28,8 +28,8 @@ from gateway.errors import StoreError
 
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 2.0
-MEMORY_MB = 256
-"""Ten times what a day of calls of a full worker takes."""
+MEMORY_MB = 1024
+"""A month of 30,000 calls a day takes 900 MB (``docs/redis.md``)."""
 SMALL = {"hash-max-ziplist-value": "1024"}
 """Settings of a server with which a record that has a long text in it still takes little memory."""
 LONGEST_SOCKET_PATH = 100

@@ -73,7 +73,7 @@ async def test_the_store_works_on_a_private_server_that_is_gone_afterwards(temp:
         with Redis.from_url(url, decode_responses=True) as client:
             assert client.config_get("port") == {"port": "0"}
             assert client.config_get("save") == {"save": ""}
-            assert client.config_get("maxmemory*")["maxmemory"] == str(256 * 2**20)
+            assert client.config_get("maxmemory*")["maxmemory"] == str(1024 * 2**20)
             assert client.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
         store = RedisCallStore(RedisSettings.model_validate({"url": url}), "w1")
         await store.open()
