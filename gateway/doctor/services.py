@@ -163,12 +163,10 @@ def _state(text: str) -> State:
 async def trunks(settings: Settings, *, online: bool) -> list[Finding]:
     """Look up every trunk, and ask those that may be asked whether they are there (OPTIONS, RFC 3261 section 11)."""
     located = await locate_trunks(settings.sip, settings.trunks)
-    return await asyncio.gather(
-        *(_trunk(name, trunk, located[name], online=online) for name, trunk in settings.trunks.items())
-    )
+    return [_trunk(name, trunk, located[name], online=online) for name, trunk in settings.trunks.items()]
 
 
-async def _trunk(name: str, trunk: TrunkSettings, found: Located, *, online: bool) -> Finding:
+def _trunk(name: str, trunk: TrunkSettings, found: Located, *, online: bool) -> Finding:
     subject = f"Trunk {name}"
     if found.problem or not found.servers:
         cure = "mend its host or outbound_proxy, or set sip.name_servers"
@@ -180,7 +178,7 @@ async def _trunk(name: str, trunk: TrunkSettings, found: Located, *, online: boo
         )
     ask_it = options_over_udp if server.transport == "udp" else options_over_tcp
     try:
-        code = await asyncio.to_thread(ask_it, server.address, server.port)
+        code = ask_it(server.address, server.port)
     except OSError as error:
         cure = "it may ignore OPTIONS from strangers; else the way there is closed: firewall, address, port"
         return Finding(subject, "warning", f"{server}: no answer ({error})", cure)
