@@ -124,6 +124,7 @@ async def test_listening_brings_both_sides_as_they_are_spoken(
         steps = (invite(phone.port), ANSWERED, pause(14000), BYE)
         async with Sipp(here.port, steps, tmp_path / "sipp") as sipp:
             phone.talk()
+            await expect(desk.page.locator("table.live .pill")).to_have_text("active")
             await desk.page.get_by_role("button", name="Listen").click()
             await expect(desk.page.locator(".listen-status")).to_contain_text("ms buffered")
             connection = await here.simulator.connection(1)

@@ -98,7 +98,7 @@ class Listener {
 
   lost(event) {
     if (this.isOver) return;
-    if (event.code === 1000 || !this.received || this.tries >= RETRIES) {
+    if (event.code === 1000 || this.tries >= RETRIES) {
       if (event.code === 1000) this.ended();
       else {
         this.close();
