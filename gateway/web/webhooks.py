@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from gateway.store.webhook_queue import DeadLetter, WebhookQueue
 from gateway.web.audit import audited
 from gateway.web.auth import allowed
-from gateway.web.errors import ApiError
+from gateway.web.errors import ApiError, problem_responses
 from gateway.web.services import Served
 from gateway.web.tokens import Client
 
@@ -52,7 +52,7 @@ async def dead(services: Served, limit: Annotated[int, Query(ge=1, le=MOST)] = 1
         return DeadLetters(dead=[_view(letter) for letter in await queue.dead(limit)])
 
 
-@router.post("/v1/webhooks/dead/{dead_id}/resend")
+@router.post("/v1/webhooks/dead/{dead_id}/resend", responses=problem_responses(404))
 async def resend(
     services: Served,
     request: Request,
