@@ -60,7 +60,7 @@ function drawModels(models) {
       : [pill(left < 1 ? "retired" : `in ${left} days`, left < 1 ? "bad" : left <= SOON_DAYS ? "warn" : ""), ` ${model.shutdown_date}`];
     const sessions = isKnown(model.sessions) ? `${count(model.sessions)}${isKnown(model.sessions_max) ? ` of ${model.sessions_max}` : ""}` : "-";
     return row(columns, [el("span", { class: "who-link" }, model.model),
-      el("span", {}, told, left !== null && left <= SOON_DAYS ? el("span", { class: "sub" }, "Name another `model` in the agents' profiles before that day.") : null),
+      el("span", {}, told, left !== null && left <= SOON_DAYS ? el("span", { class: "sub" }, "Name another ", el("code", {}, "model"), " in the agents' profiles before that day.") : null),
       model.agents.join(", "), sessions, el("span", { class: "sub" }, model.looked_up_at ? ago(model.looked_up_at, now) : sources[model.source] ?? "")]);
   }));
 }
