@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from gateway.api_client.client import NoApi, no_api, refusal
+from gateway.api_client.client import ApiRefused, NoApi, no_api, refusal
 from gateway.api_client.place import ApiPlace
+from gateway.store.audio import AudioBlock
 
 WAV_RATE_HZ = 8000
-HEADER = struct.Struct("!II")
-"""Of a message: its number, and milliseconds since the call's answer."""
 _FRAME_BYTES = 4
 _LONGEST_GAP_MS = 60_000
 _OPEN_LIMIT_S = 10.0
@@ -51,6 +50,8 @@ def heard(place: ApiPlace, call_id: str, *, limit_s: float) -> Iterator[bytes]:
     except ConnectionClosed as closed:
         reason = closed.rcvd.reason if closed.rcvd is not None else ""
         raise NoApi(f"the API broke off: {reason or closed}") from None
+    except ValueError as error:
+        raise ApiRefused(0, "", f"{place.url} sends something else than a call's sound: {error}") from None
     except (OSError, WebSocketException) as error:
         raise NoApi(no_api(place, error)) from None
 
@@ -60,8 +61,7 @@ def in_time(messages: Iterator[bytes], *, limit_ms: float) -> Iterator[bytes]:
     begin_ms: int | None = None
     written_ms = 0.0
     for message in messages:
-        _, at_ms = HEADER.unpack_from(message)
-        pcm = message[HEADER.size :]
+        _, at_ms, pcm = AudioBlock.unpacked(message)
         begin_ms = at_ms if begin_ms is None else begin_ms
         missing_ms = min(at_ms - begin_ms - written_ms, _LONGEST_GAP_MS)
         length_ms = len(pcm) * 1000 / (WAV_RATE_HZ * _FRAME_BYTES)

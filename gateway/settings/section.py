@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-from pydantic import AnyUrl, BaseModel, ConfigDict, Field, StringConstraints, UrlConstraints
+from pydantic import AfterValidator, AnyUrl, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, UrlConstraints
 from pydantic_core import MultiHostUrl
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -23,6 +23,17 @@ RedisUrl = Annotated[
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$", to_lower=True)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", to_lower=True)]
+
+
+def _one_line_each(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, text in value.items():
+        if not text.get_secret_value().isprintable():  # a line break would begin another header
+            raise ValueError(f"the value of {name} has characters that are not allowed in a header; remove them")
+    return value
+
+
+Headers = Annotated[dict[HeaderName, SecretStr], AfterValidator(_one_line_each)]
+"""Headers of HTTP requests whose values are secret: name -> value."""
 UsDollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

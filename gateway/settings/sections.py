@@ -28,7 +28,7 @@ from gateway.settings.cost import CostSettings, ModelPrices
 from gateway.settings.fleet import EdgeSettings, FleetSettings
 from gateway.settings.privacy import PrivacySettings
 from gateway.settings.section import (
-    HeaderName,
+    Headers,
     Name,
     PositiveSeconds,
     RedisUrl,
@@ -61,7 +61,7 @@ class RealtimeSettings(Section):
         "openai",
         description="where a session has its voice and turn_detection: inside audio (openai) or beside it (xai)",
     )
-    headers: dict[HeaderName, SecretStr] = Field({}, description="extra headers for the handshake: name -> value")
+    headers: Headers = Field({}, description="extra headers for the handshake: name -> value")
     proxy: WebUrl | None = Field(
         None,
         repr=False,
@@ -115,14 +115,6 @@ class RealtimeSettings(Section):
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value and value.get_secret_value().strip() else None
-
-    @field_validator("headers")
-    @classmethod
-    def _one_line_each(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, text in value.items():
-            if not text.get_secret_value().isprintable():  # a line break would begin another header
-                raise ValueError(f"the value of {name} has characters that are not allowed in a header; remove them")
-        return value
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field
 
-from gateway.settings.section import HeaderName, Name, Section, WebUrl, listed
+from gateway.settings.section import Headers, Name, Section, WebUrl, listed
 
 Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -19,16 +19,8 @@ class TracingSettings(Section):
         repr=False,
         description="OTLP/HTTP receiver of traces, such as http://127.0.0.1:4318; if not set, there are none",
     )
-    headers: dict[HeaderName, SecretStr] = Field({}, description="headers for the receiver: name -> value")
+    headers: Headers = Field({}, description="headers for the receiver: name -> value")
     sample_ratio: Ratio = Field(1, description="share of calls that are traced, from 0 to 1")
     trusted_trunks: Annotated[tuple[Name, ...], BeforeValidator(listed)] = Field(
         (), description="trunks whose INVITEs may continue a trace by a header traceparent, separated by commas"
     )
-
-    @field_validator("headers")
-    @classmethod
-    def _one_line_each(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, text in value.items():
-            if not text.get_secret_value().isprintable():  # a line break would begin another header
-                raise ValueError(f"the value of {name} has characters that are not allowed in a header; remove them")
-        return value

@@ -7,7 +7,8 @@ import wave
 
 import pytest
 
-from gateway.api_client.listen import HEADER, in_time, wav_header
+from gateway.api_client.listen import in_time, wav_header
+from gateway.store.audio import AudioBlock
 
 pytestmark = pytest.mark.unit
 
@@ -15,7 +16,7 @@ FRAMES_OF_40_MS = 320
 
 
 def message(number: int, at_ms: int, sample: bytes = b"\x01\x00\x02\x00") -> bytes:
-    return HEADER.pack(number, at_ms) + sample * FRAMES_OF_40_MS
+    return AudioBlock(number, at_ms, sample * FRAMES_OF_40_MS).packed()
 
 
 def test_messages_in_a_row_are_passed_on_as_they_are() -> None:
