@@ -103,7 +103,8 @@ class ChildProcess:
         environment: all of its environment; None inherits this process's.
         folder: working directory; None inherits.
         kept_lines: how many of the last lines of its output are kept; None keeps all.
-        new_session: give it a session of its own, so that Ctrl-C in our terminal does not reach it.
+        new_session: give it a session of its own: Ctrl-C in our terminal does not reach it, and when it has to be
+            killed, all of its session is.
         stop_signal: asks it to end.
         stop_limit_s: how long it may take to end before it is killed.
         on_line: takes each line of its output as it comes.
@@ -240,10 +241,18 @@ class ChildProcess:
                 async with asyncio.timeout(self._stop_limit_s):
                     await self._process.wait()
             except TimeoutError:
-                self.send_signal(signal.SIGKILL)
+                self._kill()
         code = await self._process.wait()
         await self._reader
         return code
+
+    def _kill(self) -> None:
+        """Kill it, and all of its session: children that hold its output open would have us wait for ever."""
+        if not self._new_session:
+            self.send_signal(signal.SIGKILL)
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def failure(self, what: str) -> ChildFailed:
         """Return an error that says what happened and shows the last lines."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 
 import pytest
 
 from gateway.child_process import ChildFailed, ChildProcess
+from tests.rigs.fleet import is_running
 
 pytestmark = pytest.mark.integration
 
@@ -42,3 +44,17 @@ async def test_only_the_last_lines_are_kept() -> None:
     async with ChildProcess(*PYTHON, "-c", "for n in range(50): print(n)", kept_lines=3) as child:
         assert await child.wait(40) == 0
         assert child.output == "47\n48\n49"
+
+
+async def test_what_a_killed_program_leaves_of_its_session_is_killed_too() -> None:
+    program = (
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        "print('ready', child.pid); child.wait()"
+    )
+    process = ChildProcess(*PYTHON, "-c", program, new_session=True, stop_limit_s=0.2)
+    async with process, asyncio.timeout(40):
+        left = int((await process.find(r"ready (\d+)", 40))[1])
+    async with asyncio.timeout(40):
+        while is_running(left):
+            await asyncio.sleep(0.01)

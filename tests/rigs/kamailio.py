@@ -121,6 +121,7 @@ class Kamailio:
             *("-w", str(self.folder), "-Y", str(self.folder), "-P", str(self.folder / "pid")),
             folder=self.folder,
             kept_lines=None,
+            new_session=True,  # once in a while it does not end, and is killed
             stop_limit_s=40,
         )
         await self._process.start()
