@@ -357,7 +357,10 @@ class CommandInbox:
         self._away = False
 
     async def __aenter__(self) -> Self:
-        """Begin to read."""
+        """Begin to read; who hears from now on that the worker is there can send it commands."""
+        with suppress(*AWAY):
+            async with asyncio.timeout(COMMAND_LIMIT_S):
+                await self._put_sign()
         self._task = asyncio.create_task(self._read(), name="commands")
         return self
 
@@ -383,7 +386,7 @@ class CommandInbox:
         delay_s, last = FIRST_RETRY_S, "0"
         while True:
             try:
-                await ask(self._redis, "SET", self._sign, self._token, "PX", whole_ms(SIGN_KEPT_S))
+                await self._put_sign()
                 if self._away:
                     self._away, delay_s = False, FIRST_RETRY_S
                     _log.warning("commands_are_read_again")
@@ -398,6 +401,9 @@ class CommandInbox:
                 self._away, last = True, "0"
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1))
                 delay_s = min(2 * delay_s, LAST_RETRY_S)
+
+    async def _put_sign(self) -> None:
+        await ask(self._redis, "SET", self._sign, self._token, "PX", whole_ms(SIGN_KEPT_S))
 
     async def _take(self, entry_id: str, entry: Mapping[str, str]) -> None:
         """Begin to carry out a command, unless it is too late, or was begun before."""

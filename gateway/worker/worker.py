@@ -201,13 +201,13 @@ class Worker:
             switchboard.capacity = info.capacity
             await self._open_registrar(stack, store, sip)
             await stack.enter_async_context(GarbageCollection(lambda: switchboard.is_busy))
+            await stack.enter_async_context(CommandInbox(self._redis, self.name, commands.carry_out))
             self._tell_ready(info)
             if self._on_condition is None and self._settings.redis.url is not None:
                 registry = await stack.enter_async_context(RegistryWriter(self._settings.redis))
                 self._on_condition = partial(_register, registry, self._settings.sip)
             self._note(WorkerCondition(self.name, "ready", 0, info.capacity, f"{info.host}:{info.port}"))
             switchboard.on_calls = lambda calls: self._now(live_calls=calls)
-            await stack.enter_async_context(CommandInbox(self._redis, self.name, commands.carry_out))
             await self._until_stopped(sip, switchboard)
         self._now(state="ended")
 
