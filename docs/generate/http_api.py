@@ -94,6 +94,7 @@ _EXAMPLES = {
     "dead_id": "msg_1764000000000-0_ended.crm",
 }
 _BODIES: Mapping[str, dict[str, Any]] = {
+    "hang_up": {"goodbye": True},
     "transfer": {"target": "+4930123456"},
     "take_over": {"target": "+4930123456"},
     "send_digits": {"digits": "12#"},

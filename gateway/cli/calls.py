@@ -174,9 +174,15 @@ def listen(
 
 
 @app.command()
-def hangup(call_id: LiveCall, config: Config = None, url: Url = None, json: AsJson = False) -> None:
+def hangup(
+    call_id: LiveCall,
+    goodbye: Annotated[bool, typer.Option("--goodbye", help="let the agent say goodbye first")] = False,
+    config: Config = None,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
     """Hang up."""
-    _steer(config, url, call_id, "hang-up", {}, json=json)
+    _steer(config, url, call_id, "hang-up", {"goodbye": goodbye}, json=json)
 
 
 @app.command()
@@ -243,7 +249,7 @@ def trace(call_id: LiveCall, config: Config = None, url: Url = None, json: AsJso
 
 
 def _steer(
-    config: Path | None, url: str | None, call_id: str, what: str, fields: Mapping[str, str], *, json: bool
+    config: Path | None, url: str | None, call_id: str, what: str, fields: Mapping[str, object], *, json: bool
 ) -> None:
     with open_api(config, url) as api:
         limit_s = PICK_UP_LIMIT_S if what in ("transfer", "take-over") else LIMIT_S

@@ -45,6 +45,12 @@ class Target(_Body):
     target: str = Field(min_length=1, max_length=256)
 
 
+class HangUp(_Body):
+    """How to end a call."""
+
+    goodbye: bool = Field(False, description="let the agent say goodbye first")
+
+
 class Digits(_Body):
     """Keys to press."""
 
@@ -130,9 +136,12 @@ async def on_call(
 
 
 @router.post("/v1/calls/{call_id}/hang-up")
-async def hang_up(services: Served, request: Request, client: Controlling, record: KnownCall) -> Done:
-    """End a call."""
-    return await on_call(services, request, client, record, "hang_up")
+async def hang_up(
+    services: Served, request: Request, client: Controlling, record: KnownCall, body: HangUp | None = None
+) -> Done:
+    """End a call: at once, or with ``goodbye`` once the agent has taken leave."""
+    asked = {"goodbye": "true"} if body is not None and body.goodbye else {}
+    return await on_call(services, request, client, record, "hang_up", **asked)
 
 
 @router.post("/v1/calls/{call_id}/transfer")

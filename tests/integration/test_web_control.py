@@ -23,6 +23,7 @@ pytestmark = pytest.mark.integration
 CALL = CallId("0197c0ffee0a1b2c3d4e5f")
 ORDERS: list[tuple[str, dict[str, str] | None, str]] = [
     ("hang-up", None, "hang_up"),
+    ("hang-up", {"goodbye": "true"}, "hang_up"),
     ("transfer", {"target": "+4930123"}, "transfer"),
     ("digits", {"digits": "12#,A"}, "send_digits"),
     ("say", {"text": "We close soon."}, "say"),
