@@ -10,7 +10,7 @@ import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from starlette.requests import HTTPConnection
 
 from gateway.ids import CallId, new_call_id
@@ -48,7 +48,7 @@ class Target(_Body):
 class HangUp(_Body):
     """How to end a call."""
 
-    goodbye: bool = Field(False, description="let the agent say goodbye first")
+    goodbye: StrictBool = Field(False, description="let the agent say goodbye first")
 
 
 class Digits(_Body):

@@ -21,9 +21,9 @@ from tests.rigs.web_api import WebApi, opened, problem, serving
 pytestmark = pytest.mark.integration
 
 CALL = CallId("0197c0ffee0a1b2c3d4e5f")
-ORDERS: list[tuple[str, dict[str, str] | None, str]] = [
+ORDERS: list[tuple[str, dict[str, Any] | None, str]] = [
     ("hang-up", None, "hang_up"),
-    ("hang-up", {"goodbye": "true"}, "hang_up"),
+    ("hang-up", {"goodbye": True}, "hang_up"),
     ("transfer", {"target": "+4930123"}, "transfer"),
     ("digits", {"digits": "12#,A"}, "send_digits"),
     ("say", {"text": "We close soon."}, "say"),
@@ -95,13 +95,14 @@ def audited(redis: RedisServer) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(("what", "body", "kind"), ORDERS, ids=[what for what, _, _ in ORDERS])
 async def test_an_order_reaches_the_worker_of_the_call_and_is_audited(
-    api: WebApi, redis: RedisServer, call: CallId, what: str, body: dict[str, str] | None, kind: str
+    api: WebApi, redis: RedisServer, call: CallId, what: str, body: dict[str, Any] | None, kind: str
 ) -> None:
     async with working(redis, "w1", "w2") as worker:
         response = await api.ask("POST", f"/v1/calls/{call}/{what}", body, token="control")
         assert response.json() == {"state": "done", "detail": "as asked", "fields": {}}
         (command,) = worker.seen
-        assert (command.kind, command.call_id, command.fields, command.by) == (kind, call, body or {}, "control")
+        fields = {name: "true" if value is True else value for name, value in (body or {}).items()}
+        assert (command.kind, command.call_id, command.fields, command.by) == (kind, call, fields, "control")
         worker.refusing = "not in this state"
         response = await api.ask("POST", f"/v1/calls/{call}/{what}", body, token="control")
         assert problem(response) == (409, "refused")
