@@ -42,7 +42,6 @@ from typing import Any, Final, Literal, Self, get_args
 import structlog
 
 from gateway.errors import StoreError
-from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.store.calls import RedisCallStore
 from gateway.store.connection import (
@@ -50,10 +49,13 @@ from gateway.store.connection import (
     COMMAND_LIMIT_S,
     FIRST_RETRY_S,
     LAST_RETRY_S,
+    OwnConnection,
     ask,
+    away,
     connect,
     end_task,
     in_words,
+    reading,
     whole_ms,
 )
 from gateway.store.keys import key_of
@@ -215,7 +217,7 @@ def refused(command: Command, detail: str, **fields: str) -> CommandAnswer:
     return CommandAnswer(command.command_id, "refused", detail, fields)
 
 
-class CommandSender:
+class CommandSender(OwnConnection):
     """
     Sends commands to workers and waits for their answers. Thread: loop.
 
@@ -226,23 +228,8 @@ class CommandSender:
     """
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._redis = connect(settings, answer_limit_s=BLOCK_S + COMMAND_LIMIT_S)
+        super().__init__(settings, answer_limit_s=BLOCK_S + COMMAND_LIMIT_S)
         self._prefix = settings.prefix
-        self._where = without_password(str(settings.url))
-
-    async def __aenter__(self) -> Self:
-        """Connect with the first command."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of Redis."""
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of Redis."""
-        await self._redis.aclose()
 
     async def send(
         self,
@@ -302,7 +289,7 @@ class CommandSender:
                 entries = entries_of(await ask(self._redis, "XREAD", *block, "STREAMS", key, last))
             except AWAY as error:
                 if end - time.monotonic() <= LAST_RETRY_S:
-                    raise self._away(error) from None
+                    raise away(self._where, error) from None
                 await asyncio.sleep(FIRST_RETRY_S)
                 continue
             for last, entry in entries:  # noqa: B007 - the last one is where to go on
@@ -318,14 +305,8 @@ class CommandSender:
         return key_of(self._prefix, "command", command_id)
 
     async def _ask(self, *words: str) -> Any:
-        try:
-            async with asyncio.timeout(2 * COMMAND_LIMIT_S):
-                return await ask(self._redis, *words)
-        except AWAY as error:
-            raise self._away(error) from None
-
-    def _away(self, error: BaseException) -> StoreError:
-        return StoreError(f"Redis at {self._where} does not answer ({in_words(error)})")
+        async with reading(self._where):
+            return await ask(self._redis, *words)
 
 
 CarryOut = Callable[[Command], Awaitable[CommandAnswer]]

@@ -27,7 +27,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 from urllib.parse import parse_qs, unquote
 
 from pydantic_core import MultiHostUrl
@@ -40,6 +41,7 @@ from redis.exceptions import AskError, ClusterDownError, ReadOnlyError, RedisErr
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.errors import StoreError
+from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 
 COMMAND_LIMIT_S = 1.0
@@ -97,22 +99,58 @@ async def ask(redis: Redis, *words: str) -> Any:
         raise
 
 
+def away(where: str, error: BaseException) -> StoreError:
+    """Return the error for a Redis that is away; ``where`` is the URL without its password."""
+    return StoreError(f"Redis at {where} does not answer ({in_words(error)})")
+
+
 @asynccontextmanager
-async def reading(where: str) -> AsyncIterator[None]:
+async def reading(where: str, limit_s: float | None = 2 * COMMAND_LIMIT_S) -> AsyncIterator[None]:
     """
-    Wait for answers within, for two seconds at most.
+    Wait for answers within.
 
     Args:
         where: the URL without its password.
+        limit_s: for how long at most; None leaves it to the limit of each answer.
 
     Raises:
         StoreError: Redis is away.
     """
     try:
-        async with asyncio.timeout(2 * COMMAND_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             yield
     except AWAY as error:
-        raise StoreError(f"Redis at {where} does not answer ({in_words(error)})") from None
+        raise away(where, error) from None
+
+
+class OwnConnection:
+    """
+    What asks Redis over a connection of its own; it connects with the first question. Thread: loop.
+
+    Use as ``async with``, or call ``close``.
+
+    Args:
+        settings: where Redis is; ``url`` must be set.
+        answer_limit_s: how long an answer may take.
+    """
+
+    def __init__(self, settings: RedisSettings, *, answer_limit_s: float = COMMAND_LIMIT_S) -> None:
+        self._redis = connect(settings, answer_limit_s=answer_limit_s)
+        self._where = without_password(str(settings.url))
+
+    async def __aenter__(self) -> Self:
+        """Connect with the first question."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of Redis."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self._redis.aclose()
 
 
 def entries_of(answer: Any) -> list[tuple[str, dict[str, str]]]:

@@ -28,12 +28,11 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from gateway.errors import StoreError
 from gateway.phone_numbers import normalised
 from gateway.privacy import users_of
 from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
-from gateway.store.connection import AWAY, ask, connect, in_words
+from gateway.store.connection import ask, connect, reading
 from gateway.store.keys import key_of
 from gateway.store.limits import hashed
 from gateway.threads import run_in_pool
@@ -260,10 +259,8 @@ async def _entries(redis: Redis, stream: str) -> AsyncIterator[tuple[str, dict[s
 async def _connected(settings: RedisSettings) -> AsyncIterator[Redis]:
     redis = connect(settings)
     try:
-        yield redis
-    except AWAY as error:
-        where = without_password(str(settings.url))
-        raise StoreError(f"Redis at {where} does not answer ({in_words(error)})") from None
+        async with reading(without_password(str(settings.url)), None):
+            yield redis
     finally:
         await redis.aclose()
 

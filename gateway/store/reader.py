@@ -27,14 +27,19 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from gateway.cost.model_life import ModelLife
-from gateway.errors import StoreError
-from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
-from gateway.store.connection import AWAY, COMMAND_LIMIT_S, ask, connect, entries_of, in_words, reading, whole_ms
+from gateway.store.connection import (
+    COMMAND_LIMIT_S,
+    OwnConnection,
+    ask,
+    connect,
+    entries_of,
+    reading,
+    whole_ms,
+)
 from gateway.store.keys import key_of
 from gateway.store.limits import live_key
 from gateway.store.lua import CDRS, PLACES_TAKEN, RECORDS, WORKERS
@@ -151,7 +156,7 @@ class DayTotals:
     by_end_reason: Mapping[str, int] = field(default_factory=dict)
 
 
-class CallReader:
+class CallReader(OwnConnection):
     """
     The reading side of the store. Thread: loop. Use as ``async with``, or call ``close``.
 
@@ -160,23 +165,8 @@ class CallReader:
     """
 
     def __init__(self, settings: RedisSettings) -> None:
+        super().__init__(settings)
         self._settings = settings
-        self._redis = connect(settings)
-        self._where = without_password(str(settings.url))
-
-    async def __aenter__(self) -> Self:
-        """Connect with the first question."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of Redis."""
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of Redis."""
-        await self._redis.aclose()
 
     # --- calls ---
 
@@ -248,20 +238,19 @@ class CallReader:
         last = after if after == "$" else checked_id(after, "after")
         redis = connect(self._settings, answer_limit_s=BLOCK_S + COMMAND_LIMIT_S)
         try:
-            if last == "$":  # from now on, not from each read on
-                newest = await ask(redis, "XREVRANGE", key, "+", "-", "COUNT", "1")
-                last = newest[0][0] if newest else "0"
-            while True:
-                block = ("COUNT", str(MOST_EVENTS), "BLOCK", whole_ms(BLOCK_S))
-                entries = entries_of(await ask(redis, "XREAD", *block, "STREAMS", key, last))
-                for entry_id, told in entries:
-                    last = entry_id
-                    yield Entry(entry_id, told if call_id is None else {**told, "call_id": call_id})
-                ended = any(told.get("state") == "ended" for _, told in entries)
-                if call_id is not None and (ended or (not entries and await self._is_over(call_id))):
-                    return
-        except AWAY as error:
-            raise StoreError(f"Redis at {self._where} does not answer ({in_words(error)})") from None
+            async with reading(self._where, None):
+                if last == "$":  # from now on, not from each read on
+                    newest = await ask(redis, "XREVRANGE", key, "+", "-", "COUNT", "1")
+                    last = newest[0][0] if newest else "0"
+                while True:
+                    block = ("COUNT", str(MOST_EVENTS), "BLOCK", whole_ms(BLOCK_S))
+                    entries = entries_of(await ask(redis, "XREAD", *block, "STREAMS", key, last))
+                    for entry_id, told in entries:
+                        last = entry_id
+                        yield Entry(entry_id, told if call_id is None else {**told, "call_id": call_id})
+                    ended = any(told.get("state") == "ended" for _, told in entries)
+                    if call_id is not None and (ended or (not entries and await self._is_over(call_id))):
+                        return
         finally:
             await redis.aclose()
 

@@ -26,21 +26,18 @@ when Redis is away.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from gateway.errors import StoreError
-from gateway.redact import without_password
 from gateway.settings.sections import RedisSettings
 from gateway.settings.webhooks import WebhooksSettings
-from gateway.store.connection import AWAY, COMMAND_LIMIT_S, ask, connect, in_words, whole_ms
+from gateway.store.connection import COMMAND_LIMIT_S, OwnConnection, ask, connect, reading, whole_ms
 from gateway.store.keys import key_of
 
 GROUP = "webhooks"
@@ -247,7 +244,7 @@ class DeadLetter:
         return {**asdict(self.delivery), **told}
 
 
-class WebhookQueue:
+class WebhookQueue(OwnConnection):
     """
     The queue; the module says how. Thread: loop. Use as ``async with``, or call ``close``.
 
@@ -257,9 +254,8 @@ class WebhookQueue:
     """
 
     def __init__(self, redis: RedisSettings, settings: WebhooksSettings) -> None:
-        self._redis = connect(redis)
+        super().__init__(redis)
         self._waiting = connect(redis, answer_limit_s=BLOCK_S + COMMAND_LIMIT_S)
-        self._where = without_password(str(redis.url))
         self._stream = key_of(redis.prefix, "events")
         self._stem = key_of(redis.prefix, "webhooks", "")
         self._limits = (self._stem, whole_ms(settings.keep_days * 86400), str(settings.backlog))
@@ -269,19 +265,9 @@ class WebhookQueue:
         self._cursor = "0-0"
         self._tidy_at = 0.0
 
-    async def __aenter__(self) -> Self:
-        """Connect with the first question."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let go of Redis."""
-        await self.close()
-
     async def close(self) -> None:
         """Let go of Redis."""
-        await self._redis.aclose()
+        await super().close()
         await self._waiting.aclose()
 
     # Events
@@ -431,11 +417,11 @@ class WebhookQueue:
     @asynccontextmanager
     async def _reading(self, wait_s: float = 0.0) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(2 * COMMAND_LIMIT_S + wait_s):
+            async with reading(self._where, 2 * COMMAND_LIMIT_S + wait_s):
                 yield
-        except AWAY as error:
+        except StoreError:
             self._owes = True
-            raise StoreError(f"Redis at {self._where} does not answer ({in_words(error)})") from None
+            raise
 
 
 class _NoGroupError(Exception):
